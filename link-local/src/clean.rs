@@ -1,0 +1,172 @@
+//! Names and texts from others, made safe to show: nothing invisible, nothing that turns the line, no floods (*pure*).
+
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+/// Most characters of a nickname.
+pub const MAX_NICKNAME: usize = 64;
+/// Most characters of a status text.
+pub const MAX_STATUS: usize = 256;
+/// Combining marks kept on one character: enough for the languages that stack them.
+const MAX_MARKS: usize = 3;
+
+/// A nickname as it may be shown, at most [`MAX_NICKNAME`] characters on one line; empty if nothing is left.
+pub fn nickname(text: &str) -> String {
+    clean(text, MAX_NICKNAME)
+}
+
+/// A status text as it may be shown, at most [`MAX_STATUS`] characters on one line; empty if nothing is left.
+pub fn status(text: &str) -> String {
+    clean(text, MAX_STATUS)
+}
+
+fn clean(text: &str, limit: usize) -> String {
+    let mut out = String::new();
+    let (mut length, mut marks) = (0, MAX_MARKS);
+    let mut gap = false;
+    for char in text.chars() {
+        match kind(char) {
+            Kind::Gap => gap = true,
+            Kind::Nothing => {}
+            Kind::Mark if marks >= MAX_MARKS => {}
+            kind @ (Kind::Shown | Kind::Mark) => {
+                let spaced = gap && length > 0;
+                if length + 1 + usize::from(spaced) > limit {
+                    break;
+                }
+                // A mark after a gap would sit on the blank.
+                if spaced && kind == Kind::Mark {
+                    continue;
+                }
+                if spaced {
+                    out.push(' ');
+                    length += 1;
+                }
+                gap = false;
+                marks = if kind == Kind::Mark { marks + 1 } else { 0 };
+                out.push(char);
+                length += 1;
+            }
+        }
+    }
+    out
+}
+
+/// At most `limit` bytes of `text`, whole characters only.
+pub(crate) fn cut(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Shown as it is.
+    Shown,
+    /// Sits on the character before.
+    Mark,
+    /// Any white space: one blank.
+    Gap,
+    /// Controls, turns of direction, zero-width and invisible characters.
+    Nothing,
+}
+
+fn kind(char: char) -> Kind {
+    match char {
+        // Fillers: letters by category, blank by look.
+        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' => Kind::Nothing,
+        // Grapheme joiner and variation selectors: marks by category, invisible.
+        '\u{34f}' | '\u{180b}'..='\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => {
+            Kind::Nothing
+        }
+        _ if char.is_whitespace() => Kind::Gap,
+        _ => by_category(char.general_category()),
+    }
+}
+
+fn by_category(category: GeneralCategory) -> Kind {
+    use GeneralCategory as C;
+    match category {
+        C::Control | C::Format | C::Surrogate | C::PrivateUse | C::Unassigned => Kind::Nothing,
+        C::SpaceSeparator | C::LineSeparator | C::ParagraphSeparator => Kind::Gap,
+        C::NonspacingMark | C::EnclosingMark => Kind::Mark,
+        C::UppercaseLetter
+        | C::LowercaseLetter
+        | C::TitlecaseLetter
+        | C::ModifierLetter
+        | C::OtherLetter
+        | C::SpacingMark
+        | C::DecimalNumber
+        | C::LetterNumber
+        | C::OtherNumber
+        | C::ConnectorPunctuation
+        | C::DashPunctuation
+        | C::OpenPunctuation
+        | C::ClosePunctuation
+        | C::InitialPunctuation
+        | C::FinalPunctuation
+        | C::OtherPunctuation
+        | C::MathSymbol
+        | C::CurrencySymbol
+        | C::ModifierSymbol
+        | C::OtherSymbol => Kind::Shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ordinary_names_stay() {
+        for name in [
+            "Anna",
+            "Jörg Müller-Lüdenscheidt",
+            "Ὀδυσσεύς",
+            "علي",
+            "निर्मला",
+            "李小龍",
+            "Ngô Đình",
+            "R2-D2 🤖",
+            "e\u{301}",
+        ] {
+            assert_eq!(nickname(name), name);
+        }
+    }
+
+    #[test]
+    fn invisible_and_turning_characters_go() {
+        assert_eq!(nickname("An\u{200b}na\u{202e}\u{2066}\u{200f}\u{feff}\u{ad}"), "Anna");
+        assert_eq!(nickname("A\u{0}n\u{1b}[2Jn\u{7f}a"), "An[2Jna");
+        assert_eq!(nickname("\u{3164}\u{115f}\u{e0041}\u{fe0f}"), "");
+    }
+
+    #[test]
+    fn white_space_is_one_blank_inside_only() {
+        assert_eq!(nickname("  Anna \t\r\n\u{2003} B.\u{2028} "), "Anna B.");
+    }
+
+    #[test]
+    fn floods_of_marks_are_cut() {
+        let zalgo: String =
+            std::iter::once('Z').chain(std::iter::repeat_n('\u{336}', 500)).chain(['a']).collect();
+        assert_eq!(nickname(&zalgo), "Z\u{336}\u{336}\u{336}a");
+        assert_eq!(nickname("\u{301}\u{301}Anna"), "Anna");
+    }
+
+    #[test]
+    fn length_is_capped() {
+        assert_eq!(nickname(&"x".repeat(1000)).len(), MAX_NICKNAME);
+        assert_eq!(status(&"x ".repeat(1000)).len(), MAX_STATUS - 1, "no blank at the end");
+    }
+
+    proptest! {
+        #[test]
+        fn is_bounded_one_line_and_idempotent(text in any::<String>()) {
+            let cleaned = nickname(&text);
+            prop_assert!(cleaned.chars().count() <= MAX_NICKNAME);
+            prop_assert!(!cleaned.chars().any(|char| char.is_control() || kind(char) == Kind::Nothing));
+            prop_assert_eq!(cleaned.trim(), cleaned.as_str());
+            prop_assert_eq!(nickname(&cleaned), cleaned);
+        }
+    }
+}

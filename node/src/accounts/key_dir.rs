@@ -1,0 +1,322 @@
+//! The directory of key files: nothing but the owner reads it, every change is durable before it counts.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::keys::{AuthorityKey, NodeKey, SealingKey};
+use zeroize::Zeroizing;
+
+use super::key_file::{self, FormatError, Kind};
+use super::random;
+use crate::core::settings::DeviceKeys;
+
+const NODE: &str = "node.key";
+const AUTHORITY: &str = "authority.key";
+const USER_SUFFIX: &str = ".keys";
+
+/// Key files of users that are read, as many as a node may have accounts with some over.
+const MAX_FILES: usize = 10_000;
+
+/// What is wrong with the keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Others can read them.
+    #[error("others may read {path}, which holds private keys: run `chmod {mode} {path}`", path = .path.display())]
+    Exposed {
+        /// File or directory.
+        path: PathBuf,
+        /// The mode it should have.
+        mode: &'static str,
+    },
+    /// A file is not what it should be.
+    #[error("key file {path}: {what}", path = .path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: FormatError,
+    },
+    /// A file stands under another user's name.
+    #[error("key file {path} belongs to another user than its name says: put the right one back", path = .0.display())]
+    Misnamed(PathBuf),
+    /// More files than there can be accounts.
+    #[error("more than {MAX_FILES} key files in {path}: remove those of no account", path = .0.display())]
+    TooMany(PathBuf),
+    /// The system refuses.
+    #[error("cannot {what} {path}: {source}", path = .path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] random::NoRandomness),
+}
+
+/// `keys/` in the data directory.
+#[derive(Clone, Debug)]
+pub struct KeyDir {
+    path: PathBuf,
+}
+
+impl KeyDir {
+    /// Opens the directory, making it (mode 0700) if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made, or others may read it.
+    pub fn open(data: &Path) -> Result<Self, KeyError> {
+        let path = data.join("keys");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed("make", &path))?;
+        refuse_exposed(&path, &fs::metadata(&path).map_err(failed("read", &path))?, "700")?;
+        Ok(Self { path })
+    }
+
+    /// The node's key, and whether it was made just now.
+    ///
+    /// # Errors
+    /// When the file cannot be read, trusted or written.
+    pub fn node_key(&self) -> Result<(NodeKey, bool), KeyError> {
+        let (seed, made) = self.seed_or_new(NODE, Kind::Node)?;
+        Ok((NodeKey::from_seed(*seed), made))
+    }
+
+    /// The authority's key, made now if there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read, trusted or written.
+    pub fn authority_key(&self) -> Result<AuthorityKey, KeyError> {
+        let (seed, _) = self.seed_or_new(AUTHORITY, Kind::Authority)?;
+        Ok(AuthorityKey::from_seed(*seed))
+    }
+
+    /// All users' keys, by user.
+    ///
+    /// # Errors
+    /// At the first file that cannot be read or trusted.
+    pub fn users(&self) -> Result<BTreeMap<UserId, DeviceKeys>, KeyError> {
+        let mut users = BTreeMap::new();
+        for entry in fs::read_dir(&self.path).map_err(failed("read", &self.path))? {
+            let path = entry.map_err(failed("read", &self.path))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some(xid) = name.strip_suffix(USER_SUFFIX) else { continue };
+            let (user, keys) = read_user(&path)?;
+            if user.xid() != xid {
+                return Err(KeyError::Misnamed(path));
+            }
+            if users.len() == MAX_FILES {
+                return Err(KeyError::TooMany(self.path.clone()));
+            }
+            users.insert(user, keys);
+        }
+        Ok(users)
+    }
+
+    /// One user's keys.
+    ///
+    /// # Errors
+    /// When the file cannot be read or trusted.
+    pub fn user(&self, user: UserId) -> Result<DeviceKeys, KeyError> {
+        read_user(&self.path.join(file_name(user))).map(|(_, keys)| keys)
+    }
+
+    /// Writes a user's key file.
+    ///
+    /// # Errors
+    /// When it cannot be written durably.
+    pub fn put(&self, user: UserId, keys: &DeviceKeys) -> Result<(), KeyError> {
+        self.replace(&file_name(user), &key_file::encode_user(user, keys))
+    }
+
+    /// Adds a sealing key to a user's file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written durably.
+    pub fn add_sealing(&self, user: UserId, key: &SealingKey) -> Result<(), KeyError> {
+        let (_, mut keys) = read_user(&self.path.join(file_name(user)))?;
+        keys.sealing.push(key.clone());
+        self.put(user, &keys)
+    }
+
+    /// Erases a sealing key from a user's file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written durably.
+    pub fn erase_sealing(&self, user: UserId, public: &[u8; 32]) -> Result<(), KeyError> {
+        let (_, mut keys) = read_user(&self.path.join(file_name(user)))?;
+        keys.sealing.retain(|key| key.public() != *public);
+        self.put(user, &keys)
+    }
+
+    /// Erases a user's key file: overwritten, then removed. One that is not there is no error.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn erase(&self, user: UserId) -> Result<(), KeyError> {
+        let path = self.path.join(file_name(user));
+        match overwrite(&path).and_then(|()| fs::remove_file(&path)) {
+            Ok(()) => self.sync(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("erase", &path)(error)),
+        }
+    }
+
+    fn seed_or_new(&self, name: &str, kind: Kind) -> Result<(Zeroizing<[u8; 32]>, bool), KeyError> {
+        let path = self.path.join(name);
+        match read(&path) {
+            Ok(bytes) => key_file::decode_seed(kind, &bytes)
+                .map(|seed| (seed, false))
+                .map_err(|what| KeyError::Format { path, what }),
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let seed = Zeroizing::new(random::bytes()?);
+                self.replace(name, &key_file::encode_seed(kind, &seed))?;
+                Ok((seed, true))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Old or new file after a power cut, never half of one.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), KeyError> {
+        let path = self.path.join(name);
+        let fresh = self.path.join(format!("{name}.new"));
+        write_synced(&fresh, bytes).map_err(failed("write", &fresh))?;
+        // The old bytes stay on the disk until something else is written there; only full-disk encryption helps.
+        fs::rename(&fresh, &path).map_err(failed("replace", &path))?;
+        self.sync()
+    }
+
+    fn sync(&self) -> Result<(), KeyError> {
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(failed("save", &self.path))
+    }
+}
+
+fn file_name(user: UserId) -> String {
+    user.xid() + USER_SUFFIX
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
+    let path = path.to_path_buf();
+    move |source| KeyError::Io { what, path, source }
+}
+
+fn refuse_exposed(path: &Path, meta: &fs::Metadata, mode: &'static str) -> Result<(), KeyError> {
+    if meta.permissions().mode() & 0o077 != 0 {
+        return Err(KeyError::Exposed { path: path.to_path_buf(), mode });
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let file = File::open(path).map_err(failed("read", path))?;
+    refuse_exposed(path, &file.metadata().map_err(failed("read", path))?, "600")?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(key_file::MAX_SIZE + 1));
+    let most = u64::try_from(key_file::MAX_SIZE + 1).unwrap_or(u64::MAX);
+    file.take(most).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    Ok(bytes)
+}
+
+fn read_user(path: &Path) -> Result<(UserId, DeviceKeys), KeyError> {
+    let bytes = read(path)?;
+    key_file::decode_user(&bytes).map_err(|what| KeyError::Format { path: path.to_path_buf(), what })
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn overwrite(path: &Path) -> io::Result<()> {
+    let length = usize::try_from(fs::metadata(path)?.len()).unwrap_or(0).min(key_file::MAX_SIZE);
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(&vec![0; length])?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crosstalk_overlay::keys::DeviceKey;
+
+    fn keys() -> DeviceKeys {
+        DeviceKeys {
+            device: DeviceKey::from_seed([2; 32]),
+            sealing: vec![SealingKey::from_seed([3; 32], 1_000)],
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn keys_are_made_once_and_private() {
+        let data = tempfile::tempdir().expect("dir");
+        let dir = KeyDir::open(data.path()).expect("opened");
+        let (first, made) = dir.node_key().expect("made");
+        assert!(made);
+        let (again, made) = dir.node_key().expect("read");
+        assert!(!made && first.id() == again.id());
+        assert_eq!(dir.authority_key().expect("made").id(), dir.authority_key().expect("read").id());
+        assert_eq!(mode(&data.path().join("keys")), 0o700);
+        assert_eq!(mode(&data.path().join("keys/node.key")), 0o600);
+    }
+
+    #[test]
+    fn sealing_keys_come_and_go() {
+        let data = tempfile::tempdir().expect("dir");
+        let dir = KeyDir::open(data.path()).expect("opened");
+        let user = UserId::from_bytes([1; 32]);
+        dir.put(user, &keys()).expect("written");
+        let second = SealingKey::from_seed([4; 32], 2_000);
+        dir.add_sealing(user, &second).expect("added");
+        dir.erase_sealing(user, &keys().sealing[0].public()).expect("erased");
+        let users = dir.users().expect("read");
+        let left: Vec<_> = users[&user].sealing.iter().map(SealingKey::public).collect();
+        assert_eq!(left, [second.public()]);
+        dir.erase(user).expect("erased");
+        dir.erase(user).expect("gone already");
+        assert!(dir.users().expect("read").is_empty());
+    }
+
+    #[test]
+    fn what_others_may_read_is_refused_with_the_remedy() {
+        let data = tempfile::tempdir().expect("dir");
+        let dir = KeyDir::open(data.path()).expect("opened");
+        dir.node_key().expect("made");
+        let file = data.path().join("keys/node.key");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("chmod");
+        let text = dir.node_key().expect_err("refused").to_string();
+        assert!(text.contains("chmod 600") && text.contains("node.key"), "{text}");
+        fs::set_permissions(data.path().join("keys"), fs::Permissions::from_mode(0o755)).expect("chmod");
+        assert!(KeyDir::open(data.path()).expect_err("refused").to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn damaged_and_misnamed_files_are_errors_not_losses() {
+        let data = tempfile::tempdir().expect("dir");
+        let dir = KeyDir::open(data.path()).expect("opened");
+        let user = UserId::from_bytes([1; 32]);
+        dir.put(user, &keys()).expect("written");
+        let path = data.path().join("keys").join(file_name(user));
+        let other = data.path().join("keys").join(file_name(UserId::from_bytes([9; 32])));
+        fs::rename(&path, &other).expect("renamed");
+        assert!(matches!(dir.users(), Err(KeyError::Misnamed(_))));
+        fs::write(&other, b"CTKEY").expect("cut");
+        assert!(matches!(dir.users(), Err(KeyError::Format { .. })));
+        fs::write(data.path().join("keys/node.key"), b"junk").expect("junk");
+        assert!(dir.node_key().is_err());
+    }
+}

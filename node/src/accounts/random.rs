@@ -1,0 +1,16 @@
+//! Random bytes of the operating system: for keys, passwords, salts and the core's seed.
+
+/// The system gives no random numbers.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NoRandomness(#[from] getrandom::Error);
+
+/// `N` random bytes.
+///
+/// # Errors
+/// When the system has none to give; nothing secret can be made then.
+pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}

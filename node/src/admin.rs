@@ -1,0 +1,185 @@
+//! Requests of the command line to a node, over the Unix socket in its data directory.
+//!
+//! One JSON object a line each way, at most [`MAX_REQUEST`] bytes in and [`MAX_RESPONSE`] out. Only the owner of the
+//! data directory can connect (mode 0600), so secrets may travel here; they never stand in arguments.
+
+pub mod client;
+pub mod registration;
+pub mod server;
+pub mod service;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::core::admin::{AccountView, Reply};
+
+/// Name of the socket in the data directory.
+pub const SOCKET: &str = "crosstalk.sock";
+/// Longest request line, bytes.
+pub const MAX_REQUEST: usize = 16 * 1024;
+/// Longest response line, bytes: some thousand contacts or accounts.
+pub const MAX_RESPONSE: u64 = 16 * 1024 * 1024;
+
+/// A password or recovery code on its way: erased when dropped, never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// What it hides.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl From<Zeroizing<String>> for Secret {
+    fn from(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// What opens a user's sealed key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opener {
+    /// The password under which it was sealed.
+    Password(Secret),
+    /// The recovery code.
+    Recovery(Secret),
+}
+
+/// What the command line asks of a node. An `account` is a login name or an address.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "request")]
+pub enum Request {
+    /// Make an account.
+    AddAccount {
+        /// Login name.
+        name: String,
+        /// Password; `None` has one made.
+        password: Option<Secret>,
+        /// Nickname; `None` takes the name.
+        nickname: Option<String>,
+    },
+    /// All accounts.
+    ListAccounts,
+    /// One account.
+    ShowAccount {
+        /// Which.
+        account: String,
+    },
+    /// Change a password.
+    SetPassword {
+        /// Whose.
+        account: String,
+        /// The new one; `None` has one made.
+        password: Option<Secret>,
+        /// Opens the user key, so that it can be sealed under the new password too.
+        opener: Option<Opener>,
+    },
+    /// Change nickname or visibility.
+    SetProfile {
+        /// Whose.
+        account: String,
+        /// New nickname.
+        nickname: Option<String>,
+        /// Shown to neighbours?
+        visible: Option<bool>,
+    },
+    /// Remove an account with all it holds.
+    RemoveAccount {
+        /// Which.
+        account: String,
+    },
+    /// What the node is doing.
+    Status,
+    /// Other nodes.
+    Peers,
+    /// Messages that wait.
+    Outbox,
+    /// A contact list.
+    Contacts {
+        /// Whose.
+        account: String,
+    },
+    /// Add a contact.
+    AddContact {
+        /// To whose list.
+        account: String,
+        /// The contact's address.
+        jid: String,
+        /// Name in the list.
+        name: Option<String>,
+    },
+    /// Remove a contact.
+    RemoveContact {
+        /// From whose list.
+        account: String,
+        /// The contact's address.
+        jid: String,
+    },
+}
+
+/// What a node answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// What the core said.
+    Reply(Reply),
+    /// An account was made.
+    Added {
+        /// The account.
+        account: AccountView,
+        /// Its password, if it was made here.
+        password: Option<Secret>,
+        /// The recovery code, shown this once.
+        recovery: Secret,
+    },
+    /// A password was changed.
+    PasswordSet {
+        /// The password, if it was made here.
+        password: Option<Secret>,
+        /// Whether the user key is sealed under the new password now.
+        resealed: bool,
+    },
+    /// It could not be done: why, and what to do.
+    Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let request = Request::AddAccount {
+            name: "juliet".into(),
+            password: Some(Secret::from(Zeroizing::new("wherefore".to_owned()))),
+            nickname: None,
+        };
+        assert!(!format!("{request:?}").contains("wherefore"));
+        let line = serde_json::to_string(&request).expect("json");
+        assert!(line.contains("wherefore") && line.contains("add-account"), "{line}");
+        assert!(serde_json::from_str::<Request>(&line).is_ok());
+    }
+}

@@ -1,0 +1,238 @@
+//! Carries out requests: makes keys and credentials where a request needs them, then asks the core.
+//!
+//! The running node, registration by clients (XEP-0077) and a command line without a node all come through here, so
+//! there is one way to do each thing.
+
+use std::sync::Arc;
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::keys::UserKey;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use super::{Opener, Request, Response, Secret};
+use crate::accounts::{AccountError, Accounts, Prepared};
+use crate::core::admin::{AccountView, Command, Refused, Reply};
+
+/// Questions to the core that wait at once; who asks more waits.
+pub const ASKS: usize = 64;
+/// Requests that wait for key making at once; more are refused.
+const WAITING: usize = 16;
+
+/// A question to the core.
+#[derive(Debug)]
+pub struct Ask {
+    /// What to do.
+    pub command: Box<Command>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Box<Reply>>,
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The core refused it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Keys or names are in the way.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// Too many are waiting.
+    #[error("too many accounts are being made at once: try again in a moment")]
+    Busy,
+    /// The node is stopping.
+    #[error("the node is stopping: try again when it runs")]
+    Stopping,
+    /// An answer to another question: a fault of this program.
+    #[error("the node gave an answer to another question: please report this as a fault")]
+    Confused,
+}
+
+/// An account that was made.
+#[derive(Debug)]
+pub struct Added {
+    /// The account.
+    pub account: AccountView,
+    /// Its password, if it was made here.
+    pub password: Option<Zeroizing<String>>,
+    /// Its recovery code, known to nobody else.
+    pub recovery: Zeroizing<String>,
+}
+
+/// Carries out requests.
+#[derive(Clone, Debug)]
+pub struct Service {
+    core: mpsc::Sender<Ask>,
+    accounts: Arc<Accounts>,
+    /// Keys are made one at a time: each takes 19 MiB while it lasts.
+    making: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Service {
+    /// A service that asks the core through `core`.
+    pub fn new(core: mpsc::Sender<Ask>, accounts: Arc<Accounts>) -> Self {
+        let (making, waiting) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WAITING)));
+        Self { core, accounts, making, waiting }
+    }
+
+    /// The maker of accounts.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Carries out a request of the command line.
+    pub async fn execute(&self, request: Request) -> Response {
+        match self.try_execute(request).await {
+            Ok(response) => response,
+            Err(ServiceError::Refused(refused)) => Response::Reply(Reply::Refused(refused)),
+            Err(error) => Response::Failed(error.to_string()),
+        }
+    }
+
+    async fn try_execute(&self, request: Request) -> Result<Response, ServiceError> {
+        let command = match request {
+            Request::AddAccount { name, password, nickname } => {
+                let added = self.add(name, password.map(|secret| secret.0), nickname).await?;
+                let password = added.password.map(Secret);
+                return Ok(Response::Added {
+                    account: added.account,
+                    password,
+                    recovery: Secret(added.recovery),
+                });
+            }
+            Request::SetPassword { account, password, opener } => {
+                return self.set_password(account, password.map(|secret| secret.0), opener).await;
+            }
+            Request::SetProfile { account, nickname, visible } => {
+                let nickname = nickname.as_deref().map(Accounts::nickname).transpose()?;
+                Command::SetProfile { account, nickname, visible }
+            }
+            Request::ListAccounts => Command::ListAccounts,
+            Request::ShowAccount { account } => Command::ShowAccount(account),
+            Request::RemoveAccount { account } => Command::RemoveAccount(account),
+            Request::Status => Command::Status,
+            Request::Peers => Command::Peers,
+            Request::Outbox => Command::Outbox,
+            Request::Contacts { account } => Command::Contacts(account),
+            Request::AddContact { account, jid, name } => Command::AddContact { account, jid, name },
+            Request::RemoveContact { account, jid } => Command::RemoveContact { account, jid },
+        };
+        self.ask(command).await.map(Response::Reply)
+    }
+
+    /// Makes an account; without a password, makes that too. Takes some 50 ms of one core.
+    ///
+    /// # Errors
+    /// When the name is taken or impossible, or nothing can be saved; nothing is left behind then.
+    pub async fn add(
+        &self,
+        name: String,
+        password: Option<Zeroizing<String>>,
+        nickname: Option<String>,
+    ) -> Result<Added, ServiceError> {
+        let name = Accounts::name(&name)?;
+        let login = format!("{name}@{}", self.accounts.domain());
+        // Making keys is work: whoever asks for a name that is taken does not get it done.
+        if let Reply::Account(_) = self.ask(Command::ShowAccount(login.clone())).await? {
+            return Err(Refused::NameTaken(name).into());
+        }
+        let chosen = password.is_some();
+        let Prepared { account, password, recovery } =
+            self.laborious(move |accounts| accounts.prepare(&name, password, nickname.as_deref())).await?;
+        let user = account.user;
+        if let Err(error) = done(self.ask(Command::AddAccount(Box::new(account))).await) {
+            self.laborious(move |accounts| accounts.forget(user)).await?;
+            return Err(error);
+        }
+        let account = self.account(login).await?;
+        Ok(Added { account, password: (!chosen).then_some(password), recovery })
+    }
+
+    async fn set_password(
+        &self,
+        account: String,
+        password: Option<Zeroizing<String>>,
+        opener: Option<Opener>,
+    ) -> Result<Response, ServiceError> {
+        let (user, key) = self.open(&account, opener).await?;
+        let made = password.is_none();
+        let fresh =
+            self.laborious(move |accounts| accounts.new_password(user, key.as_ref(), password)).await?;
+        let (resealed, renewed) = (fresh.sealed.is_some(), fresh.device_cert);
+        let command = Command::SetPassword { account, credentials: fresh.credentials, sealed: fresh.sealed };
+        done(self.ask(command).await)?;
+        if renewed.is_some() {
+            done(self.ask(Command::Renew { user, device_cert: renewed, name_cert: None }).await)?;
+        }
+        Ok(Response::PasswordSet { password: made.then_some(Secret(fresh.password)), resealed })
+    }
+
+    /// The user behind an account and, with an opener, the opened user key.
+    async fn open(
+        &self,
+        account: &str,
+        opener: Option<Opener>,
+    ) -> Result<(UserId, Option<UserKey>), ServiceError> {
+        let reply = self.ask(Command::SealedKeys(account.to_owned())).await?;
+        let Reply::SealedKeys { user, by_password, by_recovery, .. } = reply else {
+            return Err(unexpected(reply));
+        };
+        let user = UserId::from_bytes(user);
+        let key = match opener {
+            None => None,
+            Some(opener) => Some(
+                self.laborious(move |_| match &opener {
+                    Opener::Password(secret) => {
+                        Accounts::open_with_password(user, &by_password, secret.reveal())
+                    }
+                    Opener::Recovery(secret) => {
+                        Accounts::open_with_recovery(user, &by_recovery, secret.reveal())
+                    }
+                })
+                .await?,
+            ),
+        };
+        Ok((user, key))
+    }
+
+    async fn account(&self, account: String) -> Result<AccountView, ServiceError> {
+        let reply = self.ask(Command::ShowAccount(account)).await?;
+        let Reply::Account(view) = reply else { return Err(unexpected(reply)) };
+        Ok(view)
+    }
+
+    /// Asks the core; the answer to a change comes when it is durable.
+    ///
+    /// # Errors
+    /// When the node is stopping.
+    pub async fn ask(&self, command: Command) -> Result<Reply, ServiceError> {
+        let (answer, reply) = oneshot::channel();
+        let ask = Ask { command: Box::new(command), answer };
+        self.core.send(ask).await.map_err(|_| ServiceError::Stopping)?;
+        reply.await.map(|reply| *reply).map_err(|_| ServiceError::Stopping)
+    }
+
+    /// Runs something slow on another thread, one at a time.
+    async fn laborious<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Accounts) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let _place = self.waiting.try_acquire().map_err(|_| ServiceError::Busy)?;
+        let _turn = self.making.acquire().await.map_err(|_| ServiceError::Stopping)?;
+        let accounts = Arc::clone(&self.accounts);
+        let done = tokio::task::spawn_blocking(move || work(&accounts)).await;
+        Ok(done.map_err(|_| ServiceError::Stopping)??)
+    }
+}
+
+/// Whether a change was made.
+pub(crate) fn done(reply: Result<Reply, ServiceError>) -> Result<(), ServiceError> {
+    let reply = reply?;
+    if matches!(reply, Reply::Done | Reply::Account(_)) { Ok(()) } else { Err(unexpected(reply)) }
+}
+
+/// What it means that the core gave this reply instead of the one asked for.
+pub(crate) fn unexpected(reply: Reply) -> ServiceError {
+    if let Reply::Refused(refused) = reply { refused.into() } else { ServiceError::Confused }
+}

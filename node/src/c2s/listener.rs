@@ -1,0 +1,155 @@
+//! Accepts connections, bounds how many there are, and follows each from its first byte to its end.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::core::io::{ConnId, Ending, Input};
+use crate::xmpp::error::StreamCondition;
+use crate::xmpp::{Element, StreamError};
+
+use super::connection::{Session, Writing, linger};
+use super::negotiate::{LoggedIn, Negotiation, Stop};
+use super::outgoing::Clients;
+use super::rate::{Bucket, Failures};
+use super::register::RegisterRequest;
+use super::strangers::Strangers;
+use super::transport;
+use super::{Directory, Limits};
+
+/// What a stranger's end may take; one who is turned out by a flood gets no time at all.
+const STRANGERS_GRACE: Duration = Duration::from_secs(1);
+
+/// What all connections share.
+pub(super) struct Door {
+    pub(super) domains: Vec<String>,
+    pub(super) register: Option<mpsc::Sender<RegisterRequest>>,
+    pub(super) features: fn() -> Vec<Element>,
+    pub(super) limits: Limits,
+    pub(super) starttls: Arc<ServerConfig>,
+    pub(super) direct_tls: Arc<ServerConfig>,
+    pub(super) directory: Directory,
+    pub(super) clients: Clients,
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) hashing: Semaphore,
+    pub(super) seats: Arc<Semaphore>,
+    pub(super) strangers: Strangers,
+    pub(super) failures: Mutex<Failures>,
+    pub(super) start: Instant,
+    pub(super) next: AtomicU64,
+}
+
+impl Door {
+    /// Time since the node started, for what is counted here.
+    pub(super) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(super) fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts until it is aborted.
+pub(super) async fn accept(door: Arc<Door>, listener: TcpListener, direct_tls: bool) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let Ok(seat) = door.seats.clone().try_acquire_owned() else {
+                    tracing::warn!(
+                        limit = door.limits.connections,
+                        "a client was turned away: too many connections"
+                    );
+                    continue;
+                };
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                tokio::spawn(follow(door.clone(), stream, peer, direct_tls, seat));
+            }
+            Err(why) => {
+                // Out of files, most likely: trying on at once would only burn the processor.
+                tracing::warn!(%why, "a client could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+pub(super) async fn follow(
+    door: Arc<Door>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    direct_tls: bool,
+    seat: OwnedSemaphorePermit,
+) {
+    let conn = ConnId(door.next.fetch_add(1, Ordering::Relaxed));
+    if let Err(why) = transport::prepare(&stream) {
+        tracing::debug!(%why, "a client was gone at once");
+        return;
+    }
+    // Boxed, because it is large and over long before the session is.
+    let Some(client) = Box::pin(log_in(&door, conn, stream, peer, direct_tls)).await else { return };
+    run_session(&door, conn, client).await;
+    drop(seat);
+}
+
+async fn log_in(
+    door: &Arc<Door>,
+    conn: ConnId,
+    stream: TcpStream,
+    peer: SocketAddr,
+    direct_tls: bool,
+) -> Option<LoggedIn> {
+    let stranger = door.strangers.enter(conn, peer.ip());
+    let mut negotiation = Negotiation::new(door.clone(), stream, peer, direct_tls);
+    let error = |condition, text| Err(Stop::Error(StreamError::new(condition, text)));
+    let (outcome, grace) = tokio::select! {
+        outcome = negotiation.run() => (outcome, door.limits.grace.min(STRANGERS_GRACE)),
+        () = tokio::time::sleep(door.limits.login_time) => {
+            (error(StreamCondition::ConnectionTimeout, "the login took too long"), STRANGERS_GRACE)
+        }
+        () = stranger.evicted.notified() => {
+            (error(StreamCondition::ResourceConstraint, "too many connections wait for a login"), Duration::ZERO)
+        }
+    };
+    match outcome {
+        Ok(user) => negotiation.into_logged_in(user),
+        Err(stop) => {
+            // No longer counted: a flood would otherwise keep others out while the last words are written.
+            drop(stranger);
+            negotiation.refuse(stop, grace).await;
+            None
+        }
+    }
+}
+
+async fn run_session(door: &Arc<Door>, conn: ConnId, client: LoggedIn) {
+    let limits = &door.limits;
+    let start = Instant::now();
+    let outbox = door.clients.add(conn, limits.unread_bytes);
+    let mut session = Session {
+        conn,
+        transport: client.transport,
+        framer: client.framer,
+        outbox,
+        inputs: door.inputs.clone(),
+        bucket: Bucket::new(limits.bytes_per_second, limits.burst_bytes, start.elapsed()),
+        start,
+        rest: client.rest,
+        grace: limits.grace,
+        writing: Writing::default(),
+        pause: None,
+    };
+    let announced = door.inputs.send(Input::Authenticated { conn, user: client.user }).await.is_ok();
+    let how = if announced { session.run().await } else { Ending::Lost };
+    door.clients.remove(conn);
+    if announced && door.inputs.send(Input::Ended { conn, how }).await.is_err() {
+        tracing::debug!("the node stopped before a client did");
+    }
+    linger(&mut session.transport, limits.grace).await;
+}

@@ -1,0 +1,450 @@
+//! From the first byte of a connection to an authenticated stream (RFC 6120 §4–§6).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use crosstalk_overlay::id::UserId;
+use jid::BareJid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use crate::xmpp::element::write_attribute;
+use crate::xmpp::error::StreamCondition;
+use crate::xmpp::framer::{Frame, Framer, Limits};
+use crate::xmpp::{Element, Kind, Stanza, StreamError, ns};
+
+use super::connection::{end, linger};
+use super::listener::Door;
+use super::rate::Bucket;
+use super::sasl::{self, Exchange, Failure, Progress};
+use super::transport::Transport;
+use super::{credentials, register};
+
+/// Bytes of one read before login.
+const READ: usize = 4096;
+/// Failed attempts before the stream is ended.
+const ATTEMPTS: u32 = 3;
+
+/// How a connection ends that does not get to a login.
+pub(super) enum Stop {
+    /// With this stream error.
+    Error(StreamError),
+    /// The client ended its stream.
+    Closed,
+    /// The connection is lost.
+    Gone,
+}
+
+impl From<StreamError> for Stop {
+    fn from(error: StreamError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(_: std::io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+fn stop(condition: StreamCondition, text: &str) -> Stop {
+    Stop::Error(StreamError::new(condition, text))
+}
+
+/// A client that has proved who it is.
+pub(super) struct LoggedIn {
+    pub(super) user: UserId,
+    pub(super) transport: Transport,
+    pub(super) framer: Framer,
+    /// Bytes that it sent behind its last stream header.
+    pub(super) rest: Vec<u8>,
+}
+
+/// A connection before login.
+pub(super) struct Negotiation {
+    door: Arc<Door>,
+    peer: SocketAddr,
+    direct_tls: bool,
+    /// `None` while TLS is being set up.
+    transport: Option<Transport>,
+    framer: Framer,
+    pending: Vec<u8>,
+    consumed: usize,
+    bucket: Bucket,
+    start: Instant,
+    /// Whether our header of the current stream was sent.
+    opened: bool,
+    /// What the client calls this server, and the domain that it means.
+    host: String,
+    domain: String,
+    failures: u32,
+}
+
+impl Negotiation {
+    pub(super) fn new(door: Arc<Door>, stream: TcpStream, peer: SocketAddr, direct_tls: bool) -> Self {
+        let start = Instant::now();
+        let limits = &door.limits;
+        Self {
+            bucket: Bucket::new(limits.login_bytes_per_second, limits.login_burst_bytes, start.elapsed()),
+            direct_tls,
+            transport: Some(Transport::Plain(stream)),
+            framer: Framer::new(Limits::BEFORE_LOGIN),
+            pending: Vec::new(),
+            consumed: 0,
+            start,
+            opened: false,
+            host: String::new(),
+            domain: String::new(),
+            failures: 0,
+            door,
+            peer,
+        }
+    }
+
+    /// Negotiates until login.
+    pub(super) async fn run(&mut self) -> Result<UserId, Stop> {
+        if self.direct_tls {
+            self.start_tls().await?;
+        }
+        loop {
+            let mut features = Vec::new();
+            self.open_stream(&mut features).await?;
+            self.offer(&mut features);
+            self.write(&features).await?;
+            if let Some(user) = self.serve_stream().await? {
+                let mut features = Vec::new();
+                self.open_stream(&mut features).await?;
+                write_features(&mut features, &(self.door.features)());
+                self.write(&features).await?;
+                return Ok(user);
+            }
+        }
+    }
+
+    /// What is left of the connection after a login.
+    pub(super) fn into_logged_in(self, user: UserId) -> Option<LoggedIn> {
+        let rest = self.pending.get(self.consumed..).unwrap_or_default().to_vec();
+        Some(LoggedIn { user, transport: self.transport?, framer: self.framer, rest })
+    }
+
+    /// Tells the client why it ends, if it can still be told in `grace`.
+    pub(super) async fn refuse(mut self, stop: Stop, grace: Duration) {
+        let error = match stop {
+            Stop::Gone => return,
+            Stop::Closed => None,
+            Stop::Error(error) => Some(error),
+        };
+        let mut last = Vec::new();
+        if !self.opened {
+            self.write_header(&mut last, None);
+        }
+        last.extend(error.iter().flat_map(StreamError::to_bytes));
+        if let Some(error) = error {
+            tracing::debug!(peer = %self.peer, condition = error.condition.as_str(), "a login was ended");
+        }
+        if let Some(transport) = &mut self.transport {
+            end(transport, &last, grace).await;
+            linger(transport, grace).await;
+        }
+    }
+
+    /// Serves one stream before login: `None` when TLS has started, the user after login.
+    async fn serve_stream(&mut self) -> Result<Option<UserId>, Stop> {
+        loop {
+            let element = self.element().await?;
+            match (element.name(), element.ns()) {
+                ("starttls", ns::TLS) => {
+                    self.accept_starttls().await?;
+                    return Ok(None);
+                }
+                ("auth", ns::SASL) if self.may_log_in() => match self.authenticate(&element).await? {
+                    Ok(user) => {
+                        self.restart(Limits::AFTER_LOGIN);
+                        return Ok(Some(user));
+                    }
+                    Err(failure) => self.fail(failure).await?,
+                },
+                ("abort", ns::SASL) => self.fail(Failure::Aborted).await?,
+                ("iq", ns::CLIENT) if element.has("query", ns::REGISTER) => self.register(element).await?,
+                _ => return Err(stop(StreamCondition::NotAuthorized, "log in first")),
+            }
+        }
+    }
+
+    /// Passwords, even hashed ones, cross a network only inside TLS.
+    fn may_log_in(&self) -> bool {
+        self.peer.ip().is_loopback() || self.transport.as_ref().is_some_and(Transport::is_tls)
+    }
+
+    async fn open_stream(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let header = match self.frame().await? {
+            Frame::Open(header) => header,
+            Frame::Element(_) | Frame::Close => return Err(Stop::Gone),
+        };
+        let host = header.get_attr("to").unwrap_or_default().to_lowercase();
+        let domain = match host.as_str() {
+            "localhost" => self.door.domains.first(),
+            host => self.door.domains.iter().find(|domain| *domain == host),
+        };
+        let Some(domain) = domain else {
+            let text = format!("this node serves {}", self.door.domains.join(", "));
+            return Err(stop(StreamCondition::HostUnknown, &text));
+        };
+        self.domain = domain.clone();
+        self.host = host;
+        let major =
+            header.get_attr("version").and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        if major.is_none_or(|major| major == 0) {
+            return Err(stop(StreamCondition::UnsupportedVersion, "version='1.0' is needed"));
+        }
+        let client = header.get_attr("from").and_then(|from| BareJid::new(from).ok());
+        self.write_header(out, client.as_ref());
+        Ok(())
+    }
+
+    /// Our stream header (RFC 6120 §4.7).
+    fn write_header(&mut self, out: &mut Vec<u8>, to: Option<&BareJid>) {
+        let mut id = [0; 8];
+        if getrandom::fill(&mut id).is_err() {
+            tracing::warn!("the system gave no randomness for a stream id");
+        }
+        out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
+        write_attribute(out, "xmlns", ns::CLIENT);
+        write_attribute(out, "xmlns:stream", ns::STREAMS);
+        write_attribute(out, "id", &format!("{:016x}", u64::from_be_bytes(id)));
+        let host = if self.host.is_empty() { self.door.domains.first() } else { Some(&self.host) };
+        write_attribute(out, "from", host.map_or("", String::as_str));
+        if let Some(to) = to {
+            write_attribute(out, "to", to.as_str());
+        }
+        write_attribute(out, "version", "1.0");
+        write_attribute(out, "xml:lang", "en");
+        out.push(b'>');
+        self.opened = true;
+    }
+
+    /// Features before login (RFC 6120 §4.3.2).
+    fn offer(&self, out: &mut Vec<u8>) {
+        let mut features = Vec::new();
+        if !self.transport.as_ref().is_some_and(Transport::is_tls) {
+            let required = (!self.may_log_in()).then(|| Element::new("required", ns::TLS));
+            features.push(Element::new("starttls", ns::TLS).children_from(required));
+        }
+        if self.may_log_in() {
+            let names = sasl::mechanisms().map(|name| Element::new("mechanism", ns::SASL).text(name));
+            features.push(Element::new("mechanisms", ns::SASL).children_from(names));
+        }
+        if self.may_register() {
+            features.push(Element::new("register", ns::REGISTER_FEATURE));
+        }
+        write_features(out, &features);
+    }
+
+    fn may_register(&self) -> bool {
+        self.door.register.is_some() && self.peer.ip().is_loopback()
+    }
+
+    /// RFC 6120 §5.4.
+    async fn accept_starttls(&mut self) -> Result<(), Stop> {
+        let injected = self.pending[self.consumed..].iter().any(|byte| !byte.is_ascii_whitespace());
+        if self.transport.as_ref().is_some_and(Transport::is_tls) {
+            self.send(&Element::new("failure", ns::TLS)).await?;
+            return Err(Stop::Closed);
+        }
+        if injected {
+            // Somebody on the way may have put it there to have it taken for what is protected.
+            return Err(stop(
+                StreamCondition::PolicyViolation,
+                "nothing may follow starttls before TLS has begun",
+            ));
+        }
+        self.send(&Element::new("proceed", ns::TLS)).await?;
+        self.restart(Limits::BEFORE_LOGIN);
+        self.pending = Vec::new();
+        self.consumed = 0;
+        self.start_tls().await
+    }
+
+    async fn start_tls(&mut self) -> Result<(), Stop> {
+        let Some(Transport::Plain(stream)) = self.transport.take() else { return Err(Stop::Gone) };
+        let config = if self.direct_tls { &self.door.direct_tls } else { &self.door.starttls };
+        let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
+        self.transport = Some(Transport::Tls(Box::new(stream)));
+        Ok(())
+    }
+
+    /// What follows is a new stream.
+    fn restart(&mut self, limits: Limits) {
+        self.framer.reset(limits);
+        self.opened = false;
+    }
+
+    /// One login attempt (RFC 6120 §6.4).
+    async fn authenticate(&mut self, auth: &Element) -> Result<Result<UserId, Failure>, Stop> {
+        let mut domains = self.door.domains.clone();
+        domains.sort_by_key(|domain| *domain != self.domain);
+        let directory = self.door.directory.clone();
+        let mut exchange =
+            match Exchange::new(auth.get_attr("mechanism").unwrap_or_default(), directory, domains) {
+                Ok(exchange) => exchange,
+                Err(failure) => return Ok(Err(failure)),
+            };
+        let mut message = sasl::data(auth);
+        loop {
+            if let Some(account) = exchange.address() {
+                self.wait_turn(&account).await;
+            }
+            let progress = match &message {
+                Ok(data) => exchange.step(data.as_ref().map(|data| data.as_slice())),
+                Err(failure) => Err(*failure),
+            };
+            match progress {
+                Ok(Progress::Challenge(challenge)) => {
+                    self.send(&Element::new("challenge", ns::SASL).text(&STANDARD.encode(challenge))).await?;
+                }
+                Ok(Progress::Success(user, last)) => {
+                    return self.succeed(&exchange, user, last).await.map(Ok);
+                }
+                Ok(Progress::Password(password, keys, user)) => {
+                    let account = exchange.address().unwrap_or_default();
+                    self.wait_turn(&account).await;
+                    return match (self.check(password, keys).await, user) {
+                        (true, Some(user)) => self.succeed(&exchange, user, None).await.map(Ok),
+                        (true, None) | (false, _) => {
+                            self.blame(&exchange);
+                            Ok(Err(Failure::NotAuthorized))
+                        }
+                    };
+                }
+                Err(failure) => {
+                    self.blame(&exchange);
+                    return Ok(Err(failure));
+                }
+            }
+            let answer = self.element().await?;
+            message = match (answer.name(), answer.ns()) {
+                ("response", ns::SASL) => sasl::data(&answer).map(|data| Some(data.unwrap_or_default())),
+                ("abort", ns::SASL) => return Ok(Err(Failure::Aborted)),
+                _ => return Err(stop(StreamCondition::NotAuthorized, "the login is not finished")),
+            };
+        }
+    }
+
+    /// Waits as long as failures on this account from this address make everybody there wait.
+    async fn wait_turn(&self, account: &str) {
+        let delay = self.door.failures().delay(self.peer.ip(), account, self.door.now());
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    fn blame(&self, exchange: &Exchange) {
+        if let Some(account) = exchange.address() {
+            self.door.failures().failed(self.peer.ip(), &account, self.door.now());
+        }
+    }
+
+    /// Checks a password beside the event loop, a few at a time, so that floods of guesses do not take the machine.
+    async fn check(&self, password: zeroize::Zeroizing<String>, keys: crate::core::io::ScramKeys) -> bool {
+        let Ok(_turn) = self.door.hashing.acquire().await else { return false };
+        tokio::task::spawn_blocking(move || credentials::verify(&password, &keys)).await.unwrap_or(false)
+    }
+
+    async fn succeed(
+        &mut self,
+        exchange: &Exchange,
+        user: UserId,
+        last: Option<Vec<u8>>,
+    ) -> Result<UserId, Stop> {
+        if let Some(account) = exchange.address() {
+            self.door.failures().succeeded(self.peer.ip(), &account);
+        }
+        let text = last.map(|data| STANDARD.encode(data)).unwrap_or_default();
+        self.send(&Element::new("success", ns::SASL).text(&text)).await?;
+        Ok(user)
+    }
+
+    async fn fail(&mut self, failure: Failure) -> Result<(), Stop> {
+        self.failures += 1;
+        self.send(&failure.to_element()).await?;
+        match self.failures >= ATTEMPTS {
+            true => Err(stop(StreamCondition::PolicyViolation, "too many failed logins")),
+            false => Ok(()),
+        }
+    }
+
+    async fn register(&mut self, element: Element) -> Result<(), Stop> {
+        let answer = match Stanza::from_element(Kind::Iq, element) {
+            Ok(iq) if iq.is_request() => {
+                let requests = self.door.register.as_ref().filter(|_| self.may_register());
+                register::answer(&iq, &self.domain, requests).await
+            }
+            Ok(_) => None,
+            Err((iq, error)) => iq.error(&error),
+        };
+        match answer {
+            Some(answer) => self.write(&answer.to_bytes()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn element(&mut self) -> Result<Element, Stop> {
+        match self.frame().await? {
+            Frame::Element(element) => Ok(element),
+            Frame::Open(_) | Frame::Close => Err(Stop::Closed),
+        }
+    }
+
+    async fn frame(&mut self) -> Result<Frame, Stop> {
+        loop {
+            let mut input = self.pending.get(self.consumed..).unwrap_or_default();
+            let before = input.len();
+            let frame = self.framer.next(&mut input);
+            self.consumed += before - input.len();
+            if let Some(frame) = frame? {
+                return Ok(frame);
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Stop> {
+        let Some(transport) = &mut self.transport else { return Err(Stop::Gone) };
+        self.pending.resize(READ, 0);
+        self.consumed = READ;
+        let count = transport.read(&mut self.pending).await?;
+        self.pending.truncate(count);
+        self.consumed = 0;
+        if count == 0 {
+            return Err(Stop::Gone);
+        }
+        if let Some(pause) = self.bucket.take(count, self.start.elapsed()) {
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, element: &Element) -> Result<(), Stop> {
+        self.write(&element.to_bytes(ns::CLIENT)).await
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        let Some(transport) = &mut self.transport else { return Err(Stop::Gone) };
+        transport.write_all(bytes).await?;
+        transport.flush().await?;
+        Ok(())
+    }
+}
+
+fn write_features(out: &mut Vec<u8>, features: &[Element]) {
+    out.extend_from_slice(b"<stream:features>");
+    for feature in features {
+        feature.write(out, ns::CLIENT);
+    }
+    out.extend_from_slice(b"</stream:features>");
+}

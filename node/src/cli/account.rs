@@ -1,0 +1,223 @@
+//! `crosstalk account …`
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::{Node, confused, output, prompt, show};
+use crate::admin::{Opener, Request, Response, Secret, service};
+use crate::core::admin::{AccountView, Reply};
+use crate::event_loop::clock::wall_millis;
+
+/// What can be done with accounts.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make an account; prints how to log in and the recovery code, once
+    Add {
+        /// Login name
+        name: String,
+        /// Take the password from the first line of stdin
+        #[arg(long)]
+        password_stdin: bool,
+        /// Name shown to others [default: the login name]
+        #[arg(long, value_name = "TEXT")]
+        nickname: Option<String>,
+    },
+    /// All accounts
+    List,
+    /// How to log in to an account, for the common chat programs, with a QR code
+    Show {
+        /// Login name or address
+        name: String,
+    },
+    /// Change a password
+    Password {
+        /// Login name or address
+        name: String,
+        /// Take the new password from a line of stdin
+        #[arg(long)]
+        password_stdin: bool,
+        /// Take the recovery code from the next line of stdin, to seal the user key under the new password
+        #[arg(long)]
+        recovery_stdin: bool,
+    },
+    /// Remove an account with its keys, contacts and messages
+    Remove {
+        /// Login name or address
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Do not show an account to neighbours
+    Hide {
+        /// Login name or address
+        name: String,
+    },
+    /// Show an account to neighbours again
+    Unhide {
+        /// Login name or address
+        name: String,
+    },
+    /// Change the name that is shown to others
+    Nickname {
+        /// Login name or address
+        name: String,
+        /// The new name
+        text: String,
+    },
+}
+
+/// Carries out a command.
+///
+/// # Errors
+/// When the node refuses, or cannot be asked.
+pub(crate) fn execute(command: &Command, node: &mut Node, json: bool) -> Result<(), Failure> {
+    match command {
+        Command::Add { name, password_stdin, nickname } => {
+            add(node, name, *password_stdin, nickname.clone(), json)
+        }
+        Command::List => list(node, json),
+        Command::Show { name } => show::execute(node, name, json),
+        Command::Password { name, password_stdin, recovery_stdin } => {
+            password(node, name, *password_stdin, *recovery_stdin, json)
+        }
+        Command::Remove { name, yes } => remove(node, name, *yes, json),
+        Command::Hide { name } => profile(node, name, None, Some(false), json),
+        Command::Unhide { name } => profile(node, name, None, Some(true), json),
+        Command::Nickname { name, text } => profile(node, name, Some(text.clone()), None, json),
+    }
+}
+
+/// A new account, for programs.
+#[derive(Serialize)]
+struct Made<'a> {
+    #[serde(flatten)]
+    account: &'a AccountView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+    recovery_code: &'a str,
+}
+
+fn add(
+    node: &mut Node,
+    name: &str,
+    password_stdin: bool,
+    nickname: Option<String>,
+    json: bool,
+) -> Result<(), Failure> {
+    let password = match password_stdin {
+        true => Some(prompt::stdin_line()?),
+        false if prompt::is_terminal() => prompt::new_password()?,
+        false => None,
+    };
+    let request = Request::AddAccount { name: name.to_owned(), password, nickname };
+    let Response::Added { account, password, recovery } = node.ask(request)? else { return Err(confused()) };
+    let password = password.as_ref().map(Secret::reveal);
+    if json {
+        output::json(&Made { account: &account, password, recovery_code: recovery.reveal() });
+    } else {
+        output::line(show::welcome(&account.login, password, recovery.reveal()));
+    }
+    Ok(())
+}
+
+fn list(node: &mut Node, json: bool) -> Result<(), Failure> {
+    let Reply::Accounts(accounts) = node.reply(Request::ListAccounts)? else { return Err(confused()) };
+    if json {
+        output::json(&accounts);
+        return Ok(());
+    }
+    let now = wall_millis();
+    let rows: Vec<Vec<String>> = accounts.into_iter().map(|account| row(account, now)).collect();
+    let headings = ["LOGIN", "ADDRESS", "NICKNAME", "NEARBY", "ONLINE", "WAITING", "MADE"];
+    output::table(&headings, &rows, "No accounts yet: `crosstalk account add NAME` makes one.");
+    Ok(())
+}
+
+fn row(account: AccountView, now: u64) -> Vec<String> {
+    vec![
+        account.login,
+        account.jid,
+        account.nickname,
+        if account.visible { "shown" } else { "hidden" }.to_owned(),
+        account.sessions.to_string(),
+        account.waiting.to_string(),
+        output::ago(account.created, now),
+    ]
+}
+
+fn password(
+    node: &mut Node,
+    name: &str,
+    password_stdin: bool,
+    recovery_stdin: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let ask = prompt::is_terminal() && !password_stdin && !recovery_stdin;
+    let password = match password_stdin {
+        true => Some(prompt::stdin_line()?),
+        false if ask => prompt::new_password()?,
+        false => None,
+    };
+    let opener = match recovery_stdin {
+        true => Some(Opener::Recovery(prompt::stdin_line()?)),
+        false if ask => prompt::secret("Earlier password (empty: not known): ")?.map(Opener::Password),
+        false => None,
+    };
+    let request = Request::SetPassword { account: name.to_owned(), password, opener };
+    let Response::PasswordSet { password, resealed } = node.ask(request)? else { return Err(confused()) };
+    let password = password.as_ref().map(Secret::reveal);
+    if json {
+        output::json(&serde_json::json!({ "account": name, "password": password, "resealed": resealed }));
+        return Ok(());
+    }
+    output::line(format!("The password of {name} is changed."));
+    if let Some(password) = password {
+        output::line(format!("  password  {password}"));
+    }
+    if !resealed {
+        output::line(
+            "The user key stays sealed under the earlier password: keep that, or the recovery code, for renewals.",
+        );
+    }
+    Ok(())
+}
+
+fn remove(node: &mut Node, name: &str, yes: bool, json: bool) -> Result<(), Failure> {
+    if !yes {
+        if !prompt::is_terminal() {
+            return Err(Failure::Usage(
+                "removing an account cannot be undone: say --yes if it shall be removed",
+            ));
+        }
+        if !prompt::confirm(&format!("Remove {name} with its keys, contacts and messages, for ever? [y/N] "))?
+        {
+            output::line("Nothing was removed.");
+            return Ok(());
+        }
+    }
+    done(node, Request::RemoveAccount { account: name.to_owned() }, &format!("{name} is removed."), json)
+}
+
+fn profile(
+    node: &mut Node,
+    name: &str,
+    nickname: Option<String>,
+    visible: Option<bool>,
+    json: bool,
+) -> Result<(), Failure> {
+    let text = match (&nickname, visible) {
+        (Some(nickname), _) => format!("{name} is shown as {} from now on.", output::plain(nickname)),
+        (None, Some(true)) => format!("Neighbours see {name} again."),
+        (None, _) => format!("Neighbours no longer see {name}."),
+    };
+    done(node, Request::SetProfile { account: name.to_owned(), nickname, visible }, &text, json)
+}
+
+/// Asks for a change and says that it is made.
+pub(super) fn done(node: &mut Node, request: Request, text: &str, json: bool) -> Result<(), Failure> {
+    service::done(Ok(node.reply(request)?))?;
+    output::line(if json { "{\"ok\":true}" } else { text });
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! `crosstalk doctor`: what is wrong with this node and its machine, and what to do about it.
+//!
+//! Each finding is a line: ok, warn or fail. A `fail` makes the exit code 8.
+
+mod machine;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::{Node, output};
+use crate::accounts::key_dir::KeyDir;
+use crate::admin::Request;
+use crate::admin::client::Client;
+use crate::core::admin::{AccountView, PeerView, Reply, StatusView};
+use crate::event_loop::clock::wall_millis;
+use crate::run::{self, Place};
+
+/// A certificate with less left is worth a warning, milliseconds: 30 days.
+const SOON: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Level {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One finding.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Finding {
+    level: Level,
+    what: &'static str,
+    text: String,
+}
+
+impl Finding {
+    pub(super) fn ok(what: &'static str, text: impl Into<String>) -> Self {
+        Self { level: Level::Ok, what, text: text.into() }
+    }
+
+    pub(super) fn warn(what: &'static str, text: impl Into<String>) -> Self {
+        Self { level: Level::Warn, what, text: text.into() }
+    }
+
+    pub(super) fn fail(what: &'static str, text: impl Into<String>) -> Self {
+        Self { level: Level::Fail, what, text: text.into() }
+    }
+
+    fn shown(&self) -> String {
+        let level = match self.level {
+            Level::Ok => "ok  ",
+            Level::Warn => "warn",
+            Level::Fail => "FAIL",
+        };
+        format!("{level}  {:<12}  {}", self.what, output::plain(&self.text))
+    }
+}
+
+/// Checks everything and prints what it finds.
+///
+/// # Errors
+/// [`Failure::Unhealthy`] if something fails.
+pub(crate) fn execute(place: Place, json: bool) -> Result<(), Failure> {
+    let findings = examine(place);
+    if json {
+        output::json(&findings);
+    } else {
+        findings.iter().for_each(|finding| output::line(finding.shown()));
+    }
+    match findings.iter().any(|finding| finding.level == Level::Fail) {
+        true => Err(Failure::Unhealthy),
+        false => Ok(()),
+    }
+}
+
+fn examine(place: Place) -> Vec<Finding> {
+    let mut findings = vec![Finding::ok("settings", "in order")];
+    let (config, data) = (place.config.clone(), place.data.clone());
+    let runs = Client::connect(&data).is_some();
+    findings.push(machine::data_dir(&data));
+    findings.push(machine::disk_space(&data));
+    if data.join(run::STORE).exists() {
+        findings.push(keys(&data));
+        match Node::open(place) {
+            Ok(mut node) => findings.extend(ask(&mut node)),
+            Err(failure) => findings.push(Finding::fail("store", failure.to_string())),
+        }
+    } else {
+        findings
+            .push(Finding::warn("store", "no node has been started here yet: start one with `crosstalk`"));
+    }
+    findings.extend(machine::ports(&config, runs));
+    findings.push(machine::interfaces(Path::new("/sys/class/net")));
+    findings.push(machine::mdns(config.overlay.mdns));
+    findings
+}
+
+fn keys(data: &Path) -> Finding {
+    if !data.join("keys").exists() {
+        return Finding::fail("keys", "the directory of key files is missing: put keys/ back from a back-up");
+    }
+    match KeyDir::open(data).and_then(|keys| keys.users()) {
+        Ok(users) => Finding::ok("keys", format!("{} users, readable by their owner only", users.len())),
+        Err(error) => Finding::fail("keys", error.to_string()),
+    }
+}
+
+/// What the node knows about itself.
+fn ask(node: &mut Node) -> Vec<Finding> {
+    let runs = node.runs();
+    let mut findings = Vec::new();
+    match node.reply(Request::Status) {
+        Ok(Reply::Status(status)) => findings.extend(status_of(&status, runs)),
+        Ok(other) => findings.push(Finding::fail("node", format!("answers something else: {other:?}"))),
+        Err(failure) => findings.push(Finding::fail("node", failure.to_string())),
+    }
+    if let Ok(Reply::Accounts(accounts)) = node.reply(Request::ListAccounts) {
+        findings.extend(certificates(&accounts, wall_millis()));
+    }
+    if runs && let Ok(Reply::Peers(peers)) = node.reply(Request::Peers) {
+        findings.push(others(&peers));
+    }
+    findings
+}
+
+fn status_of(status: &StatusView, runs: bool) -> Vec<Finding> {
+    let mut findings = vec![match runs {
+        true => Finding::ok("node", format!("running for {}", output::age(status.uptime))),
+        false => Finding::warn("node", "not running: start it with `crosstalk`"),
+    }];
+    findings.push(match &status.store_trouble {
+        None => Finding::ok("store", "in order"),
+        Some(trouble) => Finding::fail("store", trouble.clone()),
+    });
+    let full = |(count, limit): &(u64, u64)| *limit > 0 && count.saturating_mul(5) >= limit.saturating_mul(4);
+    findings.extend(status.trees.iter().filter(|(_, fill)| full(fill)).map(|(tree, (count, limit))| {
+        Finding::warn(
+            "store",
+            format!("{tree} holds {count} of at most {limit} entries: remove what is not needed"),
+        )
+    }));
+    findings.push(match status.clock_credible {
+        true => Finding::ok("clock", "credible"),
+        false => Finding::fail(
+            "clock",
+            "this machine's date is before this program was built, or far from that of other nodes: set date and time",
+        ),
+    });
+    findings
+}
+
+fn certificates(accounts: &[AccountView], now: u64) -> Vec<Finding> {
+    if accounts.is_empty() {
+        return vec![Finding::warn("accounts", "none: `crosstalk account add NAME` makes one")];
+    }
+    let soon = now.saturating_add(SOON);
+    let mut findings: Vec<Finding> = accounts
+        .iter()
+        .filter(|account| account.device_until < soon || account.name_until.is_some_and(|until| until < soon))
+        .map(|account| {
+            let remedy =
+                format!("`crosstalk account password {}` with the earlier password renews it", account.name);
+            Finding::warn(
+                "certificates",
+                format!("a certificate of {} runs out soon or has: {remedy}", account.login),
+            )
+        })
+        .collect();
+    findings.push(Finding::ok("accounts", accounts.len().to_string()));
+    findings
+}
+
+fn others(peers: &[PeerView]) -> Finding {
+    let connected = peers.iter().filter(|peer| peer.connected).count();
+    match (connected, peers.len()) {
+        (0, 0) => Finding::warn("peers", "no other node has been seen: is one running on this network?"),
+        (0, seen) => {
+            Finding::warn("peers", format!("{seen} seen, none connected: does a firewall block port 14774?"))
+        }
+        (connected, _) => Finding::ok("peers", format!("{connected} connected")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_found_and_named() {
+        let status = StatusView {
+            store_trouble: Some("the disk is full".into()),
+            trees: [("outbox".to_owned(), (19, 20))].into(),
+            ..StatusView::default()
+        };
+        let findings = status_of(&status, true);
+        let level =
+            |what: &str| findings.iter().filter(|f| f.what == what).map(|f| f.level).collect::<Vec<_>>();
+        assert_eq!(level("store"), [Level::Fail, Level::Warn]);
+        assert_eq!(level("clock"), [Level::Fail]);
+        assert_eq!(level("node"), [Level::Ok]);
+    }
+
+    #[test]
+    fn no_peers_is_a_warning_only() {
+        assert_eq!(others(&[]).level, Level::Warn);
+    }
+}

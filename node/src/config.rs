@@ -1,0 +1,321 @@
+//! Settings: what `crosstalk.toml` may say, where it is looked for, and what is wrong with it.
+//!
+//! Every setting has a default, so that no file is needed. [`settings`] holds the table; the example file of
+//! `crosstalk config example` is made from it.
+
+pub mod settings;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+pub use settings::Config;
+
+/// Name of the settings file in the data directory.
+pub const FILE_NAME: &str = "crosstalk.toml";
+
+/// Largest settings file that is read, bytes.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// Domains that mean something else and cannot be a node's own.
+const RESERVED: [&str; 3] = [crosstalk_overlay::id::XID_DOMAIN, "link.internal", "localhost"];
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error(
+        "cannot read the settings in {file}: {source}. Check the path given with --config and its permissions"
+    )]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a settings file.
+    #[error("{file}: larger than 256 KiB, so not a settings file of CrossTalk", file = .0.display())]
+    TooLarge(PathBuf),
+    /// A line is wrong.
+    #[error("{file}:{line}: {what}", file = file.display())]
+    Line {
+        /// Which file.
+        file: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// A value has the right type but cannot be used.
+    #[error("setting `{key}`: {what}")]
+    Value {
+        /// Which setting, with its section.
+        key: &'static str,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// No directory to put data in.
+    #[error("no home directory: name a directory for the node's data with --data DIR")]
+    NoHome,
+}
+
+impl Config {
+    /// Reads the settings: `file` if one is named (it must exist), else `crosstalk.toml` of the data directory.
+    ///
+    /// # Errors
+    /// When the file cannot be read or says something that cannot be used.
+    pub fn load(file: Option<&Path>, data: &Path) -> Result<Config, ConfigError> {
+        let named = file.is_some();
+        let path = file.map_or_else(|| data.join(FILE_NAME), Path::to_path_buf);
+        match std::fs::metadata(&path) {
+            Ok(meta) if meta.len() > MAX_FILE => return Err(ConfigError::TooLarge(path)),
+            Err(source) if !named && source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Config::default());
+            }
+            Ok(_) | Err(_) => {}
+        }
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ConfigError::Read { file: path.clone(), source })?;
+        Config::parse(&text, &path)
+    }
+
+    /// Reads settings from text; `file` is for messages.
+    ///
+    /// # Errors
+    /// When a line is wrong or a value cannot be used.
+    pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+        let at = |span: Option<std::ops::Range<usize>>, what: String| ConfigError::Line {
+            file: file.to_path_buf(),
+            line: line_of(text, span.map_or(0, |span| span.start)),
+            what,
+        };
+        let table = DeTable::parse(text).map_err(|error| at(error.span(), error.message().to_owned()))?;
+        if let Some((span, what)) = unknown_key(table.get_ref()) {
+            return Err(at(Some(span), what));
+        }
+        let config: Config =
+            toml::from_str(text).map_err(|error| at(error.span(), error.message().to_owned()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what the types alone do not.
+    ///
+    /// # Errors
+    /// Names the first setting that cannot be used.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(domain) = &self.domain {
+            check_domain(domain)?;
+        }
+        within("xmpp.max_clients", self.xmpp.max_clients, settings::MAX_CLIENTS)?;
+        within("xmpp.rate_bytes", self.xmpp.rate_bytes, settings::RATE_BYTES)?;
+        within("xmpp.resume_seconds", self.xmpp.resume_seconds, settings::RESUME_SECONDS)?;
+        within("overlay.max_peers", self.overlay.max_peers, settings::MAX_PEERS)?;
+        within("store.journal_limit", self.store.journal_limit, settings::JOURNAL_LIMIT)?;
+        if self.xmpp.listen.len() + self.xmpp.direct_tls.len() > 16 {
+            return Err(value("xmpp.listen", "at most 16 addresses, direct_tls counted with them".into()));
+        }
+        if self.overlay.listen.len() > 16 {
+            return Err(value("overlay.listen", "at most 16 addresses".into()));
+        }
+        self.log.check()
+    }
+
+    /// Whether anybody but this machine can reach the XMPP ports.
+    pub fn xmpp_is_open(&self) -> bool {
+        let loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        self.xmpp.listen.iter().chain(&self.xmpp.direct_tls).any(|address| !loopback(address.ip()))
+    }
+}
+
+/// Where a node keeps its data unless told otherwise: `$XDG_DATA_HOME/crosstalk` or `~/.local/share/crosstalk`.
+///
+/// # Errors
+/// When neither variable names an absolute directory.
+pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("crosstalk"))
+        .ok_or(ConfigError::NoHome)
+}
+
+fn value(key: &'static str, what: String) -> ConfigError {
+    ConfigError::Value { key, what }
+}
+
+fn within<N: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    number: N,
+    (least, most): (N, N),
+) -> Result<(), ConfigError> {
+    if number < least || number > most {
+        return Err(value(key, format!("{number} is outside {least} to {most}")));
+    }
+    Ok(())
+}
+
+fn check_domain(domain: &str) -> Result<(), ConfigError> {
+    let bad = |what: &str| Err(value("domain", format!("`{domain}` {what}")));
+    match jid::DomainPart::new(domain) {
+        Err(error) => bad(&format!("is no domain name ({error})")),
+        Ok(part) if part.as_str() != domain => bad(&format!("must be written `{}`", part.as_str())),
+        Ok(_) if RESERVED.contains(&domain) => bad("has a meaning of its own: choose a domain that is yours"),
+        Ok(_) if domain.parse::<IpAddr>().is_ok() || domain.starts_with('[') => {
+            bad("is an address, not a name")
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// The first key that is no setting: where it stands and what was probably meant.
+fn unknown_key(table: &DeTable<'_>) -> Option<(std::ops::Range<usize>, String)> {
+    let tops = || settings::TOP.iter().map(|setting| setting.name);
+    let sections = || settings::SECTIONS.iter().map(|section| section.name);
+    for (key, item) in table {
+        let section = settings::SECTIONS.iter().find(|section| section.name == key.get_ref().as_ref());
+        let (Some(section), DeValue::Table(inner)) = (section, item.get_ref()) else {
+            if section.is_none() && !tops().any(|name| name == key.get_ref().as_ref()) {
+                return Some((key.span(), complain(key.get_ref(), tops().chain(sections()), "")));
+            }
+            continue;
+        };
+        let names = || section.settings.iter().map(|setting| setting.name);
+        for (key, _) in inner {
+            if !names().any(|name| name == key.get_ref().as_ref()) {
+                return Some((key.span(), complain(key.get_ref(), names(), section.name)));
+            }
+        }
+    }
+    None
+}
+
+fn complain<'a>(key: &str, known: impl Iterator<Item = &'a str>, section: &str) -> String {
+    let place = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
+    let shown: String = key.chars().take(64).collect();
+    match known.min_by_key(|name| distance(&shown, name)) {
+        Some(nearest) => format!(
+            "there is no setting `{shown}`{place}; the nearest is `{nearest}`. `crosstalk config example` lists all"
+        ),
+        None => format!("there is no setting `{shown}`{place}"),
+    }
+}
+
+/// Edit distance (insert, delete, replace) between two short words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("crosstalk.toml"))
+    }
+
+    fn complaint(text: &str) -> String {
+        parse(text).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        assert_eq!(parse("").expect("empty"), Config::default());
+    }
+
+    #[test]
+    fn the_example_says_what_the_defaults_are() {
+        let example = settings::example();
+        assert_eq!(parse(&example).expect("as printed"), Config::default());
+        let live: String = example
+            .lines()
+            .map(|line| line.strip_prefix('#').unwrap_or(line).to_owned() + "\n")
+            .filter(|line| !line.starts_with(' ') && !line.starts_with("domain") && !line.starts_with("data"))
+            .collect();
+        assert_eq!(parse(&live).expect("all settings live"), Config::default());
+    }
+
+    #[test]
+    fn the_example_file_is_the_one_that_the_code_makes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/crosstalk.example.toml");
+        let stored = std::fs::read_to_string(path).expect("example file");
+        assert!(
+            stored == settings::example(),
+            "make it anew: crosstalk config example > node/crosstalk.example.toml"
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_names_line_and_nearest_key() {
+        let text = complaint("domain = \"office.example\"\n\n[xmpp]\nregistraton = true\n");
+        assert!(text.starts_with("crosstalk.toml:4:"), "{text}");
+        assert!(text.contains("`registraton` in [xmpp]") && text.contains("`registration`"), "{text}");
+        let text = complaint("[xmmp]\nlisten = []\n");
+        assert!(text.starts_with("crosstalk.toml:1:") && text.contains("`xmpp`"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_type_or_value_names_its_place() {
+        assert!(complaint("[overlay]\n\nport = \"x\"\n").starts_with("crosstalk.toml:3:"));
+        assert!(complaint("[overlay]\nport = 70000").contains(":2:"));
+        assert!(complaint("[xmpp]\nrate_bytes = 10").contains("xmpp.rate_bytes"));
+        assert!(complaint("[xmpp\n").contains(":1:"));
+        assert!(complaint("overlay = 3").contains(":1:"));
+    }
+
+    #[test]
+    fn domains_that_are_not_names_are_refused() {
+        for bad in ["", "id.internal", "localhost", "Office.Example", "127.0.0.1", "[::1]", "a b"] {
+            assert!(parse(&format!("domain = {bad:?}")).is_err(), "{bad}");
+        }
+        assert_eq!(
+            parse("domain = \"office.example\"").expect("good").domain.as_deref(),
+            Some("office.example")
+        );
+    }
+
+    #[test]
+    fn only_loopback_counts_as_closed() {
+        assert!(!Config::default().xmpp_is_open());
+        assert!(parse("[xmpp]\nlisten = [\"0.0.0.0:5222\"]").expect("good").xmpp_is_open());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_settings_or_an_error(text in "\\PC*|([a-z_\\[\\]=\"0-9.:#\n ]{0,80})") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn broken_examples_never_panic(cut in 0usize..6000, byte in any::<u8>(), at in 0usize..6000) {
+            let mut bytes: Vec<u8> = settings::example().replace("\n#", "\n").into_bytes();
+            bytes.truncate(cut.max(1));
+            let place = at % bytes.len();
+            bytes[place] = byte;
+            let _ = parse(&String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn distance_is_a_metric(a in "[a-d]{0,6}", b in "[a-d]{0,6}") {
+            prop_assert_eq!(distance(&a, &b), distance(&b, &a));
+            prop_assert_eq!(distance(&a, &b) == 0, a == b);
+        }
+    }
+}

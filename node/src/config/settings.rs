@@ -1,0 +1,169 @@
+//! The table of settings: name, type, default, and the text that explains it in the example file. *Pure.*
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::ConfigError;
+
+/// Least and most of `xmpp.max_clients`.
+pub const MAX_CLIENTS: (usize, usize) = (1, 100_000);
+/// Least and most of `xmpp.rate_bytes`.
+pub const RATE_BYTES: (u32, u32) = (1_000, 1_000_000_000);
+/// Least and most of `xmpp.resume_seconds`.
+pub const RESUME_SECONDS: (u32, u32) = (0, 86_400);
+/// Least and most of `overlay.max_peers`.
+pub const MAX_PEERS: (usize, usize) = (1, 1_024);
+/// Least and most of `store.journal_limit`.
+pub const JOURNAL_LIMIT: (u64, u64) = (64 * 1024, 1 << 30);
+
+/// One setting, for the example file and for messages.
+pub(super) struct Setting {
+    /// Key.
+    pub(super) name: &'static str,
+    /// Lines of explanation.
+    pub(super) doc: &'static [&'static str],
+    /// The default, as it is written in TOML; for an optional setting an example.
+    pub(super) text: &'static str,
+}
+
+/// A `[section]`.
+pub(super) struct Section {
+    /// Name.
+    pub(super) name: &'static str,
+    /// Lines of explanation.
+    pub(super) doc: &'static [&'static str],
+    /// What stands in it.
+    pub(super) settings: &'static [Setting],
+}
+
+/// Makes the structs, their defaults and the table from one text, so that they cannot differ.
+macro_rules! settings {
+    (
+        { $( $(#[doc = $tdoc:literal])* $top:ident: $tty:ty = $tdefault:expr, $ttext:literal; )* }
+        $( $(#[doc = $sdoc:literal])* $section:ident $Type:ident
+            { $( $(#[doc = $doc:literal])* $key:ident: $ty:ty = $default:expr, $text:literal; )* } )*
+    ) => {
+        /// All settings.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Config {
+            $( $(#[doc = $tdoc])* pub $top: $tty, )*
+            $( $(#[doc = $sdoc])* pub $section: $Type, )*
+        }
+        $(
+            $(#[doc = $sdoc])*
+            #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub struct $Type { $( $(#[doc = $doc])* pub $key: $ty, )* }
+
+            impl Default for $Type {
+                fn default() -> Self {
+                    $Type { $( $key: $default, )* }
+                }
+            }
+        )*
+        /// Settings outside every section.
+        pub(super) const TOP: &[Setting] =
+            &[$( Setting { name: stringify!($top), doc: &[$($tdoc),*], text: $ttext }, )*];
+        /// The sections.
+        pub(super) const SECTIONS: &[Section] = &[$( Section {
+            name: stringify!($section),
+            doc: &[$($sdoc),*],
+            settings: &[$( Setting { name: stringify!($key), doc: &[$($doc),*], text: $text }, )*],
+        }, )*];
+    };
+}
+
+settings! {
+    {
+        /// Directory of the node's data: keys, store, journal. Only read from a file named with --config.
+        /// Default: $XDG_DATA_HOME/crosstalk or ~/.local/share/crosstalk. --data overrules it.
+        data: Option<PathBuf> = None, "\"/var/lib/crosstalk\"";
+        /// A domain that this node gives names under: its accounts are NAME@DOMAIN, certified by a key that it makes.
+        /// Default: none, accounts are self-certified. It cannot be changed while there are accounts.
+        domain: Option<String> = None, "\"office.example\"";
+    }
+    /// Chat programs that connect to this node.
+    xmpp Xmpp {
+        /// Addresses and ports for XMPP clients (STARTTLS offered). Logins without TLS are accepted on loopback only.
+        /// Cost: any other address lets everybody on that network try passwords.
+        listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 5222)), SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 5222))],
+            "[\"127.0.0.1:5222\", \"[::1]:5222\"]";
+        /// Addresses and ports for XMPP clients that speak TLS from the first byte, usually port 5223.
+        direct_tls: Vec<SocketAddr> = Vec::new(), "[]";
+        /// Whether a chat program on this machine may make an account (XEP-0077).
+        /// Cost: anybody who can run a program here can take a name.
+        registration: bool = false, "false";
+        /// Chat programs connected at the same time, 1 to 100000. Cost: about 16 KiB of memory each.
+        max_clients: usize = 2_048, "2048";
+        /// What one client may send in the long run, bytes per second; it is slowed down, not cut off.
+        rate_bytes: u32 = 1_048_576, "1048576";
+        /// How long a lost session can be resumed (XEP-0198), seconds, 0 to 86400.
+        /// Cost: so long nobody is told that a client whose connection broke is gone.
+        resume_seconds: u32 = 600, "600";
+    }
+    /// Other nodes.
+    overlay Overlay {
+        /// Port for other nodes, TCP and UDP (QUIC). 0 takes any free one.
+        port: u16 = 14_774, "14774";
+        /// Addresses of this machine that other nodes may connect to; the default is all of IPv4 and IPv6.
+        listen: Vec<IpAddr> = vec![IpAddr::from([0, 0, 0, 0]), IpAddr::from([0u16; 8])], "[\"0.0.0.0\", \"::\"]";
+        /// Whether QUIC is offered and used beside TCP. Cost: about 1 MiB of memory.
+        quic: bool = true, "true";
+        /// Whether nodes on the same link are looked for and this one can be found (multicast DNS).
+        /// Cost: a few packets a minute that everybody on the link receives and that tell this node's id.
+        mdns: bool = true, "true";
+        /// Other nodes connected at the same time, 1 to 1024. Cost: about 100 KiB of memory each.
+        max_peers: usize = 64, "64";
+    }
+    /// Neighbours on the same cable or Wi-Fi.
+    link Link {
+        /// Whether people of this node are shown to neighbours in "Nearby".
+        /// `crosstalk account hide NAME` hides one of them.
+        visible: bool = true, "true";
+    }
+    /// What is kept on disk.
+    store Store {
+        /// Size of the journal at which it is emptied into the database, bytes, 65536 to 1073741824.
+        /// Cost: larger means fewer writes, a longer start after a power cut, and this much disk.
+        journal_limit: u64 = 4_194_304, "4194304";
+    }
+    /// What is written to stderr.
+    log Log {
+        /// error, warn, info, debug or trace, alone or per part as in "warn,crosstalk=debug".
+        /// The environment variable CROSSTALK_LOG overrules it. Cost: debug shows whole addresses.
+        filter: String = crate::telemetry::DEFAULT_FILTER.to_owned(), "\"warn,crosstalk=info\"";
+    }
+}
+
+impl Log {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        crate::telemetry::filter(&self.filter)
+            .map(drop)
+            .map_err(|error| ConfigError::Value { key: "log.filter", what: error.to_string() })
+    }
+}
+
+/// The example file: every setting with its explanation, commented out.
+pub fn example() -> String {
+    let mut text = String::from(
+        "# Settings of CrossTalk. Every one is optional; what stands here is the default.\n\
+         # Put this file into the data directory as crosstalk.toml, or name it with --config.\n",
+    );
+    TOP.iter().for_each(|setting| describe(setting, &mut text));
+    for section in SECTIONS {
+        text.push('\n');
+        section.doc.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
+        text.push_str(&format!("[{}]\n", section.name));
+        section.settings.iter().for_each(|setting| describe(setting, &mut text));
+    }
+    text
+}
+
+fn describe(setting: &Setting, text: &mut String) {
+    text.push('\n');
+    setting.doc.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
+    text.push_str(&format!("#{} = {}\n", setting.name, setting.text));
+}

@@ -1,0 +1,260 @@
+//! The node's decisions as one synchronous state machine. *Pure.*
+//!
+//! **Law.** Hand in one input or many with [`Core::handle`]; then drain [`Core::poll_output`] until it is empty, and
+//! perform each output in order; then sleep until [`Core::poll_timeout`] or the next input. The first poll closes the
+//! batch: what the inputs changed becomes one atomic [`Output::Commit`], and whatever promises something durable
+//! waits in the `barrier` until [`Input::Committed`].
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | [`io`] | [`Input`] and [`Output`] |
+//! | `barrier` | which output waits for which commit |
+//! | `stream` | elements of a client: binding, XEP-0198 and XEP-0352, stanzas |
+//! | `session`, `account`, `roster` | the working set in memory |
+//! | `router` | where a stanza goes |
+//! | `message`, `inbox` | message rules of RFC 6121 §8; what is held until a client has it |
+//! | `presence`, `subscription` | RFC 6121 §3 and §4 |
+//! | `contacts`, `nearby` | changes of contact lists; neighbours laid over them |
+//! | `profile` | what an account changes of itself: vCard, password, block list |
+//! | `remote` | what the overlay brings and takes |
+//! | `commands` | the CLI |
+//! | `load`, `save` | from and to the store |
+
+pub mod admin;
+pub mod io;
+pub mod settings;
+
+pub(crate) mod account;
+mod barrier;
+mod commands;
+mod contacts;
+mod inbox;
+mod load;
+mod message;
+pub(crate) mod nearby;
+mod presence;
+mod profile;
+mod remote;
+pub(crate) mod roster;
+pub(crate) mod router;
+mod save;
+pub(crate) mod session;
+mod stream;
+mod subscription;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosstalk_link_local::neighbours::Neighbours;
+use crosstalk_overlay::core::Overlay;
+use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::time::Now;
+use crosstalk_storage::WriteSet;
+use jid::Jid;
+use rand_chacha::ChaCha20Rng;
+
+use crate::xmpp::{Stanza, StanzaError, StreamError};
+
+pub use io::{ConnId, Input, Output};
+pub use settings::{LoadError, Settings, Setup};
+
+pub(crate) use stream::hex;
+
+use account::Accounts;
+use barrier::Barrier;
+use session::{Session, SessionId};
+
+/// What a connection is, from its authentication on.
+#[derive(Debug)]
+enum Conn {
+    /// Authenticated; binds a resource or resumes a session next.
+    Unbound(UserId),
+    /// A session's.
+    Bound(SessionId),
+}
+
+/// Why the core wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A lost session is given up.
+    Resume(SessionId),
+    /// A client without XEP-0198 did not answer a ping: the session, and the ping's number.
+    Ping(SessionId, u64),
+    /// Changes of low value are committed.
+    Lazy,
+}
+
+/// The node: sessions, contact lists, router, overlay and neighbours behind one [`Input`] and one [`Output`].
+#[derive(Debug)]
+pub struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) now: Now,
+    started: u64,
+    node: NodeId,
+    rng: ChaCha20Rng,
+    pub(crate) overlay: Overlay,
+    neighbours: Neighbours,
+    nearby: BTreeMap<UserId, nearby::Person>,
+    pub(crate) accounts: Accounts,
+    sessions: BTreeMap<SessionId, Session>,
+    conns: BTreeMap<ConnId, Conn>,
+    remote_presence: presence::RemotePresence,
+    /// Sessions that were written to in this batch.
+    touched: BTreeSet<SessionId>,
+    /// Resumable sessions whose stored state is behind.
+    dirty: BTreeSet<SessionId>,
+    /// Contact lists changed and watchers to be told anew in this batch.
+    watchers_changed: BTreeSet<UserId>,
+    /// Password changes that wait for their credentials: who asked, and the request.
+    passwords: BTreeMap<u64, (SessionId, Stanza)>,
+    timers: BTreeSet<(u64, Timer)>,
+    next_session: u64,
+    next_held: u64,
+    next_ticket: u64,
+    writes: WriteSet,
+    lazy: WriteSet,
+    barrier: Barrier,
+    store_trouble: Option<String>,
+    counters: BTreeMap<&'static str, u64>,
+}
+
+impl Core {
+    /// Tells the core what happened at `now`.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        self.now = now;
+        match input {
+            Input::Authenticated { conn, user } => self.authenticated(conn, user),
+            Input::Elements { conn, elements } => self.elements(conn, elements),
+            Input::Ended { conn, how } => self.ended(conn, how),
+            Input::Peer(event) => self.overlay.handle_peer(event, now),
+            Input::Committed { batch } => self.barrier.committed(batch),
+            Input::StoreTrouble(trouble) => self.store_trouble = trouble,
+            Input::Admin { request, command } => self.command(request, *command),
+            Input::SealingKey { user, key } => self.overlay.add_sealing_key(&user, key, now),
+            Input::Credentials { ticket, credentials } => self.password_made(ticket, credentials),
+            Input::Timeout => self.timeout(),
+        }
+        self.drain_overlay();
+        self.drain_neighbours();
+    }
+
+    /// The next thing to do, `None` when all is done. The first call after inputs closes their batch.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.close_batch();
+        self.barrier.pop()
+    }
+
+    /// When [`Input::Timeout`] is due at the latest (monotonic milliseconds), and why.
+    pub fn poll_timeout(&self) -> Option<(u64, &'static str)> {
+        let own = self.timers.first().map(|(when, timer)| {
+            let why = match timer {
+                Timer::Resume(_) => "a lost session is given up",
+                Timer::Ping(..) => "a client did not answer a ping",
+                Timer::Lazy => "changes of low value are committed",
+            };
+            (*when, why)
+        });
+        [own, self.overlay.poll_timeout(), self.neighbours.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn timeout(&mut self) {
+        while let Some(&(when, timer)) = self.timers.first()
+            && when <= self.now.mono
+        {
+            self.timers.pop_first();
+            match timer {
+                Timer::Resume(session) => self.resume_expired(session),
+                Timer::Ping(session, ping) => self.ping_expired(session, ping),
+                Timer::Lazy => self.writes.merge(std::mem::take(&mut self.lazy)),
+            }
+        }
+        self.overlay.handle_timeout(self.now);
+        self.neighbours.handle_timeout(self.now);
+    }
+
+    fn close_batch(&mut self) {
+        if !self.watchers_changed.is_empty() {
+            self.republish_presence();
+            self.drain_overlay();
+        }
+        self.ask_for_acknowledgements();
+        self.save_dirty_sessions();
+        if !self.writes.is_empty() && !self.lazy.is_empty() {
+            let mut writes = std::mem::take(&mut self.lazy);
+            writes.merge(std::mem::take(&mut self.writes));
+            self.writes = writes;
+            self.timers.retain(|(_, timer)| *timer != Timer::Lazy);
+        }
+        self.barrier.close(std::mem::take(&mut self.writes));
+    }
+
+    /// Sets a timer `after` milliseconds from now.
+    fn set_timer(&mut self, after: u64, timer: Timer) {
+        self.timers.insert((self.now.mono.saturating_add(after), timer));
+    }
+
+    fn cancel_timer(&mut self, timer: Timer) {
+        self.timers.retain(|(_, set)| *set != timer);
+    }
+
+    /// Counts something that was refused or dropped.
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.counters.entry(what).or_default() += 1;
+    }
+
+    fn output(&mut self, output: Output, promise: bool) {
+        self.barrier.push(output, promise);
+    }
+
+    /// Sends a stanza that the node makes itself to the sender of `request`, wherever that is.
+    pub(crate) fn answer(&mut self, origin: Origin, answer: Stanza, promise: bool) {
+        match origin {
+            Origin::Session(session) => self.send(session, answer, None, promise),
+            Origin::Local => self.deliver_answer(answer),
+            Origin::Remote(user) => self.send_answer_to_remote(user, answer),
+        }
+    }
+
+    /// Answers a stanza with an error, where RFC 6120 allows an answer.
+    pub(crate) fn bounce(&mut self, origin: Origin, stanza: &Stanza, error: &StanzaError) {
+        if let Some(answer) = stanza.error(error) {
+            self.answer(origin, answer, false);
+        }
+    }
+
+    fn close_client(&mut self, conn: ConnId, error: Option<StreamError>) {
+        self.conns.remove(&conn);
+        self.output(Output::CloseClient { conn, error }, false);
+    }
+
+    /// The session with this id.
+    pub(crate) fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    /// The session with this id.
+    pub(crate) fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(&id)
+    }
+
+    /// The session of an account that has this full address.
+    pub(crate) fn session_at(&self, user: &UserId, to: &Jid) -> Option<SessionId> {
+        let resource = to.resource()?;
+        let account = self.accounts.get(user)?;
+        account
+            .sessions
+            .iter()
+            .copied()
+            .find(|id| self.sessions.get(id).is_some_and(|s| s.jid.resource() == resource))
+    }
+}
+
+/// Who an answer goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A session of this node, directly.
+    Session(SessionId),
+    /// Somebody on this node, found by the answer's `to`.
+    Local,
+    /// A user of another node; the answer's `to` has the resource.
+    Remote(UserId),
+}

@@ -1,0 +1,160 @@
+//! Local accounts in memory, and how they are found by address. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosstalk_overlay::id::{DeviceId, UserId, XID_DOMAIN};
+use crosstalk_storage::tree::account::{Account as Stored, ScramKeys as StoredKeys};
+use jid::{BareJid, Jid};
+
+use super::io::{Credentials, LoginChange, ScramKeys};
+use super::roster::Roster;
+use super::session::SessionId;
+
+/// A message held for an account until one of its clients has acknowledged it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The stanza as it is delivered, without delay stamp.
+    pub(crate) stanza: Vec<u8>,
+    pub(crate) message: [u8; 16],
+    /// Unix milliseconds.
+    pub(crate) arrived: u64,
+    /// The session that it was handed to.
+    pub(crate) session: Option<SessionId>,
+}
+
+/// A local account.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+    /// The address that others see.
+    pub(crate) jid: BareJid,
+    pub(crate) stored: Stored,
+    pub(crate) roster: Roster,
+    pub(crate) blocked: BTreeSet<String>,
+    pub(crate) sessions: BTreeSet<SessionId>,
+    pub(crate) inbox: BTreeMap<u64, Held>,
+    /// `<vCard/>` as bytes.
+    pub(crate) vcard: Option<Vec<u8>>,
+    /// Neighbours that this account removed from "Nearby", until they leave.
+    pub(crate) dismissed: BTreeSet<UserId>,
+}
+
+impl Account {
+    /// Whether XEP-0191 keeps `other` from this account, and this account from `other`.
+    pub(crate) fn blocks(&self, other: &Jid) -> bool {
+        if self.blocked.is_empty() {
+            return false;
+        }
+        let bare = other.to_bare();
+        [other.as_str(), bare.as_str(), other.domain().as_str()]
+            .iter()
+            .any(|form| self.blocked.contains(*form))
+    }
+
+    /// The self-certified address.
+    pub(crate) fn xid_jid(&self) -> String {
+        format!("{}@{XID_DOMAIN}", self.user.xid())
+    }
+
+    /// The address that is typed to log in.
+    pub(crate) fn login(&self) -> String {
+        format!("{}@{}", self.stored.name, self.stored.domain)
+    }
+
+    /// What SASL needs to know.
+    pub(crate) fn login_change(&self) -> LoginChange {
+        let (name, domain) = (self.stored.name.clone(), self.stored.domain.clone());
+        let (sha1, sha256) = (from_stored(&self.stored.sha1), from_stored(&self.stored.sha256));
+        LoginChange::Put { name, domain, credentials: Credentials { user: self.user, sha1, sha256 } }
+    }
+
+    /// Addresses under which it is reached.
+    fn addresses(&self) -> [String; 3] {
+        [self.jid.to_string(), self.xid_jid(), self.login()]
+    }
+}
+
+/// The address that others see: the login address on a node with a domain, else the XID.
+pub(crate) fn address(user: &UserId, stored: &Stored) -> Option<BareJid> {
+    let address = match stored.domain.as_str() {
+        XID_DOMAIN => format!("{}@{XID_DOMAIN}", user.xid()),
+        domain => format!("{}@{domain}", stored.name),
+    };
+    BareJid::new(&address).ok()
+}
+
+fn from_stored(keys: &StoredKeys) -> ScramKeys {
+    ScramKeys {
+        salt: keys.salt.clone(),
+        iterations: keys.iterations,
+        stored_key: keys.stored_key.clone(),
+        server_key: keys.server_key.clone(),
+    }
+}
+
+/// The stored shape of salted keys.
+pub(crate) fn to_stored(keys: &ScramKeys) -> StoredKeys {
+    StoredKeys {
+        salt: keys.salt.clone(),
+        iterations: keys.iterations,
+        stored_key: keys.stored_key.clone(),
+        server_key: keys.server_key.clone(),
+    }
+}
+
+/// All local accounts.
+#[derive(Debug, Default)]
+pub(crate) struct Accounts {
+    by_user: BTreeMap<UserId, Account>,
+    by_address: BTreeMap<String, UserId>,
+}
+
+impl Accounts {
+    pub(crate) fn insert(&mut self, account: Account) {
+        for address in account.addresses() {
+            self.by_address.insert(address, account.user);
+        }
+        self.by_user.insert(account.user, account);
+    }
+
+    pub(crate) fn remove(&mut self, user: &UserId) -> Option<Account> {
+        let account = self.by_user.remove(user)?;
+        for address in account.addresses() {
+            self.by_address.remove(&address);
+        }
+        Some(account)
+    }
+
+    pub(crate) fn get(&self, user: &UserId) -> Option<&Account> {
+        self.by_user.get(user)
+    }
+
+    pub(crate) fn get_mut(&mut self, user: &UserId) -> Option<&mut Account> {
+        self.by_user.get_mut(user)
+    }
+
+    pub(crate) fn contains(&self, user: &UserId) -> bool {
+        self.by_user.contains_key(user)
+    }
+
+    /// The account that a bare address reaches.
+    pub(crate) fn by_address(&self, bare: &str) -> Option<UserId> {
+        self.by_address.get(bare).copied()
+    }
+
+    /// The account that the CLI means by a login name, or by any of its addresses.
+    pub(crate) fn by_name(&self, name: &str) -> Option<UserId> {
+        let named =
+            || self.by_user.values().find(|account| account.stored.name == name).map(|account| account.user);
+        self.by_address(name).or_else(named)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Account> {
+        self.by_user.values()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_user.len()
+    }
+}

@@ -1,0 +1,280 @@
+//! Commands of the CLI and of the account service, and what they get back. *Pure.*
+//!
+//! The running node answers them over its Unix socket; when none runs, the CLI drives a [`super::Core`] of its own
+//! over the opened store, so there is one way for each command.
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::keys::{DeviceKey, SealingKey};
+use serde::{Deserialize, Serialize};
+
+use super::io::Credentials;
+
+/// What can be asked of a node.
+#[derive(Debug)]
+pub enum Command {
+    /// Add an account whose keys are made and on disk.
+    AddAccount(Box<NewAccount>),
+    /// All accounts.
+    ListAccounts,
+    /// One account, by login name or address.
+    ShowAccount(String),
+    /// New password: new credentials, and the user key sealed anew when it could be opened.
+    SetPassword {
+        /// Login name or address.
+        account: String,
+        /// Made from the new password.
+        credentials: Credentials,
+        /// The user key sealed under the new password; `None` leaves it under an earlier one.
+        sealed: Option<Vec<u8>>,
+    },
+    /// The user's key as it is sealed, to open it with a password or the recovery code.
+    SealedKeys(String),
+    /// Show or hide an account from neighbours, or change its nickname.
+    SetProfile {
+        /// Login name or address.
+        account: String,
+        /// New nickname.
+        nickname: Option<String>,
+        /// Whether neighbours on the link see it.
+        visible: Option<bool>,
+    },
+    /// A renewed certificate of a device (signed by the user key) or of a name (signed by the authority).
+    Renew {
+        /// Whose.
+        user: UserId,
+        /// New DeviceCert.
+        device_cert: Option<Vec<u8>>,
+        /// New NameCert.
+        name_cert: Option<Vec<u8>>,
+    },
+    /// Remove an account and all it holds.
+    RemoveAccount(String),
+    /// What the node is doing.
+    Status,
+    /// Connected and known peers.
+    Peers,
+    /// What waits to be delivered, at most 1,000 entries.
+    Outbox,
+    /// Contact list of an account.
+    Contacts(String),
+    /// Add a contact and ask to see its presence.
+    AddContact {
+        /// Login name or address.
+        account: String,
+        /// The contact's bare JID.
+        jid: String,
+        /// Name in the contact list.
+        name: Option<String>,
+    },
+    /// Remove a contact and both subscriptions.
+    RemoveContact {
+        /// Login name or address.
+        account: String,
+        /// The contact's bare JID.
+        jid: String,
+    },
+}
+
+/// An account as the account service made it; its key file is durable already.
+#[derive(Debug)]
+pub struct NewAccount {
+    /// Login name (localpart, RFC 7622).
+    pub name: String,
+    /// Domain of the login name: `id.internal`, or the node's own.
+    pub domain: String,
+    /// Public user key.
+    pub user: UserId,
+    /// Device key of this user on this node.
+    pub device: DeviceKey,
+    /// First sealing key.
+    pub sealing: SealingKey,
+    /// DeviceCert as signed bytes.
+    pub device_cert: Vec<u8>,
+    /// NameCert as signed bytes, on a node with a domain.
+    pub name_cert: Option<Vec<u8>>,
+    /// How the password is checked.
+    pub credentials: Credentials,
+    /// User key sealed under the password.
+    pub sealed_by_password: Vec<u8>,
+    /// User key sealed under the recovery code.
+    pub sealed_by_recovery: Vec<u8>,
+    /// Shown to others.
+    pub nickname: String,
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", tag = "error", content = "what")]
+pub enum Refused {
+    /// The login name is taken.
+    #[error(
+        "the account name {0} is taken on this node: choose another, or change its password with `crosstalk account password {0}`"
+    )]
+    NameTaken(String),
+    /// There is no such account.
+    #[error("there is no account {0} on this node: `crosstalk account list` shows those that are")]
+    NoAccount(String),
+    /// There is no such contact.
+    #[error("{0} is not in this contact list")]
+    NoContact(String),
+    /// Not an address.
+    #[error("{0} is no address: type NAME@DOMAIN")]
+    BadAddress(String),
+    /// A certificate does not fit the account.
+    #[error("this certificate does not fit the account: {0}")]
+    BadCertificate(String),
+    /// A limit is reached.
+    #[error("{0}")]
+    Full(String),
+    /// The store cannot write.
+    #[error("nothing can be saved now: {0}")]
+    Store(String),
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done and durable.
+    Done,
+    /// Refused, nothing changed.
+    Refused(Refused),
+    /// An account.
+    Account(AccountView),
+    /// Accounts.
+    Accounts(Vec<AccountView>),
+    /// Sealed user key: under the password, under the recovery code.
+    SealedKeys {
+        /// Whose.
+        account: AccountView,
+        /// Public user key.
+        user: [u8; 32],
+        /// Sealed under the password.
+        by_password: Vec<u8>,
+        /// Sealed under the recovery code.
+        by_recovery: Vec<u8>,
+    },
+    /// Status.
+    Status(Box<StatusView>),
+    /// Peers.
+    Peers(Vec<PeerView>),
+    /// Waiting messages.
+    Outbox(Vec<OutboxView>),
+    /// Contacts.
+    Contacts(Vec<ContactView>),
+}
+
+/// An account, for people and programs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Login name.
+    pub name: String,
+    /// Address that is typed to log in.
+    pub login: String,
+    /// Address that others see.
+    pub jid: String,
+    /// Self-certified address (XEP-0516).
+    pub xid: String,
+    /// Nickname.
+    pub nickname: String,
+    /// Whether neighbours on the link see it.
+    pub visible: bool,
+    /// Sessions now.
+    pub sessions: usize,
+    /// Messages that wait for its clients.
+    pub waiting: usize,
+    /// Unix milliseconds.
+    pub created: u64,
+    /// When the device certificate ends, unix milliseconds.
+    pub device_until: u64,
+    /// When the name certificate ends, unix milliseconds.
+    pub name_until: Option<u64>,
+}
+
+/// What the node is doing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Version of the program.
+    pub version: String,
+    /// This node's id.
+    pub node: String,
+    /// Own domain.
+    pub domain: Option<String>,
+    /// Milliseconds since start.
+    pub uptime: u64,
+    /// Accounts.
+    pub accounts: usize,
+    /// Sessions, with those that wait to be resumed.
+    pub sessions: usize,
+    /// Sessions that wait to be resumed.
+    pub detached: usize,
+    /// Connected peers.
+    pub peers: usize,
+    /// Neighbours shown in "Nearby".
+    pub neighbours: usize,
+    /// Undelivered messages.
+    pub outbox: usize,
+    /// Messages that wait for local clients.
+    pub inbox: usize,
+    /// Whether the clock is believed.
+    pub clock_credible: bool,
+    /// What the store says when it cannot write.
+    pub store_trouble: Option<String>,
+    /// Things refused and dropped, by reason.
+    pub counters: std::collections::BTreeMap<String, u64>,
+    /// Entries per tree with the limit.
+    pub trees: std::collections::BTreeMap<String, (u64, u64)>,
+}
+
+/// A peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Node id.
+    pub node: String,
+    /// Connected now.
+    pub connected: bool,
+    /// Address of the connection, or the newest known.
+    pub address: Option<String>,
+    /// Users proven there: address and nickname.
+    pub users: Vec<String>,
+}
+
+/// An undelivered message. Never its text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OutboxView {
+    /// Message id.
+    pub id: String,
+    /// Sender.
+    pub from: String,
+    /// Recipient.
+    pub to: String,
+    /// Unix milliseconds.
+    pub queued: u64,
+    /// Unix milliseconds.
+    pub expires: u64,
+    /// What it waits for.
+    pub waits: String,
+}
+
+/// A contact.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContactView {
+    /// Address.
+    pub jid: String,
+    /// Name.
+    pub name: Option<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// RFC 6121 subscription.
+    pub subscription: String,
+    /// Whether a request of ours is unanswered.
+    pub ask: bool,
+    /// Whether a request of theirs is unanswered.
+    pub pending_in: bool,
+    /// Tier (certified, verified, key, link, local).
+    pub tier: String,
+    /// Online now.
+    pub online: bool,
+    /// When it was last seen, unix milliseconds.
+    pub last_seen: Option<u64>,
+}

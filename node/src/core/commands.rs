@@ -1,0 +1,289 @@
+//! Commands of the CLI and of the account service. *Pure.*
+
+use crosstalk_overlay::core::state::{CopyState, OutboxEntry};
+use crosstalk_overlay::id::{MessageId, UserId};
+use crosstalk_storage::tree::account::Account as Stored;
+use crosstalk_storage::tree::roster::RosterItem;
+use jid::BareJid;
+
+use crate::xmpp::{StanzaError, Type};
+
+use super::Core;
+use super::account::{Account, to_stored};
+use super::admin::{
+    AccountView, Command, ContactView, NewAccount, OutboxView, PeerView, Refused, Reply, StatusView,
+};
+use super::io::Output;
+use super::roster::{subscription_name, user_of};
+use super::settings::DeviceKeys;
+
+/// Entries of one answer about the outbox.
+const OUTBOX_SHOWN: usize = 1_000;
+
+impl Core {
+    pub(super) fn command(&mut self, request: u64, command: Command) {
+        let reply = self.run(command).unwrap_or_else(Reply::Refused);
+        self.output(Output::Answer { request, reply: Box::new(reply) }, true);
+    }
+
+    fn run(&mut self, command: Command) -> Result<Reply, Refused> {
+        match command {
+            Command::AddAccount(new) => self.add_account(*new),
+            Command::ListAccounts => {
+                Ok(Reply::Accounts(self.accounts.iter().map(|account| self.account_view(account)).collect()))
+            }
+            Command::ShowAccount(name) => {
+                let user = self.named(&name)?;
+                self.view(user)
+            }
+            Command::SetPassword { account, credentials, sealed } => {
+                let user = self.named(&account)?;
+                self.saveable()?;
+                self.set_credentials(user, credentials, sealed);
+                Ok(Reply::Done)
+            }
+            Command::SealedKeys(name) => self.sealed_keys(&name),
+            Command::SetProfile { account, nickname, visible } => {
+                let user = self.named(&account)?;
+                self.saveable()?;
+                self.set_profile(user, nickname, visible);
+                self.view(user)
+            }
+            Command::Renew { user, device_cert, name_cert } => self.renew(user, device_cert, name_cert),
+            Command::RemoveAccount(name) => {
+                let user = self.named(&name)?;
+                self.saveable()?;
+                self.remove_account(user);
+                Ok(Reply::Done)
+            }
+            Command::Status => Ok(Reply::Status(Box::new(self.status()))),
+            Command::Peers => Ok(Reply::Peers(self.peers())),
+            Command::Outbox => {
+                let waiting = self.overlay.outbox().take(OUTBOX_SHOWN);
+                Ok(Reply::Outbox(waiting.filter_map(|entry| self.outbox_view(&entry)).collect()))
+            }
+            Command::Contacts(name) => self.contacts(&name),
+            Command::AddContact { account, jid, name } => self.add_contact(&account, &jid, name),
+            Command::RemoveContact { account, jid } => {
+                let user = self.named(&account)?;
+                self.remove_contact(user, &bare(&jid)?).map_err(refused)?;
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    fn named(&self, name: &str) -> Result<UserId, Refused> {
+        self.accounts.by_name(name).ok_or_else(|| Refused::NoAccount(name.to_owned()))
+    }
+
+    fn saveable(&self) -> Result<(), Refused> {
+        self.store_trouble.clone().map_or(Ok(()), |trouble| Err(Refused::Store(trouble)))
+    }
+
+    fn view(&self, user: UserId) -> Result<Reply, Refused> {
+        let account = self.accounts.get(&user).ok_or_else(|| Refused::NoAccount(user.to_string()))?;
+        Ok(Reply::Account(self.account_view(account)))
+    }
+
+    fn add_account(&mut self, new: NewAccount) -> Result<Reply, Refused> {
+        self.saveable()?;
+        let limit = self.settings.account_limit;
+        if self.accounts.len() >= limit {
+            return Err(Refused::Full(format!(
+                "this node has {limit} accounts, as many as it may: remove some"
+            )));
+        }
+        let login = format!("{}@{}", new.name, new.domain);
+        if self.accounts.by_address(&login).is_some() {
+            return Err(Refused::NameTaken(new.name));
+        }
+        let stored = Stored {
+            name: new.name,
+            domain: new.domain,
+            nickname: crosstalk_link_local::clean::nickname(&new.nickname),
+            hidden: false,
+            device_cert: new.device_cert,
+            name_cert: new.name_cert.unwrap_or_default(),
+            sha1: to_stored(&new.credentials.sha1),
+            sha256: to_stored(&new.credentials.sha256),
+            sealed_by_password: new.sealed_by_password,
+            sealed_by_recovery: new.sealed_by_recovery,
+            created: self.now.wall,
+            last_logout: 0,
+            seal_is_older: false,
+            roster_version: 0,
+            epoch: 1,
+        };
+        let keys = DeviceKeys { device: new.device, sealing: vec![new.sealing] };
+        let opened = self.open_account(new.user, stored, keys, None);
+        opened.map_err(|why| Refused::BadAddress(why.to_string()))?;
+        self.save_account(&new.user);
+        self.view(new.user)
+    }
+
+    fn renew(
+        &mut self,
+        user: UserId,
+        device_cert: Option<Vec<u8>>,
+        name_cert: Option<Vec<u8>>,
+    ) -> Result<Reply, Refused> {
+        self.saveable()?;
+        let Some(account) = self.accounts.get_mut(&user) else {
+            return Err(Refused::NoAccount(user.to_string()));
+        };
+        if let Some(cert) = device_cert {
+            account.stored.device_cert = cert;
+        }
+        if let Some(cert) = name_cert {
+            account.stored.name_cert = cert;
+        }
+        let (device, name) = (account.stored.device_cert.clone(), account.stored.name_cert.clone());
+        let name = Some(name.as_slice()).filter(|name| !name.is_empty());
+        let renewed = self.overlay.renew_local(&user, &device, name, self.now);
+        renewed.map_err(|why| Refused::BadCertificate(why.to_string()))?;
+        self.save_account(&user);
+        Ok(Reply::Done)
+    }
+
+    fn sealed_keys(&self, name: &str) -> Result<Reply, Refused> {
+        let user = self.named(name)?;
+        let account = self.accounts.get(&user).ok_or_else(|| Refused::NoAccount(name.to_owned()))?;
+        Ok(Reply::SealedKeys {
+            account: self.account_view(account),
+            user: *user.as_bytes(),
+            by_password: account.stored.sealed_by_password.clone(),
+            by_recovery: account.stored.sealed_by_recovery.clone(),
+        })
+    }
+
+    fn account_view(&self, account: &Account) -> AccountView {
+        let (device_until, name_until) = self.overlay.local_validity(&account.user).unwrap_or_default();
+        AccountView {
+            name: account.stored.name.clone(),
+            login: account.login(),
+            jid: account.jid.to_string(),
+            xid: account.user.xid(),
+            nickname: account.stored.nickname.clone(),
+            visible: !account.stored.hidden,
+            sessions: account.sessions.len(),
+            waiting: account.inbox.values().filter(|held| held.session.is_none()).count(),
+            created: account.stored.created,
+            device_until,
+            name_until,
+        }
+    }
+
+    fn status(&self) -> StatusView {
+        let mut counters: std::collections::BTreeMap<String, u64> =
+            self.counters.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
+        let overlay = self.overlay.counters();
+        for (what, count) in overlay.dropped.iter().chain(&overlay.offences) {
+            *counters.entry((*what).to_owned()).or_default() += count;
+        }
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.to_hex(),
+            domain: self.settings.domain.as_ref().map(|(domain, _)| domain.clone()),
+            uptime: self.uptime(),
+            accounts: self.accounts.len(),
+            sessions: self.sessions.len(),
+            detached: self.sessions.values().filter(|session| session.conn.is_none()).count(),
+            peers: self.overlay.peers().len(),
+            neighbours: self.nearby.keys().filter(|user| !self.accounts.contains(user)).count(),
+            outbox: self.overlay.outbox().count(),
+            inbox: self.accounts.iter().map(|account| account.inbox.len()).sum(),
+            clock_credible: self.overlay.clock().credible(self.now),
+            store_trouble: self.store_trouble.clone(),
+            counters,
+            trees: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn peers(&self) -> Vec<PeerView> {
+        let shown = |user: &UserId| {
+            let name = self.nearby.get(user).map(|person| person.nickname.clone());
+            match name {
+                Some(name) => format!("{name} <{}@{}>", user.xid(), crosstalk_overlay::id::XID_DOMAIN),
+                None => format!("{}@{}", user.xid(), crosstalk_overlay::id::XID_DOMAIN),
+            }
+        };
+        let view = |peer: crosstalk_overlay::core::PeerInfo| PeerView {
+            node: peer.node.to_hex(),
+            connected: true,
+            address: Some(peer.address),
+            users: peer.users.iter().map(shown).collect(),
+        };
+        self.overlay.peers().into_iter().map(view).collect()
+    }
+
+    fn outbox_view(&self, entry: &OutboxEntry) -> Option<OutboxView> {
+        let from = UserId::from_slice(&entry.from)?;
+        let to = UserId::from_slice(&entry.to)?;
+        let live = self.overlay.reach(&to) == crosstalk_overlay::core::Reach::Live;
+        let sent = entry.copies.iter().any(|copy| copy.state == i32::from(CopyState::Sent));
+        let waits = match (live, sent, entry.copies.is_empty()) {
+            (true, true, _) => "its receipt",
+            (true, false, _) => "its turn",
+            (false, _, true) => "the first sight of the recipient's node",
+            (false, _, false) => "the recipient's node",
+        };
+        Some(OutboxView {
+            id: MessageId::from_slice(&entry.message)?.to_hex(),
+            from: self.accounts.get(&from)?.login(),
+            to: self.address_for(from, &to)?.to_string(),
+            queued: entry.created,
+            expires: entry.expires,
+            waits: waits.to_owned(),
+        })
+    }
+
+    fn contacts(&self, name: &str) -> Result<Reply, Refused> {
+        let user = self.named(name)?;
+        let account = self.accounts.get(&user).ok_or_else(|| Refused::NoAccount(name.to_owned()))?;
+        let listed = account.roster.listed().map(|item| self.contact_view(account, item, user_of(item)));
+        let asked = account.roster.relations.iter().filter(|(other, _)| {
+            account.roster.subscription(other).pending_in && account.roster.by_user(other).is_none()
+        });
+        let asked = asked.map(|(other, relation)| {
+            let item = RosterItem { jid: relation.address.clone(), ..RosterItem::default() };
+            self.contact_view(account, &item, Some(*other))
+        });
+        Ok(Reply::Contacts(listed.chain(asked).collect()))
+    }
+
+    fn contact_view(&self, account: &Account, item: &RosterItem, other: Option<UserId>) -> ContactView {
+        let subscription = other.map(|other| account.roster.subscription(&other)).unwrap_or_default();
+        ContactView {
+            jid: item.jid.clone(),
+            name: item.name.clone(),
+            groups: item.groups.clone(),
+            subscription: subscription_name(subscription).to_owned(),
+            ask: subscription.ask,
+            pending_in: subscription.pending_in,
+            tier: other.map_or("unknown", |other| self.tier_of(&other)).to_owned(),
+            online: subscription.to && other.is_some_and(|other| self.is_online(&other)),
+            last_seen: other.filter(|_| subscription.to).and_then(|other| self.last_seen(&other)),
+        }
+    }
+
+    fn add_contact(&mut self, account: &str, jid: &str, name: Option<String>) -> Result<Reply, Refused> {
+        let user = self.named(account)?;
+        self.saveable()?;
+        let jid = bare(jid)?;
+        self.set_contact(user, &jid, name, Vec::new()).map_err(refused)?;
+        // A name that is not known yet is asked as soon as its node is met.
+        if let Ok(other) = self.contact_at(user, &jid) {
+            self.say(user, other, &jid, Type::Subscribe).map_err(refused)?;
+        }
+        Ok(Reply::Done)
+    }
+}
+
+fn bare(jid: &str) -> Result<BareJid, Refused> {
+    let jid = BareJid::new(jid).map_err(|_| Refused::BadAddress(jid.to_owned()))?;
+    if jid.node().is_none() { Err(Refused::BadAddress(jid.to_string())) } else { Ok(jid) }
+}
+
+fn refused(error: StanzaError) -> Refused {
+    Refused::Full(error.text.unwrap_or_else(|| error.condition.as_str().to_owned()))
+}

@@ -1,0 +1,199 @@
+//! Changes of contact lists, by clients, by the CLI and by contact records, and their pushes (RFC 6121 §2). *Pure.*
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_storage::Tree;
+use crosstalk_storage::encode;
+use crosstalk_storage::tree::roster::{RosterItem, key};
+use jid::{BareJid, Jid};
+
+use crate::xmpp::{Condition, StanzaError, Type};
+
+use super::Core;
+use super::roster::{item_element, user_of};
+use super::router::Route;
+
+/// Bytes of a contact's name, and of each group.
+const NAME_BYTES: usize = 1_023;
+/// Groups of a contact.
+const GROUPS: usize = 50;
+
+impl Core {
+    /// A client or the CLI sets a contact's name and groups; a new contact is added.
+    pub(crate) fn set_contact(
+        &mut self,
+        user: UserId,
+        jid: &BareJid,
+        name: Option<String>,
+        groups: Vec<String>,
+    ) -> Result<(), StanzaError> {
+        let long = |text: &String| text.len() > NAME_BYTES;
+        if groups.len() > GROUPS || groups.iter().any(|group| group.is_empty() || long(group)) {
+            return Err(StanzaError::new(
+                Condition::NotAcceptable,
+                "a group needs a name of at most 1,023 bytes",
+            ));
+        }
+        if name.as_ref().is_some_and(long) {
+            return Err(StanzaError::new(Condition::NotAcceptable, "a name has at most 1,023 bytes"));
+        }
+        let address = self.canonical(user, jid);
+        let known =
+            self.accounts.get(&user).and_then(|account| account.roster.get(address.as_str())).cloned();
+        let other = self.resolve(&address);
+        if let (None, Some(other)) = (&known, other) {
+            self.neighbour_becomes_contact(user, other);
+        }
+        let item = known.unwrap_or_else(|| new_item(&address, other));
+        self.put_contact(user, RosterItem { name: name.filter(|name| !name.is_empty()), groups, ..item })
+    }
+
+    /// Makes sure that a contact is listed, as a subscription does.
+    pub(super) fn ensure_contact(
+        &mut self,
+        user: UserId,
+        jid: &BareJid,
+        other: Option<UserId>,
+    ) -> Result<(), StanzaError> {
+        if self.accounts.get(&user).is_some_and(|account| account.roster.get(jid.as_str()).is_some()) {
+            return Ok(());
+        }
+        if let Some(other) = other {
+            self.neighbour_becomes_contact(user, other);
+        }
+        let name = other.and_then(|other| self.nickname_of(&other));
+        self.put_contact(user, RosterItem { name, ..new_item(jid, other) })
+    }
+
+    /// Removes a contact and both subscriptions.
+    pub(crate) fn remove_contact(&mut self, user: UserId, jid: &BareJid) -> Result<(), StanzaError> {
+        let address = self.canonical(user, jid);
+        let Some(item) =
+            self.accounts.get(&user).and_then(|account| account.roster.get(address.as_str())).cloned()
+        else {
+            return match self.nearby_at(user, address.as_str()) {
+                Some(neighbour) => {
+                    self.dismiss_nearby(user, neighbour);
+                    Ok(())
+                }
+                None => Err(StanzaError::new(
+                    Condition::ItemNotFound,
+                    format!("{address} is not in this contact list"),
+                )),
+            };
+        };
+        self.end_subscriptions(user, &item);
+        let other = user_of(&item);
+        let gone = RosterItem { removed: true, approved: false, name: None, groups: Vec::new(), ..item };
+        self.put_contact(user, gone)?;
+        if let Some(other) = other {
+            self.contact_removed(user, other);
+        }
+        Ok(())
+    }
+
+    /// Writes a contact with a new version of the list, and pushes it.
+    pub(super) fn put_contact(&mut self, user: UserId, item: RosterItem) -> Result<(), StanzaError> {
+        if let Some(error) = self.store_error() {
+            return Err(error);
+        }
+        let (limit, now) = (self.settings.roster_limit, self.now);
+        let Some(account) = self.accounts.get_mut(&user) else { return Err(Condition::ItemNotFound.into()) };
+        if !item.removed
+            && account.roster.get(&item.jid).is_none()
+            && account.roster.listed().count() >= limit
+        {
+            let text = format!("a contact list has at most {limit} contacts: remove some");
+            return Err(StanzaError::new(Condition::ResourceConstraint, text));
+        }
+        account.stored.roster_version += 1;
+        let edited = self.overlay.tick(now);
+        let item = RosterItem {
+            version: account.stored.roster_version,
+            edited_millis: edited.millis,
+            edited_counter: edited.counter,
+            edited_by: account.device.as_bytes().to_vec(),
+            ..item
+        };
+        account.roster.items.insert(item.jid.clone(), item.clone());
+        let surplus = account.roster.surplus_tombstone();
+        self.writes.put(Tree::Roster, key(user.as_bytes(), &item.jid), encode(&item));
+        if let Some(old) = surplus {
+            self.writes.delete(Tree::Roster, key(user.as_bytes(), &old.jid));
+        }
+        self.save_account(&user);
+        self.push_contact(user, &item);
+        Ok(())
+    }
+
+    /// The subscription of a contact changed: a new version of its entry.
+    pub(super) fn push_contact_of(&mut self, user: UserId, other: UserId) {
+        let listed = self.accounts.get(&user).and_then(|account| account.roster.by_user(&other)).cloned();
+        let subscription = self.subscription_between(user, other);
+        // RFC 6121 §3.1.3: a mere request from a stranger does not list it; a granted one does.
+        let item = match listed {
+            Some(item) => item,
+            None if subscription.from || subscription.to || subscription.ask => {
+                let Some(address) = self.address_for(user, &other) else { return };
+                RosterItem { name: self.nickname_of(&other), ..new_item(&address.to_bare(), Some(other)) }
+            }
+            None => return,
+        };
+        if self.put_contact(user, item).is_err() {
+            self.count("contact list changes that could not be saved");
+        }
+    }
+
+    fn push_contact(&mut self, user: UserId, item: &RosterItem) {
+        let subscription =
+            user_of(item).map(|other| self.subscription_between(user, other)).unwrap_or_default();
+        let element = item_element(item, subscription);
+        for id in self.sessions_of(user, |session| session.interested) {
+            self.push_to(id, user, element.clone(), Some(item.version));
+        }
+    }
+
+    /// The address under which a contact is listed: other addresses of the same user lead to it.
+    pub(super) fn canonical(&self, user: UserId, jid: &BareJid) -> BareJid {
+        let Some(other) = self.resolve(jid) else { return jid.clone() };
+        self.address_for(user, &other).map_or_else(|| jid.clone(), |address| address.to_bare())
+    }
+
+    fn resolve(&self, jid: &BareJid) -> Option<UserId> {
+        match self.route(&Jid::from(jid.clone())) {
+            Route::Local(other) | Route::Overlay(other) => Some(other),
+            Route::Here | Route::Refuse(_) => None,
+        }
+    }
+
+    /// Contacts that were listed by a name before it was known whose it is.
+    pub(super) fn resolve_contacts(&mut self, account: UserId, other: UserId) {
+        let Some(name) = self.overlay.name_of(&other) else { return };
+        let item = self.accounts.get(&account).and_then(|account| account.roster.get(&name.address)).cloned();
+        if let Some(item) = item.filter(|item| item.user.is_none()) {
+            let item = RosterItem { user: Some(other.as_bytes().to_vec()), ..item };
+            let asked = self.put_contact(account, item);
+            let bare = BareJid::new(&name.address);
+            if let (Ok(()), Ok(bare)) = (asked, bare) {
+                self.count("contacts whose key became known");
+                // Adding somebody by name was a wish to see them.
+                if self.say(account, other, &bare, Type::Subscribe).is_err() {
+                    self.count("requests that could not be sent");
+                }
+            }
+        }
+    }
+
+    /// What a user calls itself on the link.
+    pub(super) fn nickname_of(&self, user: &UserId) -> Option<String> {
+        let own = self.accounts.get(user).map(|account| account.stored.nickname.clone());
+        own.or_else(|| self.nearby.get(user).map(|person| person.nickname.clone()))
+    }
+}
+
+fn new_item(jid: &BareJid, other: Option<UserId>) -> RosterItem {
+    RosterItem {
+        jid: jid.to_string(),
+        user: other.map(|other| other.as_bytes().to_vec()),
+        ..RosterItem::default()
+    }
+}

@@ -1,0 +1,179 @@
+//! Messages held until a client has acknowledged them: put before the sender is told, handed over, taken out on the
+//! client's word. *Pure.*
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_storage::Tree;
+use crosstalk_storage::encode;
+use crosstalk_storage::tree::inbox::{InboxEntry, key};
+
+use crate::features::delay;
+use crate::xmpp::{Condition, Kind, Stanza, StanzaError};
+
+use super::account::Held;
+use super::message::{Arrival, Delivered, is_durable};
+use super::session::{Session, SessionId, Unacked};
+use super::{Core, Origin};
+
+impl Core {
+    /// Holds a message for an account. Returns its number.
+    ///
+    /// # Errors
+    /// `resource-constraint` when the account holds as many as it may, or the store cannot write.
+    pub(super) fn hold(&mut self, user: UserId, message: &Stanza, id: [u8; 16]) -> Result<u64, StanzaError> {
+        if let Some(error) = self.store_error() {
+            return Err(error);
+        }
+        let (limit, arrived, number) = (self.settings.inbox_limit, self.now.wall, self.next_held);
+        let Some(account) = self.accounts.get_mut(&user) else { return Err(Condition::ItemNotFound.into()) };
+        if account.inbox.len() >= limit {
+            let text = format!("{limit} messages wait for this user already: try again when some were read");
+            return Err(StanzaError::new(Condition::ResourceConstraint, text));
+        }
+        let held = Held { stanza: message.to_bytes(), message: id, arrived, session: None };
+        self.next_held += 1;
+        account.inbox.insert(number, held);
+        self.save_held(&user, number, 0);
+        Ok(number)
+    }
+
+    /// Holds a message for an account that has nobody to take it now.
+    pub(super) fn hold_for_later(&mut self, user: UserId, message: Stanza, arrival: Arrival) -> Delivered {
+        match self.hold(user, &message, arrival.message) {
+            Ok(_) => Delivered::Taken,
+            Err(error) => Delivered::Refused(error),
+        }
+    }
+
+    /// Notes which session a held message was written to, so that it is known after a restart.
+    pub(super) fn assign_held(&mut self, id: SessionId, number: u64, sequence: u32) {
+        let Some(user) = self.session(id).map(|session| session.user) else { return };
+        let Some(held) = self.accounts.get_mut(&user).and_then(|account| account.inbox.get_mut(&number))
+        else {
+            return;
+        };
+        held.session = Some(id);
+        self.save_held(&user, number, sequence);
+    }
+
+    fn save_held(&mut self, user: &UserId, number: u64, sequence: u32) {
+        let Some(held) = self.accounts.get(user).and_then(|account| account.inbox.get(&number)) else {
+            return;
+        };
+        let resumable = |id| {
+            let session = self.session(id)?;
+            session.management.as_ref().filter(|management| management.resumable)?;
+            Some(session.stream.to_vec())
+        };
+        let entry = InboxEntry {
+            stanza: held.stanza.clone(),
+            message: held.message.to_vec(),
+            arrived: held.arrived,
+            session: held.session.and_then(resumable).unwrap_or_default(),
+            sequence,
+        };
+        self.writes.put(Tree::Inbox, key(user.as_bytes(), number), encode(&entry));
+    }
+
+    /// A client has the message: it is not held any longer.
+    pub(super) fn release_held(&mut self, user: &UserId, number: u64) {
+        if self.accounts.get_mut(user).is_some_and(|account| account.inbox.remove(&number).is_some()) {
+            self.writes.delete(Tree::Inbox, key(user.as_bytes(), number));
+        }
+    }
+
+    /// Writes what is held and with no session to one that takes messages, oldest first, with the time of arrival
+    /// (XEP-0160, XEP-0203).
+    pub(super) fn flush_inbox(&mut self, user: UserId, id: SessionId) {
+        let Some(account) = self.accounts.get(&user) else { return };
+        let waiting = account.inbox.iter().filter(|(_, held)| held.session.is_none());
+        let waiting: Vec<_> = waiting.map(|(number, held)| (*number, held.arrived)).collect();
+        let domain = self.domain();
+        for (number, arrived) in waiting {
+            let Some(held) = self.accounts.get(&user).and_then(|account| account.inbox.get(&number)) else {
+                continue;
+            };
+            match Stanza::read(&held.stanza) {
+                Ok(mut stanza) => {
+                    delay::stamp(&mut stanza, &domain, arrived);
+                    self.send(id, stanza, Some(number), true);
+                }
+                Err(_) => {
+                    self.count("held messages that could not be read");
+                    self.release_held(&user, number);
+                }
+            }
+            if self.session(id).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// What an ended session did not acknowledge: held messages go to another session or wait; of the rest, messages
+    /// are delivered anew and requests are answered.
+    pub(super) fn return_unacked(&mut self, session: Session) {
+        let user = session.user;
+        let unacked = session.management.map(|management| management.unacked).unwrap_or_default();
+        let held = unacked.iter().filter_map(|unacked| unacked.held).chain(session.written.unproved);
+        for number in held.collect::<Vec<_>>() {
+            if let Some(held) =
+                self.accounts.get_mut(&user).and_then(|account| account.inbox.get_mut(&number))
+            {
+                held.session = None;
+                self.save_held(&user, number, 0);
+            }
+        }
+        for Unacked { stanza, .. } in unacked.into_iter().filter(|unacked| unacked.held.is_none()) {
+            self.return_stanza(user, stanza);
+        }
+        if let Some(other) = self.top_sessions(user).first().copied() {
+            self.flush_inbox(user, other);
+        }
+    }
+
+    fn return_stanza(&mut self, user: UserId, stanza: Stanza) {
+        let own = self
+            .accounts
+            .get(&user)
+            .is_some_and(|account| stanza.from.as_ref().is_some_and(|from| from.to_bare() == account.jid));
+        match stanza.kind {
+            Kind::Message if is_durable(&stanza) && !own => {
+                let message = crate::features::stanza_id::read(&stanza).unwrap_or_default();
+                let arrival = Arrival { message, promised: false, sent: None };
+                if let Delivered::Refused(error) = self.deliver_message(user, stanza.clone(), arrival) {
+                    self.bounce_to_sender(&stanza, &error);
+                }
+            }
+            Kind::Iq if stanza.is_request() => {
+                self.bounce_to_sender(&stanza, &Condition::ServiceUnavailable.into());
+            }
+            Kind::Message | Kind::Presence | Kind::Iq => {}
+        }
+    }
+
+    /// Answers a stanza with an error when only its `from` tells where it came from.
+    fn bounce_to_sender(&mut self, stanza: &Stanza, error: &StanzaError) {
+        let Some(from) = &stanza.from else { return };
+        let origin = match self.route(from) {
+            super::router::Route::Overlay(user) => Origin::Remote(user),
+            _ => Origin::Local,
+        };
+        self.bounce(origin, stanza, error);
+    }
+
+    /// Delivers an answer of the node to somebody here, by its `to`.
+    pub(super) fn deliver_answer(&mut self, answer: Stanza) {
+        let Some(to) = answer.to.clone() else { return };
+        let super::router::Route::Local(user) = self.route(&to) else { return };
+        match answer.kind {
+            Kind::Message => {
+                let arrival = Arrival { message: [0; 16], promised: false, sent: None };
+                self.deliver_message(user, answer, arrival);
+            }
+            Kind::Presence | Kind::Iq => {
+                if let Some(session) = self.session_at(&user, &to) {
+                    self.send(session, answer, None, false);
+                }
+            }
+        }
+    }
+}

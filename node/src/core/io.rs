@@ -1,0 +1,217 @@
+//! Everything that can happen to the core, and everything that it can ask for: two closed enums. *Pure.*
+
+use crosstalk_overlay::core::PeerEvent;
+use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::keys::SealingKey;
+use crosstalk_storage::WriteSet;
+use zeroize::Zeroizing;
+
+use crate::xmpp::{Element, StreamError};
+
+use super::admin::{Command, Reply};
+
+/// A client connection, numbered by the shell; never used twice in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// How a client's stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The client closed its stream: it does not want to resume (XEP-0198 §5).
+    Closed,
+    /// The connection was lost or cut by us; a resumable session waits.
+    Lost,
+}
+
+/// What happens to the core.
+#[derive(Debug)]
+pub enum Input {
+    /// A client proved that it is `user`; its stream was restarted after SASL.
+    Authenticated {
+        /// The connection.
+        conn: ConnId,
+        /// Who it is.
+        user: UserId,
+    },
+    /// Elements of an authenticated stream, in order.
+    Elements {
+        /// The connection.
+        conn: ConnId,
+        /// Stanzas and stream-level elements as they came.
+        elements: Vec<Element>,
+    },
+    /// An authenticated stream is gone.
+    Ended {
+        /// The connection.
+        conn: ConnId,
+        /// How.
+        how: Ending,
+    },
+    /// The overlay's swarm reports.
+    Peer(PeerEvent),
+    /// A batch and all batches before it are durable.
+    Committed {
+        /// Number of the batch, as in [`Output::Commit`].
+        batch: u64,
+    },
+    /// The store cannot write (`Some`, with what a person can do) or can write again (`None`).
+    StoreTrouble(Option<String>),
+    /// A command of the CLI or of the shell's account service.
+    Admin {
+        /// Number that comes back in [`Output::Answer`].
+        request: u64,
+        /// What to do.
+        command: Box<Command>,
+    },
+    /// A new sealing key that was asked for by [`Output::SealingKeyDue`] and is on disk now.
+    SealingKey {
+        /// Whose.
+        user: UserId,
+        /// The key.
+        key: SealingKey,
+    },
+    /// Credentials that were asked for by [`Output::NewPassword`].
+    Credentials {
+        /// Its number.
+        ticket: u64,
+        /// Made from the password; `None` if that is not acceptable.
+        credentials: Option<Credentials>,
+    },
+    /// The time of [`super::Core::poll_timeout`] has come.
+    Timeout,
+}
+
+/// What the core asks the shell to do, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Bytes for a client.
+    Client {
+        /// The connection.
+        conn: ConnId,
+        /// Whole stanzas or stream-level elements.
+        data: Vec<u8>,
+    },
+    /// End a client's stream, with an error or in peace, after what was written before.
+    CloseClient {
+        /// The connection.
+        conn: ConnId,
+        /// Why, if something is wrong.
+        error: Option<StreamError>,
+    },
+    /// Make this durable; answer with [`Input::Committed`].
+    Commit {
+        /// Number, ascending.
+        batch: u64,
+        /// Changes, atomic.
+        writes: WriteSet,
+    },
+    /// A frame for a peer.
+    Frame {
+        /// The peer.
+        node: NodeId,
+        /// Encoded frame.
+        frame: Vec<u8>,
+    },
+    /// Connect to a peer.
+    Dial {
+        /// The peer.
+        node: NodeId,
+        /// Multiaddresses.
+        addresses: Vec<String>,
+    },
+    /// Disconnect a peer.
+    ClosePeer {
+        /// The peer.
+        node: NodeId,
+        /// For the log.
+        reason: &'static str,
+    },
+    /// Accounts that may log in, or no longer may: for SASL, which happens before the core.
+    Login(LoginChange),
+    /// Make a sealing key, write it to the user's key file, then [`Input::SealingKey`].
+    SealingKeyDue {
+        /// Whose.
+        user: UserId,
+    },
+    /// Erase an outlived sealing key from the user's key file.
+    SealingKeyErase {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        public: [u8; 32],
+    },
+    /// Erase the key file of a user whose account is gone.
+    EraseKeys {
+        /// Whose.
+        user: UserId,
+    },
+    /// Make credentials from a password that a client chose in band (XEP-0077), then [`Input::Credentials`].
+    NewPassword {
+        /// Number that comes back.
+        ticket: u64,
+        /// Whose.
+        user: UserId,
+        /// The password.
+        password: Zeroizing<String>,
+    },
+    /// Answer to [`Input::Admin`].
+    Answer {
+        /// Its number.
+        request: u64,
+        /// The answer.
+        reply: Box<Reply>,
+    },
+    /// Something that the person who runs the node should read.
+    Notice(String),
+}
+
+/// A change of who may log in.
+#[derive(Clone, Debug)]
+pub enum LoginChange {
+    /// This account may log in.
+    Put {
+        /// Login name: the localpart that the person types.
+        name: String,
+        /// Domain that it is typed with.
+        domain: String,
+        /// How it is proved.
+        credentials: Credentials,
+    },
+    /// This account may no longer log in.
+    Remove {
+        /// Login name.
+        name: String,
+        /// Domain.
+        domain: String,
+    },
+}
+
+/// What a node keeps to check a password without knowing it (RFC 5802 §3, RFC 7677).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Who logs in with them.
+    pub user: UserId,
+    /// For SCRAM-SHA-1.
+    pub sha1: ScramKeys,
+    /// For SCRAM-SHA-256 and for PLAIN.
+    pub sha256: ScramKeys,
+}
+
+/// Salted keys of one hash function.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScramKeys {
+    /// Salt, 16 bytes or more.
+    pub salt: Vec<u8>,
+    /// PBKDF2 rounds.
+    pub iterations: u32,
+    /// H(ClientKey).
+    pub stored_key: Vec<u8>,
+    /// ServerKey.
+    pub server_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for ScramKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ScramKeys({} rounds)", self.iterations)
+    }
+}

@@ -1,0 +1,293 @@
+//! From the store to the working set, at the start. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosstalk_link_local::neighbours::Neighbours;
+use crosstalk_overlay::core::state::OutboxEntry;
+use crosstalk_overlay::core::state::Provenance;
+use crosstalk_overlay::core::{Limits, LocalUser, Overlay, Restored, Setup as OverlaySetup};
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::record::PresenceRecord;
+use crosstalk_overlay::time::Now;
+use crosstalk_storage::tree::account::Account as StoredAccount;
+use crosstalk_storage::tree::contact_record::StoredContactRecord;
+use crosstalk_storage::tree::inbox::InboxEntry;
+use crosstalk_storage::tree::presence::StoredPresence;
+use crosstalk_storage::tree::roster::RosterItem;
+use crosstalk_storage::tree::session::StoredSession;
+use crosstalk_storage::tree::vcard::StoredVCard;
+use crosstalk_storage::{Contents, Tree, WriteSet};
+use crosstalk_storage::{Stored, decode};
+use jid::FullJid;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use crate::xmpp::Stanza;
+
+use super::account::{Account, Accounts, Held, address};
+use super::barrier::Barrier;
+use super::io::Output;
+use super::presence::RemotePresence;
+use super::save::TIME_FLOOR;
+use super::session::{Management, SessionId, Unacked, priority_of};
+use super::settings::{DeviceKeys, LoadError, Settings, Setup};
+use super::{Core, Timer};
+
+impl Core {
+    /// A core with what the store held. Accounts may log in at once; sessions that can be resumed wait.
+    ///
+    /// # Errors
+    /// [`LoadError`] when something stored cannot be read, or the keys of an account are missing: nothing is dropped
+    /// silently.
+    pub fn new(setup: Setup, now: Now) -> Result<Self, LoadError> {
+        let Setup { node, seed, settings, contents, mut keys, built } = setup;
+        let overlay = Overlay::new(overlay_setup(node, seed, &settings, &contents, built)?, now);
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        rng.set_stream(1);
+        let mut core = Self {
+            settings,
+            now,
+            started: now.mono,
+            node,
+            rng,
+            overlay,
+            neighbours: Neighbours::default(),
+            nearby: BTreeMap::new(),
+            accounts: Accounts::default(),
+            sessions: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            remote_presence: RemotePresence::default(),
+            touched: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            watchers_changed: BTreeSet::new(),
+            passwords: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            next_session: 1,
+            next_held: 1,
+            next_ticket: 1,
+            writes: WriteSet::new(),
+            lazy: WriteSet::new(),
+            barrier: Barrier::default(),
+            store_trouble: None,
+            counters: BTreeMap::new(),
+        };
+        if let Some((domain, authority)) = core.settings.domain.clone() {
+            core.overlay.pin_authority(&domain, authority, Provenance::Own, now);
+        }
+        core.load_accounts(&contents, &mut keys)?;
+        core.load_rosters(&contents)?;
+        core.load_sessions(&contents)?;
+        core.load_inboxes(&contents)?;
+        core.load_presences(&contents)?;
+        core.drain_overlay();
+        Ok(core)
+    }
+
+    fn load_accounts(
+        &mut self,
+        contents: &Contents,
+        keys: &mut BTreeMap<UserId, DeviceKeys>,
+    ) -> Result<(), LoadError> {
+        for (key, stored) in entries::<StoredAccount>(contents)? {
+            let user = user_key(&key, Tree::Account)?;
+            let vcard = match contents.get(Tree::VCard, &key) {
+                Some(value) => Some(read::<StoredVCard>(value)?.xml),
+                None => None,
+            };
+            let Some(own) = keys.remove(&user) else {
+                return Err(LoadError::KeysMissing { account: stored.name, xid: user.xid() });
+            };
+            self.open_account(user, stored, own, vcard)?;
+        }
+        for (key, _) in contents.tree(Tree::Block) {
+            let user = user_key(key, Tree::Block)?;
+            if let (Some(account), Ok(jid)) = (self.accounts.get_mut(&user), std::str::from_utf8(&key[32..]))
+            {
+                account.blocked.insert(jid.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an account into the working set.
+    pub(super) fn open_account(
+        &mut self,
+        user: UserId,
+        stored: StoredAccount,
+        keys: DeviceKeys,
+        vcard: Option<Vec<u8>>,
+    ) -> Result<(), LoadError> {
+        let why = || format!("{} is no address", stored.name);
+        let jid = address(&user, &stored).ok_or_else(|| unreadable(Tree::Account, why()))?;
+        let account = Account {
+            user,
+            device: keys.device.id(),
+            jid,
+            stored,
+            roster: super::roster::Roster::default(),
+            blocked: BTreeSet::new(),
+            sessions: BTreeSet::new(),
+            inbox: BTreeMap::new(),
+            vcard,
+            dismissed: BTreeSet::new(),
+        };
+        let name = Some(account.stored.name_cert.clone()).filter(|cert| !cert.is_empty());
+        let cert = account.stored.device_cert.clone();
+        let local = LocalUser {
+            user,
+            device: keys.device,
+            cert,
+            sealing: keys.sealing,
+            name,
+            epoch: account.stored.epoch,
+        };
+        self.overlay.add_local(local, self.now).map_err(|why| unreadable(Tree::Account, why.to_string()))?;
+        self.output(Output::Login(account.login_change()), false);
+        self.accounts.insert(account);
+        Ok(())
+    }
+
+    fn load_rosters(&mut self, contents: &Contents) -> Result<(), LoadError> {
+        for (key, item) in entries::<RosterItem>(contents)? {
+            let user = user_key(&key, Tree::Roster)?;
+            if let Some(account) = self.accounts.get_mut(&user) {
+                account.roster.items.insert(item.jid.clone(), item);
+            }
+        }
+        for (key, stored) in entries::<StoredContactRecord>(contents)? {
+            let user = user_key(&key, Tree::ContactRecord)?;
+            let other = user_key(&key[32..], Tree::ContactRecord)?;
+            // Verified, not merely read: what is signed next has to be later than all that was ever agreed.
+            let record = self.overlay.verify_contact(&stored.record, self.now);
+            let record = record.map_err(|why| unreadable(Tree::ContactRecord, why.to_string()))?;
+            if let Some(account) = self.accounts.get_mut(&user) {
+                let relation = account.roster.relations.entry(other).or_default();
+                relation.address = stored.address;
+                relation.slots.insert(&user, record);
+            }
+        }
+        Ok(())
+    }
+
+    fn load_sessions(&mut self, contents: &Contents) -> Result<(), LoadError> {
+        for (key, stored) in entries::<StoredSession>(contents)? {
+            let bad = |what: &str| unreadable(Tree::Session, what.to_owned());
+            let stream: [u8; 16] = key.as_slice().try_into().map_err(|_| bad("a key of another length"))?;
+            let user = user_key(&stored.user, Tree::Session)?;
+            let Some(account) = self.accounts.get(&user) else {
+                self.writes.delete(Tree::Session, key);
+                continue;
+            };
+            let jid: FullJid =
+                account.jid.with_resource_str(&stored.resource).map_err(|_| bad("resource"))?;
+            let id = self.open_session(user, jid);
+            let presence = match stored.presence.as_slice() {
+                [] => None,
+                bytes => Some(Stanza::read(bytes).map_err(|why| bad(&why.to_string()))?),
+            };
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.stream = stream;
+            session.inbound = stored.inbound;
+            session.presence = presence.filter(|presence| priority_of(presence) > i8::MIN);
+            session.interested = stored.interested;
+            session.carbons = stored.carbons;
+            session.blocklist = stored.blocklist;
+            session.management =
+                Some(Management { outbound: stored.outbound, resumable: true, ..Management::default() });
+            self.watchers_changed.insert(user);
+            self.set_timer(self.settings.resume_timeout, Timer::Resume(id));
+        }
+        Ok(())
+    }
+
+    /// Held messages; those that a resumable session was sent stand in its queue again, with their numbers.
+    fn load_inboxes(&mut self, contents: &Contents) -> Result<(), LoadError> {
+        let by_stream: BTreeMap<Vec<u8>, SessionId> =
+            self.sessions.iter().map(|(id, session)| (session.stream.to_vec(), *id)).collect();
+        let mut unacked: BTreeMap<SessionId, Vec<Unacked>> = BTreeMap::new();
+        for (key, entry) in entries::<InboxEntry>(contents)? {
+            let user = user_key(&key, Tree::Inbox)?;
+            let bad = |what: &str| unreadable(Tree::Inbox, what.to_owned());
+            let number = key.get(32..).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes);
+            let number = number.ok_or_else(|| bad("a key of another length"))?;
+            let message = entry.message.as_slice().try_into().map_err(|_| bad("message id"))?;
+            let session = by_stream.get(&entry.session).copied();
+            if let Some(id) = session {
+                let stanza = Stanza::read(&entry.stanza).map_err(|why| bad(&why.to_string()))?;
+                let waiting = Unacked { sequence: entry.sequence, stanza, held: Some(number) };
+                unacked.entry(id).or_default().push(waiting);
+            }
+            let held = Held { stanza: entry.stanza, message, arrived: entry.arrived, session };
+            if let Some(account) = self.accounts.get_mut(&user) {
+                account.inbox.insert(number, held);
+            }
+            self.next_held = self.next_held.max(number + 1);
+        }
+        for (id, mut waiting) in unacked {
+            let Some(management) = self.sessions.get_mut(&id).and_then(|session| session.management.as_mut())
+            else {
+                continue;
+            };
+            let from = management.outbound;
+            waiting.sort_by_key(|unacked| unacked.sequence.wrapping_sub(from).cast_signed());
+            if let Some(last) = waiting.last() {
+                management.outbound = last.sequence;
+            }
+            management.unacked = waiting.into();
+        }
+        Ok(())
+    }
+
+    fn load_presences(&mut self, contents: &Contents) -> Result<(), LoadError> {
+        for (_, stored) in entries::<StoredPresence>(contents)? {
+            match self.overlay.reread::<PresenceRecord>(&stored.record, self.now) {
+                Ok(record) => self.remote_presence.restore(record, stored.seen),
+                Err(_) => self.count("stored presence of people no longer known"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn overlay_setup(
+    node: crosstalk_overlay::id::NodeId,
+    seed: [u8; 32],
+    settings: &Settings,
+    contents: &Contents,
+    built: u64,
+) -> Result<OverlaySetup, LoadError> {
+    let floor = contents.get(Tree::Meta, TIME_FLOOR).and_then(|value| value.try_into().ok());
+    let restored = Restored {
+        outbox: values::<OutboxEntry>(contents)?,
+        outbound: values(contents)?,
+        inbound: values(contents)?,
+        seen: values(contents)?,
+        records: values(contents)?,
+        authorities: values(contents)?,
+        revocations: contents.tree(Tree::Revocation).map(|(_, value)| value.to_vec()).collect(),
+        time_floor: floor.map(u64::from_be_bytes).unwrap_or_default(),
+    };
+    let limits = Limits { connections: settings.max_peers, ..Limits::default() };
+    Ok(OverlaySetup { node, seed, limits, restored, built })
+}
+
+fn unreadable(tree: Tree, why: String) -> LoadError {
+    LoadError::Unreadable { tree: tree.name(), why }
+}
+
+fn user_key(key: &[u8], tree: Tree) -> Result<UserId, LoadError> {
+    let user = key.get(..32).and_then(UserId::from_slice);
+    user.ok_or_else(|| unreadable(tree, "a key that names no user".to_owned()))
+}
+
+fn read<T: Stored>(value: &[u8]) -> Result<T, LoadError> {
+    decode(value).map_err(|why| unreadable(T::TREE, why.to_string()))
+}
+
+fn entries<T: Stored>(contents: &Contents) -> Result<Vec<(Vec<u8>, T)>, LoadError> {
+    contents.tree(T::TREE).map(|(key, value)| Ok((key.to_vec(), read(value)?))).collect()
+}
+
+fn values<T: Stored>(contents: &Contents) -> Result<Vec<T>, LoadError> {
+    contents.tree(T::TREE).map(|(_, value)| read(value)).collect()
+}

@@ -1,0 +1,325 @@
+//! Messages: their class, their way to a local user, copies (RFC 6121 §5 and §8, XEP-0280, XEP-0334). *Pure.*
+
+use crosstalk_overlay::core::{Outgoing, Reach};
+use crosstalk_overlay::envelope::Content;
+use crosstalk_overlay::id::{MessageId, UserId};
+use jid::Jid;
+use sha2::{Digest, Sha256};
+
+use crate::features::{carbons, delay, stanza_id};
+use crate::xmpp::{Condition, Stanza, StanzaError, Type, ns};
+
+use super::router::Route;
+use super::session::SessionId;
+use super::{Core, Origin};
+
+/// What is known of a message beside the stanza.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// Derived where it was sent: the same message sent again has the same id.
+    pub(crate) message: [u8; 16],
+    /// The sender was or will be told that it is safe: it must be held here until a client has it.
+    pub(crate) promised: bool,
+    /// When it was sent, if that was noticeably before now; unix milliseconds.
+    pub(crate) sent: Option<u64>,
+}
+
+/// What became of a message for a local user.
+#[derive(Debug)]
+pub(crate) enum Delivered {
+    /// Written to a session, or held for one.
+    Taken,
+    /// Not for the eyes of anybody here; the sender is not told.
+    Dropped,
+    /// The sender is told why.
+    Refused(StanzaError),
+}
+
+/// Whether a message is durable (DESIGN.md §5): one to one, with content that a person would miss.
+pub(crate) fn is_durable(message: &Stanza) -> bool {
+    if !matches!(message.type_, Type::Normal | Type::Chat) {
+        return false;
+    }
+    let hint = |name| message.has(name, ns::HINTS);
+    if hint("no-store") || hint("no-permanent-store") {
+        return false;
+    }
+    hint("store") || message.payload.iter().any(|child| !is_ephemeral(child))
+}
+
+fn is_ephemeral(child: &crate::xmpp::Element) -> bool {
+    matches!(child.ns(), ns::CHAT_STATES | ns::HINTS | ns::STANZA_ID | ns::DELAY)
+        || child.is("thread", ns::CLIENT)
+        || child.is("request", ns::RECEIPTS)
+}
+
+/// Whether a message says no more than that somebody types, or stopped (XEP-0085).
+pub(crate) fn is_only_chat_state(message: &Stanza) -> bool {
+    message.payload.iter().all(is_ephemeral)
+        && message.payload.iter().any(|child| child.ns() == ns::CHAT_STATES)
+}
+
+impl Core {
+    pub(super) fn message_from_client(&mut self, id: SessionId, mut message: Stanza) {
+        let Some(session) = self.session(id) else { return };
+        let (user, promised) = (session.user, session.management.is_some());
+        let arrival = Arrival { message: self.message_id(id), promised, sent: None };
+        let Some(account) = self.accounts.get(&user) else { return };
+        let to = message.to.get_or_insert_with(|| Jid::from(account.jid.clone())).clone();
+        if account.blocks(&to) {
+            return self.bounce(Origin::Session(id), &message, &crate::features::blocking::blocked_by_you());
+        }
+        let durable = is_durable(&message);
+        if durable && let Some(error) = self.store_error() {
+            return self.bounce(Origin::Session(id), &message, &error);
+        }
+        let copy = carbons::wants_copy(&message).then(|| message.clone());
+        if self.send_message(Origin::Session(id), user, message, arrival) {
+            if promised && durable {
+                self.dirty.insert(id);
+            }
+            if let Some(copy) = copy {
+                self.copy_sent(id, user, &to, copy);
+            }
+        }
+    }
+
+    /// Routes a message of a local user. Returns whether it was taken.
+    fn send_message(&mut self, origin: Origin, user: UserId, message: Stanza, arrival: Arrival) -> bool {
+        let Some(to) = message.to.as_ref() else { return false };
+        match self.route(to) {
+            Route::Local(other) => {
+                let back = message.error_base();
+                match self.deliver_message(other, message, arrival) {
+                    Delivered::Taken | Delivered::Dropped => true,
+                    Delivered::Refused(error) => {
+                        self.bounce(origin, &back, &error);
+                        false
+                    }
+                }
+            }
+            Route::Overlay(other) => self.message_to_remote(origin, user, other, message, arrival),
+            Route::Here => {
+                let error =
+                    StanzaError::new(Condition::ServiceUnavailable, "this node itself takes no messages");
+                self.bounce(origin, &message, &error);
+                false
+            }
+            Route::Refuse(condition) => {
+                self.bounce(origin, &message, &unreachable_name(condition));
+                false
+            }
+        }
+    }
+
+    fn message_to_remote(
+        &mut self,
+        origin: Origin,
+        from: UserId,
+        to: UserId,
+        message: Stanza,
+        arrival: Arrival,
+    ) -> bool {
+        if !is_durable(&message) {
+            return match self.live_to_remote(from, to, &message) {
+                Ok(()) => true,
+                Err(error) => {
+                    // Nobody waits for a chat state, and RFC 6121 lets a headline be dropped.
+                    if !is_only_chat_state(&message) {
+                        self.bounce(origin, &message, &error);
+                    }
+                    false
+                }
+            };
+        }
+        let content = content_of(&message);
+        let id = MessageId::from_bytes(arrival.message);
+        match self.overlay.send(Outgoing { id, from, to, content, expires: None }, self.now) {
+            Ok(()) => true,
+            Err(full) => {
+                let error = StanzaError::new(Condition::ResourceConstraint, full.to_string());
+                self.bounce(origin, &message, &error);
+                false
+            }
+        }
+    }
+
+    /// Copies of what a user sent: to the user's other sessions here, and to its other devices.
+    fn copy_sent(&mut self, id: SessionId, user: UserId, to: &Jid, message: Stanza) {
+        self.carbon(user, &[id], carbons::Direction::Sent, &message);
+        if is_durable(&message) && self.overlay.reach(&user) != Reach::Unknown {
+            self.copy_to_own_devices(id, user, to, &message);
+        }
+    }
+
+    fn copy_to_own_devices(&mut self, id: SessionId, user: UserId, to: &Jid, message: &Stanza) {
+        let (Route::Local(peer) | Route::Overlay(peer)) = self.route(to) else { return };
+        let Some(session) = self.session(id) else { return };
+        let Content::Stanza { from_resource, to_resource, xml } = content_of(message) else { return };
+        let mut digest = Sha256::new_with_prefix(b"crosstalk copy");
+        digest.update(session.stream);
+        digest.update(session.inbound.to_be_bytes());
+        let copy = Outgoing {
+            id: MessageId::from_bytes(first16(&digest.finalize())),
+            from: user,
+            to: user,
+            content: Content::Copy { to: peer, from_resource, to_resource, xml },
+            expires: None,
+        };
+        if self.overlay.send(copy, self.now).is_err() {
+            self.count("copies for own devices that found the outbox full");
+        }
+    }
+
+    /// Delivers a message to an account by the rules of RFC 6121 §8.5, whoever sent it.
+    pub(crate) fn deliver_message(
+        &mut self,
+        user: UserId,
+        mut message: Stanza,
+        arrival: Arrival,
+    ) -> Delivered {
+        let Some(account) = self.accounts.get(&user) else {
+            return Delivered::Refused(Condition::ItemNotFound.into());
+        };
+        if message.from.as_ref().is_some_and(|from| account.blocks(from)) {
+            self.count("messages from blocked addresses");
+            return Delivered::Refused(Condition::ServiceUnavailable.into());
+        }
+        let targets = match self.targets(user, &message) {
+            Ok(targets) => targets,
+            Err(delivered) => return delivered,
+        };
+        stanza_id::stamp(&mut message, account.jid.as_str(), &arrival.message);
+        if let Some(sent) = arrival.sent {
+            delay::stamp(&mut message, &self.domain(), sent);
+        }
+        let durable = is_durable(&message);
+        let Some((&first, others)) = targets.split_first() else {
+            return self.hold_for_later(user, message, arrival);
+        };
+        if carbons::wants_copy(&message) {
+            self.carbon(user, &targets, carbons::Direction::Received, &message);
+        }
+        let away = self.session(first).is_none_or(|session| session.conn.is_none());
+        let held = match durable && (arrival.promised || away) {
+            false => None,
+            true => match self.hold(user, &message, arrival.message) {
+                Ok(held) => Some(held),
+                Err(error) => return Delivered::Refused(error),
+            },
+        };
+        for other in others {
+            self.send(*other, message.clone(), None, arrival.promised);
+        }
+        self.send(first, message, held, arrival.promised);
+        Delivered::Taken
+    }
+
+    /// The sessions that a message goes to; none: it is held. `Err` where it goes to nobody.
+    fn targets(&self, user: UserId, message: &Stanza) -> Result<Vec<SessionId>, Delivered> {
+        let to = message.to.as_ref();
+        let full = to.filter(|to| to.resource().is_some());
+        if let Some(session) = full.and_then(|to| self.session_at(&user, to)) {
+            return Ok(vec![session]);
+        }
+        match message.type_ {
+            Type::Error => Err(Delivered::Dropped),
+            Type::Groupchat => Err(Delivered::Refused(Condition::ServiceUnavailable.into())),
+            Type::Headline => match self.available_sessions(user, |_| true) {
+                sessions if sessions.is_empty() => Err(Delivered::Dropped),
+                sessions => Ok(sessions),
+            },
+            _ => match self.top_sessions(user) {
+                sessions if sessions.is_empty() && !is_durable(message) => Err(Delivered::Dropped),
+                sessions => Ok(sessions),
+            },
+        }
+    }
+
+    /// Sessions of the highest priority that is not negative; those that are connected first.
+    pub(super) fn top_sessions(&self, user: UserId) -> Vec<SessionId> {
+        let all = self.available_sessions(user, |_| true);
+        let priority = |id: &SessionId| self.session(*id).and_then(|session| session.priority());
+        let top = all.iter().filter_map(priority).max();
+        let mut sessions: Vec<_> = all.into_iter().filter(|id| priority(id) == top).collect();
+        sessions.sort_by_key(|id| self.session(*id).is_none_or(|session| session.conn.is_none()));
+        sessions
+    }
+
+    fn available_sessions(&self, user: UserId, also: impl Fn(SessionId) -> bool) -> Vec<SessionId> {
+        let Some(account) = self.accounts.get(&user) else { return Vec::new() };
+        let takes =
+            |id: &SessionId| self.session(*id).is_some_and(|session| session.takes_messages()) && also(*id);
+        account.sessions.iter().copied().filter(takes).collect()
+    }
+
+    /// Sends carbons to the sessions that enabled them, but for those that have the message itself.
+    fn carbon(
+        &mut self,
+        user: UserId,
+        except: &[SessionId],
+        direction: carbons::Direction,
+        message: &Stanza,
+    ) {
+        let Some(account) = self.accounts.get(&user) else { return };
+        let wants =
+            |id: &SessionId| !except.contains(id) && self.session(*id).is_some_and(|session| session.carbons);
+        let sessions: Vec<_> = account.sessions.iter().copied().filter(wants).collect();
+        let bare = account.jid.clone();
+        for id in sessions {
+            let Some(session) = self.session(id) else { continue };
+            let copy = carbons::wrap(direction, message, &bare, &session.jid);
+            self.send(id, copy, None, false);
+        }
+    }
+
+    /// A message that another device of the user sent: shown to this device's sessions as a carbon.
+    pub(super) fn copy_from_own_device(&mut self, user: UserId, message: &Stanza) {
+        self.carbon(user, &[], carbons::Direction::Sent, message);
+    }
+
+    /// Id of the message that is being handled: what a client sends again after a resumption has the same one.
+    fn message_id(&self, id: SessionId) -> [u8; 16] {
+        let Some(session) = self.session(id) else { return [0; 16] };
+        let device =
+            self.accounts.get(&session.user).map(|account| *account.device.as_bytes()).unwrap_or_default();
+        let mut digest = Sha256::new_with_prefix(b"crosstalk message");
+        digest.update(device);
+        digest.update(session.stream);
+        digest.update(session.inbound.to_be_bytes());
+        first16(&digest.finalize())
+    }
+
+    /// Why nothing durable is taken now, if so.
+    pub(crate) fn store_error(&self) -> Option<StanzaError> {
+        let trouble = self.store_trouble.as_ref()?;
+        Some(StanzaError::new(Condition::ResourceConstraint, format!("nothing can be saved now: {trouble}")))
+    }
+}
+
+fn first16(digest: &[u8]) -> [u8; 16] {
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    id
+}
+
+/// A stanza's content for the overlay: addresses are keys there.
+pub(super) fn content_of(stanza: &Stanza) -> Content {
+    let resource = |jid: Option<&Jid>| {
+        jid.and_then(Jid::resource).map(|resource| resource.as_str().to_owned()).unwrap_or_default()
+    };
+    let (from_resource, to_resource) = (resource(stanza.from.as_ref()), resource(stanza.to.as_ref()));
+    let bare = Stanza { from: None, to: None, ..stanza.clone() };
+    Content::Stanza { from_resource, to_resource, xml: bare.to_bytes() }
+}
+
+/// The error for an address that leads nowhere, with what a person can do.
+pub(crate) fn unreachable_name(condition: Condition) -> StanzaError {
+    let text = match condition {
+        Condition::RemoteServerNotFound => {
+            "this address is not known here: a user of a domain is found once its node was met on a link"
+        }
+        _ => "there is no such account on this node",
+    };
+    StanzaError::new(condition, text)
+}

@@ -1,0 +1,364 @@
+//! Who is told that somebody is here (RFC 6121 §4): sessions of this node and, by signed records, other nodes. *Pure.*
+
+use std::collections::BTreeMap;
+
+use crosstalk_overlay::id::{DeviceId, UserId};
+use crosstalk_overlay::record::{PresenceRecord, PresenceSession, Verified};
+use crosstalk_storage::Tree;
+use crosstalk_storage::encode;
+use crosstalk_storage::tree::presence::{StoredPresence, key};
+use jid::Jid;
+
+use crate::xmpp::{Condition, Kind, Stanza, Type};
+
+use super::router::Route;
+use super::session::{Session, SessionId};
+use super::{Core, Origin};
+
+/// Addresses that a session may send directed presence to before the oldest are forgotten.
+const DIRECTED_LIMIT: usize = 500;
+
+/// The newest presence of each device of users elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct RemotePresence {
+    devices: BTreeMap<(UserId, DeviceId), Known>,
+}
+
+/// A presence record and whether it still speaks for now.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) record: Verified<PresenceRecord>,
+    /// Unix milliseconds.
+    pub(super) seen: u64,
+    /// The device is on a live node and the record has not outlived itself.
+    pub(super) current: bool,
+}
+
+impl RemotePresence {
+    pub(super) fn restore(&mut self, record: Verified<PresenceRecord>, seen: u64) {
+        self.devices.insert((record.user, record.device), Known { record, seen, current: false });
+    }
+
+    /// Sessions of a user that are here now, as stanzas without addresses.
+    fn sessions(&self, user: &UserId) -> impl Iterator<Item = &PresenceSession> {
+        let of_user = self
+            .devices
+            .range((*user, DeviceId::from_bytes([0; 32]))..=(*user, DeviceId::from_bytes([255; 32])));
+        of_user.filter(|(_, known)| known.current).flat_map(|(_, known)| &known.record.sessions)
+    }
+
+    /// Whether a user has a session somewhere else now.
+    pub(super) fn is_online(&self, user: &UserId) -> bool {
+        self.sessions(user).next().is_some()
+    }
+
+    /// When the newest record of a user came, unix milliseconds.
+    pub(super) fn last_seen(&self, user: &UserId) -> Option<u64> {
+        self.devices.iter().filter(|((of, _), _)| of == user).map(|(_, known)| known.seen).max()
+    }
+}
+
+impl Core {
+    pub(super) fn presence_from_client(&mut self, id: SessionId, stanza: Stanza) {
+        match (stanza.type_, stanza.to.is_some()) {
+            (Type::Available, false) => self.available(id, stanza),
+            (Type::Unavailable, false) => self.unavailable(id, Some(stanza)),
+            (Type::Available | Type::Unavailable, true) => self.directed(id, stanza),
+            (Type::Subscribe | Type::Subscribed | Type::Unsubscribe | Type::Unsubscribed, true) => {
+                self.subscription_from_client(id, stanza);
+            }
+            (Type::Probe | Type::Error, _) => {}
+            _ => self.bounce(Origin::Session(id), &stanza, &Condition::BadRequest.into()),
+        }
+    }
+
+    /// Initial or changed presence (RFC 6121 §4.2, §4.4).
+    fn available(&mut self, id: SessionId, stanza: Stanza) {
+        let wall = self.now.wall;
+        let Some(session) = self.session_mut(id) else { return };
+        let (user, initial) = (session.user, session.presence.is_none());
+        let negative_before = session.priority().is_none_or(|priority| priority < 0);
+        session.presence = Some(stanza.clone());
+        session.since = wall;
+        let takes_messages = session.takes_messages();
+        if session.management.as_ref().is_some_and(|management| management.resumable) {
+            self.dirty.insert(id);
+        }
+        self.broadcast(user, &stanza);
+        self.watchers_changed.insert(user);
+        if initial {
+            self.send_known_presences(id, user);
+            self.send_pending_requests(id, user);
+            self.show_nearby_presences(id, user);
+        }
+        if negative_before && takes_messages {
+            self.flush_inbox(user, id);
+        }
+    }
+
+    fn unavailable(&mut self, id: SessionId, stanza: Option<Stanza>) {
+        let Some(session) = self.session_mut(id) else { return };
+        let Some(last) = session.presence.take() else { return };
+        let stanza = stanza.unwrap_or_else(|| Stanza { payload: Vec::new(), ..last });
+        let stanza = Stanza { type_: Type::Unavailable, ..stanza };
+        let (user, directed) = (session.user, std::mem::take(&mut session.directed));
+        if session.management.as_ref().is_some_and(|management| management.resumable) {
+            self.dirty.insert(id);
+        }
+        self.broadcast(user, &stanza);
+        self.end_directed(user, &stanza, directed);
+        self.watchers_changed.insert(user);
+    }
+
+    /// A session ended without saying so: its presence is taken back for it.
+    pub(super) fn session_unavailable(&mut self, session: &Session) {
+        if session.presence.is_none() && session.directed.is_empty() {
+            return;
+        }
+        let mut stanza = Stanza::new(Kind::Presence, Type::Unavailable);
+        stanza.from = Some(Jid::from(session.jid.clone()));
+        if session.presence.is_some() {
+            self.broadcast(session.user, &stanza);
+        }
+        self.end_directed(session.user, &stanza, session.directed.clone());
+        self.watchers_changed.insert(session.user);
+    }
+
+    fn end_directed(&mut self, user: UserId, stanza: &Stanza, directed: impl IntoIterator<Item = Jid>) {
+        for to in directed {
+            self.send_presence_to(user, Stanza { to: Some(to), ..stanza.clone() });
+        }
+    }
+
+    /// To the user's own sessions and to watchers on this node; those elsewhere get a signed record.
+    fn broadcast(&mut self, user: UserId, stanza: &Stanza) {
+        let Some(account) = self.accounts.get(&user) else { return };
+        let own = account.jid.clone();
+        let watchers: Vec<UserId> =
+            account.roster.watchers().filter(|other| self.accounts.contains(other)).collect();
+        self.presence_to_sessions(user, &Stanza { to: Some(own.into()), ..stanza.clone() });
+        for watcher in watchers {
+            if !self.is_blocked_between(user, watcher) {
+                self.show_presence(watcher, user, stanza.clone());
+            }
+        }
+    }
+
+    /// Shows a local user the presence of another local user, if it is subscribed to it.
+    fn show_presence(&mut self, watcher: UserId, of: UserId, mut stanza: Stanza) {
+        let Some(account) = self.accounts.get(&watcher) else { return };
+        if !account.roster.subscription(&of).to {
+            return;
+        }
+        stanza.to = Some(account.jid.clone().into());
+        self.presence_to_sessions(watcher, &stanza);
+    }
+
+    /// Writes presence to all available sessions of an account.
+    pub(super) fn presence_to_sessions(&mut self, user: UserId, stanza: &Stanza) {
+        for id in self.sessions_of(user, |session| session.presence.is_some()) {
+            self.send(id, stanza.clone(), None, false);
+        }
+    }
+
+    /// Sessions of an account that meet a condition.
+    pub(super) fn sessions_of(&self, user: UserId, meets: impl Fn(&Session) -> bool) -> Vec<SessionId> {
+        let Some(account) = self.accounts.get(&user) else { return Vec::new() };
+        account.sessions.iter().copied().filter(|id| self.sessions.get(id).is_some_and(&meets)).collect()
+    }
+
+    /// Whether XEP-0191 stands between two local users.
+    pub(super) fn is_blocked_between(&self, user: UserId, other: UserId) -> bool {
+        let (Some(account), Some(other)) = (self.accounts.get(&user), self.accounts.get(&other)) else {
+            return false;
+        };
+        account.blocks(&other.jid.clone().into()) || other.blocks(&account.jid.clone().into())
+    }
+
+    /// What a session that has just come sees of others: its own other sessions and its contacts.
+    fn send_known_presences(&mut self, id: SessionId, user: UserId) {
+        let Some(account) = self.accounts.get(&user) else { return };
+        let to: Jid = account.jid.clone().into();
+        let own =
+            account.sessions.iter().filter(|other| **other != id).filter_map(|other| self.session(*other));
+        let mut stanzas: Vec<Stanza> = own.filter_map(|session| session.presence.clone()).collect();
+        for other in account.roster.watched() {
+            stanzas.extend(self.presences_of(other, user));
+        }
+        for stanza in stanzas {
+            self.send(id, Stanza { to: Some(to.clone()), ..stanza }, None, false);
+        }
+    }
+
+    /// Current presence stanzas of any user as `viewer` may see them.
+    pub(super) fn presences_of(&self, user: UserId, viewer: UserId) -> Vec<Stanza> {
+        if self.accounts.contains(&user) {
+            if self.is_blocked_between(user, viewer)
+                || !self.accounts.get(&user).is_some_and(|account| account.roster.subscription(&viewer).from)
+            {
+                return Vec::new();
+            }
+            let sessions = self.sessions_of(user, |session| session.presence.is_some());
+            return sessions.iter().filter_map(|id| self.session(*id)?.presence.clone()).collect();
+        }
+        let Some(address) = self.address_for(viewer, &user) else { return Vec::new() };
+        self.remote_presence.sessions(&user).filter_map(|session| remote_stanza(&address, session)).collect()
+    }
+
+    /// Directed presence (RFC 6121 §4.6), remembered so that leaving is told there too.
+    fn directed(&mut self, id: SessionId, stanza: Stanza) {
+        let Some(to) = stanza.to.clone() else { return };
+        let Some(session) = self.session_mut(id) else { return };
+        let user = session.user;
+        match stanza.type_ {
+            Type::Available => {
+                session.directed.insert(to.clone());
+                if session.directed.len() > DIRECTED_LIMIT {
+                    session.directed.pop_first();
+                }
+            }
+            _ => {
+                session.directed.remove(&to);
+            }
+        }
+        if self.accounts.get(&user).is_some_and(|account| account.blocks(&to)) {
+            return self.bounce(Origin::Session(id), &stanza, &crate::features::blocking::blocked_by_you());
+        }
+        self.send_presence_to(user, stanza);
+    }
+
+    /// Sends a presence stanza of a local user to its `to`, anywhere.
+    pub(super) fn send_presence_to(&mut self, user: UserId, stanza: Stanza) {
+        let Some(to) = &stanza.to else { return };
+        match self.route(to) {
+            Route::Local(other) => self.presence_for_local(other, stanza),
+            Route::Overlay(other) => {
+                if self.live_to_remote(user, other, &stanza).is_err() {
+                    self.count("directed presence to users who are away");
+                }
+            }
+            Route::Here | Route::Refuse(_) => {}
+        }
+    }
+
+    /// Presence of another user for an account of this node: to the session it names, or to all that are available.
+    pub(super) fn presence_for_local(&mut self, user: UserId, stanza: Stanza) {
+        let blocked =
+            |account: &super::account::Account| stanza.from.as_ref().is_some_and(|from| account.blocks(from));
+        if self.accounts.get(&user).is_none_or(blocked) {
+            return;
+        }
+        match stanza.to.as_ref().and_then(|to| self.session_at(&user, to)) {
+            Some(session) => self.send(session, stanza, None, false),
+            None if stanza.to.as_ref().is_some_and(|to| to.resource().is_none()) => {
+                self.presence_to_sessions(user, &stanza);
+            }
+            None => {}
+        }
+    }
+
+    /// At the end of a batch: tells the overlay what each changed user publishes, and to whom.
+    pub(super) fn republish_presence(&mut self) {
+        for user in std::mem::take(&mut self.watchers_changed) {
+            let Some(account) = self.accounts.get(&user) else { continue };
+            let watchers: Vec<UserId> = account
+                .roster
+                .watchers()
+                .filter(|other| !self.accounts.contains(other))
+                .filter(|other| self.address_for(user, other).is_none_or(|address| !account.blocks(&address)))
+                .collect();
+            let ids = self.sessions_of(user, |session| session.presence.is_some());
+            let sessions = ids.iter().filter_map(|id| self.session(*id)).filter_map(published).collect();
+            self.overlay.set_presence(&user, sessions, watchers, self.now);
+            self.publish_to_link(user, &ids);
+        }
+    }
+
+    /// A newer record of a device elsewhere: sessions that changed are shown, those that are gone are taken back.
+    pub(super) fn remote_presence(&mut self, to: UserId, record: Verified<PresenceRecord>) {
+        let (from, device) = (record.user, record.device);
+        let subscribed = self.accounts.get(&to).is_some_and(|account| account.roster.subscription(&from).to);
+        if !subscribed {
+            return self.count("presence of people nobody here subscribed to");
+        }
+        let key = (from, device);
+        let before = self.remote_presence.devices.get(&key).filter(|known| known.current);
+        let before: Vec<PresenceSession> =
+            before.map(|known| known.record.sessions.clone()).unwrap_or_default();
+        let after = record.sessions.clone();
+        self.save_presence(&record);
+        self.remote_presence.devices.insert(key, Known { record, seen: self.now.wall, current: true });
+        self.show_remote_change(from, &before, &after);
+    }
+
+    /// A device elsewhere is out of reach, or its record has outlived itself: nobody knows any longer.
+    pub(super) fn remote_unknown(&mut self, user: UserId, device: DeviceId) {
+        let Some(known) = self.remote_presence.devices.get_mut(&(user, device)) else { return };
+        if std::mem::replace(&mut known.current, false) {
+            let before = known.record.sessions.clone();
+            self.show_remote_change(user, &before, &[]);
+        }
+    }
+
+    fn show_remote_change(&mut self, from: UserId, before: &[PresenceSession], after: &[PresenceSession]) {
+        let sees = |account: &&super::account::Account| account.roster.subscription(&from).to;
+        let viewers: Vec<UserId> = self.accounts.iter().filter(sees).map(|account| account.user).collect();
+        for viewer in viewers {
+            let Some(address) = self.address_for(viewer, &from) else { continue };
+            let gone = before.iter().filter(|old| after.iter().all(|new| new.resource != old.resource));
+            let gone = gone.filter_map(|old| unavailable_stanza(&address, &old.resource));
+            let changed = after.iter().filter(|new| !before.contains(new));
+            let changed = changed.filter_map(|new| remote_stanza(&address, new));
+            let to = self.accounts.get(&viewer).map(|account| Jid::from(account.jid.clone()));
+            for stanza in gone.chain(changed).collect::<Vec<_>>() {
+                self.presence_for_local(viewer, Stanza { to: to.clone(), ..stanza });
+            }
+        }
+    }
+
+    fn save_presence(&mut self, record: &Verified<PresenceRecord>) {
+        let stored = StoredPresence { record: record.bytes().to_vec(), seen: self.now.wall };
+        let key = key(record.user.as_bytes(), record.device.as_bytes());
+        self.put_lazily(Tree::Presence, key, encode(&stored));
+    }
+
+    /// Whether a user is online, here or elsewhere.
+    pub(crate) fn is_online(&self, user: &UserId) -> bool {
+        !self.sessions_of(*user, |session| session.presence.is_some()).is_empty()
+            || self.remote_presence.is_online(user)
+    }
+
+    /// When a user was last seen, unix milliseconds.
+    pub(crate) fn last_seen(&self, user: &UserId) -> Option<u64> {
+        match self.accounts.get(user) {
+            Some(account) => Some(account.stored.last_logout).filter(|at| *at > 0),
+            None => self.remote_presence.last_seen(user),
+        }
+    }
+}
+
+/// What a session publishes: its presence without addresses.
+fn published(session: &Session) -> Option<PresenceSession> {
+    let presence = session.presence.as_ref()?;
+    let bare = Stanza { from: None, to: None, ..presence.clone() };
+    Some(PresenceSession {
+        resource: session.jid.resource().as_str().to_owned(),
+        priority: session.priority()?.into(),
+        since: session.since,
+        payload: bare.to_bytes(),
+    })
+}
+
+/// The presence stanza of a session elsewhere.
+fn remote_stanza(address: &Jid, session: &PresenceSession) -> Option<Stanza> {
+    let stanza = Stanza::read(&session.payload).ok()?;
+    let plain = stanza.kind == Kind::Presence && stanza.type_ == Type::Available;
+    let from = address.to_bare().with_resource_str(&session.resource).ok()?;
+    plain.then(|| Stanza { from: Some(from.into()), to: None, id: None, ..stanza })
+}
+
+/// `unavailable` from a session elsewhere.
+pub(super) fn unavailable_stanza(address: &Jid, resource: &str) -> Option<Stanza> {
+    let from = address.to_bare().with_resource_str(resource).ok()?;
+    Some(Stanza { from: Some(from.into()), ..Stanza::new(Kind::Presence, Type::Unavailable) })
+}

@@ -1,0 +1,218 @@
+//! What an account changes of itself: vCard, nickname, password, block list, its own end. *Pure.*
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_storage::Tree;
+use crosstalk_storage::encode;
+use crosstalk_storage::tree::block::{Blocked, key as block_key};
+use crosstalk_storage::tree::vcard::StoredVCard;
+use jid::Jid;
+use zeroize::Zeroizing;
+
+use crate::features::Request;
+use crate::xmpp::error::StreamCondition;
+use crate::xmpp::{Condition, Element, Stanza, StanzaError, StreamError, Type, ns};
+
+use super::account::to_stored;
+use super::io::{Credentials, LoginChange, Output};
+use super::session::SessionId;
+use super::{Core, Origin};
+
+impl Core {
+    /// Whether whoever asks may see the presence of an account: itself, or a contact with a subscription.
+    pub(crate) fn may_see(&self, user: UserId, request: &Request<'_>) -> bool {
+        let asker = match request.origin {
+            Origin::Session(id) => self.session(id).map(|session| session.user),
+            Origin::Remote(asker) => Some(asker),
+            Origin::Local => None,
+        };
+        asker.is_some_and(|asker| asker == user || self.subscription_between(user, asker).from)
+    }
+
+    /// Milliseconds since the start.
+    pub(crate) fn uptime(&self) -> u64 {
+        self.now.mono.saturating_sub(self.started)
+    }
+
+    /// A request of a client changed something: with XEP-0198, that it was handled is stored with the change.
+    pub(crate) fn changed_by(&mut self, origin: Origin) {
+        if let Origin::Session(id) = origin {
+            self.dirty.insert(id);
+        }
+    }
+
+    /// The vCard of an account.
+    pub(crate) fn vcard(&self, user: UserId) -> Option<Element> {
+        let bytes = self.accounts.get(&user)?.vcard.as_ref()?;
+        Element::read(bytes).ok()
+    }
+
+    /// A new vCard; its name becomes the nickname that neighbours see.
+    pub(crate) fn set_vcard(&mut self, user: UserId, xml: Vec<u8>, nickname: Option<String>) {
+        let Some(account) = self.accounts.get_mut(&user) else { return };
+        self.writes.put(Tree::VCard, user.as_bytes().to_vec(), encode(&StoredVCard { xml: xml.clone() }));
+        account.vcard = Some(xml);
+        if let Some(nickname) = nickname {
+            self.set_profile(user, Some(nickname), None);
+        }
+    }
+
+    /// Changes nickname and visibility.
+    pub(super) fn set_profile(&mut self, user: UserId, nickname: Option<String>, visible: Option<bool>) {
+        let Some(account) = self.accounts.get_mut(&user) else { return };
+        if let Some(nickname) = nickname {
+            account.stored.nickname = crosstalk_link_local::clean::nickname(&nickname);
+        }
+        if let Some(visible) = visible {
+            account.stored.hidden = !visible;
+        }
+        self.save_account(&user);
+        self.watchers_changed.insert(user);
+    }
+
+    /// XEP-0077 §3.3: the credentials are made outside, the answer waits for them and for the commit.
+    pub(crate) fn new_password(
+        &mut self,
+        id: SessionId,
+        user: UserId,
+        iq: &Stanza,
+        password: Zeroizing<String>,
+    ) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.passwords.insert(ticket, (id, iq.error_base()));
+        self.output(Output::NewPassword { ticket, user, password }, false);
+    }
+
+    pub(super) fn password_made(&mut self, ticket: u64, credentials: Option<Credentials>) {
+        let Some((id, iq)) = self.passwords.remove(&ticket) else { return };
+        let Some(user) = self.session(id).map(|session| session.user) else { return };
+        match credentials {
+            Some(credentials) => {
+                self.set_credentials(user, credentials, None);
+                self.changed_by(Origin::Session(id));
+                self.answer(Origin::Session(id), iq.result(None), true);
+            }
+            None => {
+                let error = StanzaError::new(
+                    Condition::NotAcceptable,
+                    "this password is not possible: choose another",
+                );
+                self.bounce(Origin::Session(id), &iq, &error);
+            }
+        }
+    }
+
+    /// New credentials; without a new seal the user key stays sealed under the earlier password.
+    pub(super) fn set_credentials(
+        &mut self,
+        user: UserId,
+        credentials: Credentials,
+        sealed: Option<Vec<u8>>,
+    ) {
+        let Some(account) = self.accounts.get_mut(&user) else { return };
+        account.stored.sha1 = to_stored(&credentials.sha1);
+        account.stored.sha256 = to_stored(&credentials.sha256);
+        account.stored.seal_is_older = sealed.is_none();
+        if let Some(sealed) = sealed {
+            account.stored.sealed_by_password = sealed;
+        }
+        let login = account.login_change();
+        self.save_account(&user);
+        self.output(Output::Login(login), false);
+    }
+
+    /// XEP-0077 §3.2: the account is removed, its streams end.
+    pub(crate) fn remove_account_for(&mut self, id: SessionId, iq: &Stanza) {
+        let Some(user) = self.session(id).map(|session| session.user) else { return };
+        self.answer(Origin::Session(id), iq.result(None), true);
+        self.remove_account(user);
+    }
+
+    /// Removes an account: contacts are told, everything it holds is deleted.
+    pub(super) fn remove_account(&mut self, user: UserId) {
+        let Some(account) = self.accounts.get(&user) else { return };
+        let contacts: Vec<_> = account.roster.listed().cloned().collect();
+        for item in contacts {
+            self.end_subscriptions(user, &item);
+        }
+        let sessions: Vec<_> =
+            self.accounts.get(&user).map(|a| a.sessions.iter().copied().collect()).unwrap_or_default();
+        for id in sessions {
+            let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
+            self.end_session(id, Some(error));
+        }
+        self.overlay.set_link_presence(&user, None, self.now);
+        self.overlay.remove_local(&user, self.now);
+        let Some(account) = self.accounts.remove(&user) else { return };
+        self.delete_account_data(&account);
+        let (name, domain) = (account.stored.name, account.stored.domain);
+        self.output(Output::Login(LoginChange::Remove { name, domain }), false);
+        self.output(Output::EraseKeys { user }, true);
+    }
+
+    fn delete_account_data(&mut self, account: &super::account::Account) {
+        use crosstalk_storage::tree::{contact_record, inbox, roster};
+        let user = account.user.as_bytes();
+        self.lazy = crosstalk_storage::WriteSet::new();
+        self.writes.delete(Tree::Account, user.to_vec());
+        self.writes.delete(Tree::VCard, user.to_vec());
+        for jid in account.roster.items.keys() {
+            self.writes.delete(Tree::Roster, roster::key(user, jid));
+        }
+        for other in account.roster.relations.keys() {
+            for slot in 0..4 {
+                self.writes.delete(Tree::ContactRecord, contact_record::key(user, other.as_bytes(), slot));
+            }
+        }
+        for number in account.inbox.keys() {
+            self.writes.delete(Tree::Inbox, inbox::key(user, *number));
+        }
+        for jid in &account.blocked {
+            self.writes.delete(Tree::Block, block_key(user, jid));
+        }
+    }
+
+    /// Blocks addresses: they see the account leave (XEP-0191 §3.3).
+    pub(crate) fn block(&mut self, user: UserId, jids: &[Jid]) {
+        for jid in jids {
+            self.show_own_presence(user, jid, false);
+            let blocked = Blocked { since: self.now.wall };
+            self.writes.put(Tree::Block, block_key(user.as_bytes(), jid.as_str()), encode(&blocked));
+            if let Some(account) = self.accounts.get_mut(&user) {
+                account.blocked.insert(jid.as_str().to_owned());
+            }
+        }
+        self.watchers_changed.insert(user);
+    }
+
+    /// Unblocks addresses: those with a subscription see the account again.
+    pub(crate) fn unblock(&mut self, user: UserId, jids: &[Jid]) {
+        for jid in jids {
+            self.writes.delete(Tree::Block, block_key(user.as_bytes(), jid.as_str()));
+            if let Some(account) = self.accounts.get_mut(&user) {
+                account.blocked.remove(jid.as_str());
+            }
+            self.show_own_presence(user, jid, true);
+        }
+        self.watchers_changed.insert(user);
+    }
+
+    fn show_own_presence(&mut self, user: UserId, jid: &Jid, shown: bool) {
+        if let Ok(other) = self.contact_at(user, &jid.to_bare())
+            && self.accounts.contains(&other)
+            && self.subscription_between(user, other).from
+        {
+            self.own_presence_shown_to(user, other, shown);
+        }
+    }
+
+    /// Tells sessions that asked for the block list about a change (XEP-0191 §3.3, §3.5).
+    pub(crate) fn push_blocking(&mut self, user: UserId, change: &Element) {
+        for id in self.sessions_of(user, |session| session.blocklist) {
+            self.next_ticket += 1;
+            let push = Stanza::iq(Type::Set, &format!("push-{}", self.next_ticket), change.clone());
+            self.send(id, push, None, true);
+        }
+        debug_assert_eq!(change.ns(), ns::BLOCKING);
+    }
+}

@@ -1,0 +1,292 @@
+//! What the overlay brings and takes: its outputs become deliveries, presence, neighbours, writes and frames. *Pure.*
+
+use crosstalk_link_local::neighbours::{NeighbourKey, Sighting};
+use crosstalk_overlay::core::{Delivery, Disposition, FailReason, Live, Outcome, Output as Overlay, Write};
+use crosstalk_overlay::envelope::Content;
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::record::RefusalCode;
+use jid::Jid;
+
+use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
+
+use super::io::Output;
+use super::message::{Arrival, Delivered, content_of};
+use super::{Core, Origin};
+
+/// A message that took longer than this gets a delay stamp (XEP-0203), milliseconds.
+const NOTICEABLE: u64 = 10_000;
+
+impl Core {
+    /// Does what the overlay asks for.
+    pub(super) fn drain_overlay(&mut self) {
+        while let Some(output) = self.overlay.poll_output() {
+            match output {
+                Overlay::Send { node, frame, durable } => self.output(Output::Frame { node, frame }, durable),
+                Overlay::Dial { node, addresses } => self.output(Output::Dial { node, addresses }, false),
+                Overlay::Close { node, reason } => self.output(Output::ClosePeer { node, reason }, false),
+                Overlay::Write(write) => self.overlay_write(write),
+                Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
+                Overlay::Live(live) => self.live_from_remote(live),
+                Overlay::Presence { to, record, .. } => self.remote_presence(to, record),
+                Overlay::Reachable { user } => self.reachable(user),
+                Overlay::Unreachable { user, device } => {
+                    self.remote_unknown(user, device);
+                    self.neighbours.gone(&NeighbourKey::Node(user, device), self.now);
+                }
+                Overlay::LinkPresence(presence) => {
+                    let key = NeighbourKey::Node(presence.user, presence.device);
+                    let sighting = Sighting::of_node(key, &presence.status, self.now.mono + presence.life());
+                    self.neighbours.sighted(sighting, self.now);
+                }
+                Overlay::LinkAbsence { user, device } => {
+                    self.neighbours.gone(&NeighbourKey::Node(user, device), self.now);
+                }
+                Overlay::Settled { from, to, outcome, content, .. } => {
+                    self.settled(from, to, outcome, &content)
+                }
+                Overlay::SealingKeyDue { user } => self.output(Output::SealingKeyDue { user }, false),
+                Overlay::SealingKeyErase { user, public } => {
+                    self.output(Output::SealingKeyErase { user, public }, false);
+                }
+                Overlay::Alarm(alarm) => self.notice(alarm.to_string()),
+            }
+        }
+    }
+
+    /// The address under which an account sees a user: what its contact list has; else the certified name of a pinned
+    /// authority; else the XID (DESIGN.md §3.1).
+    pub(crate) fn address_for(&self, viewer: UserId, user: &UserId) -> Option<Jid> {
+        if let Some(account) = self.accounts.get(user) {
+            return Some(account.jid.clone().into());
+        }
+        let roster = self.accounts.get(&viewer).map(|account| &account.roster);
+        if let Some(item) = roster.and_then(|roster| roster.by_user(user)) {
+            return Jid::new(&item.jid).ok();
+        }
+        let certified = self.overlay.name_of(user).filter(|name| name.pinned);
+        let address = certified.map_or_else(
+            || format!("{}@{}", user.xid(), crosstalk_overlay::id::XID_DOMAIN),
+            |name| name.address,
+        );
+        Jid::new(&address).ok()
+    }
+
+    fn deliver_from_remote(&mut self, delivery: Delivery) {
+        let Delivery { ticket, from, to, message, content, sent } = delivery;
+        let disposition = match content {
+            Content::Stanza { from_resource, to_resource, xml } => {
+                match self.stanza_from_remote(from, to, &from_resource, &to_resource, &xml) {
+                    Some(stanza) => self.message_from_remote(to, stanza, *message.as_bytes(), sent),
+                    None => Disposition::Refused(RefusalCode::Policy),
+                }
+            }
+            Content::Contact(record) => self.contact_record_from_remote(from, to, &record),
+            Content::Copy { to: peer, from_resource, to_resource, xml } if from == to => {
+                self.copy_from_remote(to, peer, &from_resource, &to_resource, &xml);
+                Disposition::Held
+            }
+            Content::Copy { .. } => Disposition::Refused(RefusalCode::Policy),
+        };
+        self.overlay.settle(ticket, disposition, self.now);
+    }
+
+    fn message_from_remote(
+        &mut self,
+        to: UserId,
+        stanza: Stanza,
+        message: [u8; 16],
+        sent: u64,
+    ) -> Disposition {
+        if stanza.kind != Kind::Message {
+            self.count("durable stanzas from peers that are no messages");
+            return Disposition::Refused(RefusalCode::Policy);
+        }
+        let late = self.now.wall.saturating_sub(sent) > NOTICEABLE && self.overlay.clock().credible(self.now);
+        let arrival = Arrival { message, promised: true, sent: late.then_some(sent) };
+        let blocked = |core: &Self| {
+            let from = stanza.from.clone();
+            core.accounts.get(&to).is_some_and(|account| from.is_some_and(|from| account.blocks(&from)))
+        };
+        if blocked(self) {
+            self.count("messages from blocked addresses");
+            return Disposition::Held;
+        }
+        match self.deliver_message(to, stanza, arrival) {
+            Delivered::Taken | Delivered::Dropped => Disposition::Held,
+            Delivered::Refused(error) => Disposition::Refused(match error.condition {
+                Condition::ItemNotFound => RefusalCode::NoSuchUser,
+                Condition::ResourceConstraint => RefusalCode::Full,
+                _ => RefusalCode::Policy,
+            }),
+        }
+    }
+
+    fn contact_record_from_remote(&mut self, from: UserId, to: UserId, record: &[u8]) -> Disposition {
+        match self.overlay.verify_contact(record, self.now) {
+            Ok(record) if record.from == from && record.to == to => {
+                if !self.accounts.contains(&to) {
+                    return Disposition::Refused(RefusalCode::NoSuchUser);
+                }
+                if self.relations_full(&to, &from) {
+                    return Disposition::Refused(RefusalCode::Full);
+                }
+                self.record_for_local(to, record);
+                Disposition::Held
+            }
+            Ok(_) | Err(_) => {
+                self.count("contact records that did not verify");
+                Disposition::Refused(RefusalCode::Policy)
+            }
+        }
+    }
+
+    /// Whether an account has as many relations as it may, and this would be a new one.
+    fn relations_full(&self, user: &UserId, other: &UserId) -> bool {
+        let limit = 2 * self.settings.roster_limit;
+        self.accounts.get(user).is_some_and(|account| {
+            account.roster.relations.len() >= limit && !account.roster.relations.contains_key(other)
+        })
+    }
+
+    fn copy_from_remote(
+        &mut self,
+        user: UserId,
+        peer: UserId,
+        from_resource: &str,
+        to_resource: &str,
+        xml: &[u8],
+    ) {
+        let Some(mut message) = self.stanza_from_remote(user, user, from_resource, "", xml) else { return };
+        let peer = self.address_for(user, &peer);
+        message.to = peer.and_then(|peer| match to_resource {
+            "" => Some(peer),
+            resource => peer.to_bare().with_resource_str(resource).ok().map(Jid::from),
+        });
+        if message.kind == Kind::Message && message.to.is_some() {
+            self.copy_from_own_device(user, &message);
+        }
+    }
+
+    /// A stanza that came from another node, with the addresses that `to` knows.
+    fn stanza_from_remote(
+        &self,
+        from: UserId,
+        to: UserId,
+        from_resource: &str,
+        to_resource: &str,
+        xml: &[u8],
+    ) -> Option<Stanza> {
+        let with_resource = |address: Jid, resource: &str| match resource {
+            "" => Some(address.to_bare().into()),
+            resource => address.to_bare().with_resource_str(resource).ok().map(Jid::from),
+        };
+        let mut stanza = Stanza::read(xml).ok()?;
+        stanza.from = Some(with_resource(self.address_for(to, &from)?, from_resource)?);
+        stanza.to = Some(with_resource(self.accounts.get(&to)?.jid.clone().into(), to_resource)?);
+        Some(stanza)
+    }
+
+    fn live_from_remote(&mut self, live: Live) {
+        let Live { from, from_resource, to, to_resource, xml } = live;
+        let Some(stanza) = self.stanza_from_remote(from, to, &from_resource, &to_resource, &xml) else {
+            return self.count("live stanzas from peers that could not be read");
+        };
+        match (stanza.kind, stanza.type_) {
+            (Kind::Message, _) => {
+                let arrival = Arrival { message: [0; 16], promised: false, sent: None };
+                // A live message finds somebody now or nobody.
+                if super::message::is_durable(&stanza) {
+                    return self.count("durable messages sent as live ones");
+                }
+                self.deliver_message(to, stanza, arrival);
+            }
+            (Kind::Presence, Type::Available | Type::Unavailable) => self.presence_for_local(to, stanza),
+            (Kind::Presence, _) => self.count("live presence of a kind that needs a record"),
+            (Kind::Iq, _) => self.iq_for_local(Origin::Remote(from), to, stanza),
+        }
+    }
+
+    /// Sends an IQ of a client to a user elsewhere; fails at once if nobody is there (DESIGN.md §5, class live).
+    pub(super) fn iq_to_remote(&mut self, id: super::session::SessionId, to: UserId, iq: &Stanza) {
+        let Some(from) = self.session(id).map(|session| session.user) else { return };
+        if let Err(error) = self.live_to_remote(from, to, iq) {
+            self.bounce(Origin::Session(id), iq, &error);
+        }
+    }
+
+    /// Sends a stanza for now or never.
+    ///
+    /// # Errors
+    /// What its sender is told if it can't.
+    pub(super) fn live_to_remote(
+        &mut self,
+        from: UserId,
+        to: UserId,
+        stanza: &Stanza,
+    ) -> Result<(), StanzaError> {
+        let Content::Stanza { from_resource, mut to_resource, xml } = content_of(stanza) else {
+            return Err(Condition::InternalServerError.into());
+        };
+        if to_resource == super::nearby::RESOURCE {
+            to_resource.clear();
+        }
+        let sent = self.overlay.send_live(Live { from, from_resource, to, to_resource, xml }, self.now);
+        sent.map_err(|why| {
+            let condition = match stanza.kind {
+                Kind::Iq => Condition::ServiceUnavailable,
+                Kind::Message | Kind::Presence => Condition::RecipientUnavailable,
+            };
+            StanzaError::new(condition, why.to_string())
+        })
+    }
+
+    /// Answers of the node to a user elsewhere, in the name of the account that was asked.
+    pub(super) fn send_answer_to_remote(&mut self, to: UserId, answer: Stanza) {
+        let from = answer.from.as_ref().and_then(|from| self.accounts.by_address(from.to_bare().as_str()));
+        if from.is_none_or(|from| self.live_to_remote(from, to, &answer).is_err()) {
+            self.count("answers to users who had gone");
+        }
+    }
+
+    /// A user is on a live node now: our users' presence goes there by the overlay, directed presence does not.
+    fn reachable(&mut self, user: UserId) {
+        let knows =
+            |account: &&super::account::Account| account.roster.listed().any(|item| item.user.is_none());
+        let incomplete: Vec<UserId> =
+            self.accounts.iter().filter(knows).map(|account| account.user).collect();
+        for account in incomplete {
+            self.resolve_contacts(account, user);
+        }
+    }
+
+    /// A message failed: its sender's clients are told, as RFC 6121 §8 has it.
+    fn settled(&mut self, from: UserId, to: UserId, outcome: Outcome, content: &Content) {
+        let (Outcome::Failed(reason), Content::Stanza { from_resource, to_resource, xml }) =
+            (outcome, content)
+        else {
+            return;
+        };
+        let Ok(mut stanza) = Stanza::read(xml) else { return };
+        let Some(account) = self.accounts.get(&from) else { return };
+        let own = account.jid.clone();
+        let resource = |bare: Jid, resource: &str| match resource {
+            "" => Some(bare.to_bare().into()),
+            resource => bare.to_bare().with_resource_str(resource).ok().map(Jid::from),
+        };
+        stanza.from = resource(own.into(), from_resource);
+        stanza.to = self.address_for(from, &to).and_then(|address| resource(address, to_resource));
+        let condition = match reason {
+            FailReason::Refused(RefusalCode::NoSuchUser) => Condition::ItemNotFound,
+            FailReason::Refused(RefusalCode::Full) => Condition::ResourceConstraint,
+            FailReason::Refused(RefusalCode::TooLarge) => Condition::PolicyViolation,
+            FailReason::Refused(_) => Condition::ServiceUnavailable,
+            FailReason::Expired => Condition::RemoteServerTimeout,
+        };
+        let error = StanzaError::new(condition, format!("not delivered: {reason}"));
+        self.bounce(Origin::Local, &stanza, &error);
+    }
+
+    fn overlay_write(&mut self, write: Write) {
+        super::save::overlay(&mut self.writes, write);
+    }
+}

@@ -1,0 +1,62 @@
+//! Where a stanza goes. The one place that decides it, by the destination only. *Pure.*
+
+use crosstalk_overlay::id::{UserId, XID_DOMAIN};
+use jid::Jid;
+
+use crate::xmpp::Condition;
+
+use super::Core;
+
+/// A decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// This node itself.
+    Here,
+    /// An account of this node.
+    Local(UserId),
+    /// A user of another node.
+    Overlay(UserId),
+    /// Nobody; the sender is told why.
+    Refuse(Condition),
+}
+
+impl Core {
+    /// Decides where a stanza for `to` goes, whoever sent it:
+    ///
+    /// | destination | route |
+    /// | --- | --- |
+    /// | `id.internal`, the node's domain, `localhost` | here |
+    /// | any address of an account of this node | local |
+    /// | `<xid>@id.internal`, or a certified name of which the user key is known | overlay |
+    /// | `NAME@id.internal` or `NAME@own-domain` that is no account | refused: `item-not-found` |
+    /// | anything else | refused: `remote-server-not-found` |
+    pub(crate) fn route(&self, to: &Jid) -> Route {
+        let domain = to.domain().as_str();
+        let own = self.is_own_domain(domain);
+        let Some(node) = to.node() else {
+            return if own { Route::Here } else { Route::Refuse(Condition::RemoteServerNotFound) };
+        };
+        let bare = to.to_bare();
+        if let Some(user) = self.accounts.by_address(bare.as_str()) {
+            return Route::Local(user);
+        }
+        if domain == XID_DOMAIN
+            && let Some(user) = UserId::from_xid(node.as_str())
+        {
+            return Route::Overlay(user);
+        }
+        match self.overlay.user_by_name(bare.as_str()) {
+            Some(user) if self.accounts.contains(&user) => Route::Local(user),
+            Some(user) => Route::Overlay(user),
+            None if own => Route::Refuse(Condition::ItemNotFound),
+            None => Route::Refuse(Condition::RemoteServerNotFound),
+        }
+    }
+
+    /// Whether a domain is this node's.
+    pub(crate) fn is_own_domain(&self, domain: &str) -> bool {
+        domain == XID_DOMAIN
+            || domain == "localhost"
+            || self.settings.domain.as_ref().is_some_and(|(own, _)| own == domain)
+    }
+}

@@ -1,0 +1,110 @@
+//! What the core is told at its start: identity, limits, what was stored. *Pure.*
+
+use std::collections::BTreeMap;
+
+use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
+use crosstalk_overlay::keys::{DeviceKey, SealingKey};
+use crosstalk_storage::Contents;
+
+/// Keys of one local user on this node, read from its key file.
+#[derive(Debug)]
+pub struct DeviceKeys {
+    /// The device key.
+    pub device: DeviceKey,
+    /// Sealing keys, newest last.
+    pub sealing: Vec<SealingKey>,
+}
+
+/// Settings that the core obeys. The defaults are those of the program.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's own domain and its authority key, if it has one.
+    pub domain: Option<(String, AuthorityId)>,
+    /// How long a lost XEP-0198 session waits to be resumed, milliseconds.
+    pub resume_timeout: u64,
+    /// Stanzas that a session may leave unacknowledged before it is given up.
+    pub unacked_limit: usize,
+    /// Messages kept for an account whose clients are away.
+    pub inbox_limit: usize,
+    /// Contacts of an account.
+    pub roster_limit: usize,
+    /// Sessions of an account, with those that wait to be resumed.
+    pub session_limit: usize,
+    /// Accounts of the node.
+    pub account_limit: usize,
+    /// Neighbours shown in "Nearby" of one client.
+    pub nearby_limit: usize,
+    /// Whether accounts are shown to neighbours at all.
+    pub visible: bool,
+    /// Whether accounts of this node see each other in "Nearby". `None`: only on a node without a domain of its own,
+    /// since an institution's hundreds of accounts are not each other's neighbours.
+    pub local_nearby: Option<bool>,
+    /// How long a change of low value (last presence seen) may wait for the next commit, milliseconds.
+    pub lazy_commit: u64,
+    /// How long a client without XEP-0198 may take to answer the ping that proves it got a message, milliseconds.
+    pub ping_timeout: u64,
+    /// Peers connected at once.
+    pub max_peers: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            domain: None,
+            resume_timeout: 600_000,
+            unacked_limit: 1_000,
+            inbox_limit: 2_000,
+            roster_limit: 2_000,
+            session_limit: 16,
+            account_limit: 2_000,
+            nearby_limit: 200,
+            visible: true,
+            local_nearby: None,
+            lazy_commit: 60_000,
+            ping_timeout: 60_000,
+            max_peers: 64,
+        }
+    }
+}
+
+/// Everything that a core starts from.
+#[derive(Debug)]
+pub struct Setup {
+    /// This node.
+    pub node: NodeId,
+    /// Seed of all randomness.
+    pub seed: [u8; 32],
+    /// Settings.
+    pub settings: Settings,
+    /// What the store held.
+    pub contents: Contents,
+    /// Keys of the local users.
+    pub keys: BTreeMap<UserId, DeviceKeys>,
+    /// Build date, unix milliseconds: the lowest time that is believed.
+    pub built: u64,
+}
+
+/// Why a core cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A stored value cannot be read.
+    #[error(
+        "the store holds a {tree} entry that cannot be read ({why}): run `crosstalk doctor`, or restore a back-up"
+    )]
+    Unreadable {
+        /// Name of the tree.
+        tree: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The key file of an account is missing.
+    #[error(
+        "the key file of {account} is missing: put keys/{xid}.keys back from a back-up, or remove the account"
+    )]
+    KeysMissing {
+        /// Login name.
+        account: String,
+        /// File name stem.
+        xid: String,
+    },
+}

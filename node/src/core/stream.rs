@@ -1,0 +1,570 @@
+//! What an authenticated client sends: binding (RFC 6120 §7), stream management (XEP-0198), client state (XEP-0352)
+//! and stanzas. *Pure.*
+
+use crosstalk_overlay::id::UserId;
+use jid::{FullJid, Jid, ResourcePart};
+use rand_core::Rng;
+
+use crate::xmpp::error::StreamCondition;
+use crate::xmpp::{Condition, Element, Kind, Stanza, StanzaError, StreamError, Type, ns};
+
+use super::io::{ConnId, Ending, Output};
+use super::router::Route;
+use super::session::{Management, Session, SessionId, Spared, Written};
+use super::{Conn, Core, Origin, Timer};
+
+/// Presences kept from an inactive client before they are all sent (XEP-0352).
+const SPARED_LIMIT: usize = 500;
+
+impl Core {
+    pub(super) fn authenticated(&mut self, conn: ConnId, user: UserId) {
+        if self.accounts.contains(&user) {
+            self.conns.insert(conn, Conn::Unbound(user));
+        } else {
+            let error = StreamError::new(StreamCondition::NotAuthorized, "this account was removed");
+            self.close_client(conn, Some(error));
+        }
+    }
+
+    pub(super) fn elements(&mut self, conn: ConnId, elements: Vec<Element>) {
+        for element in elements {
+            match self.conns.get(&conn) {
+                Some(Conn::Bound(session)) => self.bound_element(conn, *session, element),
+                Some(Conn::Unbound(user)) => self.unbound_element(conn, *user, element),
+                None => return,
+            }
+        }
+    }
+
+    fn unbound_element(&mut self, conn: ConnId, user: UserId, element: Element) {
+        if element.is("resume", ns::SM) {
+            return self.resume(conn, user, &element);
+        }
+        if element.ns() == ns::SM {
+            return self.management_failed(conn, Condition::UnexpectedRequest, None);
+        }
+        let Some(Kind::Iq) = Stanza::kind_of(&element).filter(|_| element.ns() == ns::CLIENT) else {
+            let error =
+                StreamError::new(StreamCondition::NotAuthorized, "bind a resource first (RFC 6120, 7)");
+            return self.close_client(conn, Some(error));
+        };
+        let answer = match Stanza::from_element(Kind::Iq, element) {
+            Ok(iq) => match (iq.type_, iq.payload.first()) {
+                (Type::Set, Some(payload)) if payload.is("bind", ns::BIND) => self.bind(conn, user, &iq),
+                (Type::Get | Type::Set, _) => {
+                    let error =
+                        StanzaError::new(Condition::NotAllowed, "bind a resource first (RFC 6120, 7)");
+                    iq.error(&error)
+                }
+                _ => None,
+            },
+            Err((iq, error)) => iq.error(&error),
+        };
+        if let Some(answer) = answer {
+            self.output(Output::Client { conn, data: answer.to_bytes() }, false);
+        }
+    }
+
+    /// Binds a resource: the client's wish, or one that we make. An older session with the same resource is ended
+    /// with `conflict` (RFC 6120 §7.7.2.2), since a client that comes back wants its place.
+    fn bind(&mut self, conn: ConnId, user: UserId, iq: &Stanza) -> Option<Stanza> {
+        let wish = iq.payload.first().and_then(|bind| bind.get("resource", ns::BIND)).map(Element::own_text);
+        let resource = match wish.filter(|wish| !wish.is_empty()) {
+            None => format!("{:08x}", self.rng.next_u32()),
+            Some(wish) => wish.to_string(),
+        };
+        let Ok(resource) = ResourcePart::new(&resource) else {
+            return iq.error(&StanzaError::new(
+                Condition::BadRequest,
+                "this resource is not valid (RFC 7622, 3.4)",
+            ));
+        };
+        let account = self.accounts.get(&user)?;
+        let jid: FullJid = account.jid.with_resource(&resource);
+        if let Some(older) = self.session_at(&user, &Jid::from(jid.clone())) {
+            let error = StreamError::new(StreamCondition::Conflict, "the same resource logged in elsewhere");
+            self.end_session(older, Some(error));
+        }
+        if self.accounts.get(&user)?.sessions.len() >= self.settings.session_limit {
+            let text =
+                format!("an account has at most {} sessions: log out elsewhere", self.settings.session_limit);
+            return iq.error(&StanzaError::new(Condition::ResourceConstraint, text));
+        }
+        let id = self.open_session(user, jid.clone());
+        if let Some(session) = self.session_mut(id) {
+            session.conn = Some(conn);
+        }
+        self.conns.insert(conn, Conn::Bound(id));
+        let bound = Element::new("jid", ns::BIND).text(jid.as_str());
+        Some(iq.result(Some(Element::new("bind", ns::BIND).child(bound))))
+    }
+
+    pub(super) fn open_session(&mut self, user: UserId, jid: FullJid) -> SessionId {
+        let mut stream = [0; 16];
+        self.rng.fill_bytes(&mut stream);
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        let session = Session {
+            user,
+            jid,
+            conn: None,
+            stream,
+            inbound: 0,
+            presence: None,
+            since: self.now.wall,
+            interested: false,
+            blocklist: false,
+            carbons: false,
+            directed: std::collections::BTreeSet::new(),
+            inactive: None,
+            management: None,
+            written: Written::default(),
+        };
+        self.sessions.insert(id, session);
+        if let Some(account) = self.accounts.get_mut(&user) {
+            account.sessions.insert(id);
+        }
+        id
+    }
+
+    fn bound_element(&mut self, conn: ConnId, id: SessionId, element: Element) {
+        match element.ns() {
+            ns::CLIENT => self.stanza_element(conn, id, element),
+            ns::SM => self.management_element(conn, id, &element),
+            ns::CSI => self.client_state(id, element.name()),
+            _ => {
+                let text = format!("<{}/> of this namespace is not known here", element.name());
+                self.fatal(id, StreamError::new(StreamCondition::UnsupportedStanzaType, text));
+            }
+        }
+    }
+
+    fn stanza_element(&mut self, conn: ConnId, id: SessionId, element: Element) {
+        let Some(kind) = Stanza::kind_of(&element) else {
+            let text = format!("<{}/> is no stanza", element.name());
+            return self.fatal(id, StreamError::new(StreamCondition::UnsupportedStanzaType, text));
+        };
+        let Some(session) = self.session_mut(id) else { return };
+        session.inbound = session.inbound.wrapping_add(1);
+        let from = Jid::from(session.jid.clone());
+        match Stanza::from_element(kind, element) {
+            Ok(mut stanza) => {
+                if let Some(claimed) = stanza.from.take()
+                    && !self.may_claim(id, &claimed)
+                {
+                    let text = "'from' is not the address of this stream";
+                    let error = StreamError::new(StreamCondition::InvalidFrom, text);
+                    self.count("forged from");
+                    return self.fatal(id, error);
+                }
+                stanza.from = Some(from);
+                self.from_client(id, stanza);
+            }
+            Err((mut stanza, error)) => {
+                stanza.from = Some(from);
+                stanza.to = None;
+                if let Some(answer) = stanza.error(&error) {
+                    self.output(Output::Client { conn, data: answer.to_bytes() }, false);
+                }
+            }
+        }
+    }
+
+    /// A client may leave `from` out, or write its own bare or full address, or the one that it typed (RFC 6120 §8.1.2.1).
+    fn may_claim(&self, id: SessionId, claimed: &Jid) -> bool {
+        let Some(session) = self.session(id) else { return false };
+        let bare = claimed.to_bare();
+        let own = self.accounts.by_address(bare.as_str()) == Some(session.user);
+        own && claimed.resource().is_none_or(|resource| resource == session.jid.resource())
+    }
+
+    fn from_client(&mut self, id: SessionId, stanza: Stanza) {
+        match stanza.kind {
+            Kind::Message => self.message_from_client(id, stanza),
+            Kind::Presence => self.presence_from_client(id, stanza),
+            Kind::Iq => self.iq_from_client(id, stanza),
+        }
+    }
+
+    /// An IQ of a client: without `to`, or to the own bare address, it is for the account (RFC 6120 §10.3.3).
+    fn iq_from_client(&mut self, id: SessionId, iq: Stanza) {
+        let Some(session) = self.session(id) else { return };
+        let user = session.user;
+        let Some(to) = iq.to.clone() else {
+            return self.iq_for_account(Origin::Session(id), user, iq);
+        };
+        if !iq.is_request() && self.ping_answered(id, &iq) {
+            return;
+        }
+        if iq.is_request() && self.accounts.get(&user).is_some_and(|account| account.blocks(&to)) {
+            let error = crate::features::blocking::blocked_by_you();
+            return self.bounce(Origin::Session(id), &iq, &error);
+        }
+        match self.route(&to) {
+            Route::Here => self.iq_for_node(Origin::Session(id), iq),
+            Route::Local(other) => self.iq_for_local(Origin::Session(id), other, iq),
+            Route::Overlay(other) => self.iq_to_remote(id, other, &iq),
+            Route::Refuse(condition) => self.bounce(Origin::Session(id), &iq, &condition.into()),
+        }
+    }
+
+    /// An IQ for an account of this node, from anybody.
+    pub(super) fn iq_for_local(&mut self, origin: Origin, user: UserId, iq: Stanza) {
+        let Some(to) = iq.to.clone() else { return };
+        if iq
+            .from
+            .as_ref()
+            .is_some_and(|from| self.accounts.get(&user).is_some_and(|account| account.blocks(from)))
+        {
+            return self.bounce(origin, &iq, &Condition::ServiceUnavailable.into());
+        }
+        if to.resource().is_none() {
+            return self.iq_for_account(origin, user, iq);
+        }
+        match self.session_at(&user, &to) {
+            Some(session) => self.send(session, iq, None, false),
+            None => self.bounce(origin, &iq, &Condition::ServiceUnavailable.into()),
+        }
+    }
+
+    fn iq_for_node(&mut self, origin: Origin, iq: Stanza) {
+        if iq.is_request() {
+            crate::features::handle(self, origin, crate::features::Target::Node, iq);
+        }
+    }
+
+    fn iq_for_account(&mut self, origin: Origin, user: UserId, iq: Stanza) {
+        if iq.is_request() {
+            crate::features::handle(self, origin, crate::features::Target::Account(user), iq);
+        }
+    }
+
+    /// Writes a stanza to a session. `held` is its number in the inbox; `promise` makes it wait for the commit.
+    pub(crate) fn send(&mut self, id: SessionId, stanza: Stanza, held: Option<u64>, promise: bool) {
+        let Some(stanza) = self.spare(id, stanza) else { return };
+        let limit = self.settings.unacked_limit;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let conn = session.conn;
+        let data = conn.map(|_| stanza.to_bytes());
+        match &mut session.management {
+            Some(management) => {
+                let sequence = management.sent(stanza, held);
+                let full = management.unacked.len() > limit;
+                if let Some(held) = held {
+                    self.assign_held(id, held, sequence);
+                }
+                if full {
+                    return self.unacked_full(id);
+                }
+            }
+            None => {
+                if let Some(held) = held {
+                    session.written.unproved.push_back(held);
+                    self.assign_held(id, held, 0);
+                }
+            }
+        }
+        if let (Some(conn), Some(data)) = (conn, data) {
+            self.touched.insert(id);
+            self.output(Output::Client { conn, data }, promise);
+        }
+    }
+
+    fn unacked_full(&mut self, id: SessionId) {
+        self.count("sessions that left too much unacknowledged");
+        let error = StreamError::new(StreamCondition::PolicyViolation, "too many stanzas are unacknowledged");
+        self.end_session(id, Some(error));
+    }
+
+    /// XEP-0352: an inactive client is spared presence until something for a person comes. Returns what is to be
+    /// sent now.
+    fn spare(&mut self, id: SessionId, stanza: Stanza) -> Option<Stanza> {
+        let session = self.sessions.get_mut(&id)?;
+        let Some(spared) = &mut session.inactive else { return Some(stanza) };
+        let presence =
+            stanza.kind == Kind::Presence && matches!(stanza.type_, Type::Available | Type::Unavailable);
+        if presence && let Some(from) = stanza.from.clone() {
+            spared.insert(from, stanza);
+            if spared.len() < SPARED_LIMIT {
+                return None;
+            }
+            self.send_spared(id, true);
+            return None;
+        }
+        if stanza.kind == Kind::Message && super::message::is_only_chat_state(&stanza) {
+            return None;
+        }
+        self.send_spared(id, true);
+        Some(stanza)
+    }
+
+    fn send_spared(&mut self, id: SessionId, still_inactive: bool) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(spared) = session.inactive.take() else { return };
+        for stanza in spared.into_values() {
+            self.send(id, stanza, None, false);
+        }
+        if still_inactive && let Some(session) = self.sessions.get_mut(&id) {
+            session.inactive = Some(Spared::new());
+        }
+    }
+
+    fn client_state(&mut self, id: SessionId, state: &str) {
+        match state {
+            "inactive" => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.inactive.get_or_insert_default();
+                }
+            }
+            "active" => self.send_spared(id, false),
+            _ => {}
+        }
+    }
+
+    fn management_element(&mut self, conn: ConnId, id: SessionId, element: &Element) {
+        match element.name() {
+            "enable" => self.enable_management(conn, id, element),
+            "r" => self.acknowledge_client(conn, id),
+            "a" => self.acknowledged(id, element),
+            _ => self.management_failed(conn, Condition::UnexpectedRequest, None),
+        }
+    }
+
+    fn enable_management(&mut self, conn: ConnId, id: SessionId, enable: &Element) {
+        let max = self.settings.resume_timeout / 1_000;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.management.is_some() {
+            return self.management_failed(conn, Condition::UnexpectedRequest, None);
+        }
+        let resumable = matches!(enable.get_attr("resume"), Some("true" | "1"));
+        session.management = Some(Management { resumable, ..Management::default() });
+        session.inbound = 0;
+        let mut enabled = Element::new("enabled", ns::SM);
+        if resumable {
+            enabled =
+                enabled.attr("resume", "true").attr("id", hex(&session.stream)).attr("max", max.to_string());
+            self.dirty.insert(id);
+        }
+        self.output(Output::Client { conn, data: enabled.to_bytes(ns::CLIENT) }, resumable);
+    }
+
+    /// `<r/>`: the answer promises that everything counted is durable, so the count is committed with it.
+    fn acknowledge_client(&mut self, conn: ConnId, id: SessionId) {
+        let Some(session) = self.session(id) else { return };
+        let Some(management) = &session.management else {
+            return self.management_failed(conn, Condition::UnexpectedRequest, None);
+        };
+        let answer = Element::new("a", ns::SM).attr("h", session.inbound.to_string());
+        if management.resumable {
+            self.dirty.insert(id);
+        }
+        self.output(Output::Client { conn, data: answer.to_bytes(ns::CLIENT) }, true);
+    }
+
+    fn acknowledged(&mut self, id: SessionId, element: &Element) {
+        let Some(handled) = element.get_attr("h").and_then(|h| h.parse().ok()) else {
+            return self.fatal(id, StreamError::new(StreamCondition::BadFormat, "<a/> needs a number h"));
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let user = session.user;
+        let Some(management) = &mut session.management else { return };
+        management.requested = false;
+        match management.acknowledge(handled) {
+            Ok(covered) => {
+                self.touched.insert(id);
+                for held in covered.iter().filter_map(|unacked| unacked.held) {
+                    self.release_held(&user, held);
+                }
+            }
+            Err(sent) => {
+                let text = format!("you acknowledge {handled} stanzas but were sent {sent}");
+                self.fatal(id, StreamError::new(StreamCondition::UndefinedCondition, text));
+            }
+        }
+    }
+
+    fn management_failed(&mut self, conn: ConnId, condition: Condition, handled: Option<u32>) {
+        let failed = Element::new("failed", ns::SM)
+            .attr_opt("h", handled.map(|h| h.to_string()))
+            .child(Element::new(condition.as_str(), ns::STANZAS));
+        self.output(Output::Client { conn, data: failed.to_bytes(ns::CLIENT) }, false);
+    }
+
+    fn resume(&mut self, conn: ConnId, user: UserId, resume: &Element) {
+        let wanted = resume.get_attr("previd").unwrap_or_default();
+        let handled: Option<u32> = resume.get_attr("h").and_then(|h| h.parse().ok());
+        let found = self.accounts.get(&user).and_then(|account| {
+            let is_it = |id: &SessionId| {
+                self.sessions.get(id).is_some_and(|session| {
+                    hex(&session.stream) == wanted && session.management.as_ref().is_some_and(|m| m.resumable)
+                })
+            };
+            account.sessions.iter().copied().find(is_it)
+        });
+        let (Some(id), Some(handled)) = (found, handled) else {
+            return self.management_failed(conn, Condition::ItemNotFound, None);
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(older) = session.conn.replace(conn) {
+            let error =
+                StreamError::new(StreamCondition::Conflict, "the session was resumed on another connection");
+            self.close_client(older, Some(error));
+        }
+        self.cancel_timer(Timer::Resume(id));
+        self.conns.insert(conn, Conn::Bound(id));
+        self.resumed(conn, id, handled);
+    }
+
+    fn resumed(&mut self, conn: ConnId, id: SessionId, handled: u32) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (inbound, stream) = (session.inbound, session.stream);
+        let Some(management) = &mut session.management else { return };
+        let user = session.user;
+        // After a restart the number of stanzas sent is known only from below: what was not durable was not counted.
+        if handled.wrapping_sub(management.outbound).cast_signed() > 0 {
+            management.outbound = handled;
+        }
+        let covered = management.acknowledge(handled).unwrap_or_default();
+        management.requested = false;
+        management.outbound = handled;
+        let again: Vec<_> = management.unacked.drain(..).collect();
+        for held in covered.iter().filter_map(|unacked| unacked.held) {
+            self.release_held(&user, held);
+        }
+        let resumed =
+            Element::new("resumed", ns::SM).attr("previd", hex(&stream)).attr("h", inbound.to_string());
+        self.dirty.insert(id);
+        self.output(Output::Client { conn, data: resumed.to_bytes(ns::CLIENT) }, true);
+        for unacked in again {
+            self.send(id, unacked.stanza, unacked.held, true);
+        }
+    }
+
+    /// At the end of a batch: asks clients that were written to for proof of what came.
+    pub(super) fn ask_for_acknowledgements(&mut self) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let Some(conn) = session.conn else { continue };
+            match &mut session.management {
+                Some(management) if !management.unacked.is_empty() && !management.requested => {
+                    management.requested = true;
+                    let data = Element::new("r", ns::SM).to_bytes(ns::CLIENT);
+                    self.output(Output::Client { conn, data }, false);
+                }
+                Some(_) => {}
+                None => self.prove_written(conn, id),
+            }
+        }
+    }
+
+    fn prove_written(&mut self, conn: ConnId, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.written.unproved.is_empty() || session.written.ping.is_some() {
+            return;
+        }
+        let number = self.next_ticket;
+        self.next_ticket += 1;
+        session.written.ping = Some((number, session.written.unproved.len()));
+        let mut ping = Stanza::iq(Type::Get, &ping_id(number), Element::new("ping", ns::PING));
+        ping.from = Jid::new(&self.domain()).ok();
+        self.output(Output::Client { conn, data: ping.to_bytes() }, false);
+        self.set_timer(self.settings.ping_timeout, Timer::Ping(id, number));
+    }
+
+    fn ping_answered(&mut self, id: SessionId, iq: &Stanza) -> bool {
+        let Some(number) = iq.id.as_deref().and_then(|id| id.strip_prefix("ping-")?.parse().ok()) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let user = session.user;
+        if session.written.ping.is_none_or(|(ping, _)| ping != number) {
+            return false;
+        }
+        for held in session.written.proved(number) {
+            self.release_held(&user, held);
+        }
+        self.cancel_timer(Timer::Ping(id, number));
+        self.touched.insert(id);
+        true
+    }
+
+    pub(super) fn ping_expired(&mut self, id: SessionId, ping: u64) {
+        if self.sessions.get(&id).is_some_and(|session| session.written.ping.is_some_and(|(n, _)| n == ping))
+        {
+            let text = "no answer to a ping: what was sent is kept for the next login";
+            self.end_session(id, Some(StreamError::new(StreamCondition::ConnectionTimeout, text)));
+        }
+    }
+
+    /// The domain that this node speaks as.
+    pub(crate) fn domain(&self) -> String {
+        let own = self.settings.domain.as_ref().map(|(domain, _)| domain.clone());
+        own.unwrap_or_else(|| crosstalk_overlay::id::XID_DOMAIN.to_owned())
+    }
+
+    fn fatal(&mut self, id: SessionId, error: StreamError) {
+        let Some(conn) = self.session(id).and_then(|session| session.conn) else { return };
+        self.close_client(conn, Some(error));
+        self.detach(id);
+    }
+
+    pub(super) fn ended(&mut self, conn: ConnId, how: Ending) {
+        let Some(Conn::Bound(id)) = self.conns.remove(&conn) else { return };
+        match how {
+            Ending::Closed => self.end_session(id, None),
+            Ending::Lost => self.detach(id),
+        }
+    }
+
+    /// The connection is gone: a resumable session waits, any other ends.
+    fn detach(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.conn = None;
+        match &mut session.management {
+            Some(management) if management.resumable => {
+                management.requested = false;
+                session.inactive = None;
+                self.set_timer(self.settings.resume_timeout, Timer::Resume(id));
+            }
+            Some(_) | None => self.end_session(id, None),
+        }
+    }
+
+    pub(super) fn resume_expired(&mut self, id: SessionId) {
+        if self.session(id).is_some_and(|session| session.conn.is_none()) {
+            self.end_session(id, None);
+        }
+    }
+
+    /// Ends a session for good. What it did not acknowledge goes the way of any message that could not be delivered.
+    pub(super) fn end_session(&mut self, id: SessionId, error: Option<StreamError>) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.touched.remove(&id);
+        self.dirty.remove(&id);
+        self.timers.retain(|(_, timer)| !matches!(timer, Timer::Resume(s) | Timer::Ping(s, _) if *s == id));
+        if let Some(conn) = session.conn {
+            self.close_client(conn, error);
+        }
+        if let Some(account) = self.accounts.get_mut(&session.user) {
+            account.sessions.remove(&id);
+            account.stored.last_logout = self.now.wall;
+        }
+        self.forget_session(&session);
+        self.session_unavailable(&session);
+        self.return_unacked(session);
+    }
+}
+
+/// The `id` of a ping of ours.
+fn ping_id(number: u64) -> String {
+    format!("ping-{number}")
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

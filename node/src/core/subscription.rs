@@ -1,0 +1,326 @@
+//! Subscriptions (RFC 6121 §3 and appendix A) on signed contact records: a client's stanza becomes a record, a record
+//! becomes the stanza and the roster push of the other side. *Pure.*
+
+use crosstalk_overlay::core::Outgoing;
+use crosstalk_overlay::envelope::Content;
+use crosstalk_overlay::id::{MessageId, UserId};
+use crosstalk_overlay::record::{ContactRecord, Says, Subscription, Verified};
+use crosstalk_storage::Tree;
+use crosstalk_storage::encode;
+use crosstalk_storage::tree::contact_record::{StoredContactRecord, key};
+use crosstalk_storage::tree::roster::RosterItem;
+use jid::{BareJid, Jid};
+use rand_core::Rng;
+
+use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
+
+use super::message::unreachable_name;
+use super::roster::user_of;
+use super::router::Route;
+use super::session::SessionId;
+use super::{Core, Origin};
+
+impl Core {
+    pub(super) fn subscription_from_client(&mut self, id: SessionId, stanza: Stanza) {
+        let Some(user) = self.session(id).map(|session| session.user) else { return };
+        let Some(to) = stanza.to.as_ref().map(Jid::to_bare) else { return };
+        let result = match self.contact_at(user, &to) {
+            Ok(other) => self.say(user, other, &to, stanza.type_),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {
+                self.dirty.insert(id);
+            }
+            Err(error) => self.bounce(Origin::Session(id), &stanza, &error),
+        }
+    }
+
+    /// The user that an address means.
+    ///
+    /// # Errors
+    /// What the client is told when it means nobody who is known.
+    pub(super) fn contact_at(&self, user: UserId, bare: &BareJid) -> Result<UserId, StanzaError> {
+        match self.route(&Jid::from(bare.clone())) {
+            Route::Local(other) | Route::Overlay(other) if other != user => Ok(other),
+            Route::Local(_) | Route::Overlay(_) => {
+                Err(StanzaError::new(Condition::NotAllowed, "you always see your own presence"))
+            }
+            Route::Here => {
+                Err(StanzaError::new(Condition::FeatureNotImplemented, "this node publishes no presence"))
+            }
+            Route::Refuse(condition) => Err(unreachable_name(condition)),
+        }
+    }
+
+    /// A local user makes a statement about a subscription.
+    pub(super) fn say(
+        &mut self,
+        user: UserId,
+        other: UserId,
+        bare: &BareJid,
+        type_: Type,
+    ) -> Result<(), StanzaError> {
+        if let Some(error) = self.store_error() {
+            return Err(error);
+        }
+        let before = self.subscription_between(user, other);
+        let says = match type_ {
+            Type::Subscribe if before.to => return Ok(()),
+            Type::Subscribe => Says::Request,
+            Type::Unsubscribe if !before.to && !before.ask => return Ok(()),
+            Type::Unsubscribe => Says::Withdraw,
+            Type::Subscribed if before.from => return Ok(()),
+            Type::Subscribed if !before.pending_in => return self.approve_in_advance(user, bare, true),
+            Type::Subscribed => Says::Grant,
+            Type::Unsubscribed if !before.from && !before.pending_in => {
+                return self.approve_in_advance(user, bare, false);
+            }
+            Type::Unsubscribed => Says::Refuse,
+            _ => return Err(Condition::BadRequest.into()),
+        };
+        if matches!(says, Says::Request | Says::Grant) {
+            let address =
+                self.address_for(user, &other).map_or_else(|| bare.clone(), |address| address.to_bare());
+            self.ensure_contact(user, &address, Some(other))?;
+        }
+        let last = self.overlay.sign_contact(&user, &other, says.side(), says, self.now);
+        let Some(record) = last else {
+            return Err(StanzaError::new(
+                Condition::InternalServerError,
+                "this account has no device key here",
+            ));
+        };
+        self.record_said(user, other, &record, before);
+        self.send_record(user, other, record)
+    }
+
+    /// RFC 6121 §3.4: a request that has not come yet is granted already, or no longer.
+    fn approve_in_advance(
+        &mut self,
+        user: UserId,
+        bare: &BareJid,
+        approved: bool,
+    ) -> Result<(), StanzaError> {
+        let known = self.accounts.get(&user).and_then(|account| account.roster.get(bare.as_str())).cloned();
+        let item = match known {
+            Some(item) if item.approved == approved => return Ok(()),
+            Some(item) => item,
+            None if approved => RosterItem { jid: bare.to_string(), ..RosterItem::default() },
+            None => return Ok(()),
+        };
+        self.put_contact(user, RosterItem { approved, ..item })
+    }
+
+    fn record_said(
+        &mut self,
+        user: UserId,
+        other: UserId,
+        record: &Verified<ContactRecord>,
+        before: Subscription,
+    ) {
+        self.store_record(user, other, record);
+        let after = self.subscription_between(user, other);
+        if before != after {
+            self.push_contact_of(user, other);
+        }
+        if before.from != after.from {
+            self.watchers_changed.insert(user);
+            self.own_presence_shown_to(user, other, after.from);
+        }
+        if before.to && !after.to {
+            self.presence_taken_back(user, other);
+        }
+    }
+
+    fn send_record(
+        &mut self,
+        user: UserId,
+        other: UserId,
+        record: Verified<ContactRecord>,
+    ) -> Result<(), StanzaError> {
+        if self.accounts.contains(&other) {
+            self.record_for_local(other, record);
+            return Ok(());
+        }
+        let mut id = [0; 16];
+        self.rng.fill_bytes(&mut id);
+        let content = Content::Contact(record.bytes().to_vec());
+        let outgoing =
+            Outgoing { id: MessageId::from_bytes(id), from: user, to: other, content, expires: None };
+        let sent = self.overlay.send(outgoing, self.now);
+        sent.map_err(|full| StanzaError::new(Condition::ResourceConstraint, full.to_string()))
+    }
+
+    /// A record of somebody else for an account of this node, verified.
+    pub(super) fn record_for_local(&mut self, user: UserId, record: Verified<ContactRecord>) {
+        let other = record.from;
+        let Some(address) = self.address_for(user, &other) else { return };
+        if self.accounts.get(&user).is_none_or(|account| account.blocks(&address)) {
+            return self.count("contact records from blocked addresses");
+        }
+        let before = self.subscription_between(user, other);
+        if !self.store_record(user, other, &record) {
+            return;
+        }
+        let after = self.subscription_between(user, other);
+        let bare = address.to_bare();
+        match record.says {
+            Says::Request => self.requested(user, other, &bare, before, after),
+            Says::Withdraw if before.from || before.pending_in => self.tell(user, &bare, Type::Unsubscribe),
+            Says::Grant if after.to && !before.to => self.tell(user, &bare, Type::Subscribed),
+            Says::Refuse if before.to || before.ask => self.tell(user, &bare, Type::Unsubscribed),
+            Says::Withdraw | Says::Grant | Says::Refuse => {}
+        }
+        if (before.to, before.from, before.ask) != (after.to, after.from, after.ask) {
+            self.push_contact_of(user, other);
+        }
+        if before.from && !after.from {
+            self.watchers_changed.insert(user);
+            self.own_presence_shown_to(user, other, false);
+        }
+        if before.to && !after.to {
+            self.presence_taken_back(user, other);
+        }
+        if after.to && !before.to {
+            self.presence_shown(user, other);
+        }
+    }
+
+    /// A request: answered at once when it was approved before, else put before the person.
+    fn requested(
+        &mut self,
+        user: UserId,
+        other: UserId,
+        bare: &BareJid,
+        before: Subscription,
+        after: Subscription,
+    ) {
+        let approved = self
+            .accounts
+            .get(&user)
+            .and_then(|account| account.roster.by_user(&other).or_else(|| account.roster.get(bare.as_str())))
+            .is_some_and(|item| item.approved);
+        if approved || before.from {
+            if self.say(user, other, bare, Type::Subscribed).is_err() {
+                self.count("grants that could not be sent");
+            }
+        } else if after.pending_in {
+            self.tell(user, bare, Type::Subscribe);
+        }
+    }
+
+    /// Tells the clients of an account about a statement of somebody else (RFC 6121 §3.1.3, §3.1.6, §3.2.3, §3.3.3).
+    fn tell(&mut self, user: UserId, from: &BareJid, type_: Type) {
+        let Some(account) = self.accounts.get(&user) else { return };
+        let mut stanza = Stanza::new(Kind::Presence, type_);
+        stanza.from = Some(from.clone().into());
+        stanza.to = Some(account.jid.clone().into());
+        let sessions = match type_ {
+            Type::Subscribe => self.sessions_of(user, |session| session.presence.is_some()),
+            _ => self.sessions_of(user, |session| session.interested),
+        };
+        for id in sessions {
+            self.send(id, stanza.clone(), None, true);
+        }
+    }
+
+    /// Requests that nobody has answered are shown to each client that comes (RFC 6121 §3.1.3).
+    pub(super) fn send_pending_requests(&mut self, id: SessionId, user: UserId) {
+        let Some(account) = self.accounts.get(&user) else { return };
+        let to = Jid::from(account.jid.clone());
+        let relations = account.roster.relations.keys().copied();
+        let pending: Vec<UserId> =
+            relations.filter(|other| account.roster.subscription(other).pending_in).collect();
+        for other in pending {
+            let Some(address) = self.address_for(user, &other) else { continue };
+            let mut stanza = Stanza::new(Kind::Presence, Type::Subscribe);
+            stanza.from = Some(address.to_bare().into());
+            stanza.to = Some(to.clone());
+            self.send(id, stanza, None, false);
+        }
+    }
+
+    /// The contact begins to see the user, or no longer does: told at once, by presence as it is now. Users elsewhere
+    /// are told by the overlay, which knows the watchers.
+    pub(super) fn own_presence_shown_to(&mut self, user: UserId, other: UserId, shown: bool) {
+        let Some(account) = self.accounts.get(&other) else { return };
+        let to = Jid::from(account.jid.clone());
+        for id in self.sessions_of(user, |session| session.presence.is_some()) {
+            let Some(presence) = self.session(id).and_then(|session| session.presence.clone()) else {
+                continue;
+            };
+            let presence = match shown {
+                true => presence,
+                false => Stanza { type_: Type::Unavailable, payload: Vec::new(), ..presence },
+            };
+            self.presence_to_sessions(other, &Stanza { to: Some(to.clone()), ..presence });
+        }
+    }
+
+    /// The user now sees the contact: as it is known.
+    fn presence_shown(&mut self, user: UserId, other: UserId) {
+        let to = self.accounts.get(&user).map(|account| Jid::from(account.jid.clone()));
+        for stanza in self.presences_of(other, user) {
+            self.presence_to_sessions(user, &Stanza { to: to.clone(), ..stanza });
+        }
+    }
+
+    /// The user no longer sees a contact elsewhere.
+    fn presence_taken_back(&mut self, user: UserId, other: UserId) {
+        if self.accounts.contains(&other) {
+            return;
+        }
+        let to = self.accounts.get(&user).map(|account| Jid::from(account.jid.clone()));
+        for stanza in self.presences_of(other, user) {
+            let gone = Stanza { type_: Type::Unavailable, payload: Vec::new(), to: to.clone(), ..stanza };
+            self.presence_to_sessions(user, &gone);
+        }
+    }
+
+    /// Subscription between an account and another user.
+    pub(crate) fn subscription_between(&self, user: UserId, other: UserId) -> Subscription {
+        self.accounts.get(&user).map(|account| account.roster.subscription(&other)).unwrap_or_default()
+    }
+
+    /// Takes a record into its slot. Returns whether it changed anything.
+    fn store_record(&mut self, user: UserId, other: UserId, record: &Verified<ContactRecord>) -> bool {
+        let address =
+            self.address_for(user, &other).map(|address| address.to_bare().to_string()).unwrap_or_default();
+        let Some(account) = self.accounts.get_mut(&user) else { return false };
+        let relation = account.roster.relations.entry(other).or_default();
+        if relation.address.is_empty() {
+            relation.address.clone_from(&address);
+        }
+        if !relation.slots.insert(&user, record.clone()) {
+            return false;
+        }
+        let stored =
+            StoredContactRecord { record: record.bytes().to_vec(), address: relation.address.clone() };
+        let slot = slot_number(&user, record);
+        self.writes.put(Tree::ContactRecord, key(user.as_bytes(), other.as_bytes(), slot), encode(&stored));
+        true
+    }
+
+    /// Ends both directions with a contact that is removed from the list (RFC 6121 §2.5.2).
+    pub(super) fn end_subscriptions(&mut self, user: UserId, item: &RosterItem) {
+        let Some(other) = user_of(item) else { return };
+        let Ok(bare) = BareJid::new(&item.jid) else { return };
+        for type_ in [Type::Unsubscribe, Type::Unsubscribed] {
+            if self.say(user, other, &bare, type_).is_err() {
+                self.count("withdrawals that could not be sent");
+            }
+        }
+    }
+}
+
+/// Which of the four slots a record belongs to.
+fn slot_number(user: &UserId, record: &ContactRecord) -> u8 {
+    let mine = record.from == *user;
+    match (mine, record.says) {
+        (true, Says::Request | Says::Withdraw) => 0,
+        (false, Says::Grant | Says::Refuse) => 1,
+        (false, Says::Request | Says::Withdraw) => 2,
+        (true, Says::Grant | Says::Refuse) => 3,
+    }
+}

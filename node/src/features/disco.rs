@@ -1,0 +1,69 @@
+//! XEP-0030: Service Discovery, generated from the table of features. *Pure.*
+
+use std::collections::BTreeSet;
+
+use crate::core::Core;
+use crate::xmpp::{Condition, Element, ns};
+
+use super::{Answer, Feature, Handled, NOTHING, Request, TABLE, Target, caps};
+
+pub(super) const FEATURE: Feature = Feature {
+    iq: &[("query", ns::DISCO_INFO), ("query", ns::DISCO_ITEMS)],
+    handle,
+    node: &[ns::DISCO_INFO, ns::DISCO_ITEMS],
+    account: &[ns::DISCO_INFO, ns::DISCO_ITEMS],
+    ..NOTHING
+};
+
+fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
+    if request.is_set() {
+        return Err(Condition::NotAllowed.into());
+    }
+    let node = request.payload.get_attr("node");
+    let info = request.payload.ns() == ns::DISCO_INFO;
+    if let Target::Account(user) = request.target {
+        let stranger = request.owner(core).is_err();
+        if stranger && !core.may_see(user, request) {
+            return Err(Condition::ServiceUnavailable.into());
+        }
+    }
+    match (info, node) {
+        (true, Some(node)) if request.target == Target::Node && node != caps::node() => {
+            Err(Condition::ItemNotFound.into())
+        }
+        (true, Some(_)) if request.target != Target::Node => Err(Condition::ItemNotFound.into()),
+        (true, node) => Ok(Answer::Result(Some(info_query(request.target).attr_opt("node", node)))),
+        (false, node) => {
+            Ok(Answer::Result(Some(Element::new("query", ns::DISCO_ITEMS).attr_opt("node", node))))
+        }
+    }
+}
+
+/// Category, type and name of the identity.
+pub(super) fn identity(target: Target) -> (&'static str, &'static str, &'static str) {
+    match target {
+        Target::Node => ("server", "im", "CrossTalk"),
+        Target::Account(_) => ("account", "registered", ""),
+    }
+}
+
+/// Namespaces that are advertised, sorted.
+pub(super) fn features(target: Target) -> BTreeSet<&'static str> {
+    let of = |feature: &'static Feature| match target {
+        Target::Node => feature.node,
+        Target::Account(_) => feature.account,
+    };
+    TABLE.iter().flat_map(of).copied().collect()
+}
+
+fn info_query(target: Target) -> Element {
+    let (category, kind, name) = identity(target);
+    let name = Some(name).filter(|name| !name.is_empty());
+    let identity = Element::new("identity", ns::DISCO_INFO)
+        .attr("category", category)
+        .attr("type", kind)
+        .attr_opt("name", name);
+    let features = features(target);
+    let features = features.into_iter().map(|var| Element::new("feature", ns::DISCO_INFO).attr("var", var));
+    Element::new("query", ns::DISCO_INFO).child(identity).children_from(features)
+}

@@ -1,0 +1,15 @@
+//! CrossTalk: an XMPP gateway for the chat programs people have, and a peer of the overlay of all such nodes.
+
+pub mod accounts;
+pub mod admin;
+pub mod c2s;
+pub mod cli;
+pub mod config;
+pub mod core;
+pub mod event_loop;
+pub mod features;
+mod greeting;
+pub mod run;
+pub mod store_thread;
+pub mod telemetry;
+pub mod xmpp;

@@ -1,0 +1,7 @@
+//! The `crosstalk` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    crosstalk::cli::main()
+}

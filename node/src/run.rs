@@ -1,0 +1,353 @@
+//! The composition root: what a node is made of, in the order in which it is made, and stopped in reverse.
+//!
+//! Settings, store, keys, core; then the faces: chat programs, other nodes, the command line; then the loop until a
+//! signal. A command line without a running node makes the same without the faces ([`Offline`]).
+
+mod ports;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::keys::NodeKey;
+use crosstalk_overlay::swarm;
+use crosstalk_storage::{Contents, Opened, Options, Store, Tree, tree};
+use sha2::{Digest, Sha256};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::accounts::key_dir::KeyDir;
+use crate::accounts::{Accounts, OwnDomain, names, random};
+use crate::admin::service::{ASKS, Service};
+use crate::admin::{self, Request, Response, registration};
+use crate::c2s;
+use crate::cli::failure::{DomainError, Failure};
+use crate::cli::output;
+use crate::config::Config;
+use crate::core::settings::{DeviceKeys, Settings};
+use crate::core::{Core, Setup};
+use crate::event_loop::clock::Clock;
+use crate::event_loop::{EventLoop, Surroundings};
+use crate::greeting;
+use crate::store_thread::StoreThread;
+
+/// Where the store lies in the data directory.
+pub const STORE: &str = "store";
+/// Inputs of chat programs that wait for the core.
+const INPUTS: usize = 256;
+/// Threads for slow work beside the loop and the store.
+const WORKERS: usize = 4;
+
+/// Where a node is and how it is set.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Data directory.
+    pub data: PathBuf,
+    /// Settings.
+    pub config: Config,
+}
+
+/// Runs a node until a signal ends it.
+///
+/// # Errors
+/// When something it needs is missing or wrong; each says what to do.
+pub fn node(place: Place) -> Result<(), Failure> {
+    let ground = Ground::prepare(&place)?;
+    runtime()?.block_on(serve(place, ground))
+}
+
+async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
+    let mut signals = Signals::install()?;
+    let clock = Clock::start();
+    let (asking, asks) = mpsc::channel(ASKS);
+    let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
+    let service = Service::new(asking, Arc::clone(&accounts));
+    let setup = setup(&place.config, ground.node.id(), ground.contents, ground.users, accounts.own())?;
+    let core = Core::new(setup, clock.now())?;
+
+    // The faces: chat programs, other nodes, the command line.
+    let (to_core, from_clients) = mpsc::channel(INPUTS);
+    let directory = directory(&ground.node);
+    let (wishes, wished) = mpsc::channel(registration::QUEUE);
+    let door = c2s::open(door(&place, &accounts, wishes)?, directory.clone(), to_core).await?;
+    ports::check_overlay(&place.config)?;
+    let network = swarm::start(network(&place.config, &ground.node))?;
+    let socket = admin::server::open(&place.data)?;
+    let servants = [
+        tokio::spawn(registration::serve(wished, service.clone())),
+        tokio::spawn(admin::server::serve(socket, service.clone())),
+    ];
+
+    let mut event_loop = EventLoop::new(
+        core,
+        clock,
+        Surroundings {
+            clients: door.clients.clone(),
+            directory,
+            from_clients,
+            swarm: Some(network),
+            asks,
+            store: StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?,
+            keys: ground.keys,
+            notice: |text| tracing::warn!("{text}"),
+        },
+    );
+    let life = async {
+        greeting::say(&service, &place.config, &door).await?;
+        signals.wait().await;
+        Ok::<(), Failure>(())
+    };
+    let ended = event_loop.run_until(life).await;
+
+    tracing::info!("stopping");
+    servants.iter().for_each(tokio::task::JoinHandle::abort);
+    let _ = std::fs::remove_file(place.data.join(admin::SOCKET));
+    drop(door);
+    event_loop.finish().await?;
+    ended?
+}
+
+/// What every way to work on a node stands on: the locked store, the keys, the domain.
+struct Ground {
+    store: Store,
+    contents: Contents,
+    keys: KeyDir,
+    node: NodeKey,
+    users: BTreeMap<UserId, DeviceKeys>,
+    own: Option<OwnDomain>,
+}
+
+impl Ground {
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        make_data_dir(&place.data)?;
+        let options = Options { journal_limit: place.config.store.journal_limit, ..Options::default() };
+        // First of all, because it locks the directory.
+        let (store, contents, opened) = Store::open(&place.data.join(STORE), options)?;
+        report(&opened);
+        let keys = KeyDir::open(&place.data)?;
+        let (node, made) = keys.node_key()?;
+        if made && !contents.is_empty() {
+            tracing::warn!("the node key was missing and has been made anew: other nodes see a new node");
+        }
+        let users = keys.users()?;
+        let own = match own_domain(place.config.domain.as_deref(), &contents)? {
+            Some(name) => Some(OwnDomain { name, key: keys.authority_key()? }),
+            None => None,
+        };
+        Ok(Self { store, contents, keys, node, users, own })
+    }
+}
+
+fn make_data_dir(path: &Path) -> Result<(), Failure> {
+    // Nothing that this process makes is for others to read.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| Failure::Data { path: path.to_path_buf(), source })
+}
+
+fn report(opened: &Opened) {
+    match opened {
+        Opened::Fresh | Opened::Clean => tracing::debug!("store: {opened}"),
+        Opened::Replayed { .. } => tracing::info!("the node was not stopped in order: {opened}"),
+        Opened::Rebuilt(rebuilt) => output::complain(rebuilt.to_string()),
+    }
+}
+
+/// The domain that the node gives names under: that of its accounts, or for a node without accounts the one in the
+/// settings. Once accounts have it, it need not be said again.
+fn own_domain(wanted: Option<&str>, contents: &Contents) -> Result<Option<String>, DomainError> {
+    let accounts = contents
+        .tree(Tree::Account)
+        .filter_map(|(_, value)| crosstalk_storage::decode::<tree::account::Account>(value).ok());
+    let plain = crosstalk_overlay::id::XID_DOMAIN;
+    let (mut plain_names, mut domain) = (Vec::new(), None);
+    for account in accounts {
+        if account.domain == plain {
+            plain_names.push(account.name);
+        } else {
+            domain = Some(account.domain);
+        }
+    }
+    match (wanted, domain) {
+        (Some(wanted), Some(is)) if wanted != is => {
+            Err(DomainError::Changed { is, wanted: wanted.to_owned() })
+        }
+        (_, Some(is)) => Ok(Some(is)),
+        (Some(wanted), None) if !plain_names.is_empty() => {
+            plain_names.truncate(5);
+            Err(DomainError::HasPlainAccounts { accounts: plain_names.join(", "), wanted: wanted.to_owned() })
+        }
+        (wanted, None) => Ok(wanted.map(str::to_owned)),
+    }
+}
+
+fn setup(
+    config: &Config,
+    node: crosstalk_overlay::id::NodeId,
+    contents: Contents,
+    keys: BTreeMap<UserId, DeviceKeys>,
+    own: Option<&OwnDomain>,
+) -> Result<Setup, Failure> {
+    let settings = Settings {
+        domain: own.map(|own| (own.name.clone(), own.key.id())),
+        resume_timeout: u64::from(config.xmpp.resume_seconds) * 1_000,
+        visible: config.link.visible,
+        max_peers: config.overlay.max_peers,
+        ..Settings::default()
+    };
+    let seed = random::bytes()
+        .map_err(crate::accounts::AccountError::from)
+        .map_err(admin::service::ServiceError::from)?;
+    Ok(Setup { node, seed, settings, contents, keys, built: built() })
+}
+
+/// Build date, Unix milliseconds; see `build.rs`.
+pub fn built() -> u64 {
+    env!("CROSSTALK_BUILT").parse::<u64>().unwrap_or_default().saturating_mul(1_000)
+}
+
+/// The salts shown for accounts that do not exist stay the same as long as the node key does.
+fn directory(node: &NodeKey) -> c2s::Directory {
+    let mut hash = Sha256::new();
+    hash.update(b"crosstalk/1/decoy\0");
+    hash.update(node.seed().as_slice());
+    c2s::Directory::new(hash.finalize().into())
+}
+
+/// The front door. What chat programs type before login is `NAME@id.internal`, or `NAME@DOMAIN` on a node with one.
+fn door(
+    place: &Place,
+    accounts: &Accounts,
+    wishes: mpsc::Sender<c2s::RegisterRequest>,
+) -> Result<c2s::Settings, Failure> {
+    let xmpp = &place.config.xmpp;
+    let domains = vec![accounts.domain().to_owned()];
+    Ok(c2s::Settings {
+        listen: ports::usable(&xmpp.listen, "`listen` in [xmpp]")?,
+        direct_tls: ports::usable(&xmpp.direct_tls, "`direct_tls` in [xmpp]")?,
+        tls: c2s::tls::load_or_create(&place.data, &domains)?,
+        domains,
+        register: xmpp.registration.then_some(wishes),
+        features: crate::features::stream_features,
+        limits: c2s::Limits {
+            connections: xmpp.max_clients,
+            bytes_per_second: xmpp.rate_bytes,
+            ..c2s::Limits::default()
+        },
+    })
+}
+
+fn network(config: &Config, node: &NodeKey) -> swarm::Config {
+    let overlay = &config.overlay;
+    swarm::Config {
+        node_seed: node.seed(),
+        listen: overlay.listen.iter().map(|ip| SocketAddr::new(*ip, overlay.port)).collect(),
+        quic: overlay.quic,
+        mdns: overlay.mdns,
+        max_connections: u32::try_from(overlay.max_peers).unwrap_or(u32::MAX),
+    }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(WORKERS)
+        .build()
+        .map_err(Failure::system("start the runtime"))
+}
+
+/// Ctrl-C, `kill`, and the end of the terminal.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn install() -> Result<Self, Failure> {
+        let install = |kind| signal(kind).map_err(Failure::system("listen to signals"));
+        Ok(Self([
+            install(SignalKind::interrupt())?,
+            install(SignalKind::terminate())?,
+            install(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// A node without its faces: for a command line when no node runs. It holds the store until it is dropped.
+pub struct Offline {
+    runtime: Runtime,
+    event_loop: Option<EventLoop>,
+    service: Service,
+}
+
+impl Offline {
+    /// Opens the store of the node in `place`.
+    ///
+    /// # Errors
+    /// When there is none to be had; each says what to do.
+    pub fn open(place: Place) -> Result<Self, Failure> {
+        let ground = Ground::prepare(&place)?;
+        let runtime = runtime()?;
+        let _inside = runtime.enter();
+        let clock = Clock::start();
+        let (_, from_clients) = mpsc::channel(1);
+        let (asking, asks) = mpsc::channel(ASKS);
+        let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
+        let setup = setup(&place.config, ground.node.id(), ground.contents, ground.users, accounts.own())?;
+        let event_loop = EventLoop::new(
+            Core::new(setup, clock.now())?,
+            clock,
+            Surroundings {
+                clients: c2s::Clients::default(),
+                directory: directory(&ground.node),
+                from_clients,
+                swarm: None,
+                asks,
+                store: StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?,
+                keys: ground.keys,
+                notice: |text| tracing::debug!("{text}"),
+            },
+        );
+        drop(_inside);
+        Ok(Self { runtime, event_loop: Some(event_loop), service: Service::new(asking, accounts) })
+    }
+
+    /// Carries out a request; a change is durable when this returns.
+    ///
+    /// # Errors
+    /// When the store's thread has failed.
+    pub fn ask(&mut self, request: Request) -> Result<Response, Failure> {
+        match &mut self.event_loop {
+            Some(event_loop) => {
+                Ok(self.runtime.block_on(event_loop.run_until(self.service.execute(request)))?)
+            }
+            None => Err(admin::service::ServiceError::Stopping.into()),
+        }
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        if let Some(event_loop) = self.event_loop.take()
+            && let Err(error) = self.runtime.block_on(event_loop.finish())
+        {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// The account name for the person who starts the node.
+pub(crate) fn person() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
+    names::name_of_person(user.as_deref())
+}

@@ -1,0 +1,246 @@
+//! The thread that owns the store: takes write-sets, commits all that wait together, says up to where they are durable.
+//!
+//! The queue has [`QUEUE`] places. What finds it full is merged into one set that waits beside it, so a commit never
+//! blocks the event loop; that set is bounded by what the core holds in memory. The answer is a cumulative state, not a
+//! message for each batch, so this thread never waits for the event loop either. A store that cannot write says so and
+//! tries again every five seconds, together with what has come since, which may be what helps (a removal from a full
+//! tree): what is not durable is never called durable.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crosstalk_storage::{CheckpointError, CommitError, Store, WriteSet};
+use tokio::sync::watch;
+
+/// Batches that wait for the thread.
+pub const QUEUE: usize = 128;
+/// Bytes that are committed together, unless one batch alone is larger.
+const GROUP_BYTES: usize = 4 << 20;
+/// How long after a failure the same changes are tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What the thread says about the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// This batch and all before it are durable.
+    pub committed: Option<u64>,
+    /// Why nothing can be written now, and what to do about it.
+    pub trouble: Option<String>,
+}
+
+/// How a store ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// Changes that nobody was promised could not be written.
+    #[error("the last changes could not be saved, none of them was confirmed to anybody: {0}")]
+    Unsaved(CommitError),
+    /// The journal could not be emptied; the next start replays it.
+    #[error("the store was not closed in order, nothing is lost: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// The thread failed.
+    #[error("the store's thread failed: start again, the store repairs itself")]
+    Failed,
+}
+
+/// Handle of the thread.
+#[derive(Debug)]
+pub struct StoreThread {
+    batches: SyncSender<(u64, WriteSet)>,
+    /// What found the queue full: the number of the last batch, and all changes since.
+    held: Option<(u64, WriteSet)>,
+    state: watch::Receiver<State>,
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(), CloseError>>,
+}
+
+impl StoreThread {
+    /// Gives the store a thread of its own.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(store: Store) -> io::Result<Self> {
+        let (batches, queue) = sync_channel(QUEUE);
+        let (publish, state) = watch::channel(State::default());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let keeper = Keeper { store, queue, publish, stopping: Arc::clone(&stopping) };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run())?;
+        Ok(Self { batches, held: None, state, stopping, thread })
+    }
+
+    /// Hands a batch over; never blocks.
+    pub fn commit(&mut self, batch: u64, writes: WriteSet) {
+        match &mut self.held {
+            Some((last, held)) => {
+                *last = batch;
+                held.merge(writes);
+            }
+            None => self.held = Some((batch, writes)),
+        }
+        self.push();
+    }
+
+    /// Hands over what found the queue full; call it when the state has changed.
+    pub fn push(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        match self.batches.try_send(held) {
+            Ok(()) => {}
+            Err(TrySendError::Full(held)) => self.held = Some(held),
+            // That the thread has failed shows in its state.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// What the thread says, now and whenever it changes.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Commits what is queued, closes the store in order and waits for that.
+    ///
+    /// # Errors
+    /// When something could not be written.
+    pub fn close(self) -> Result<(), CloseError> {
+        self.stopping.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        if let Some(held) = self.held {
+            // The thread is emptying the queue, or has ended, which the join below tells.
+            let _ = self.batches.send(held);
+        }
+        drop(self.batches);
+        self.thread.join().unwrap_or(Err(CloseError::Failed))
+    }
+}
+
+struct Keeper {
+    store: Store,
+    queue: Receiver<(u64, WriteSet)>,
+    publish: watch::Sender<State>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    fn run(mut self) -> Result<(), CloseError> {
+        let mut next = None;
+        loop {
+            let Some(first) = next.take().or_else(|| self.queue.try_recv().ok()) else {
+                self.maintain();
+                match self.queue.recv() {
+                    Ok(first) => next = Some(first),
+                    Err(_) => return Ok(self.store.close()?),
+                }
+                continue;
+            };
+            let mut group = Group { last: first.0, bytes: first.1.bytes(), sets: vec![first.1] };
+            next = self.write(&mut group)?;
+        }
+    }
+
+    /// Commits what waits together, however long it takes, unless the node is stopping. Gives back what did not fit.
+    fn write(&mut self, group: &mut Group) -> Result<Option<(u64, WriteSet)>, CloseError> {
+        let mut left = group.fill(&self.queue);
+        while let Err(error) = self.store.commit(&group.sets) {
+            if self.stopping.load(Ordering::Acquire) {
+                return Err(CloseError::Unsaved(error));
+            }
+            self.say(|state| state.trouble = Some(error.to_string()));
+            std::thread::park_timeout(RETRY);
+            if left.is_none() {
+                left = group.fill(&self.queue);
+            }
+        }
+        let committed = Some(group.last);
+        self.say(|state| *state = State { committed, trouble: None });
+        Ok(left)
+    }
+
+    fn say(&self, change: impl FnOnce(&mut State)) {
+        self.publish.send_if_modified(|state| {
+            let before = state.clone();
+            change(state);
+            *state != before
+        });
+    }
+
+    fn maintain(&mut self) {
+        if let Err(error) = self.store.maintain() {
+            tracing::warn!("the journal cannot be emptied, commits go on: {error}");
+        }
+    }
+}
+
+/// Batches that are committed together.
+struct Group {
+    last: u64,
+    bytes: usize,
+    sets: Vec<WriteSet>,
+}
+
+impl Group {
+    /// Takes what waits and fits; gives back what did not fit.
+    fn fill(&mut self, queue: &Receiver<(u64, WriteSet)>) -> Option<(u64, WriteSet)> {
+        while let Ok((batch, writes)) = queue.try_recv() {
+            if self.bytes + writes.bytes() > GROUP_BYTES {
+                return Some((batch, writes));
+            }
+            self.bytes += writes.bytes();
+            self.last = batch;
+            self.sets.push(writes);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crosstalk_storage::{MemoryDisk, Options, Tree};
+
+    fn put(key: impl Into<Vec<u8>>) -> WriteSet {
+        let mut writes = WriteSet::new();
+        writes.put(Tree::Outbox, key, "value");
+        writes
+    }
+
+    async fn until(state: &mut watch::Receiver<State>, condition: impl Fn(&State) -> bool) -> State {
+        let said = state.wait_for(condition);
+        tokio::time::timeout(Duration::from_secs(30), said)
+            .await
+            .expect("in time")
+            .expect("the thread runs")
+            .clone()
+    }
+
+    #[tokio::test]
+    async fn batches_become_durable_in_order() {
+        let disk = MemoryDisk::new();
+        let (store, _, _) = Store::open_memory(&disk, Options::default()).expect("opened");
+        let mut thread = StoreThread::start(store).expect("started");
+        for batch in 0..300 {
+            thread.commit(batch, put(batch.to_string()));
+        }
+        thread.close().expect("closed");
+        let (_, contents, _) = Store::open_memory(&disk, Options::default()).expect("opened");
+        assert_eq!(contents.tree(Tree::Outbox).count(), 300);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_said_not_confirmed_and_blocks_nobody() {
+        let mut thread = StoreThread::start(Store::memory().expect("opened")).expect("started");
+        let mut state = thread.state();
+        thread.commit(0, put("good"));
+        until(&mut state, |state| state.committed == Some(0)).await;
+        thread.commit(1, put(vec![0; crosstalk_storage::MAX_KEY + 1]));
+        let said = until(&mut state, |state| state.trouble.is_some()).await;
+        assert_eq!(said.committed, Some(0));
+        for batch in 2..1_000 {
+            thread.commit(batch, put(batch.to_string()));
+        }
+        assert!(thread.held.is_some(), "the queue is bounded");
+        assert_eq!(state.borrow().committed, Some(0));
+        assert!(matches!(thread.close(), Err(CloseError::Unsaved(_))));
+    }
+}

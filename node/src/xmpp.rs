@@ -1,0 +1,12 @@
+//! XML as XMPP uses it: elements, stanzas, errors, and the bounded way from bytes to elements and back. *Pure.*
+
+pub mod element;
+pub mod error;
+pub mod framer;
+pub mod ns;
+pub mod parse;
+pub mod stanza;
+
+pub use element::{Element, Node};
+pub use error::{Condition, ErrorType, StanzaError, StreamError};
+pub use stanza::{Kind, Stanza, Type};

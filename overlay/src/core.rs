@@ -1,0 +1,337 @@
+//! The overlay core: one synchronous state machine that decides everything and performs nothing. *Pure.*
+//!
+//! **Law of use.** Time comes in as [`Now`], randomness from [`Setup::seed`], stored state as [`Restored`]. After each
+//! call of a method that takes `&mut self`:
+//!
+//! 1. drain [`Overlay::poll_output`] until it gives nothing, performing the outputs in order;
+//! 2. answer each [`Output::Deliver`] with [`Overlay::settle`] (and drain again): until then, later messages of the same
+//!    pair of devices wait;
+//! 3. ask [`Overlay::poll_timeout`] when to call [`Overlay::handle_timeout`], even if nothing else happens; a time that
+//!    has passed means now.
+//!
+//! All [`Output::Write`]s between two commits belong to one commit, together with what the node writes for the
+//! deliveries among them. [`Output::Send`] with `durable` waits for that commit, and whatever goes to the same peer
+//! after it queues behind; other outputs need not wait.
+//!
+//! | file | decides |
+//! | --- | --- |
+//! | `dial` | whom to dial, and when |
+//! | `peers` | who is connected, heartbeats, offences |
+//! | `users` | other people's records; who is live where |
+//! | `names` | authorities, names, revocations, alarms |
+//! | `locals` | the records and keys of this node's users |
+//! | `outbox` | messages that wait, their order and their end |
+//! | `inbound` | order and repeats of messages that arrive |
+//! | `presence` | what contacts see |
+//! | `neighbours` | what everybody on the link sees |
+//! | `live` | stanzas for now or never |
+//! | `timers` | one deadline for each thing that waits |
+//!
+//! A peer is believed about a user only after the user's record and a binding of a device to that very node have been
+//! verified on the present session. A Hello with a new session number starts a session anew.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
+use crate::keys::SealingKey;
+use crate::record::{
+    ContactRecord, Context, LinkStatus, PresenceSession, Record, Refusal, Says, Side, Unverified, Verified,
+};
+use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
+use crate::wire::{Frame, decode};
+
+mod dial;
+mod event;
+mod inbound;
+mod limits;
+mod live;
+mod locals;
+mod names;
+mod neighbours;
+mod outbox;
+mod output;
+mod peers;
+mod presence;
+pub mod state;
+mod timers;
+mod users;
+
+pub use event::{Disposition, Live, LocalUser, Outgoing, OutboxFull, PeerEvent, Restored, Setup, Unreachable};
+pub use limits::{Counters, Limits};
+pub use output::{
+    Alarm, ClaimedName, Delivery, FailReason, Outcome, Output, PeerInfo, Reach, Ticket, Tier, Write,
+};
+pub use state::{
+    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
+};
+
+use timers::{Timer, on_grid};
+
+/// The overlay part of one node. See the law of use in the module's documentation.
+#[derive(Debug)]
+pub struct Overlay {
+    node: NodeId,
+    limits: Limits,
+    rng: ChaCha20Rng,
+    clock: TrustedClock,
+    was_credible: bool,
+    hlc: HlcClock,
+    counters: Counters,
+    timers: timers::Timers,
+    outputs: VecDeque<Output>,
+    locals: BTreeMap<UserId, locals::Local>,
+    local_devices: BTreeMap<DeviceId, UserId>,
+    peers: peers::Peers,
+    users: users::Users,
+    outbox: outbox::Outbox,
+    inbound: inbound::Inbound,
+    presences: presence::Presences,
+    neighbours: neighbours::Neighbours,
+}
+
+impl Overlay {
+    /// A core with what the store held. What in it does not verify (any more) is left out and counted.
+    pub fn new(setup: Setup, now: Now) -> Self {
+        let Setup { node, seed, limits, restored, built } = setup;
+        let mut overlay = Self {
+            node,
+            limits,
+            rng: ChaCha20Rng::from_seed(seed),
+            clock: TrustedClock::new(built, restored.time_floor),
+            was_credible: true,
+            hlc: HlcClock::default(),
+            counters: Counters::default(),
+            timers: timers::Timers::default(),
+            outputs: VecDeque::new(),
+            locals: BTreeMap::new(),
+            local_devices: BTreeMap::new(),
+            peers: peers::Peers::default(),
+            users: users::Users::default(),
+            outbox: outbox::Outbox::default(),
+            inbound: inbound::Inbound::default(),
+            presences: presence::Presences::default(),
+            neighbours: neighbours::Neighbours::default(),
+        };
+        overlay.restore_users(&restored, now);
+        overlay.restore_outbox(&restored);
+        overlay.restore_inbound(&restored);
+        overlay.check_clock(now);
+        overlay.expire_entries(now);
+        overlay.timers.set_earlier(Timer::Sweep, on_grid(now.mono + 1, HOUR));
+        overlay
+    }
+
+    /// Adds a user of this node, or replaces certificate, name and keys of one that is there. Refused if the certificate
+    /// does not fit the user and the device key, or was revoked.
+    pub fn add_local(&mut self, user: LocalUser, now: Now) -> Result<(), Refusal> {
+        self.insert_local(user, now)
+    }
+
+    /// Removes a user of this node, with everything that waited to be sent; peers and watchers are told.
+    pub fn remove_local(&mut self, user: &UserId, now: Now) {
+        self.delete_local(user, now);
+    }
+
+    /// Takes renewed certificates of a user of this node; peers are told.
+    pub fn renew_local(
+        &mut self,
+        user: &UserId,
+        cert: &[u8],
+        name: Option<&[u8]>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        self.renew_certificates(user, cert, name, now)
+    }
+
+    /// When the DeviceCert and the NameCert of a user of this node end, Unix milliseconds.
+    pub fn local_validity(&self, user: &UserId) -> Option<(u64, Option<u64>)> {
+        self.ends_of(user)
+    }
+
+    /// A reading of the clock that orders edits: later than all that were made or verified before.
+    pub fn tick(&mut self, now: Now) -> Hlc {
+        self.hlc.tick(now.wall)
+    }
+
+    /// Publishes a new sealing key; older ones go on opening until [`Output::SealingKeyErase`].
+    pub fn add_sealing_key(&mut self, user: &UserId, key: SealingKey, now: Now) {
+        self.insert_sealing_key(user, key, now);
+    }
+
+    /// Says which authority speaks for a domain, and how that is known. A key other than the one known raises an alarm
+    /// and replaces it only if it is known in no worse way.
+    pub fn pin_authority(&mut self, domain: &str, key: AuthorityId, how: Provenance, now: Now) {
+        self.set_authority(domain, key, how, now);
+    }
+
+    /// Takes in a signed [`crate::record::Revocation`]; true if it was new. By an authority it counts only if that one
+    /// is pinned for the name, or for a name of the device's user.
+    pub fn add_revocation(&mut self, bytes: &[u8], now: Now) -> Result<bool, Refusal> {
+        self.take_revocation(bytes, now)
+    }
+
+    /// Something that the swarm saw.
+    pub fn handle_peer(&mut self, event: PeerEvent, now: Now) {
+        self.on_peer_event(event, now);
+    }
+
+    /// Accepts a durable message: it is kept until a device of the recipient has receipted it, or until it expires;
+    /// either is told by [`Output::Settled`] once. To a user of this node: for that user's other devices only.
+    pub fn send(&mut self, message: Outgoing, now: Now) -> Result<(), OutboxFull> {
+        self.accept(message, now)
+    }
+
+    /// Sends a stanza to the live device that has the resource, or else to all live devices of the recipient.
+    pub fn send_live(&mut self, live: Live, now: Now) -> Result<(), Unreachable> {
+        self.send_now(live, now)
+    }
+
+    /// Says which sessions of a user are there and who may see them. Live watchers are told now, others when they
+    /// become live; somebody who is no longer a watcher is told "offline" once. No sessions: offline.
+    pub fn set_presence(
+        &mut self,
+        user: &UserId,
+        sessions: Vec<PresenceSession>,
+        watchers: Vec<UserId>,
+        now: Now,
+    ) {
+        self.change_presence(user, sessions, watchers, now);
+    }
+
+    /// Says what a user shows everybody on the link; nothing: hidden or offline. Peers are told at once.
+    pub fn set_link_presence(&mut self, user: &UserId, presence: Option<LinkStatus>, now: Now) {
+        self.change_link_presence(user, presence, now);
+    }
+
+    /// Says what became of a delivery; its receipt leaves with the commit that this belongs to.
+    pub fn settle(&mut self, ticket: Ticket, how: Disposition, now: Now) {
+        self.settle_delivery(ticket, how, now);
+    }
+
+    /// Signs a contact record of a user of this node; none if `from` is no such user or says what the side cannot say.
+    pub fn sign_contact(
+        &mut self,
+        from: &UserId,
+        to: &UserId,
+        side: Side,
+        says: Says,
+        now: Now,
+    ) -> Option<Verified<ContactRecord>> {
+        let at = self.hlc.tick(now.wall);
+        let local = self.locals.get(from).filter(|_| says.side() == side && from != to)?;
+        let record = ContactRecord { from: *from, to: *to, device: local.device.id(), side, says, at };
+        Verified::sign(record, &local.device, Some(&local.cert)).ok()
+    }
+
+    /// Verifies a contact record, whose certificate is attached. What is signed later gets a later clock reading, so
+    /// that an answer is later than the question: verify the stored records of a user again after a restart.
+    pub fn verify_contact(&mut self, bytes: &[u8], now: Now) -> Result<Verified<ContactRecord>, Refusal> {
+        let context = self.users.context(self.clock.trusted(now));
+        let record = Unverified::<ContactRecord>::parse(bytes)?.verify(&context)?;
+        // A reading too far ahead was refused above, if the local clock is credible.
+        let _ = self.hlc.observe(record.at, now.wall);
+        Ok(record)
+    }
+
+    /// Verifies a record from one's own store again, where its end is no reason to refuse it.
+    pub fn reread<T: Record>(&self, bytes: &[u8], now: Now) -> Result<Verified<T>, Refusal> {
+        let context = Context { enforce_end: false, ..self.users.context(self.clock.trusted(now)) };
+        Unverified::<T>::parse(bytes)?.verify(&context)
+    }
+
+    /// Whether a user can be reached. A user of this node counts by other devices only.
+    pub fn reach(&self, user: &UserId) -> Reach {
+        self.reach_of(user)
+    }
+
+    /// How far a user's name is to be believed.
+    pub fn tier(&self, user: &UserId, now: Now) -> Tier {
+        self.tier_of(user, now)
+    }
+
+    /// The name that a user has by a certificate; one by a pinned authority before others.
+    pub fn name_of(&self, user: &UserId) -> Option<ClaimedName> {
+        self.claimed_name(user)
+    }
+
+    /// Who has an address, according to the authority that is pinned for its domain.
+    pub fn user_by_name(&self, address: &str) -> Option<UserId> {
+        self.holder_of(address)
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.peer_infos()
+    }
+
+    /// The messages that wait, oldest first.
+    pub fn outbox(&self) -> impl Iterator<Item = OutboxEntry> {
+        self.outbox.iter()
+    }
+
+    /// What happened how often.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Which time is believed.
+    pub fn clock(&self) -> &TrustedClock {
+        &self.clock
+    }
+
+    /// Takes a message back; true if it had not been delivered. [`Output::Settled`] does not follow.
+    pub fn cancel(&mut self, id: MessageId, now: Now) -> bool {
+        self.cancel_message(id, now)
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Dial(node) => self.on_dial_timer(node, now),
+                Timer::Peer(node) => self.on_peer_timer(node, now),
+                Timer::Lane(pair) => self.on_lane_timer(pair, now),
+                Timer::Gap(pair) => self.on_gap_timer(pair, now),
+                Timer::Neighbour(device) => self.forget_neighbour(&device),
+                Timer::LinkPresence => self.on_link_presence_timer(now),
+                Timer::Presence => self.on_presence_timer(now),
+                Timer::Sweep => self.on_sweep_timer(now),
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Overlay::handle_timeout`], monotonic milliseconds, and for what.
+    pub fn poll_timeout(&self) -> Option<(u64, &'static str)> {
+        self.timers.next()
+    }
+
+    fn on_frame(&mut self, node: NodeId, bytes: &[u8], now: Now) {
+        if !self.heard(&node, now) {
+            return self.counters.drop("frame of a peer that is not connected");
+        }
+        let Ok(frame) = decode(bytes) else { return self.offence(node, "bytes that are no frame", now) };
+        if !self.is_greeted(&node) && !matches!(frame, Frame::Hello(_) | Frame::Goodbye { .. }) {
+            return self.counters.drop("frame before the Hello");
+        }
+        match frame {
+            Frame::Hello(hello) => self.on_hello(node, hello, now),
+            Frame::Records(users) => self.on_records(node, users, now),
+            Frame::LinkPresences(records) => self.on_link_presences(node, &records, now),
+            Frame::LinkAbsence { user, device, gone } => self.on_link_absence(node, user, device, gone, now),
+            Frame::Presence { to, record } => self.on_presence(node, to, &record, now),
+            Frame::Envelope(envelope) => self.on_envelope(node, &envelope, now),
+            Frame::Receipt(receipt) => self.on_receipt(node, &receipt, now),
+            Frame::Live(live) => self.on_live(node, live, now),
+            Frame::Heartbeat | Frame::Goodbye { .. } => {}
+            Frame::Unknown => self.counters.drop("frame of a kind not known here"),
+        }
+    }
+}

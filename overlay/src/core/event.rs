@@ -1,0 +1,198 @@
+//! What goes into the core. *Pure.*
+
+use std::fmt;
+
+use super::limits::Limits;
+use super::state::{
+    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
+};
+use crate::envelope::Content;
+use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
+use crate::keys::{DeviceKey, SealingKey};
+use crate::record::{LinkPresence, PresenceRecord, RefusalCode, Verified};
+
+/// What a core is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// This node's public key.
+    pub node: NodeId,
+    /// All randomness comes from it; 32 fresh random bytes at each start.
+    pub seed: [u8; 32],
+    /// The bounds.
+    pub limits: Limits,
+    /// What the store held.
+    pub restored: Restored,
+    /// When the program was built, Unix milliseconds: the clock is later than that.
+    pub built: u64,
+}
+
+/// What the store held. Everything in it is checked again.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Messages that wait.
+    pub outbox: Vec<OutboxEntry>,
+    /// Places given.
+    pub outbound: Vec<OutboundSequence>,
+    /// Places taken.
+    pub inbound: Vec<InboundSequence>,
+    /// Message ids taken.
+    pub seen: Vec<Seen>,
+    /// Records of users.
+    pub records: Vec<CachedUserRecord>,
+    /// Authorities known.
+    pub authorities: Vec<KnownAuthority>,
+    /// Signed revocations.
+    pub revocations: Vec<Vec<u8>>,
+    /// The latest time that was certain, Unix milliseconds.
+    pub time_floor: u64,
+}
+
+/// A user of this node, and so a device.
+#[derive(Debug)]
+pub struct LocalUser {
+    /// Who.
+    pub user: UserId,
+    /// The device key of this user on this node.
+    pub device: DeviceKey,
+    /// The signed [`crate::record::DeviceCert`] of that device.
+    pub cert: Vec<u8>,
+    /// Sealing keys, the newest of which is published. None: [`Output::SealingKeyDue`] follows.
+    pub sealing: Vec<SealingKey>,
+    /// The signed [`crate::record::NameCert`], if the user has a name.
+    pub name: Option<Vec<u8>>,
+    /// Grows each time the store was restored from something older.
+    pub epoch: u64,
+}
+
+/// What the swarm saw.
+#[derive(Clone)]
+pub enum PeerEvent {
+    /// A node may be reachable there. A hint, not a proof.
+    Discovered {
+        /// The node that is said to be there.
+        node: NodeId,
+        /// Multiaddresses.
+        addresses: Vec<String>,
+    },
+    /// These addresses are no longer announced.
+    Expired {
+        /// The node.
+        node: NodeId,
+        /// Multiaddresses.
+        addresses: Vec<String>,
+    },
+    /// A link stands and the handshake proved the node. A second link to the same node changes nothing.
+    Connected {
+        /// The proven node.
+        node: NodeId,
+        /// Its address on this link.
+        address: String,
+        /// Whether it dialled.
+        inbound: bool,
+    },
+    /// The last link to the node is gone, or a dial failed.
+    Disconnected {
+        /// The node.
+        node: NodeId,
+    },
+    /// A frame arrived.
+    Frame {
+        /// From whom.
+        node: NodeId,
+        /// An encoded [`crate::wire::Frame`].
+        frame: Vec<u8>,
+    },
+}
+
+impl fmt::Debug for PeerEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discovered { node, addresses } => {
+                write!(f, "Discovered({node}, {} addresses)", addresses.len())
+            }
+            Self::Expired { node, addresses } => write!(f, "Expired({node}, {} addresses)", addresses.len()),
+            Self::Connected { node, inbound, .. } => write!(f, "Connected({node}, inbound {inbound})"),
+            Self::Disconnected { node } => write!(f, "Disconnected({node})"),
+            Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
+        }
+    }
+}
+
+/// A durable message to be sent.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The same for the same message: a second one with this id and recipient is ignored while the first waits.
+    pub id: MessageId,
+    /// A user of this node.
+    pub from: UserId,
+    /// To whom; the sender itself for what its other devices are to get.
+    pub to: UserId,
+    /// What.
+    pub content: Content,
+    /// When to give up, Unix milliseconds; 30 days from now if not said.
+    pub expires: Option<u64>,
+}
+
+/// A stanza that is for now or never.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Live {
+    /// From whom.
+    pub from: UserId,
+    /// Resourcepart of the sender.
+    pub from_resource: String,
+    /// To whom.
+    pub to: UserId,
+    /// Resourcepart that it is addressed to; empty for all.
+    pub to_resource: String,
+    /// The stanza.
+    pub xml: Vec<u8>,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Live({} to {}, {} bytes)", self.from, self.to, self.xml.len())
+    }
+}
+
+/// Why a message was not accepted. Nothing of it was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxFull {
+    /// The user's part of the outbox is full.
+    #[error(
+        "too many messages of this user wait for their recipients: wait until some have left, or cancel some"
+    )]
+    User,
+    /// The outbox is full.
+    #[error("too many messages of all users wait for their recipients: wait until some have left")]
+    Node,
+    /// The outbox has too many bytes.
+    #[error("the waiting messages take too much memory: wait until some have left")]
+    Bytes,
+    /// The message is larger than an envelope.
+    #[error("the message is larger than 254 KiB: send it as a file")]
+    TooLarge,
+}
+
+/// Why a live stanza did not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// No device of the recipient is on a proven, connected node, or the sender is not a user of this node.
+    #[error("no device of the recipient is connected now")]
+    NotLive,
+    /// Larger than a frame.
+    #[error("the stanza is larger than 256 KiB")]
+    TooLarge,
+}
+
+/// Names a delivery until it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub(crate) u64);
+
+/// What the node did with a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is stored, or was handed over, in the batch that this input belongs to.
+    Held,
+    /// It is not taken and must not be sent again.
+    Refused(RefusalCode),
+}

@@ -1,0 +1,88 @@
+//! The bounds of the core and what it counted. *Pure.*
+
+use std::collections::BTreeMap;
+
+/// What the core holds at most. The rule for "full" stands at each bound.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connected peers; a further one is closed. Default 64.
+    pub connections: usize,
+    /// Dials under way; further ones wait. Default 8.
+    pub dials: usize,
+    /// Discovered nodes; the one not seen for longest goes. Default 1,024.
+    pub candidates: usize,
+    /// Addresses of a discovered node; the oldest goes. Default 8.
+    pub addresses: usize,
+    /// Users that one peer may prove; further ones are ignored. Default 4,096.
+    pub users_per_peer: usize,
+    /// Users whose record is remembered; the one that changed longest ago goes, unless it is live or a message waits
+    /// for it. Default 8,192, at most 32 KiB each, usually 1 KiB.
+    pub users: usize,
+    /// Waiting messages of one user; a further one is not accepted. Default 2,000.
+    pub outbox_per_user: usize,
+    /// Waiting messages of all users. Default 20,000.
+    pub outbox: usize,
+    /// Bytes of all waiting messages. Default 64 MiB.
+    pub outbox_bytes: usize,
+    /// Envelopes without receipt between two devices; further ones wait. Default 32.
+    pub flight: usize,
+    /// Envelopes without receipt to one peer. Default 256.
+    pub flight_per_peer: usize,
+    /// Bytes of envelopes that came too early and are held back; beyond, they are dropped and will be sent again.
+    /// Default 8 MiB.
+    pub held_back_bytes: usize,
+    /// Pairs of devices whose order is remembered; an envelope of a further one is dropped. Default 16,384.
+    pub pairs: usize,
+    /// Domains whose authority is remembered; further first sights are not. Default 1,024.
+    pub authorities: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            dials: 8,
+            candidates: 1_024,
+            addresses: 8,
+            users_per_peer: 4_096,
+            users: 8_192,
+            outbox_per_user: 2_000,
+            outbox: 20_000,
+            outbox_bytes: 64 * 1_024 * 1_024,
+            flight: 32,
+            flight_per_peer: 256,
+            held_back_bytes: 8 * 1_024 * 1_024,
+            pairs: 16_384,
+            authorities: 1_024,
+        }
+    }
+}
+
+/// How often what happened since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames that left.
+    pub frames_out: u64,
+    /// Frames that arrived.
+    pub frames_in: u64,
+    /// Messages handed to the node.
+    pub delivered: u64,
+    /// Envelopes that had been taken before.
+    pub repeated: u64,
+    /// Envelopes sent again.
+    pub resent: u64,
+    /// What was dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// What an honest peer never does, by reason.
+    pub offences: BTreeMap<&'static str, u64>,
+}
+
+impl Counters {
+    pub(crate) fn drop(&mut self, reason: &'static str) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn offence(&mut self, reason: &'static str) {
+        *self.offences.entry(reason).or_default() += 1;
+    }
+}

@@ -1,0 +1,288 @@
+//! The users of this node: their device's records and keys, renewed in time and pushed to peers. *Pure.*
+
+use std::collections::BTreeSet;
+
+use super::timers::{Timer, on_grid};
+use super::{Alarm, LocalUser, Output, Overlay, Write};
+use crate::id::{DeviceId, NodeId, UserId};
+use crate::keys::{DeviceKey, SealingKey};
+use crate::record::{
+    Context, DeviceCert, DeviceInfo, LinkPresence, LinkStatus, NameCert, NodeBinding, PresenceRecord,
+    PresenceSession, Refusal, SealingPublic, Unverified, UserRecord, Verified,
+};
+use crate::time::{DAY, HOUR, MAX_SKEW, Now};
+use crate::wire::{Frame, MAX_RECORDS, UserFrame};
+
+/// Device records are renewed at half of their life.
+const RENEW: u64 = 7 * DAY / 2;
+/// A sealing key of that age is due to be replaced.
+const SEALING_LIFE: u64 = 7 * DAY;
+/// A sealing key is erased so long after the next one was made: 30 days in a mailbox, 7 of a user record, 2 of skew,
+/// and one more.
+const SEALING_MEMORY: u64 = 40 * DAY;
+/// How many of the sealing keys are published.
+const PUBLISHED: usize = 2;
+/// Bytes of records in one frame, so that it stays below the limit with its framing.
+const RECORDS_BYTES: usize = 256 * 1_024;
+
+/// What this node does for one of its users.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) device: DeviceKey,
+    pub(super) cert: Verified<DeviceCert>,
+    pub(super) sealing: Vec<SealingKey>,
+    name: Option<Verified<NameCert>>,
+    pub(super) epoch: u64,
+    info_epoch: u64,
+    /// None while there is no sealing key.
+    info: Option<Verified<DeviceInfo>>,
+    binding: Option<Verified<NodeBinding>>,
+    asked_for_key: Option<u64>,
+    pub(super) shown: Shown,
+}
+
+/// What one of our users shows others.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) sessions: Vec<PresenceSession>,
+    pub(super) watchers: BTreeSet<UserId>,
+    /// With the monotonic time of its signing.
+    pub(super) presence: Option<(Verified<PresenceRecord>, u64)>,
+    pub(super) link_status: Option<LinkStatus>,
+    pub(super) link_presence: Option<Verified<LinkPresence>>,
+}
+
+impl Overlay {
+    pub(super) fn insert_local(&mut self, local: LocalUser, now: Now) -> Result<(), Refusal> {
+        let LocalUser { user, device, cert, sealing, name, epoch } = local;
+        let (cert, name) = self.own_certificates(&user, &device.id(), &cert, name.as_deref(), now)?;
+        if self.users.revocations.is_device_revoked(&user, &device.id()) {
+            return Err(Refusal::Revoked { kind: "device-cert" });
+        }
+        let info_epoch = self.own_epoch(&user, &device, epoch, now);
+        let before = self.locals.remove(&user).filter(|before| before.device.id() == device.id());
+        self.local_devices.retain(|_, owner| *owner != user);
+        self.local_devices.insert(device.id(), user);
+        let shown = before.map(|before| before.shown).unwrap_or_default();
+        let local = Local {
+            device,
+            cert,
+            sealing,
+            name,
+            epoch,
+            info_epoch,
+            info: None,
+            binding: None,
+            asked_for_key: None,
+            shown,
+        };
+        self.locals.insert(user, local);
+        self.renew_records(&user, now);
+        self.check_sealing_keys(&user, now);
+        self.adopt_entries(&user, now);
+        Ok(())
+    }
+
+    /// A user's own certificates. Their end is no reason to refuse them: delivery goes on (DESIGN.md §3.3).
+    fn own_certificates(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        cert: &[u8],
+        name: Option<&[u8]>,
+        now: Now,
+    ) -> Result<(Verified<DeviceCert>, Option<Verified<NameCert>>), Refusal> {
+        let context = Context { enforce_end: false, ..self.users.context(self.clock.trusted(now)) };
+        let cert = Unverified::<DeviceCert>::parse(cert)?.verify(&context)?;
+        let name = name.map(|name| Unverified::<NameCert>::parse(name)?.verify(&context)).transpose()?;
+        let fits = cert.user == *user && cert.device == *device;
+        if !fits || name.as_ref().is_some_and(|name| name.user != *user) {
+            return Err(Refusal::WrongSigner { kind: "device-cert" });
+        }
+        Ok((cert, name))
+    }
+
+    pub(super) fn renew_certificates(
+        &mut self,
+        user: &UserId,
+        cert: &[u8],
+        name: Option<&[u8]>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let Some(device) = self.locals.get(user).map(|local| local.device.id()) else { return Ok(()) };
+        let (cert, name) = self.own_certificates(user, &device, cert, name, now)?;
+        if let Some(local) = self.locals.get_mut(user) {
+            local.cert = cert;
+            local.name = name;
+        }
+        self.renew_records(user, now);
+        Ok(())
+    }
+
+    /// When the certificates of a user of this node end.
+    pub(super) fn ends_of(&self, user: &UserId) -> Option<(u64, Option<u64>)> {
+        let local = self.locals.get(user)?;
+        Some((local.cert.expires, local.name.as_ref().map(|name| name.expires)))
+    }
+
+    /// The epoch of the device's information: a new one if what was said before lies in the future.
+    fn own_epoch(&mut self, user: &UserId, device: &DeviceKey, epoch: u64, now: Now) -> u64 {
+        let Some(part) = self.users.record(user).and_then(|record| record.devices().get(&device.id())) else {
+            return epoch;
+        };
+        let (past, past_epoch) = (part.info.at, part.info.epoch);
+        match self.hlc.observe(past, now.wall) {
+            Ok(()) => epoch.max(past_epoch),
+            Err(_) => epoch.max(past_epoch + 1),
+        }
+    }
+
+    pub(super) fn delete_local(&mut self, user: &UserId, now: Now) {
+        let Some(device) = self.locals.get(user).map(|local| local.device.id()) else { return };
+        let watchers = self.locals.get(user).map(|local| local.shown.watchers.clone()).unwrap_or_default();
+        self.tell_offline(user, &watchers, now);
+        for node in self.peers.ready() {
+            self.send_frame(node, &Frame::LinkAbsence { user: *user, device, gone: true }, false, now);
+        }
+        self.drop_entries_of(user, &device, now);
+        self.drop_tickets_of(&device);
+        self.locals.remove(user);
+        self.local_devices.remove(&device);
+    }
+
+    pub(super) fn insert_sealing_key(&mut self, user: &UserId, key: SealingKey, now: Now) {
+        let Some(local) = self.locals.get_mut(user) else { return };
+        local.sealing.retain(|known| known.public() != key.public());
+        local.sealing.push(key);
+        local.asked_for_key = None;
+        self.renew_records(user, now);
+        self.check_sealing_keys(user, now);
+    }
+
+    /// Signs the device's information and binding anew and pushes them.
+    fn renew_records(&mut self, user: &UserId, now: Now) {
+        let (at, node) = (self.hlc.tick(now.wall), self.node);
+        let Some(local) = self.locals.get_mut(user) else { return };
+        if local.sealing.is_empty() {
+            return;
+        }
+        local.sealing.sort_by_key(|key| std::cmp::Reverse((key.created, key.public())));
+        let published = local.sealing.iter().take(PUBLISHED);
+        let device = local.device.id();
+        let info = DeviceInfo {
+            user: *user,
+            device,
+            sealing: published
+                .map(|key| SealingPublic { public: key.public(), created: key.created })
+                .collect(),
+            epoch: local.info_epoch,
+            at,
+            expires: at.millis + 7 * DAY,
+        };
+        let binding = NodeBinding {
+            user: *user,
+            device,
+            node,
+            issued: now.wall,
+            expires: now.wall.saturating_add(7 * DAY),
+        };
+        local.info = Verified::sign(info, &local.device, None).ok();
+        local.binding = Verified::sign(binding, &local.device, None).ok();
+        let record =
+            local.info.clone().and_then(|info| UserRecord::new(local.cert.clone(), info, local.name.clone()));
+        if let Some(record) = record {
+            self.take_in(&record, now);
+            for node in self.peers.ready() {
+                self.push_record(user, node, now);
+            }
+        }
+    }
+
+    fn user_frame(&self, user: &UserId) -> Option<UserFrame> {
+        let binding = self.locals.get(user)?.binding.as_ref()?.bytes().to_vec();
+        Some(UserFrame { record: self.users.record(user)?.encode(), binding })
+    }
+
+    /// Pushes the record of one of our users.
+    pub(super) fn push_record(&mut self, user: &UserId, node: NodeId, now: Now) {
+        if let Some(frame) = self.user_frame(user) {
+            self.send_frame(node, &Frame::Records(vec![frame]), false, now);
+        }
+    }
+
+    /// Pushes the records of all our users, as many to a frame as fit.
+    pub(super) fn push_records(&mut self, node: NodeId, now: Now) {
+        let users: Vec<UserId> = self.locals.keys().copied().take(self.limits.users_per_peer).collect();
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        for user in users {
+            let Some(frame) = self.user_frame(&user) else { continue };
+            let size = frame.record.len() + frame.binding.len() + 16;
+            if frames.len() == MAX_RECORDS || bytes + size > RECORDS_BYTES {
+                self.send_frame(node, &Frame::Records(std::mem::take(&mut frames)), false, now);
+                bytes = 0;
+            }
+            bytes += size;
+            frames.push(frame);
+        }
+        if !frames.is_empty() {
+            self.send_frame(node, &Frame::Records(frames), false, now);
+        }
+    }
+
+    /// Asks for a new sealing key when the newest is old, and has those erased that nothing can come for any more.
+    fn check_sealing_keys(&mut self, user: &UserId, now: Now) {
+        let time = self.clock.trusted(now);
+        let Some(local) = self.locals.get_mut(user) else { return };
+        local.sealing.sort_by_key(|key| std::cmp::Reverse((key.created, key.public())));
+        let due = local.sealing.first().is_none_or(|newest| newest.created + SEALING_LIFE <= now.wall);
+        let asked = local.asked_for_key.is_some_and(|asked| now.mono < asked + DAY);
+        if due && !asked {
+            local.asked_for_key = Some(now.mono);
+            self.outputs.push_back(Output::SealingKeyDue { user: *user });
+        }
+        let old = |keys: &[SealingKey]| {
+            keys.windows(2).position(|pair| time.credible && pair[0].created + SEALING_MEMORY < time.millis)
+        };
+        if let Some(index) = old(&local.sealing) {
+            for key in local.sealing.drain(index + 1..) {
+                self.outputs.push_back(Output::SealingKeyErase { user: *user, public: key.public() });
+            }
+        }
+    }
+
+    /// Hourly: whatever goes by the wall clock, which may have jumped.
+    pub(super) fn on_sweep_timer(&mut self, now: Now) {
+        self.timers.set_earlier(Timer::Sweep, on_grid(now.mono + HOUR, HOUR));
+        self.check_clock(now);
+        let users: Vec<UserId> = self.locals.keys().copied().collect();
+        for user in users {
+            self.check_sealing_keys(&user, now);
+            let made =
+                self.locals.get(&user).and_then(|local| local.info.as_ref()).map(|info| info.at.millis);
+            if made.is_some_and(|made| now.wall.abs_diff(made) >= RENEW) {
+                self.renew_records(&user, now);
+            }
+        }
+        self.expire_entries(now);
+        self.persist_time(now);
+    }
+
+    /// Persists, once a day, a time that is certainly past.
+    fn persist_time(&mut self, now: Now) {
+        let certain = now.wall.saturating_sub(MAX_SKEW);
+        if self.clock.credible(now) && certain >= self.clock.floor() + DAY {
+            self.clock.raise_floor(certain);
+            self.outputs.push_back(Output::Write(Write::PutTimeFloor(certain)));
+        }
+    }
+
+    /// Raises an alarm when the local clock stops or starts being credible.
+    pub(super) fn check_clock(&mut self, now: Now) {
+        let credible = self.clock.credible(now);
+        if credible != self.was_credible {
+            self.was_credible = credible;
+            let alarm = if credible { Alarm::ClockCredible } else { Alarm::ClockNotCredible };
+            self.outputs.push_back(Output::Alarm(alarm));
+        }
+    }
+}

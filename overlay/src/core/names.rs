@@ -1,0 +1,145 @@
+//! Names: which authority speaks for a domain, who holds an address, what was taken back, what raises an alarm. *Pure.*
+
+@USE@
+
+impl Overlay {
+    /// First sights, alarms, and who holds which address.
+    fn note_names(&mut self, record: &UserRecord, now: Now) {
+        for name in record.names().values() {
+            let domain = name.domain().to_owned();
+            match self.users.authorities.get(&domain) {
+                Some(known) if known.key != name.authority => {
+                    let known = known.key;
+                    self.second_authority(domain, known, name.authority);
+                }
+                Some(known) if known.how == Provenance::FirstSight => {}
+                Some(known) => {
+                    if known.how != Provenance::Own {
+                        self.clock.raise_floor(name.issued);
+                    }
+                    self.note_holder(name);
+                }
+                None if self.users.authorities.len() < self.limits.authorities => {
+                    self.set_authority(&domain, name.authority, Provenance::FirstSight, now);
+                }
+                None => self.counters.drop("no room for another authority"),
+            }
+        }
+    }
+
+    fn second_authority(&mut self, domain: String, known: AuthorityId, claimed: AuthorityId) {
+        let alarmed = &mut self.users.alarmed;
+        if alarmed.len() < MAX_ALARMED && alarmed.insert((domain.clone(), claimed)) {
+            self.outputs.push_back(Output::Alarm(Alarm::SecondAuthority { domain, known, claimed }));
+        }
+    }
+
+    /// The certificate with the highest serial says who holds an address.
+    fn note_holder(&mut self, name: &NameCert) {
+        let holder = Holder { user: name.user, serial: name.serial };
+        match self.users.holders.get(&name.address) {
+            Some(before) if before.serial >= name.serial => return,
+            Some(before) if before.user != name.user => {
+                let (address, from, to) = (name.address.clone(), before.user, name.user);
+                self.outputs.push_back(Output::Alarm(Alarm::NameMoved { address, from, to }));
+            }
+            Some(_) | None => {}
+        }
+        self.users.holders.insert(name.address.clone(), holder);
+    }
+
+    pub(super) fn set_authority(&mut self, domain: &str, key: AuthorityId, how: Provenance, now: Now) {
+        match self.users.authorities.get(domain) {
+            Some(known) if known.key == key && known.how >= how => return,
+            Some(known) if known.key != key => {
+                let known = known.key;
+                self.second_authority(domain.to_owned(), known, key);
+                if how == Provenance::FirstSight || how < self.provenance(domain) {
+                    return;
+                }
+            }
+            Some(_) | None => {}
+        }
+        self.users.authorities.insert(domain.to_owned(), Authority { key, how });
+        self.users.holders.retain(|address, _| domain_of(address) != Some(domain));
+        let known = KnownAuthority {
+            version: STATE_VERSION,
+            domain: domain.to_owned(),
+            authority: key.as_bytes().to_vec(),
+            how: how.into(),
+            since: now.wall,
+        };
+        self.outputs.push_back(Output::Write(Write::PutAuthority(known)));
+        if how != Provenance::FirstSight {
+            let records: Vec<UserRecord> =
+                self.users.known.values().map(|known| known.record.clone()).collect();
+            records.iter().for_each(|record| self.note_names(record, now));
+        }
+    }
+
+    fn provenance(&self, domain: &str) -> Provenance {
+        self.users.authorities.get(domain).map_or(Provenance::FirstSight, |known| known.how)
+    }
+
+    pub(super) fn take_revocation(&mut self, bytes: &[u8], now: Now) -> Result<bool, Refusal> {
+        let time = self.clock.trusted(now);
+        let revocation = Unverified::<Revocation>::parse(bytes)?.verify(&self.users.context(time))?;
+        self.may_revoke(&revocation)?;
+        if !self.users.revocations.insert(revocation.clone()) {
+            return Ok(false);
+        }
+        self.outputs.push_back(Output::Write(Write::PutRevocation(revocation.bytes().to_vec())));
+        if let Revoked::Device(user, device) = &revocation.what {
+            self.device_left(device);
+            if let Some(known) = self.users.known.get_mut(user) {
+                known.record.remove_device(device);
+                self.users.by_device.remove(device);
+                self.outputs.push_back(Output::Write(Write::PutRecord(self.cached(user, now))));
+            }
+            self.timers.set_earlier(Timer::Sweep, now.mono + SECOND);
+        }
+        Ok(true)
+    }
+
+    /// An authority revokes under the domain that it is pinned for, and devices only of users whom it named.
+    fn may_revoke(&self, revocation: &Revocation) -> Result<(), Refusal> {
+        let RevokedBy::Authority(authority) = &revocation.by else { return Ok(()) };
+        let allowed =
+            match &revocation.what {
+                Revoked::Name(address, _) => {
+                    domain_of(address).is_some_and(|domain| self.users.is_pinned(domain, authority))
+                }
+                Revoked::Device(user, _) => self.users.names(user).iter().any(|name| {
+                    name.authority == *authority && self.users.is_pinned(name.domain(), authority)
+                }),
+            };
+        if allowed { Ok(()) } else { Err(Refusal::WrongSigner { kind: "revocation" }) }
+    }
+
+    pub(super) fn tier_of(&self, user: &UserId, now: Now) -> Tier {
+        let names = self.users.names(user);
+        match names.first().filter(|name| self.users.is_pinned(name.domain(), &name.authority)) {
+            Some(name) => {
+                Tier::Certified { until: name.expires, valid: name.is_valid(self.clock.trusted(now)) }
+            }
+            None => Tier::Key,
+        }
+    }
+
+    pub(super) fn claimed_name(&self, user: &UserId) -> Option<ClaimedName> {
+        let names = self.users.names(user);
+        let name = names.first()?;
+        let known = self.users.authorities.get(name.domain()).filter(|known| known.key == name.authority);
+        Some(ClaimedName {
+            address: name.address.clone(),
+            authority: name.authority,
+            pinned: self.users.is_pinned(name.domain(), &name.authority),
+            how: known.map(|known| known.how),
+        })
+    }
+
+    pub(super) fn holder_of(&self, address: &str) -> Option<UserId> {
+        let user = self.users.holders.get(address)?.user;
+        self.users.names(&user).iter().any(|name| name.address == address).then_some(user)
+    }
+}

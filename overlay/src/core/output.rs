@@ -1,0 +1,246 @@
+//! What comes out of the core, and its answers. *Pure.*
+
+@USE@
+
+/// A message that arrived, verified, in order, for the first time.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// For [`crate::core::Overlay::settle`]; later messages of the same pair of devices wait for it.
+    pub ticket: Ticket,
+    /// Who sent it.
+    pub from: UserId,
+    /// The user of this node that it is for.
+    pub to: UserId,
+    /// Its id.
+    pub message: MessageId,
+    /// What it says.
+    pub content: Content,
+    /// When it was sent, Unix milliseconds by the sender's clock.
+    pub sent: u64,
+}
+
+/// Whether a user can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Nothing is known.
+    Unknown,
+    /// A record is known.
+    Known,
+    /// A device is on a connected, proven node.
+    Live,
+}
+
+/// How far a name is to be believed (DESIGN.md §3.5). What was verified out of band is the node's own mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// A pinned authority gave the name.
+    Certified {
+        /// Unix milliseconds.
+        until: u64,
+        /// Whether that is still to come.
+        valid: bool,
+    },
+    /// Self-certified: the key is the name.
+    Key,
+}
+
+/// The name that a user has by a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedName {
+    /// A bare JID.
+    pub address: String,
+    /// Who gave it.
+    pub authority: AuthorityId,
+    /// Whether that authority is pinned for the domain; if not, the name is a claim.
+    pub pinned: bool,
+    /// How the domain's authority is known, if `authority` is the one that is known.
+    pub how: Option<Provenance>,
+}
+
+/// A connected peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// The proven node.
+    pub node: NodeId,
+    /// Its address on the first link.
+    pub address: String,
+    /// Whether it dialled.
+    pub inbound: bool,
+    /// Monotonic milliseconds since when.
+    pub since: u64,
+    /// What its program calls itself, at most 128 bytes; empty before its Hello.
+    pub agent: String,
+    /// The users that are proven to be there.
+    pub users: Vec<UserId>,
+    /// Monotonic milliseconds when anything was last heard of it.
+    pub last_heard: u64,
+}
+
+/// What the node has to do, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a frame.
+    Send {
+        /// To this connected peer.
+        node: NodeId,
+        /// An encoded [`crate::wire::Frame`].
+        frame: Vec<u8>,
+        /// Whether it promises what the writes before it must have committed first.
+        durable: bool,
+    },
+    /// Try to connect.
+    Dial {
+        /// The node that has to prove itself there.
+        node: NodeId,
+        /// Multiaddresses, newest first.
+        addresses: Vec<String>,
+    },
+    /// Close all links to a peer.
+    Close {
+        /// The peer.
+        node: NodeId,
+        /// Why, for the log.
+        reason: &'static str,
+    },
+    /// Keep something, in the same commit as everything else of this batch.
+    Write(Write),
+    /// A message arrived: store it or hand it over, then settle.
+    Deliver(Delivery),
+    /// A live stanza arrived.
+    Live(Live),
+    /// A contact's presence arrived: verified, and newer than what was there.
+    Presence {
+        /// The user of this node who may see it.
+        to: UserId,
+        /// Whose it is.
+        from: UserId,
+        /// The record.
+        record: Verified<PresenceRecord>,
+    },
+    /// A device of a user came on a proven live node.
+    Reachable {
+        /// The user.
+        user: UserId,
+    },
+    /// A device of a user went: its last known presence is now unknown.
+    Unreachable {
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// What a neighbour shows on the link, new or changed.
+    LinkPresence(Verified<LinkPresence>),
+    /// A neighbour's device left the link or hides.
+    LinkAbsence {
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// What became of a message. Told once for each.
+    Settled {
+        /// The message.
+        message: MessageId,
+        /// Who sent it.
+        from: UserId,
+        /// To whom.
+        to: UserId,
+        /// What.
+        outcome: Outcome,
+        /// What it said, so that its sender can be told which one it was.
+        content: Content,
+    },
+    /// A user's sealing key is a week old: make a new one. Told again each day until it is there.
+    SealingKeyDue {
+        /// The user.
+        user: UserId,
+    },
+    /// Nothing can come any more that was sealed to this key: erase it.
+    SealingKeyErase {
+        /// The user.
+        user: UserId,
+        /// The public key.
+        public: [u8; 32],
+    },
+    /// Something that a person should know.
+    Alarm(Alarm),
+}
+
+/// What to keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Put under its number.
+    PutOutbox(OutboxEntry),
+    /// Delete by number.
+    DeleteOutbox(u64),
+    /// Put under its pair of devices.
+    PutOutbound(OutboundSequence),
+    /// Put under its pair of devices.
+    PutInbound(InboundSequence),
+    /// Put under its pair of devices and slot.
+    PutSeen(Seen),
+    /// Put under its user.
+    PutRecord(CachedUserRecord),
+    /// Delete by user.
+    DeleteRecord(UserId),
+    /// Put under its domain.
+    PutAuthority(KnownAuthority),
+    /// Put a signed revocation; the key is its hash or its bytes.
+    PutRevocation(Vec<u8>),
+    /// Put the one time floor, Unix milliseconds.
+    PutTimeFloor(u64),
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A device of the recipient holds it.
+    Delivered,
+    /// It will not arrive.
+    Failed(FailReason),
+}
+
+/// Why a message will not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FailReason {
+    /// Every device of the recipient refused it.
+    #[error("refused: {0}")]
+    Refused(RefusalCode),
+    /// No device of the recipient took it in time.
+    #[error("the recipient was not reachable in time")]
+    Expired,
+}
+
+/// What a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Alarm {
+    /// Somebody shows a certificate by another authority than the one known for the domain.
+    #[error(
+        "a second authority {claimed} claims the domain {domain}, known is {known}: ask whoever runs the domain"
+    )]
+    SecondAuthority {
+        /// The domain.
+        domain: String,
+        /// The authority known for it.
+        known: AuthorityId,
+        /// The other one.
+        claimed: AuthorityId,
+    },
+    /// The authority gave an address to another user than before.
+    #[error("{address} now belongs to another user, certified by its authority: compare keys if in doubt")]
+    NameMoved {
+        /// The address.
+        address: String,
+        /// Who had it.
+        from: UserId,
+        /// Who has it now.
+        to: UserId,
+    },
+    /// The local clock is not believed (any more).
+    #[error("the clock of this computer is wrong or not set: set it; nothing expires until then")]
+    ClockNotCredible,
+    /// The local clock is believed again.
+    #[error("the clock of this computer is believed again")]
+    ClockCredible,
+}

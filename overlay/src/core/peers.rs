@@ -1,0 +1,288 @@
+//! Connected nodes: their sessions, heartbeats, silence and offences. *Pure.*
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand_core::Rng;
+
+use super::dial::Candidate;
+use super::timers::{Pair, TICK, Timer, on_grid};
+use super::{Output, Overlay, PeerEvent, PeerInfo};
+use crate::id::{DeviceId, NodeId, UserId};
+use crate::time::{MINUTE, Now, SECOND};
+use crate::wire::{Frame, Hello, MIN_WIRE_VERSION, WIRE_VERSION, encode};
+
+/// A peer to whom nothing was sent for so long gets a heartbeat.
+const HEARTBEAT: u64 = 10 * SECOND;
+/// A peer that is silent for so long is closed; with the grid, leaving is seen within 30 s.
+const SILENCE: u64 = 25 * SECOND;
+/// So many offences within [`MINUTE`] close a peer.
+const MAX_OFFENCES: usize = 8;
+/// A peer closed for offences, or because it speaks no common version, is not talked to for so long.
+const BAN: u64 = 5 * MINUTE;
+/// Nodes that are banned at most; the one whose ban ends first goes.
+const MAX_BANNED: usize = 256;
+/// After the start of a session, frames about users not proven yet may still be honest.
+const GRACE: u64 = 5 * SECOND;
+/// What this program calls itself.
+const AGENT: &str = concat!("crosstalk/", env!("CARGO_PKG_VERSION"));
+
+/// A connected, proven node.
+#[derive(Debug)]
+pub(super) struct Peer {
+    address: String,
+    inbound: bool,
+    since: u64,
+    /// Ours; told in our Hello.
+    session: u64,
+    hello: Option<Hello>,
+    hello_at: u64,
+    last_sent: u64,
+    last_heard: u64,
+    offences: VecDeque<u64>,
+    /// Which users are proven to be there, each with the one device it has on that node.
+    pub(super) proven: BTreeMap<UserId, DeviceId>,
+    /// Envelopes without receipt.
+    pub(super) flight: usize,
+    /// Pairs of devices that wait for others to be receipted.
+    pub(super) blocked: VecDeque<Pair>,
+    /// Users whose records it may still make us verify; grows with time.
+    pub(super) credit: u64,
+    pub(super) credit_at: u64,
+}
+
+/// All nodes that matter.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    pub(super) candidates: BTreeMap<NodeId, Candidate>,
+    pub(super) connected: BTreeMap<NodeId, Peer>,
+    banned: BTreeMap<NodeId, u64>,
+}
+
+impl Peers {
+    /// Peers whose Hello has arrived.
+    pub(super) fn ready(&self) -> Vec<NodeId> {
+        self.connected.iter().filter(|(_, peer)| peer.hello.is_some()).map(|(node, _)| *node).collect()
+    }
+
+    pub(super) fn is_ready(&self, node: &NodeId) -> bool {
+        self.connected.get(node).is_some_and(|peer| peer.hello.is_some())
+    }
+
+    pub(super) fn dials(&self) -> usize {
+        self.candidates.values().filter(|candidate| candidate.dialling).count()
+    }
+
+    pub(super) fn is_banned(&self, node: &NodeId, now: Now) -> bool {
+        self.banned.get(node).is_some_and(|until| now.mono < *until)
+    }
+
+    fn ban(&mut self, node: NodeId, now: Now) {
+        self.banned.retain(|_, until| now.mono < *until);
+        if self.banned.len() >= MAX_BANNED {
+            let first = self.banned.iter().min_by_key(|(_, until)| **until).map(|(node, _)| *node);
+            first.map(|node| self.banned.remove(&node));
+        }
+        self.banned.insert(node, now.mono + BAN);
+    }
+}
+
+impl Overlay {
+    pub(super) fn on_peer_event(&mut self, event: PeerEvent, now: Now) {
+        match event {
+            PeerEvent::Discovered { node, addresses } => self.on_discovered(node, addresses, now),
+            PeerEvent::Expired { node, addresses } => self.on_expired(node, &addresses),
+            PeerEvent::Connected { node, address, inbound } => self.on_connected(node, address, inbound, now),
+            PeerEvent::Disconnected { node } => self.on_disconnected(node, now),
+            PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
+        }
+    }
+
+    fn on_connected(&mut self, node: NodeId, address: String, inbound: bool, now: Now) {
+        if self.peers.connected.contains_key(&node) {
+            return;
+        }
+        let refuse = match () {
+            () if node == self.node => Some("this is myself"),
+            () if self.peers.is_banned(&node, now) => Some("misbehaved a moment ago"),
+            () if self.peers.connected.len() >= self.limits.connections => Some("too many connections"),
+            () => None,
+        };
+        if let Some(reason) = refuse {
+            return self.outputs.push_back(Output::Close { node, reason });
+        }
+        if let Some(candidate) = self.peers.candidates.get_mut(&node) {
+            candidate.dialling = false;
+            candidate.seen = now.mono;
+        }
+        self.timers.cancel(Timer::Dial(node));
+        let session = self.rng.next_u64();
+        let peer = Peer {
+            address,
+            inbound,
+            since: now.mono,
+            session,
+            hello: None,
+            hello_at: now.mono,
+            last_sent: now.mono,
+            last_heard: now.mono,
+            offences: VecDeque::new(),
+            proven: BTreeMap::new(),
+            flight: 0,
+            blocked: VecDeque::new(),
+            credit: self.limits.users_per_peer as u64,
+            credit_at: now.mono,
+        };
+        self.peers.connected.insert(node, peer);
+        self.timers.set(Timer::Peer(node), on_grid(now.mono + HEARTBEAT, TICK));
+        self.say_hello(node, session, now);
+    }
+
+    fn say_hello(&mut self, node: NodeId, session: u64, now: Now) {
+        let hello = Hello {
+            version: WIRE_VERSION,
+            min_version: MIN_WIRE_VERSION,
+            agent: AGENT.to_owned(),
+            wall: now.wall,
+            session,
+        };
+        self.send_frame(node, &Frame::Hello(hello), false, now);
+    }
+
+    fn on_disconnected(&mut self, node: NodeId, now: Now) {
+        if self.peers.is_ready(&node) {
+            self.drop_peer(node, now);
+            self.redial_later(node, now);
+        } else if self.peers.connected.contains_key(&node) {
+            // Closed before its Hello: it has no room for us, or is none of us.
+            self.drop_peer(node, now);
+            self.on_dial_failed(node, now);
+        } else if self.peers.candidates.get(&node).is_some_and(|candidate| candidate.dialling) {
+            self.on_dial_failed(node, now);
+        }
+    }
+
+    /// Forgets a connection and everything that was proven by it.
+    fn drop_peer(&mut self, node: NodeId, now: Now) {
+        self.forget_session(node);
+        self.peers.connected.remove(&node);
+        self.timers.cancel(Timer::Peer(node));
+        self.clock.forget_peer(&node);
+        self.check_clock(now);
+    }
+
+    /// Forgets everything that was proven on a connection.
+    fn forget_session(&mut self, node: NodeId) {
+        let proven = self.peers.connected.get(&node).map(|peer| peer.proven.clone()).unwrap_or_default();
+        for device in proven.into_values() {
+            self.device_left(&device);
+        }
+        self.drop_held_back(&node);
+    }
+
+    /// Says goodbye, closes and forgets.
+    pub(super) fn close_peer(&mut self, node: NodeId, reason: &'static str, now: Now) {
+        self.send_frame(node, &Frame::Goodbye { reason: reason.to_owned() }, false, now);
+        self.outputs.push_back(Output::Close { node, reason });
+        self.drop_peer(node, now);
+        self.redial_later(node, now);
+    }
+
+    pub(super) fn on_peer_timer(&mut self, node: NodeId, now: Now) {
+        let Some(peer) = self.peers.connected.get(&node) else { return };
+        if now.mono >= peer.last_heard + SILENCE {
+            return self.close_peer(node, "silent for 25 s", now);
+        }
+        if now.mono >= peer.last_sent + HEARTBEAT {
+            self.send_frame(node, &Frame::Heartbeat, false, now);
+        }
+        if let Some(peer) = self.peers.connected.get(&node) {
+            let next = (peer.last_sent + HEARTBEAT).min(peer.last_heard + SILENCE);
+            self.timers.set(Timer::Peer(node), on_grid(next.max(now.mono + 1), TICK));
+        }
+    }
+
+    pub(super) fn on_hello(&mut self, node: NodeId, hello: Hello, now: Now) {
+        if hello.min_version > WIRE_VERSION || hello.version < MIN_WIRE_VERSION {
+            self.peers.ban(node, now);
+            return self.close_peer(node, "no common version", now);
+        }
+        let Some(peer) = self.peers.connected.get_mut(&node) else { return };
+        let session = peer.session;
+        let before = peer.hello.replace(hello.clone()).map(|before| before.session);
+        if before == Some(hello.session) {
+            return;
+        }
+        peer.hello_at = now.mono;
+        if let Some(candidate) = self.peers.candidates.get_mut(&node) {
+            (candidate.backoff, candidate.failures) = (0, 0);
+        }
+        self.clock.observe_peer(node, hello.wall, now);
+        self.check_clock(now);
+        if before.is_some() {
+            // The peer has started again without our seeing the old connection end: it knows nothing of us.
+            self.forget_session(node);
+            self.say_hello(node, session, now);
+        }
+        self.push_records(node, now);
+        self.push_link_presences(node, now);
+    }
+
+    pub(super) fn is_greeted(&self, node: &NodeId) -> bool {
+        self.peers.is_ready(node)
+    }
+
+    /// Whether a user is proven to be on a node.
+    pub(super) fn is_proven(&self, user: &UserId, node: &NodeId) -> bool {
+        self.peers.connected.get(node).is_some_and(|peer| peer.proven.contains_key(user))
+    }
+
+    pub(super) fn heard(&mut self, node: &NodeId, now: Now) -> bool {
+        self.counters.frames_in += 1;
+        let Some(peer) = self.peers.connected.get_mut(node) else { return false };
+        peer.last_heard = now.mono;
+        true
+    }
+
+    /// Counts what an honest peer never does; the eighth within a minute closes it.
+    pub(super) fn offence(&mut self, node: NodeId, reason: &'static str, now: Now) {
+        self.counters.offence(reason);
+        let Some(peer) = self.peers.connected.get_mut(&node) else { return };
+        peer.offences.push_back(now.mono);
+        while peer.offences.front().is_some_and(|first| first + MINUTE < now.mono) {
+            peer.offences.pop_front();
+        }
+        if peer.offences.len() >= MAX_OFFENCES {
+            self.peers.ban(node, now);
+            self.close_peer(node, "misbehaved eight times within a minute", now);
+        }
+    }
+
+    /// Counts a frame about a user who is not proven there: an offence unless the session has just begun.
+    pub(super) fn unproven(&mut self, node: NodeId, now: Now) {
+        self.counters.drop("user not proven on that node");
+        let young = |peer: &Peer| now.mono < peer.hello_at + GRACE;
+        if !self.peers.connected.get(&node).is_none_or(young) {
+            self.offence(node, "speaks for a user who is not there", now);
+        }
+    }
+
+    pub(super) fn send_frame(&mut self, node: NodeId, frame: &Frame, durable: bool, now: Now) {
+        let Some(peer) = self.peers.connected.get_mut(&node) else { return };
+        peer.last_sent = now.mono;
+        self.counters.frames_out += 1;
+        self.outputs.push_back(Output::Send { node, frame: encode(frame), durable });
+    }
+
+    pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
+        let info = |(node, peer): (&NodeId, &Peer)| PeerInfo {
+            node: *node,
+            address: peer.address.clone(),
+            inbound: peer.inbound,
+            since: peer.since,
+            agent: peer.hello.as_ref().map(|hello| hello.agent.clone()).unwrap_or_default(),
+            users: peer.proven.keys().copied().collect(),
+            last_heard: peer.last_heard,
+        };
+        self.peers.connected.iter().map(info).collect()
+    }
+}

@@ -1,0 +1,191 @@
+//! Presence for contacts: ours signed and pushed to those who may see it, theirs taken in, newest only. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::locals::Local;
+use super::timers::{Timer, on_grid};
+use super::{Output, Overlay};
+use crate::id::{DeviceId, NodeId, UserId};
+use crate::keys::Signs as _;
+use crate::record::{PresenceRecord, PresenceSession, Unverified, Verified};
+use crate::time::{Hlc, MINUTE, Now};
+use crate::wire::{Frame, MAX_WATCHERS};
+
+/// How long a presence record counts; it is refreshed at half of it.
+const LIFE: u64 = 10 * MINUTE;
+const REFRESH: u64 = LIFE / 2;
+/// What is remembered of presences: so many pairs of a user here and a device elsewhere.
+const MAX_SHOWN: usize = 65_536;
+
+/// The newest that was shown to one user of one device.
+#[derive(Debug)]
+struct Newest {
+    at: Hlc,
+    resources: BTreeSet<String>,
+}
+
+/// Presences of others: device elsewhere, user here.
+#[derive(Debug, Default)]
+pub(super) struct Presences {
+    shown: BTreeMap<(DeviceId, UserId), Newest>,
+}
+
+impl Presences {
+    /// Whether a device is known to have this session, as far as `to` may see.
+    pub(super) fn has_resource(&self, device: &DeviceId, to: &UserId, resource: &str) -> bool {
+        self.shown.get(&(*device, *to)).is_some_and(|shown| shown.resources.contains(resource))
+    }
+}
+
+impl Overlay {
+    pub(super) fn change_presence(
+        &mut self,
+        user: &UserId,
+        sessions: Vec<PresenceSession>,
+        watchers: Vec<UserId>,
+        now: Now,
+    ) {
+        let sessions = PresenceRecord::fit(sessions);
+        let watchers: BTreeSet<UserId> = watchers.into_iter().collect();
+        let Some(local) = self.locals.get_mut(user) else { return };
+        let before = std::mem::replace(&mut local.shown.watchers, watchers.clone());
+        let changed = local.shown.presence.is_none() || local.shown.sessions != sessions;
+        local.shown.sessions = sessions;
+        let added: BTreeSet<UserId> = watchers.difference(&before).copied().collect();
+        let removed: BTreeSet<UserId> = before.difference(&watchers).copied().collect();
+        self.tell_offline(user, &removed, now);
+        if changed {
+            self.sign_presence(user, now);
+        }
+        self.push_presence(user, if changed { &watchers } else { &added }, now);
+        self.timers.set_earlier(Timer::Presence, on_grid(now.mono + REFRESH, REFRESH));
+    }
+
+    fn sign_presence(&mut self, user: &UserId, now: Now) {
+        let at = self.hlc.tick(now.wall);
+        if let Some(local) = self.locals.get_mut(user) {
+            let sessions = local.shown.sessions.clone();
+            local.shown.presence = presence(local, *user, sessions, at).map(|record| (record, now.mono));
+        }
+    }
+
+    /// Pushes one user's presence to those of `watchers` who are live.
+    fn push_presence(&mut self, user: &UserId, watchers: &BTreeSet<UserId>, now: Now) {
+        let signed =
+            self.locals.get(user).and_then(|local| local.shown.presence.as_ref()).map(|(_, signed)| *signed);
+        if signed.is_some_and(|signed| signed + REFRESH <= now.mono) {
+            self.sign_presence(user, now);
+        }
+        let record = self.locals.get(user).and_then(|local| local.shown.presence.as_ref());
+        if let Some(record) = record.map(|(record, _)| record.bytes().to_vec()) {
+            self.show(&record, watchers, now);
+        }
+    }
+
+    fn show(&mut self, record: &[u8], watchers: &BTreeSet<UserId>, now: Now) {
+        let mut by_node: BTreeMap<NodeId, Vec<UserId>> = BTreeMap::new();
+        for watcher in watchers {
+            for (_, node) in self.users.live_devices(watcher) {
+                by_node.entry(node).or_default().push(*watcher);
+            }
+        }
+        for (node, watchers) in by_node {
+            for to in watchers.chunks(MAX_WATCHERS) {
+                let frame = Frame::Presence { to: to.to_vec(), record: record.to_vec() };
+                self.send_frame(node, &frame, false, now);
+            }
+        }
+    }
+
+    /// Tells people who may no longer see a user's presence that the user is offline.
+    pub(super) fn tell_offline(&mut self, user: &UserId, watchers: &BTreeSet<UserId>, now: Now) {
+        if watchers.is_empty() {
+            return;
+        }
+        let at = self.hlc.tick(now.wall);
+        let Some(local) = self.locals.get(user) else { return };
+        if let Some(record) = presence(local, *user, Vec::new(), at) {
+            self.show(record.bytes(), watchers, now);
+        }
+    }
+
+    /// Users who have just become live get the presence of those whom they watch.
+    pub(super) fn push_presences(&mut self, arrived: &BTreeSet<UserId>, now: Now) {
+        let watched =
+            |local: &Local| local.shown.presence.is_some() && !local.shown.watchers.is_disjoint(arrived);
+        let users: Vec<UserId> =
+            self.locals.iter().filter(|(_, local)| watched(local)).map(|(user, _)| *user).collect();
+        for user in users {
+            let watchers =
+                self.locals.get(&user).map(|local| &local.shown.watchers & arrived).unwrap_or_default();
+            self.push_presence(&user, &watchers, now);
+        }
+    }
+
+    pub(super) fn on_presence_timer(&mut self, now: Now) {
+        let there = |local: &Local| !local.shown.sessions.is_empty();
+        let users: Vec<(UserId, BTreeSet<UserId>)> = self
+            .locals
+            .iter()
+            .filter(|(_, local)| there(local))
+            .map(|(user, local)| (*user, local.shown.watchers.clone()))
+            .collect();
+        for (user, watchers) in &users {
+            if watchers.iter().any(|watcher| !self.users.live_devices(watcher).is_empty()) {
+                self.sign_presence(user, now);
+                self.push_presence(user, watchers, now);
+            }
+        }
+        if !users.is_empty() {
+            self.timers.set(Timer::Presence, on_grid(now.mono + 1, REFRESH));
+        }
+    }
+
+    pub(super) fn on_presence(&mut self, node: NodeId, to: Vec<UserId>, bytes: &[u8], now: Now) {
+        let time = self.clock.trusted(now);
+        let record = Unverified::<PresenceRecord>::parse(bytes);
+        let record = match record.and_then(|record| record.verify(&self.users.context(time))) {
+            Ok(record) => record,
+            Err(refusal) => return self.refused(node, &refusal, now),
+        };
+        if self.users.node_of(&record.device) != Some(node) {
+            return self.unproven(node, now);
+        }
+        for to in to.into_iter().filter(|to| self.locals.contains_key(to)).collect::<Vec<_>>() {
+            self.show_locally(to, &record);
+        }
+    }
+
+    fn show_locally(&mut self, to: UserId, record: &Verified<PresenceRecord>) {
+        let key = (record.device, to);
+        match self.presences.shown.get(&key) {
+            Some(shown) if shown.at >= record.at => return self.counters.drop("presence that is not newer"),
+            None if self.presences.shown.len() >= MAX_SHOWN => {
+                return self.counters.drop("no room for another presence");
+            }
+            Some(_) | None => {}
+        }
+        let resources = record.sessions.iter().map(|session| session.resource.clone()).collect();
+        self.presences.shown.insert(key, Newest { at: record.at, resources });
+        self.outputs.push_back(Output::Presence { to, from: record.user, record: record.clone() });
+    }
+
+    /// A device is no longer live: what it showed is unknown now, and what it shows next is new.
+    pub(super) fn forget_presence(&mut self, device: &DeviceId) {
+        let (low, high) = (UserId::from_bytes([0; 32]), UserId::from_bytes([0xff; 32]));
+        let keys: Vec<_> =
+            self.presences.shown.range((*device, low)..=(*device, high)).map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| drop(self.presences.shown.remove(key)));
+    }
+}
+
+fn presence(
+    local: &Local,
+    user: UserId,
+    sessions: Vec<PresenceSession>,
+    at: Hlc,
+) -> Option<Verified<PresenceRecord>> {
+    let device = DeviceId::from_bytes(local.device.public());
+    let record = PresenceRecord { user, device, at, expires: at.millis + LIFE, sessions };
+    Verified::sign(record, &local.device, None).ok()
+}

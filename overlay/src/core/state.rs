@@ -1,0 +1,254 @@
+//! What the core wants to find again after a restart: the shapes that storage keeps. *Pure.*
+//!
+//! Every shape is a Protobuf message with a version; storage keeps the encoded bytes under the key that `key()` gives.
+
+use std::fmt;
+
+use crate::id::{DeviceId, UserId};
+
+/// The version that every stored shape carries now.
+pub const STATE_VERSION: u32 = 1;
+
+/// A message that waits for receipts: one per recipient user. Deleted when nothing is waited for any more.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct OutboxEntry {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The key; later messages have greater numbers.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// 16 bytes: the message id.
+    #[prost(bytes = "vec", tag = "3")]
+    pub message: Vec<u8>,
+    /// 32 bytes: the sending user.
+    #[prost(bytes = "vec", tag = "4")]
+    pub from: Vec<u8>,
+    /// 32 bytes: the recipient user.
+    #[prost(bytes = "vec", tag = "5")]
+    pub to: Vec<u8>,
+    /// An encoded [`crate::envelope::Content`].
+    #[prost(bytes = "vec", tag = "6")]
+    pub content: Vec<u8>,
+    /// When the user sent it, Unix milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub created: u64,
+    /// When it is given up, Unix milliseconds.
+    #[prost(uint64, tag = "8")]
+    pub expires: u64,
+    /// Whether the outcome was reported; what is left are copies for further devices.
+    #[prost(bool, tag = "9")]
+    pub settled: bool,
+    /// One per recipient device that is known.
+    #[prost(message, repeated, tag = "10")]
+    pub copies: Vec<OutboxCopy>,
+}
+
+impl fmt::Debug for OutboxEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OutboxEntry({}, {} bytes, {:?})", self.number, self.content.len(), self.copies)
+    }
+}
+
+/// How far an entry has come with one recipient device.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OutboxCopy {
+    /// 32 bytes: the recipient device.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: Vec<u8>,
+    /// The sender's epoch when the place was given.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// The place in the order between the two devices; 0 until it is first sent.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// How far it has come.
+    #[prost(enumeration = "CopyState", tag = "4")]
+    pub state: i32,
+    /// The refusal code, when refused.
+    #[prost(uint32, tag = "5")]
+    pub code: u32,
+}
+
+/// How far a copy has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum CopyState {
+    /// Never sent.
+    Waiting = 0,
+    /// Has a place in the order; sent, perhaps more than once.
+    Sent = 1,
+    /// Receipted.
+    Held = 2,
+    /// Refused by the recipient device.
+    Refused = 3,
+}
+
+/// How many envelopes one of our devices has addressed to another device.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OutboundSequence {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// 32 bytes: our device.
+    #[prost(bytes = "vec", tag = "2")]
+    pub sender: Vec<u8>,
+    /// 32 bytes: the other device.
+    #[prost(bytes = "vec", tag = "3")]
+    pub recipient: Vec<u8>,
+    /// Our device's epoch.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// The last place given.
+    #[prost(uint64, tag = "5")]
+    pub seq: u64,
+}
+
+/// What one of our devices has taken from another device.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct InboundSequence {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// 32 bytes: the other device.
+    #[prost(bytes = "vec", tag = "2")]
+    pub sender: Vec<u8>,
+    /// 32 bytes: our device.
+    #[prost(bytes = "vec", tag = "3")]
+    pub recipient: Vec<u8>,
+    /// The sender's epoch.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// Everything up to here was taken, except `holes`.
+    #[prost(uint64, tag = "5")]
+    pub cumulative: u64,
+    /// Places that were passed without their message; one that comes late is still delivered.
+    #[prost(uint64, repeated, tag = "6")]
+    pub holes: Vec<u64>,
+    /// Places that were refused, so that a repeat gets the same answer.
+    #[prost(message, repeated, tag = "7")]
+    pub refused: Vec<RefusedPlace>,
+    /// Slot of the next [`Seen`].
+    #[prost(uint32, tag = "8")]
+    pub next_slot: u32,
+}
+
+/// A place whose message was refused.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RefusedPlace {
+    /// The place.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// [`crate::record::RefusalCode::to_wire`].
+    #[prost(uint32, tag = "2")]
+    pub code: u32,
+}
+
+/// A message id taken from one device: one slot of a ring of 1,024.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Seen {
+    /// 32 bytes: the other device.
+    #[prost(bytes = "vec", tag = "1")]
+    pub sender: Vec<u8>,
+    /// 32 bytes: our device.
+    #[prost(bytes = "vec", tag = "2")]
+    pub recipient: Vec<u8>,
+    /// Below 1,024.
+    #[prost(uint32, tag = "3")]
+    pub slot: u32,
+    /// 16 bytes: the message id.
+    #[prost(bytes = "vec", tag = "4")]
+    pub message: Vec<u8>,
+}
+
+/// The newest record of a user that was seen.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct CachedUserRecord {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// 32 bytes: the user.
+    #[prost(bytes = "vec", tag = "2")]
+    pub user: Vec<u8>,
+    /// An encoded [`crate::record::UserRecord`], at most 32 KiB; verified again when loaded.
+    #[prost(bytes = "vec", tag = "3")]
+    pub record: Vec<u8>,
+    /// When it last changed, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub seen: u64,
+}
+
+impl fmt::Debug for CachedUserRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CachedUserRecord({} bytes)", self.record.len())
+    }
+}
+
+/// An authority whose key for a domain is known.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KnownAuthority {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The domain: the key.
+    #[prost(string, tag = "2")]
+    pub domain: String,
+    /// 32 bytes: the authority's public key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub authority: Vec<u8>,
+    /// How it became known.
+    #[prost(enumeration = "Provenance", tag = "4")]
+    pub how: i32,
+    /// Since when, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub since: u64,
+}
+
+/// How an authority became known. All but the last count as pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Provenance {
+    /// Met in somebody's certificate and never confirmed.
+    FirstSight = 0,
+    /// An authority that is pinned introduced it.
+    Introduced = 1,
+    /// This node was enrolled with it.
+    Enrolled = 2,
+    /// This node is that authority.
+    Own = 3,
+}
+
+/// A key of two devices, as storage sorts them: sender, then recipient.
+fn pair(sender: &[u8], recipient: &[u8]) -> Option<(DeviceId, DeviceId)> {
+    Some((DeviceId::from_slice(sender)?, DeviceId::from_slice(recipient)?))
+}
+
+impl OutboundSequence {
+    /// The two devices, or nothing if the stored bytes are damaged.
+    pub fn key(&self) -> Option<(DeviceId, DeviceId)> {
+        pair(&self.sender, &self.recipient)
+    }
+}
+
+impl InboundSequence {
+    /// The two devices, or nothing if the stored bytes are damaged.
+    pub fn key(&self) -> Option<(DeviceId, DeviceId)> {
+        pair(&self.sender, &self.recipient)
+    }
+}
+
+impl Seen {
+    /// The two devices and the slot, or nothing if the stored bytes are damaged.
+    pub fn key(&self) -> Option<(DeviceId, DeviceId, u32)> {
+        pair(&self.sender, &self.recipient).map(|(sender, recipient)| (sender, recipient, self.slot))
+    }
+}
+
+impl CachedUserRecord {
+    /// The user, or nothing if the stored bytes are damaged.
+    pub fn key(&self) -> Option<UserId> {
+        UserId::from_slice(&self.user)
+    }
+}

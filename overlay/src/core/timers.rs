@@ -1,0 +1,119 @@
+//! One deadline for each thing that waits, and the grid that periodic ones share so that few wake-ups do. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{DeviceId, NodeId};
+use crate::time::SECOND;
+
+/// Periodic deadlines fall on multiples of this.
+pub(super) const TICK: u64 = 5 * SECOND;
+
+/// The sending and the receiving device of an order.
+pub(super) type Pair = (DeviceId, DeviceId);
+
+/// What waits for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// The next dial of a node, or the end of waiting for one.
+    Dial(NodeId),
+    /// A peer's heartbeat or silence.
+    Peer(NodeId),
+    /// Envelopes without receipt.
+    Lane(Pair),
+    /// Envelopes held back behind a gap.
+    Gap(Pair),
+    /// The end of what a neighbour shows.
+    Neighbour(DeviceId),
+    /// What our users show on the link.
+    LinkPresence,
+    /// What our users show their contacts.
+    Presence,
+    /// Expiry, renewal of records and keys, the clock.
+    Sweep,
+}
+
+impl Timer {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Dial(_) => "dial",
+            Self::Peer(_) => "heartbeat",
+            Self::Lane(_) => "resend",
+            Self::Gap(_) => "gap",
+            Self::Neighbour(_) => "neighbour expires",
+            Self::LinkPresence => "link presence",
+            Self::Presence => "presence",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+/// The deadlines, monotonic milliseconds. As many as there are peers, candidates, pairs and neighbours at most.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    when: BTreeMap<Timer, u64>,
+    queue: BTreeSet<(u64, Timer)>,
+}
+
+/// The first multiple of `step` at or after `when`.
+pub(super) fn on_grid(when: u64, step: u64) -> u64 {
+    when.div_ceil(step).saturating_mul(step)
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, timer: Timer, when: u64) {
+        if let Some(old) = self.when.insert(timer, when) {
+            self.queue.remove(&(old, timer));
+        }
+        self.queue.insert((when, timer));
+    }
+
+    /// Sets it unless it fires earlier anyway.
+    pub(super) fn set_earlier(&mut self, timer: Timer, when: u64) {
+        if self.when.get(&timer).is_none_or(|old| when < *old) {
+            self.set(timer, when);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, timer: Timer) {
+        if let Some(old) = self.when.remove(&timer) {
+            self.queue.remove(&(old, timer));
+        }
+    }
+
+    pub(super) fn pop_due(&mut self, mono: u64) -> Option<Timer> {
+        let (when, timer) = *self.queue.first()?;
+        if when > mono {
+            return None;
+        }
+        self.cancel(timer);
+        Some(timer)
+    }
+
+    pub(super) fn next(&self) -> Option<(u64, &'static str)> {
+        self.queue.first().map(|(when, timer)| (*when, timer.reason()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fires_in_order_once_and_only_when_due() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Sweep, 30);
+        timers.set(Timer::Presence, 10);
+        timers.set(Timer::Presence, 20);
+        timers.set_earlier(Timer::Sweep, 40);
+        assert_eq!(timers.next(), Some((20, "presence")));
+        assert_eq!(timers.pop_due(19), None);
+        assert_eq!(timers.pop_due(30), Some(Timer::Presence));
+        assert_eq!(timers.pop_due(30), Some(Timer::Sweep));
+        assert_eq!(timers.pop_due(99), None);
+    }
+
+    #[test]
+    fn the_grid_is_never_early() {
+        assert_eq!([on_grid(0, 5), on_grid(1, 5), on_grid(5, 5), on_grid(6, 5)], [0, 5, 5, 10]);
+    }
+}

@@ -1,0 +1,302 @@
+//! Other people: their records, names and authorities, and on which proven node they are live. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::peers::Peer;
+use super::state::{CachedUserRecord, KnownAuthority, Provenance, STATE_VERSION};
+use super::timers::Timer;
+use super::{Alarm, ClaimedName, Output, Overlay, Reach, Restored, Tier, Write};
+use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
+use crate::record::{
+    Certificates, Context, DeviceCert, NameCert, NodeBinding, Refusal, Revocation, RevocationSet, Revoked,
+    RevokedBy, Unverified, UserRecord, Verified, domain_of,
+};
+use crate::time::{Now, SECOND, TrustedTime};
+use crate::wire::UserFrame;
+
+/// Second authorities that an alarm was raised about; further ones raise none.
+const MAX_ALARMED: usize = 256;
+/// Records a second that a peer may make us verify after its first many.
+const CREDIT_PER_SECOND: u64 = 16;
+
+#[derive(Debug)]
+struct Known {
+    record: UserRecord,
+    /// Unix milliseconds of the last change.
+    changed: u64,
+}
+
+#[derive(Debug)]
+struct Authority {
+    key: AuthorityId,
+    how: Provenance,
+}
+
+#[derive(Debug)]
+struct Holder {
+    user: UserId,
+    serial: u64,
+}
+
+/// Everything verified that is known of people.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    known: BTreeMap<UserId, Known>,
+    by_device: BTreeMap<DeviceId, UserId>,
+    /// Addresses given by pinned authorities.
+    holders: BTreeMap<String, Holder>,
+    authorities: BTreeMap<String, Authority>,
+    alarmed: BTreeSet<(String, AuthorityId)>,
+    pub(super) revocations: RevocationSet,
+    /// Where devices are live.
+    live: BTreeMap<DeviceId, NodeId>,
+}
+
+impl Certificates for Users {
+    fn certificate(&self, device: &DeviceId) -> Option<&Verified<DeviceCert>> {
+        let user = self.by_device.get(device)?;
+        self.known.get(user)?.record.certificate(device)
+    }
+}
+
+impl Users {
+    pub(super) fn record(&self, user: &UserId) -> Option<&UserRecord> {
+        self.known.get(user).map(|known| &known.record)
+    }
+
+    pub(super) fn node_of(&self, device: &DeviceId) -> Option<NodeId> {
+        self.live.get(device).copied()
+    }
+
+    /// The live devices of a user with their nodes.
+    pub(super) fn live_devices(&self, user: &UserId) -> Vec<(DeviceId, NodeId)> {
+        let devices = self.record(user).into_iter().flat_map(|record| record.devices().keys());
+        devices.filter_map(|device| Some((*device, *self.live.get(device)?))).collect()
+    }
+
+    pub(super) fn context(&self, time: TrustedTime) -> Context<'_> {
+        Context { time, certificates: self, revocations: &self.revocations, enforce_end: true }
+    }
+
+    fn is_pinned(&self, domain: &str, key: &AuthorityId) -> bool {
+        let pinned = |known: &Authority| known.key == *key && known.how != Provenance::FirstSight;
+        self.authorities.get(domain).is_some_and(pinned)
+    }
+
+    /// Names that were not taken back, those by pinned authorities first.
+    fn names(&self, user: &UserId) -> Vec<&Verified<NameCert>> {
+        let names = self.record(user).into_iter().flat_map(|record| record.names().values());
+        let mut names: Vec<_> = names
+            .filter(|name| !self.revocations.is_name_revoked(&name.address, user, &name.authority))
+            .collect();
+        names.sort_by_key(|name| !self.is_pinned(name.domain(), &name.authority));
+        names
+    }
+
+    fn remember(&mut self, record: UserRecord, changed: u64) {
+        for device in record.devices().keys() {
+            self.by_device.insert(*device, record.user());
+        }
+        self.known.insert(record.user(), Known { record, changed });
+    }
+
+    fn forget(&mut self, user: &UserId) {
+        if self.known.remove(user).is_some() {
+            self.by_device.retain(|_, owner| owner != user);
+            self.holders.retain(|_, holder| holder.user != *user);
+        }
+    }
+}
+
+impl Overlay {
+    pub(super) fn restore_users(&mut self, restored: &Restored, now: Now) {
+        for known in &restored.authorities {
+            let how = Provenance::try_from(known.how).unwrap_or(Provenance::FirstSight);
+            if let Some(key) = AuthorityId::from_slice(&known.authority) {
+                self.users.authorities.insert(known.domain.clone(), Authority { key, how });
+            }
+        }
+        let time = self.clock.trusted(now);
+        for bytes in &restored.revocations {
+            let revocation = Unverified::<Revocation>::parse(bytes);
+            match revocation.and_then(|revocation| revocation.verify(&self.users.context(time))) {
+                Ok(revocation) => drop(self.users.revocations.insert(revocation)),
+                Err(_) => self.counters.drop("stored revocation"),
+            }
+        }
+        for cached in restored.records.iter().take(self.limits.users) {
+            let context = Context { enforce_end: false, ..self.users.context(time) };
+            match UserRecord::verify(&cached.record, &context) {
+                Ok(record) => {
+                    self.users.remember(record.clone(), cached.seen);
+                    self.note_names(&record, now);
+                }
+                Err(_) => self.counters.drop("stored record"),
+            }
+        }
+    }
+
+    /// Users of a peer, each with the proof that it is there.
+    pub(super) fn on_records(&mut self, node: NodeId, users: Vec<UserFrame>, now: Now) {
+        let mut arrived = BTreeSet::new();
+        for frame in users {
+            if !self.peers.connected.get_mut(&node).is_some_and(|peer| take_credit(peer, now)) {
+                self.counters.drop("more records than a peer may send");
+                continue;
+            }
+            match self.on_record(node, &frame, now) {
+                Ok(Some(user)) => drop(arrived.insert(user)),
+                Ok(None) => {}
+                Err(refusal) => self.refused(node, &refusal, now),
+            }
+        }
+        self.users_arrived(&arrived, now);
+    }
+
+    /// Returns the user if a device of it has just become live.
+    fn on_record(&mut self, node: NodeId, frame: &UserFrame, now: Now) -> Result<Option<UserId>, Refusal> {
+        let malformed = Refusal::Malformed { kind: "user-record", what: "user" };
+        let user = UserRecord::claimed_user(&frame.record).ok_or(malformed)?;
+        let time = self.clock.trusted(now);
+        let context = self.users.context(time);
+        let record = UserRecord::verify_knowing(&frame.record, self.users.record(&user), &context)?;
+        self.take_in(&record, now);
+        let binding = Unverified::<NodeBinding>::parse(&frame.binding)?.verify(&self.users.context(time))?;
+        if binding.node != node || binding.user != user {
+            return Err(Refusal::WrongSigner { kind: "node-binding" });
+        }
+        Ok(self.prove(node, user, binding.device).then_some(user))
+    }
+
+    /// Merges a verified record into what is known and tells everybody whom that concerns.
+    pub(super) fn take_in(&mut self, record: &UserRecord, now: Now) {
+        let user = record.user();
+        let merged = match self.users.record(&user) {
+            Some(known) => {
+                let mut merged = known.clone();
+                if !merged.merge(record) {
+                    return;
+                }
+                merged
+            }
+            None => {
+                if !self.make_room_for_user() {
+                    return self.counters.drop("no room for another user");
+                }
+                record.clone()
+            }
+        };
+        self.users.remember(merged, now.wall);
+        self.outputs.push_back(Output::Write(Write::PutRecord(self.cached(&user, now))));
+        self.note_names(record, now);
+        self.devices_changed(&user, now);
+    }
+
+    fn cached(&self, user: &UserId, now: Now) -> CachedUserRecord {
+        CachedUserRecord {
+            version: STATE_VERSION,
+            user: user.as_bytes().to_vec(),
+            record: self.users.record(user).map(UserRecord::encode).unwrap_or_default(),
+            seen: now.wall,
+        }
+    }
+
+    /// Forgets whoever changed longest ago if there are too many; nobody who is live or whom a message waits for.
+    fn make_room_for_user(&mut self) -> bool {
+        if self.users.known.len() < self.limits.users {
+            return true;
+        }
+        let idle = self.users.known.iter().filter(|(user, _)| {
+            !self.locals.contains_key(user)
+                && self.users.live_devices(user).is_empty()
+                && !self.outbox.has_entries_for(user)
+        });
+        let Some(oldest) = idle.min_by_key(|(_, known)| known.changed).map(|(user, _)| *user) else {
+            return false;
+        };
+        self.users.forget(&oldest);
+        self.outputs.push_back(Output::Write(Write::DeleteRecord(oldest)));
+        true
+    }
+
+    /// Marks a device live on a node; true if it was not.
+    fn prove(&mut self, node: NodeId, user: UserId, device: DeviceId) -> bool {
+        if self.local_devices.contains_key(&device) {
+            self.counters.drop("somebody else has our device key");
+            return false;
+        }
+        let limit = self.limits.users_per_peer;
+        let Some(peer) = self.peers.connected.get(&node) else { return false };
+        let here = peer.proven.get(&user).copied();
+        if here == Some(device) {
+            return false;
+        }
+        if here.is_none() && peer.proven.len() >= limit {
+            self.counters.drop("more users than a peer may have");
+            return false;
+        }
+        if self.users.live.contains_key(&device) {
+            self.device_left(&device);
+        }
+        if let Some(before) = here {
+            self.device_left(&before);
+        }
+        if let Some(peer) = self.peers.connected.get_mut(&node) {
+            peer.proven.insert(user, device);
+        }
+        self.users.live.insert(device, node);
+        self.outputs.push_back(Output::Reachable { user });
+        true
+    }
+
+    fn users_arrived(&mut self, users: &BTreeSet<UserId>, now: Now) {
+        if users.is_empty() {
+            return;
+        }
+        self.push_presences(users, now);
+        for user in users {
+            self.pump_user(user, now);
+        }
+    }
+
+    /// A device is no longer where it was.
+    pub(super) fn device_left(&mut self, device: &DeviceId) {
+        let Some(node) = self.users.live.remove(device) else { return };
+        let Some(peer) = self.peers.connected.get_mut(&node) else { return };
+        let Some(user) = self.users.by_device.get(device).copied() else { return };
+        peer.proven.remove(&user);
+        self.forget_flight(device, &node);
+        self.forget_presence(device);
+        self.forget_neighbour(device);
+        self.outputs.push_back(Output::Unreachable { user, device: *device });
+    }
+
+    /// Counts a record that does not count.
+    pub(super) fn refused(&mut self, node: NodeId, refusal: &Refusal, now: Now) {
+        if refusal.is_offence() {
+            self.offence(node, "record that an honest peer never sends", now);
+        } else {
+            self.counters.drop("record that does not count now");
+        }
+    }
+
+    pub(super) fn reach_of(&self, user: &UserId) -> Reach {
+        match self.users.record(user) {
+            None => Reach::Unknown,
+            Some(_) if self.users.live_devices(user).is_empty() => Reach::Known,
+            Some(_) => Reach::Live,
+        }
+    }
+}
+
+/// Takes one verification from what a peer may still make us do.
+fn take_credit(peer: &mut Peer, now: Now) -> bool {
+    let earned = (now.mono - peer.credit_at) / SECOND * CREDIT_PER_SECOND;
+    if earned > 0 {
+        peer.credit = peer.credit.saturating_add(earned).min(4_096);
+        peer.credit_at = now.mono;
+    }
+    let has = peer.credit > 0;
+    peer.credit = peer.credit.saturating_sub(1);
+    has
+}

@@ -1,0 +1,120 @@
+//! What a durable message says. *Pure.*
+
+use std::fmt;
+
+use prost::Message as _;
+
+use super::MAX_CONTENT;
+use crate::id::UserId;
+use crate::record::{Refusal, VERSION, key_field, payload, text_field};
+
+/// Bytes of a resourcepart (RFC 7622 §3.4).
+const MAX_RESOURCE: usize = 1_023;
+
+/// What a durable message says.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A stanza from one user to another.
+    Stanza {
+        /// Resourcepart of the sender, may be empty.
+        from_resource: String,
+        /// Resourcepart that it is addressed to, may be empty.
+        to_resource: String,
+        /// The stanza; the overlay never looks inside.
+        xml: Vec<u8>,
+    },
+    /// A signed [`crate::record::ContactRecord`].
+    Contact(Vec<u8>),
+    /// For the sender's own other devices: a copy of a stanza that was sent to `to`.
+    Copy {
+        /// To whom the stanza went.
+        to: UserId,
+        /// Resourcepart of the sender, may be empty.
+        from_resource: String,
+        /// Resourcepart that it was addressed to, may be empty.
+        to_resource: String,
+        /// The stanza.
+        xml: Vec<u8>,
+    },
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stanza { xml, .. } => write!(f, "Stanza({} bytes)", xml.len()),
+            Self::Contact(record) => write!(f, "Contact({} bytes)", record.len()),
+            Self::Copy { to, xml, .. } => write!(f, "Copy(to {to}, {} bytes)", xml.len()),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContentPayload {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(oneof = "ContentKind", tags = "2, 3, 4")]
+    kind: Option<ContentKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum ContentKind {
+    #[prost(message, tag = "2")]
+    Stanza(StanzaField),
+    #[prost(bytes, tag = "3")]
+    Contact(Vec<u8>),
+    #[prost(message, tag = "4")]
+    Copy(StanzaField),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StanzaField {
+    #[prost(string, tag = "1")]
+    from_resource: String,
+    #[prost(string, tag = "2")]
+    to_resource: String,
+    #[prost(bytes = "vec", tag = "3")]
+    xml: Vec<u8>,
+    /// Only in a copy.
+    #[prost(bytes = "vec", tag = "4")]
+    to: Vec<u8>,
+}
+
+impl Content {
+    /// The bytes for envelope and store.
+    pub fn encode(&self) -> Vec<u8> {
+        let kind = match self.clone() {
+            Self::Stanza { from_resource, to_resource, xml } => {
+                ContentKind::Stanza(StanzaField { from_resource, to_resource, xml, to: Vec::new() })
+            }
+            Self::Contact(record) => ContentKind::Contact(record),
+            Self::Copy { to, from_resource, to_resource, xml } => {
+                ContentKind::Copy(StanzaField { from_resource, to_resource, xml, to: to.as_bytes().to_vec() })
+            }
+        };
+        ContentPayload { version: VERSION, kind: Some(kind) }.encode_to_vec()
+    }
+
+    /// Reads [`Self::encode`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+        let kind = "content";
+        if bytes.len() > MAX_CONTENT {
+            return Err(Refusal::TooLarge { kind, size: bytes.len(), max: MAX_CONTENT });
+        }
+        let fields: ContentPayload = payload(bytes, kind, |fields: &ContentPayload| fields.version)?;
+        let resource = |text| text_field(text, MAX_RESOURCE, kind, "resource");
+        Ok(match fields.kind.ok_or(Refusal::Malformed { kind, what: "kind" })? {
+            ContentKind::Stanza(StanzaField { from_resource, to_resource, xml, .. }) => Self::Stanza {
+                from_resource: resource(from_resource)?,
+                to_resource: resource(to_resource)?,
+                xml,
+            },
+            ContentKind::Contact(record) => Self::Contact(record),
+            ContentKind::Copy(StanzaField { from_resource, to_resource, xml, to }) => Self::Copy {
+                to: UserId::from_bytes(key_field(&to, kind, "to")?),
+                from_resource: resource(from_resource)?,
+                to_resource: resource(to_resource)?,
+                xml,
+            },
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! What CrossTalk nodes say to each other, and how one node decides what to say next.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | [`id`] | keys as names: users, devices, nodes, authorities, messages |
+//! | [`time`] | the two clocks, the hybrid logical clock, trusted time |
+//! | [`keys`] | the only types that sign or open |
+//! | [`record`] | signed statements; unverified becomes verified in one place |
+//! | [`seal`], [`envelope`] | a message sealed for one device |
+//! | [`wire`] | frames and bytes |
+//! | [`core`] | the pure state machine: inputs in, outputs out |
+//! | `swarm` (feature `swarm`) | the only files that name libp2p |
+//!
+//! Invariants: nothing unverified is stored, forwarded or shown; everything but `swarm` is *pure* (time, seed and
+//! loaded state are arguments; writes and frames are outputs); every map, queue and record has a stated bound.
+//! The bytes on the wire are specified in `overlay/PROTOCOL.md`, with test vectors in `overlay/vectors`.
+
+pub mod core;
+pub mod envelope;
+pub mod id;
+pub mod keys;
+pub mod record;
+pub mod seal;
+#[cfg(feature = "swarm")]
+pub mod swarm;
+pub mod time;
+pub mod wire;

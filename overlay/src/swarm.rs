@@ -1,0 +1,258 @@
+//! The libp2p shell of the overlay: finds nodes on the link, dials them, moves frames. It decides nothing.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `task` | the one task that owns the libp2p swarm |
+//! | `link`, `link/handler` | the protocol `/crosstalk/link/1`: one link per peer, frames on two substreams |
+//! | `framing`, `queue` | length prefixes; what waits for a peer |
+//! | `discovery`, `sightings`, `probe` | multicast DNS, made prompt and bounded |
+//! | `interfaces` | cables that come back, addresses that go |
+//! | `transport`, `address` | TCP, Noise, Yamux, QUIC; translation to libp2p's vocabulary |
+//!
+//! What it promises to the core: `Connected` and `Disconnected` alternate for each node; frames of a node come in the
+//! order sent and only between the two; a frame that was queued may still be lost when the link breaks. The peer's
+//! node id is proven by the handshake; discovered addresses are hints. Nothing is polled: an idle link costs no
+//! wake-up here.
+//!
+//! libp2p-stream is not used: it remembers each connection for ever, drops a substream that arrives together with
+//! another one, and dials by itself.
+//!
+//! | bound | value | when full |
+//! | --- | --- | --- |
+//! | events to the core | [`EVENTS`] | the swarm waits, then the peers' TCP windows close |
+//! | commands | [`COMMANDS`] | `try_send` gives the command back |
+//! | frames to a peer | [`MAX_QUEUED_FRAMES`], [`MAX_QUEUED_BYTES`] | the peer is cut off |
+//! | frame from a peer | [`MAX_FRAME`](crate::wire::MAX_FRAME) | the peer is cut off |
+//! | nodes sighted, addresses each | [`MAX_SIGHTED`], [`MAX_ADDRESSES`] | newcomers are refused and counted |
+//! | connections | [`Config::max_connections`] | new ones are refused |
+
+mod address;
+mod discovery;
+mod framing;
+mod interfaces;
+mod link;
+mod probe;
+mod queue;
+mod sightings;
+mod task;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use libp2p::identity::Keypair;
+use libp2p::swarm;
+use libp2p::{Multiaddr, Swarm, noise};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+pub use self::queue::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES};
+pub use self::sightings::{MAX_ADDRESSES, MAX_SIGHTED};
+use self::task::{Behaviour, Task};
+use crate::core::PeerEvent;
+use crate::id::NodeId;
+
+/// Events that wait for the core; the largest are frames of 320 KiB.
+pub const EVENTS: usize = 32;
+/// Commands that wait for the swarm.
+pub const COMMANDS: usize = 256;
+
+/// What the swarm has to know.
+pub struct Config {
+    /// The node key (Ed25519 seed); its public half is the node id.
+    pub node_seed: Zeroizing<[u8; 32]>,
+    /// Where to listen; port 0 takes any free one.
+    pub listen: Vec<SocketAddr>,
+    /// Listen and dial by QUIC too; without the cargo feature `quic` it has no effect.
+    pub quic: bool,
+    /// Look for other nodes by multicast DNS, and be seen.
+    pub mdns: bool,
+    /// Most peers connected at a time; each costs about 90 KB.
+    pub max_connections: u32,
+}
+
+/// What the swarm is told to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Connect to `node` at any of these multiaddresses. Without effect if connected or connecting.
+    Dial {
+        /// Who has to answer there.
+        node: NodeId,
+        /// IP and port over TCP or QUIC; anything else is ignored.
+        addresses: Vec<String>,
+    },
+    /// Send a frame to a connected node; to another one it is dropped.
+    Send {
+        /// To whom.
+        node: NodeId,
+        /// One encoded frame, at most [`MAX_FRAME`](crate::wire::MAX_FRAME) bytes.
+        frame: Vec<u8>,
+    },
+    /// Disconnect after the frames sent so far.
+    Close {
+        /// From whom.
+        node: NodeId,
+        /// For the log.
+        reason: &'static str,
+    },
+}
+
+/// What the swarm tells.
+#[derive(Debug)]
+pub enum Event {
+    /// Other nodes can reach this one here (multiaddress).
+    Listening {
+        /// The multiaddress, without peer id.
+        address: String,
+    },
+    /// A listener could not be opened or has broken.
+    ListenFailed {
+        /// Its multiaddress.
+        address: String,
+        /// What the system said.
+        error: String,
+    },
+    /// A dial came to nothing: nobody there, or somebody else. Not told when the events' queue is full.
+    DialFailed {
+        /// Who was dialled.
+        node: NodeId,
+        /// What happened at each address.
+        error: String,
+    },
+    /// For the core.
+    Peer(PeerEvent),
+}
+
+/// Why the swarm did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The seed is not usable as a key.
+    #[error("the node key is not usable: {0}")]
+    Key(String),
+    /// The Noise handshake could not be prepared with the node key.
+    #[error("the node key can't be used for the Noise handshake: {0}")]
+    Noise(#[from] noise::Error),
+    /// The system does not tell about its network interfaces.
+    #[error("the network interfaces can't be watched ({0}); allow netlink or switch mDNS off")]
+    Interfaces(#[source] io::Error),
+}
+
+/// Why a command was not taken.
+#[derive(Debug, Error)]
+pub enum SendError {
+    /// [`COMMANDS`] are waiting already: keep this one and try again after the next event.
+    #[error("the swarm's command queue is full")]
+    Full(Command),
+    /// The swarm has been shut down.
+    #[error("the swarm has stopped")]
+    Stopped,
+}
+
+/// Gives commands to a swarm.
+#[derive(Debug, Clone)]
+pub struct Commands(mpsc::Sender<Command>);
+
+impl Commands {
+    /// Queues a command; never waits.
+    pub fn try_send(&self, command: Command) -> Result<(), SendError> {
+        self.0.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(command) => SendError::Full(command),
+            mpsc::error::TrySendError::Closed(_) => SendError::Stopped,
+        })
+    }
+}
+
+/// A running swarm. Dropping it stops the swarm as [`Handle::shutdown`] does, without waiting.
+#[derive(Debug)]
+pub struct Handle {
+    commands: Commands,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Queues a command; never waits.
+    pub fn try_send(&self, command: Command) -> Result<(), SendError> {
+        self.commands.try_send(command)
+    }
+
+    /// Another way to give commands, for another thread.
+    pub fn commands(&self) -> Commands {
+        self.commands.clone()
+    }
+
+    /// Closes all links after the frames sent so far, in at most three seconds.
+    pub async fn shutdown(self) {
+        drop(self.stop);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the swarm's task failed");
+        }
+    }
+}
+
+/// Starts a swarm as one task of the current tokio runtime (plus one for each connection and interface).
+///
+/// # Errors
+/// See [`StartError`]. A listener that fails is an [`Event::ListenFailed`], not an error.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    let keypair = keypair(config.node_seed)?;
+    let local = keypair.public().to_peer_id();
+    let transport = transport::build(&keypair, config.quic)?;
+    let discovery = if config.mdns {
+        Some(discovery::Behaviour::new(local).map_err(StartError::Interfaces)?)
+    } else {
+        None
+    };
+    let behaviour = Behaviour::new(local, config.max_connections, discovery);
+    let mut swarm = Swarm::new(transport, behaviour, local, swarm_config());
+    let (events, receiver) = mpsc::channel(EVENTS);
+    listen(&mut swarm, &config.listen, config.quic, &events);
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    let (stop, stopped) = oneshot::channel();
+    let changes = interfaces::watch();
+    let task = Task { swarm, commands, events, changes, stop: stopped, dials: BTreeMap::new() };
+    let task = tokio::spawn(task.run());
+    Ok((Handle { commands: Commands(sender), stop, task }, receiver))
+}
+
+fn swarm_config() -> swarm::Config {
+    swarm::Config::with_tokio_executor()
+        // Frames pass here on their way to the core: few in flight, so that a lagging core bounds memory.
+        .with_per_connection_event_buffer_size(1)
+        .with_max_negotiating_inbound_streams(4)
+        .with_idle_connection_timeout(Duration::ZERO)
+}
+
+fn keypair(mut seed: Zeroizing<[u8; 32]>) -> Result<Keypair, StartError> {
+    // libp2p wipes the bytes it takes; ours are wiped when dropped.
+    Keypair::ed25519_from_bytes(&mut *seed).map_err(|error| StartError::Key(error.to_string()))
+}
+
+fn listen(swarm: &mut Swarm<Behaviour>, sockets: &[SocketAddr], quic: bool, events: &mpsc::Sender<Event>) {
+    for address in sockets.iter().flat_map(|socket| listen_addresses(*socket, quic)) {
+        if let Err(error) = swarm.listen_on(address.clone()) {
+            let (address, error) = (address.to_string(), error.to_string());
+            // The queue is new and empty; a list so long that it overflows is cut.
+            let _ = events.try_send(Event::ListenFailed { address, error });
+        }
+    }
+}
+
+#[cfg(feature = "quic")]
+fn listen_addresses(socket: SocketAddr, quic: bool) -> Vec<Multiaddr> {
+    let mut addresses = vec![address::tcp(socket)];
+    addresses.extend(quic.then(|| address::quic(socket)));
+    addresses
+}
+
+#[cfg(not(feature = "quic"))]
+fn listen_addresses(socket: SocketAddr, _: bool) -> Vec<Multiaddr> {
+    vec![address::tcp(socket)]
+}

@@ -1,0 +1,170 @@
+//! Translation between our vocabulary (node ids, socket addresses, strings) and libp2p's (peer ids, multiaddresses),
+//! and which addresses are worth dialling.
+
+use std::net::{IpAddr, SocketAddr};
+
+use libp2p::identity::{PublicKey, ed25519};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+
+use crate::id::NodeId;
+
+/// The node behind a peer id; `None` when its key is not Ed25519.
+pub(super) fn node(peer: &PeerId) -> Option<NodeId> {
+    // An Ed25519 peer id holds the key itself (identity multihash, code 0).
+    let hash = peer.as_ref();
+    let key = (hash.code() == 0).then(|| PublicKey::try_decode_protobuf(hash.digest()).ok())??;
+    Some(NodeId::from_bytes(key.try_into_ed25519().ok()?.to_bytes()))
+}
+
+/// The peer id of a node; `None` when the bytes are no valid Ed25519 key.
+pub(super) fn peer(node: &NodeId) -> Option<PeerId> {
+    let key = ed25519::PublicKey::try_from_bytes(node.as_bytes()).ok()?;
+    Some(PublicKey::from(key).to_peer_id())
+}
+
+/// The TCP multiaddress of a socket address.
+pub(super) fn tcp(socket: SocketAddr) -> Multiaddr {
+    Multiaddr::from(socket.ip()).with(Protocol::Tcp(socket.port()))
+}
+
+/// The QUIC multiaddress of a socket address.
+#[cfg(feature = "quic")]
+pub(super) fn quic(socket: SocketAddr) -> Multiaddr {
+    Multiaddr::from(socket.ip()).with(Protocol::Udp(socket.port())).with(Protocol::QuicV1)
+}
+
+/// The IP address at the front of a multiaddress.
+#[expect(clippy::wildcard_enum_match_arm, reason = "some thirty protocols that we don't use")]
+pub(super) fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// The address without a peer id at its end.
+pub(super) fn without_id(address: &Multiaddr) -> Multiaddr {
+    address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+}
+
+/// How an address is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `/ip…/tcp/…`
+    Tcp,
+    /// `/ip…/udp/…/quic-v1`
+    Quic,
+}
+
+/// Reads an address to dial: exactly IP and port over TCP or QUIC, with or without the peer id `peer` behind it.
+/// `None` for anything else, for addresses that can't be a node's, and for IPv6 link-local ones, which need a zone
+/// that multiaddresses of this libp2p can't carry.
+pub(super) fn dialable(address: &Multiaddr, peer: &PeerId) -> Option<(Kind, Multiaddr)> {
+    let mut parts = address.iter();
+    let ip = ip(address).filter(|ip| is_host(*ip))?;
+    parts.next();
+    let (kind, plain) = match (parts.next()?, parts.next()) {
+        (Protocol::Tcp(port), end) if port != 0 => {
+            (Kind::Tcp, (Multiaddr::from(ip).with(Protocol::Tcp(port)), end))
+        }
+        (Protocol::Udp(port), Some(Protocol::QuicV1)) if port != 0 => {
+            let plain = Multiaddr::from(ip).with(Protocol::Udp(port)).with(Protocol::QuicV1);
+            (Kind::Quic, (plain, parts.next()))
+        }
+        _ => return None,
+    };
+    let (plain, end) = plain;
+    let ends_well = end.is_none_or(|end| end == Protocol::P2p(*peer)) && parts.next().is_none();
+    ends_well.then_some((kind, plain))
+}
+
+/// An address that a neighbour may have told: dialable, and not on this machine alone.
+pub(super) fn neighbourly(address: &Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
+    let (_, plain) = dialable(address, peer)?;
+    ip(&plain).filter(|ip| !ip.is_loopback()).map(|_| plain)
+}
+
+fn is_host(ip: IpAddr) -> bool {
+    let usable = match ip {
+        IpAddr::V4(ip) => !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local() && ip.to_ipv4_mapped().is_none(),
+    };
+    usable && !ip.is_unspecified() && !ip.is_multicast()
+}
+
+/// True when `ip` lies in the network `base`/`prefix`.
+pub(super) fn in_network(ip: IpAddr, (base, prefix): (IpAddr, u8)) -> bool {
+    let same = |differ: u128, width: u8| differ >> (width - prefix.min(width)).min(127) == 0 || prefix == 0;
+    match (ip, base) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => same(u128::from(a.to_bits() ^ b.to_bits()), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits() ^ b.to_bits(), 128),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libp2p::identity::Keypair;
+
+    fn a_peer() -> PeerId {
+        Keypair::ed25519_from_bytes([3; 32]).unwrap().public().to_peer_id()
+    }
+
+    fn dial(text: &str) -> Option<String> {
+        dialable(&text.parse().unwrap(), &a_peer()).map(|(_, plain)| plain.to_string())
+    }
+
+    #[test]
+    fn ids_translate_both_ways() {
+        let node_id = node(&a_peer()).unwrap();
+        assert_eq!(peer(&node_id), Some(a_peer()));
+        assert_eq!(peer(&NodeId::from_bytes([2; 32])), None, "no point of the curve has y = 2…");
+    }
+
+    #[test]
+    fn dials_ip_and_port_only() {
+        let with_id = format!("/ip4/10.0.0.1/tcp/14774/p2p/{}", a_peer());
+        assert_eq!(dial(&with_id).as_deref(), Some("/ip4/10.0.0.1/tcp/14774"));
+        assert_eq!(dial("/ip4/127.0.0.1/tcp/1").as_deref(), Some("/ip4/127.0.0.1/tcp/1"));
+        let quic = "/ip6/fd00::1/udp/14774/quic-v1";
+        assert_eq!(dial(quic).as_deref(), Some(quic));
+        for bad in [
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/224.0.0.251/tcp/1",
+            "/ip4/255.255.255.255/tcp/1",
+            "/ip4/10.0.0.1/tcp/0",
+            "/ip4/10.0.0.1/udp/1",
+            "/ip4/10.0.0.1/tcp/1/ws",
+            "/ip4/10.0.0.1/tcp/1/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/::ffff:10.0.0.1/tcp/1",
+            "/dns4/example.org/tcp/1",
+        ] {
+            assert_eq!(dial(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn neighbours_on_loopback_are_not_believed() {
+        let address = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        assert_eq!(neighbourly(&address, &a_peer()), None);
+    }
+
+    #[test]
+    fn networks_hold_their_addresses() {
+        let net = |text: &str, prefix| (text.parse().unwrap(), prefix);
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(in_network(ip("10.1.2.3"), net("10.1.2.99", 24)));
+        assert!(!in_network(ip("10.1.3.3"), net("10.1.2.99", 24)));
+        assert!(in_network(ip("10.1.2.99"), net("10.1.2.99", 32)));
+        assert!(!in_network(ip("10.1.2.98"), net("10.1.2.99", 32)));
+        assert!(in_network(ip("192.0.2.1"), net("10.0.0.0", 0)));
+        assert!(in_network(ip("fd00::7"), net("fd00::1", 64)));
+        assert!(!in_network(ip("fd01::7"), net("fd00::1", 64)));
+        assert!(in_network(ip("fd01::7"), net("fd00::1", 0)));
+        assert!(!in_network(ip("10.0.0.1"), net("fd00::1", 0)));
+    }
+}

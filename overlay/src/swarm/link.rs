@@ -1,0 +1,334 @@
+//! The peers we are linked with: one connection each, `Connected` and `Disconnected` exactly once, frames between.
+//!
+//! Of two connections with one peer, one stays. Both sides may have dialled at once; then both keep the one that the
+//! smaller id dialled. Otherwise the newer one replaces the older, whose far end has most likely been lost.
+
+mod handler;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure};
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use self::handler::{Handler, Report};
+use super::queue::{self, Sender};
+use super::{Event, address};
+use crate::core::PeerEvent;
+use crate::id::NodeId;
+
+/// Two connections in opposite directions within this time were dialled at the same time by both sides.
+const DOUBLE_DIAL: Duration = Duration::from_secs(4);
+/// How long the last frames to a peer that we close may take.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// See the file's head.
+pub(super) struct Behaviour {
+    local: PeerId,
+    /// Most links.
+    most: usize,
+    /// The one connection in use of each peer.
+    links: BTreeMap<PeerId, Link>,
+    /// Accepted by us, not yet reported as established.
+    accepted: BTreeMap<ConnectionId, Sender>,
+    /// Given up by us, writing their last frames.
+    draining: BTreeMap<ConnectionId, (PeerId, Instant)>,
+    timer: Option<Pin<Box<Sleep>>>,
+    events: VecDeque<ToSwarm<Event, Infallible>>,
+}
+
+struct Link {
+    node: NodeId,
+    connection: ConnectionId,
+    address: Multiaddr,
+    inbound: bool,
+    since: Instant,
+    queue: Sender,
+    /// Our substream is open and `Connected` was told.
+    ready: bool,
+}
+
+impl Behaviour {
+    /// With at most `most` links; more peers are turned away.
+    pub(super) fn new(local: PeerId, most: usize) -> Self {
+        Self {
+            local,
+            most,
+            links: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            draining: BTreeMap::new(),
+            timer: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// True while a connection to `peer` is in use or about to be.
+    pub(super) fn is_linked(&self, peer: &PeerId) -> bool {
+        self.links.contains_key(peer)
+    }
+
+    /// True when no link is left and all last frames are written.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.links.is_empty() && self.draining.is_empty()
+    }
+
+    /// Queues `frame`. A peer whose queue is full is cut off; one that is not connected gets nothing.
+    pub(super) fn send(&mut self, peer: &PeerId, frame: Vec<u8>) {
+        let Some(link) = self.links.get(peer).filter(|link| link.ready) else {
+            return tracing::debug!(%peer, "no link: frame dropped");
+        };
+        if link.queue.push(frame).is_err() {
+            tracing::warn!(%peer, "the peer has stopped reading: closed");
+            self.cut(peer);
+        }
+    }
+
+    /// Gives up the link to `peer` after the frames queued so far.
+    pub(super) fn close(&mut self, peer: &PeerId, reason: &str) {
+        let Some(link) = self.unlink(peer) else { return };
+        tracing::debug!(%peer, reason, "closing");
+        self.draining.insert(link.connection, (*peer, Instant::now() + DRAIN));
+        self.timer = None;
+    }
+
+    /// Gives up all links (see `close`).
+    pub(super) fn close_all(&mut self, reason: &str) {
+        let peers: Vec<PeerId> = self.links.keys().copied().collect();
+        peers.iter().for_each(|peer| self.close(peer, reason));
+    }
+
+    /// Gives up at once the links whose far end has an address for which `lost` is true.
+    pub(super) fn cut_where(&mut self, lost: impl Fn(IpAddr) -> bool) {
+        let is_lost = |link: &Link| address::ip(&link.address).is_some_and(&lost);
+        let peers: Vec<PeerId> =
+            self.links.iter().filter(|(_, link)| is_lost(link)).map(|(peer, _)| *peer).collect();
+        peers.iter().for_each(|peer| self.cut(peer));
+    }
+
+    fn cut(&mut self, peer: &PeerId) {
+        if let Some(link) = self.unlink(peer) {
+            self.shut(*peer, link.connection);
+        }
+    }
+
+    /// Forgets the link, telling the core if it knew of it.
+    fn unlink(&mut self, peer: &PeerId) -> Option<Link> {
+        let link = self.links.remove(peer)?;
+        let node = link.node;
+        if link.ready {
+            self.tell(PeerEvent::Disconnected { node });
+        } else if !link.inbound {
+            self.fail(node, "the connection closed before the link was up");
+        }
+        Some(link)
+    }
+
+    fn tell(&mut self, event: PeerEvent) {
+        self.events.push_back(ToSwarm::GenerateEvent(Event::Peer(event)));
+    }
+
+    fn fail(&mut self, node: NodeId, why: &str) {
+        let event = Event::DialFailed { node, error: why.to_owned() };
+        self.events.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    fn shut(&mut self, peer_id: PeerId, connection: ConnectionId) {
+        let connection = CloseConnection::One(connection);
+        self.events.push_back(ToSwarm::CloseConnection { peer_id, connection });
+    }
+
+    fn accept(&mut self, connection: ConnectionId) -> Handler {
+        let (sender, receiver) = queue::queue();
+        self.accepted.insert(connection, sender);
+        Handler::new(receiver)
+    }
+
+    fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let Some(queue) = self.accepted.remove(&connection) else { return };
+        let Some(node) = address::node(&peer) else { return self.shut(peer, connection) };
+        let (since, inbound) = (Instant::now(), endpoint.is_listener());
+        if let Some(old) = self.links.get(&peer) {
+            let age = since.duration_since(old.since);
+            if old_stays(self.local < peer, old.inbound, inbound, age) {
+                return self.shut(peer, connection);
+            }
+            tracing::debug!(%peer, "a newer connection replaces the older one");
+            self.cut(&peer);
+        }
+        if self.links.len() >= self.most {
+            tracing::debug!(%peer, "turned away: as many links as allowed");
+            if !inbound {
+                self.fail(node, "this node has as many links as allowed");
+            }
+            return self.shut(peer, connection);
+        }
+        let address = address::without_id(endpoint.get_remote_address());
+        self.links.insert(peer, Link { node, connection, address, inbound, since, queue, ready: false });
+    }
+
+    fn closed(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.draining.remove(&connection);
+        if self.links.get(&peer).is_some_and(|link| link.connection == connection) {
+            self.unlink(&peer);
+        }
+    }
+
+    fn reported(&mut self, peer: PeerId, connection: ConnectionId, report: Report) {
+        let link = self.links.get_mut(&peer).filter(|link| link.connection == connection);
+        match (report, link) {
+            (Report::Ready, Some(link)) => {
+                link.ready = true;
+                let (node, address) = (link.node, link.address.to_string());
+                let inbound = link.inbound;
+                self.tell(PeerEvent::Connected { node, address, inbound });
+            }
+            (Report::Frame(frame), Some(link)) => {
+                let node = link.node;
+                self.tell(PeerEvent::Frame { node, frame });
+            }
+            (Report::Ended(reason), Some(_)) => {
+                tracing::debug!(%peer, reason, "link ended");
+                self.cut(&peer);
+            }
+            (Report::Ended(_), None) => self.shut(peer, connection),
+            (Report::Ready | Report::Frame(_), None) => {}
+        }
+    }
+
+    /// Shuts what has drained for too long, and sets the timer for the next.
+    fn poll_draining(&mut self, cx: &mut Context<'_>) {
+        let Some(next) = self.draining.values().map(|(_, until)| *until).min() else {
+            self.timer = None;
+            return;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
+        if timer.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        self.timer = None;
+        let now = Instant::now();
+        for (connection, (peer, until)) in std::mem::take(&mut self.draining) {
+            if until <= now {
+                self.shut(peer, connection);
+            } else {
+                self.draining.insert(connection, (peer, until));
+            }
+        }
+        // A new timer has to be polled once to be set.
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// Which of two connections stays; see the file's head. `smaller`: our id is the smaller one.
+fn old_stays(smaller: bool, old_inbound: bool, new_inbound: bool, age: Duration) -> bool {
+    let dialled_by_smaller = old_inbound != smaller;
+    old_inbound != new_inbound && age < DOUBLE_DIAL && dialled_by_smaller
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.accept(connection))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.accept(connection))
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum is non-exhaustive; the rest is of no interest"
+    )]
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => self.established(peer_id, connection_id, endpoint),
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
+                self.closed(peer_id, connection_id);
+            }
+            FromSwarm::DialFailure(DialFailure { connection_id, .. })
+            | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.accepted.remove(&connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        report: THandlerOutEvent<Self>,
+    ) {
+        self.reported(peer, connection, report);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.poll_draining(cx);
+        match self.events.pop_front() {
+            // `Infallible` commands: nothing is ever sent to a handler this way.
+            Some(event) => Poll::Ready(event.map_in(|never| match never {})),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YOUNG: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn both_sides_keep_the_same_of_two_simultaneous_connections() {
+        // The one that the smaller id dialled is outbound there and inbound at the other.
+        for smallers_came_first in [true, false] {
+            let at_smaller = old_stays(true, !smallers_came_first, smallers_came_first, YOUNG);
+            let at_larger = old_stays(false, smallers_came_first, !smallers_came_first, YOUNG);
+            assert_eq!(at_smaller, smallers_came_first);
+            assert_eq!(at_larger, smallers_came_first);
+        }
+    }
+
+    #[test]
+    fn the_newer_connection_wins_otherwise() {
+        for smaller in [true, false] {
+            for (old, new) in [(true, true), (false, false), (true, false), (false, true)] {
+                assert!(!old_stays(smaller, old, new, DOUBLE_DIAL));
+            }
+            assert!(!old_stays(smaller, true, true, YOUNG));
+            assert!(!old_stays(smaller, false, false, YOUNG));
+        }
+    }
+}

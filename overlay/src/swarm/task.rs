@@ -1,0 +1,229 @@
+//! The one task that owns the libp2p swarm: commands in, events out, nothing decided.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm};
+use tokio::sync::{mpsc, oneshot};
+
+use super::address::{self, Kind};
+use super::interfaces::Change;
+use super::{Command, Event, discovery, link};
+use crate::id::NodeId;
+
+/// A carrier that was away for less has disturbed no connection that TCP does not mend at once.
+const SHORT_BREAK: Duration = Duration::from_secs(2);
+/// How long shutting down may take.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// What libp2p runs for us. Limits come first: what they deny, the others never see.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    link: link::Behaviour,
+    discovery: Toggle<discovery::Behaviour>,
+}
+
+impl Behaviour {
+    pub(super) fn new(local: PeerId, peers: u32, discovery: Option<discovery::Behaviour>) -> Self {
+        // `link` counts the peers; these bound what has no link (yet). The spare ones are for connections being closed,
+        // and for doubles until one of the two is.
+        let most = peers.saturating_add(8);
+        let limits = ConnectionLimits::default()
+            .with_max_pending_incoming(Some(32))
+            .with_max_pending_outgoing(Some(16))
+            .with_max_established(Some(most))
+            .with_max_established_per_peer(Some(4));
+        Self {
+            limits: connection_limits::Behaviour::new(limits),
+            link: link::Behaviour::new(local, usize::try_from(peers).unwrap_or(usize::MAX)),
+            discovery: discovery.into(),
+        }
+    }
+}
+
+/// See the file's head.
+pub(super) struct Task {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) changes: mpsc::Receiver<Change>,
+    pub(super) stop: oneshot::Receiver<()>,
+    /// As many as the limit of pending dials allows.
+    pub(super) dials: BTreeMap<ConnectionId, Dial>,
+}
+
+/// A dial under way.
+pub(super) struct Dial {
+    node: NodeId,
+    peer: PeerId,
+    /// What to try when all first addresses have failed.
+    second: Vec<Multiaddr>,
+}
+
+impl Task {
+    /// Runs until told to stop or until nobody takes events any more.
+    pub(super) async fn run(mut self) {
+        loop {
+            let Self { swarm, events, commands, changes, stop, .. } = &mut self;
+            // The swarm is asked only when the core has room for what it says: all the backpressure there is.
+            let next = async {
+                events.reserve().await.ok()?;
+                Some(swarm.select_next_some().await)
+            };
+            tokio::select! {
+                _ = stop => break,
+                Some(command) = commands.recv() => self.obey(command),
+                Some(change) = changes.recv() => self.changed(&change),
+                event = next => match event {
+                    Some(event) => self.happened(event),
+                    None => break,
+                },
+            }
+        }
+        self.wind_up().await;
+    }
+
+    /// Lets queued frames go out and connections close in order, for a bounded time.
+    async fn wind_up(mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command);
+        }
+        self.swarm.behaviour_mut().link.close_all("shutting down");
+        let quiet = async {
+            while !self.swarm.behaviour().link.is_quiet() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN, quiet).await.is_err() {
+            tracing::debug!("some peers did not close in time");
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Dial { node, addresses } => self.dial(node, &addresses),
+            Command::Send { node, frame } => {
+                if let Some(peer) = address::peer(&node) {
+                    self.swarm.behaviour_mut().link.send(&peer, frame);
+                }
+            }
+            Command::Close { node, reason } => {
+                if let Some(peer) = address::peer(&node) {
+                    self.swarm.behaviour_mut().link.close(&peer, reason);
+                }
+            }
+        }
+    }
+
+    /// Dials the TCP addresses at the same time, and those of QUIC only when all have failed: a TCP link costs less
+    /// memory and fewer wake-ups.
+    fn dial(&mut self, node: NodeId, addresses: &[String]) {
+        let Some(peer) = address::peer(&node) else {
+            return self.dial_failed(node, "the id is not an Ed25519 key".into());
+        };
+        if self.swarm.behaviour().link.is_linked(&peer) {
+            return;
+        }
+        let mut tcp = Vec::new();
+        let mut quic = Vec::new();
+        for address in addresses.iter().filter_map(|text| text.parse().ok()) {
+            match address::dialable(&address, &peer) {
+                Some((Kind::Tcp, plain)) => tcp.push(plain),
+                Some((Kind::Quic, plain)) => quic.push(plain),
+                None => tracing::debug!(%address, "not dialable"),
+            }
+        }
+        if tcp.is_empty() {
+            self.dial_addresses(node, peer, quic, Vec::new());
+        } else {
+            self.dial_addresses(node, peer, tcp, quic);
+        }
+    }
+
+    fn dial_addresses(&mut self, node: NodeId, peer: PeerId, first: Vec<Multiaddr>, second: Vec<Multiaddr>) {
+        // A port of its own: one reused from the listener can still be taken by a former connection.
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::NotDialing)
+            .addresses(first)
+            .allocate_new_port()
+            .build();
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(connection, Dial { node, peer, second });
+            }
+            Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => self.dial_failed(node, error.to_string()),
+        }
+    }
+
+    /// Advisory: not told when the core lags behind.
+    fn dial_failed(&mut self, node: NodeId, error: String) {
+        // The node may have reached us in the meantime.
+        if address::peer(&node).is_some_and(|peer| self.swarm.behaviour().link.is_linked(&peer)) {
+            return;
+        }
+        tracing::debug!(%node, error, "dialling failed");
+        self.tell(Event::DialFailed { node, error });
+    }
+
+    fn tell(&mut self, event: Event) {
+        // This is the only sender, and the swarm is asked only when there is room.
+        let _ = self.events.try_send(event);
+    }
+
+    fn changed(&mut self, change: &Change) {
+        let behaviour = self.swarm.behaviour_mut();
+        match change {
+            Change::Restored { networks, away } => {
+                if *away >= SHORT_BREAK {
+                    behaviour.link.cut_where(|ip| networks.iter().any(|net| address::in_network(ip, *net)));
+                }
+                if let Some(discovery) = behaviour.discovery.as_mut() {
+                    discovery.restored(networks);
+                }
+            }
+            Change::AddressGone(network) => behaviour.link.cut_where(|ip| address::in_network(ip, *network)),
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum is non-exhaustive; the rest is of no interest"
+    )]
+    fn happened(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Link(event)) => self.tell(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Discovery(event)) => self.tell(Event::Peer(event)),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.tell(Event::Listening { address: address.to_string() });
+            }
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
+                let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+                self.tell(Event::ListenFailed { address, error: error.to_string() });
+            }
+            SwarmEvent::ConnectionEstablished { connection_id, .. } => {
+                self.dials.remove(&connection_id);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                let Some(Dial { node, peer, second }) = self.dials.remove(&connection_id) else { return };
+                if second.is_empty() {
+                    self.dial_failed(node, error.to_string());
+                } else {
+                    self.dial_addresses(node, peer, second, Vec::new());
+                }
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener reported an error"),
+            _ => {}
+        }
+    }
+}

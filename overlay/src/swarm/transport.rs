@@ -1,0 +1,105 @@
+//! The transports: TCP with Noise and Yamux, and QUIC when asked for. All bounded in time and in streams.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use libp2p::core::Transport;
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent};
+use libp2p::core::transport::Boxed;
+use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, noise, tcp, yamux};
+
+/// The whole of dialling, Noise and Yamux negotiation. Short, because a link is near or of no use.
+const HANDSHAKE: Duration = Duration::from_secs(6);
+/// How long a connection that is closed may wait for the far end.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Two long-lived streams a connection; the rest is for negotiation.
+const MAX_STREAMS: usize = 8;
+
+/// Both transports; QUIC only if `with_quic`.
+pub(super) fn build(
+    keypair: &Keypair,
+    with_quic: bool,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+    let mut multiplexer = yamux::Config::default();
+    multiplexer.set_max_num_streams(MAX_STREAMS);
+    let tcp = tcp::tokio::Transport::new(tcp::Config::new())
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(multiplexer)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Brief::new(muxer))));
+    let tcp = TransportTimeout::new(tcp, HANDSHAKE).boxed();
+    Ok(if with_quic { join_quic(tcp, keypair) } else { tcp })
+}
+
+#[cfg(feature = "quic")]
+fn join_quic(tcp: Boxed<(PeerId, StreamMuxerBox)>, keypair: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
+    use futures::future::Either;
+    let mut config = libp2p::quic::Config::new(keypair);
+    config.handshake_timeout = HANDSHAKE;
+    config.max_concurrent_stream_limit = MAX_STREAMS as u32;
+    config.max_stream_data = 256 * 1024;
+    config.max_connection_data = 512 * 1024;
+    let quic = libp2p::quic::tokio::Transport::new(config)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Brief::new(muxer))));
+    tcp.or_transport(quic)
+        .map(|either, _| match either {
+            Either::Left(output) | Either::Right(output) => output,
+        })
+        .boxed()
+}
+
+#[cfg(not(feature = "quic"))]
+fn join_quic(tcp: Boxed<(PeerId, StreamMuxerBox)>, _: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
+    tcp
+}
+
+/// A connection that does not wait for ever to be closed: on a pulled cable TCP would try for a quarter of an hour,
+/// and hold the connection's memory and place for as long.
+struct Brief<M> {
+    inner: M,
+    farewell: Option<BoxFuture<'static, ()>>,
+}
+
+impl<M> Brief<M> {
+    fn new(inner: M) -> Self {
+        Self { inner, farewell: None }
+    }
+}
+
+impl<M: StreamMuxer + Unpin> StreamMuxer for Brief<M> {
+    type Substream = M::Substream;
+    type Error = M::Error;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        Pin::new(&mut self.inner).poll_inbound(cx)
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        Pin::new(&mut self.inner).poll_outbound(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let closed = Pin::new(&mut self.inner).poll_close(cx);
+        if closed.is_ready() {
+            return closed;
+        }
+        let farewell = self.farewell.get_or_insert_with(|| tokio::time::sleep(FAREWELL).boxed());
+        farewell.poll_unpin(cx).map(Ok)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        Pin::new(&mut self.inner).poll(cx)
+    }
+}

@@ -1,0 +1,388 @@
+//! Frames: what two connected nodes say to each other, and its bytes. *Pure.*
+//!
+//! A frame is one Protobuf message of at most [`MAX_FRAME`] bytes. A reader skips kinds that it does not know.
+
+use std::fmt;
+
+use prost::Message as _;
+
+use crate::envelope::{Envelope, MAX_ENVELOPE};
+use crate::id::{DeviceId, UserId};
+use crate::record::{LinkPresence, MAX_USER_RECORD, NodeBinding, PresenceRecord, Receipt, Record};
+
+mod shape;
+
+use shape::{
+    FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind, LinkAbsenceField, LinkPresencesField, LiveField,
+    PresenceField, RecordsField, UserField,
+};
+
+/// The version that this program speaks.
+pub const WIRE_VERSION: u32 = 1;
+/// The oldest version that this program understands.
+pub const MIN_WIRE_VERSION: u32 = 1;
+/// Bytes of a frame at most.
+pub const MAX_FRAME: usize = 320 * 1_024;
+/// Bytes of a live stanza at most.
+pub const MAX_LIVE: usize = 256 * 1_024;
+/// Users in one [`Frame::Records`] at most.
+pub const MAX_RECORDS: usize = 256;
+/// Statements in one [`Frame::LinkPresences`] at most.
+pub const MAX_LINK_PRESENCES: usize = 256;
+/// Watchers in one [`Frame::Presence`] at most.
+pub const MAX_WATCHERS: usize = 512;
+/// Bytes of what a program calls itself.
+const MAX_AGENT: usize = 128;
+/// Bytes of a reason.
+const MAX_REASON: usize = 256;
+/// Bytes of a resourcepart (RFC 7622 §3.4).
+const MAX_RESOURCE: usize = 1_023;
+
+/// What two connected nodes say to each other.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The first frame on a session, from both sides.
+    Hello(Hello),
+    /// Users of the sending node: record and proof that they are there.
+    Records(Vec<UserFrame>),
+    /// Signed [`LinkPresence`] records.
+    LinkPresences(Vec<Vec<u8>>),
+    /// A device hides; or has left the node altogether.
+    LinkAbsence {
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+        /// Whether it has left the node.
+        gone: bool,
+    },
+    /// A signed [`PresenceRecord`] for those who may see it.
+    Presence {
+        /// Users of the receiving node.
+        to: Vec<UserId>,
+        /// The record.
+        record: Vec<u8>,
+    },
+    /// A sealed message.
+    Envelope(Envelope),
+    /// A signed [`Receipt`].
+    Receipt(Vec<u8>),
+    /// A stanza for now or never.
+    Live(crate::core::Live),
+    /// I am still here.
+    Heartbeat,
+    /// I am about to close, and why.
+    Goodbye {
+        /// At most 256 bytes.
+        reason: String,
+    },
+    /// A kind of a later version: skip it.
+    Unknown,
+}
+
+/// The first frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The version that the sender speaks.
+    pub version: u32,
+    /// The oldest version that it understands.
+    pub min_version: u32,
+    /// What its program calls itself, at most 128 bytes.
+    pub agent: String,
+    /// Its clock, Unix milliseconds.
+    pub wall: u64,
+    /// New for each session: another value than before says that the sender has forgotten the session.
+    pub session: u64,
+}
+
+/// A user of the sending node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserFrame {
+    /// An encoded [`crate::record::UserRecord`].
+    pub record: Vec<u8>,
+    /// The signed [`NodeBinding`] of the user's device on the sending node.
+    pub binding: Vec<u8>,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hello(hello) => write!(f, "{hello:?}"),
+            Self::Records(users) => write!(f, "Records({})", users.len()),
+            Self::LinkPresences(all) => write!(f, "LinkPresences({})", all.len()),
+            Self::LinkAbsence { user, gone, .. } => write!(f, "LinkAbsence({user}, gone {gone})"),
+            Self::Presence { to, record } => {
+                write!(f, "Presence({} watchers, {} bytes)", to.len(), record.len())
+            }
+            Self::Envelope(envelope) => write!(f, "{envelope:?}"),
+            Self::Receipt(_) => write!(f, "Receipt"),
+            Self::Live(live) => write!(f, "{live:?}"),
+            Self::Heartbeat => write!(f, "Heartbeat"),
+            Self::Goodbye { .. } => write!(f, "Goodbye"),
+            Self::Unknown => write!(f, "Unknown"),
+        }
+    }
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Larger than [`MAX_FRAME`].
+    #[error("a frame of {size} bytes, 327680 allowed: close the peer if it goes on")]
+    TooLarge {
+        /// Bytes it has.
+        size: usize,
+    },
+    /// Not a Protobuf message of this shape.
+    #[error("bytes that are no frame: close the peer if it goes on")]
+    Malformed,
+    /// A field that is missing, of wrong length or beyond its limit.
+    #[error(
+        "a frame whose {what} is missing, of wrong length or beyond its limit: close the peer if it goes on"
+    )]
+    Field {
+        /// Which.
+        what: &'static str,
+    },
+}
+
+/// The bytes of a frame; none for [`Frame::Unknown`].
+pub fn encode(frame: &Frame) -> Vec<u8> {
+    FramePayload { kind: to_wire(frame) }.encode_to_vec()
+}
+
+/// Reads a frame. Never panics; memory is bounded by the size of the input.
+pub fn decode(bytes: &[u8]) -> Result<Frame, WireError> {
+    if bytes.len() > MAX_FRAME {
+        return Err(WireError::TooLarge { size: bytes.len() });
+    }
+    match FramePayload::decode(bytes).map_err(|_| WireError::Malformed)?.kind {
+        Some(kind) => from_wire(kind),
+        None => Ok(Frame::Unknown),
+    }
+}
+
+fn to_wire(frame: &Frame) -> Option<Kind> {
+    Some(match frame.clone() {
+        Frame::Hello(Hello { version, min_version, agent, wall, session }) => {
+            Kind::Hello(HelloField { version, min_version, agent, wall, session })
+        }
+        Frame::Records(users) => {
+            let users = users.into_iter().map(|UserFrame { record, binding }| UserField { record, binding });
+            Kind::Records(RecordsField { users: users.collect() })
+        }
+        Frame::LinkPresences(records) => Kind::LinkPresences(LinkPresencesField { records }),
+        Frame::LinkAbsence { user, device, gone } => Kind::LinkAbsence(LinkAbsenceField {
+            user: user.as_bytes().to_vec(),
+            device: device.as_bytes().to_vec(),
+            gone,
+        }),
+        Frame::Presence { to, record } => {
+            let to = to.iter().flat_map(|user| user.as_bytes().iter().copied()).collect();
+            Kind::Presence(PresenceField { to, record })
+        }
+        Frame::Envelope(envelope) => Kind::Envelope(envelope.encode()),
+        Frame::Receipt(receipt) => Kind::Receipt(receipt),
+        Frame::Live(live) => Kind::Live(LiveField {
+            from: live.from.as_bytes().to_vec(),
+            from_resource: live.from_resource,
+            to: live.to.as_bytes().to_vec(),
+            to_resource: live.to_resource,
+            xml: live.xml,
+        }),
+        Frame::Heartbeat => Kind::Heartbeat(HeartbeatField {}),
+        Frame::Goodbye { reason } => Kind::Goodbye(GoodbyeField { reason }),
+        Frame::Unknown => return None,
+    })
+}
+
+fn from_wire(kind: Kind) -> Result<Frame, WireError> {
+    Ok(match kind {
+        Kind::Hello(field) => Frame::Hello(Hello {
+            version: field.version,
+            min_version: field.min_version,
+            agent: text(field.agent, MAX_AGENT, "agent")?,
+            wall: field.wall,
+            session: field.session,
+        }),
+        Kind::Records(field) => Frame::Records(records(field)?),
+        Kind::LinkPresences(field) => {
+            at_most(field.records.len(), MAX_LINK_PRESENCES, "list of link presences")?;
+            all_at_most(&field.records, LinkPresence::MAX_SIZE, "link presence")?;
+            Frame::LinkPresences(field.records)
+        }
+        Kind::LinkAbsence(field) => Frame::LinkAbsence {
+            user: user(&field.user)?,
+            device: DeviceId::from_slice(&field.device).ok_or(WireError::Field { what: "device" })?,
+            gone: field.gone,
+        },
+        Kind::Presence(field) => presence(field)?,
+        Kind::Envelope(bytes) => {
+            at_most(bytes.len(), MAX_ENVELOPE, "envelope")?;
+            Frame::Envelope(Envelope::decode(&bytes).map_err(|_| WireError::Field { what: "envelope" })?)
+        }
+        Kind::Receipt(bytes) => {
+            at_most(bytes.len(), Receipt::MAX_SIZE, "receipt")?;
+            Frame::Receipt(bytes)
+        }
+        Kind::Live(field) => Frame::Live(live(field)?),
+        Kind::Heartbeat(_) => Frame::Heartbeat,
+        Kind::Goodbye(field) => Frame::Goodbye { reason: text(field.reason, MAX_REASON, "reason")? },
+    })
+}
+
+fn records(field: RecordsField) -> Result<Vec<UserFrame>, WireError> {
+    at_most(field.users.len(), MAX_RECORDS, "list of records")?;
+    for user in &field.users {
+        at_most(user.record.len(), MAX_USER_RECORD, "record")?;
+        at_most(user.binding.len(), NodeBinding::MAX_SIZE, "binding")?;
+    }
+    Ok(field.users.into_iter().map(|UserField { record, binding }| UserFrame { record, binding }).collect())
+}
+
+fn presence(field: PresenceField) -> Result<Frame, WireError> {
+    at_most(field.record.len(), PresenceRecord::MAX_SIZE, "presence")?;
+    let (watchers, rest) = field.to.as_chunks::<32>();
+    if watchers.is_empty() || !rest.is_empty() {
+        return Err(WireError::Field { what: "list of watchers" });
+    }
+    at_most(watchers.len(), MAX_WATCHERS, "list of watchers")?;
+    let to = watchers.iter().map(|bytes| UserId::from_bytes(*bytes)).collect();
+    Ok(Frame::Presence { to, record: field.record })
+}
+
+fn live(field: LiveField) -> Result<crate::core::Live, WireError> {
+    at_most(field.xml.len(), MAX_LIVE, "stanza")?;
+    Ok(crate::core::Live {
+        from: user(&field.from)?,
+        from_resource: text(field.from_resource, MAX_RESOURCE, "resource")?,
+        to: user(&field.to)?,
+        to_resource: text(field.to_resource, MAX_RESOURCE, "resource")?,
+        xml: field.xml,
+    })
+}
+
+fn user(bytes: &[u8]) -> Result<UserId, WireError> {
+    UserId::from_slice(bytes).ok_or(WireError::Field { what: "user" })
+}
+
+fn text(text: String, max: usize, what: &'static str) -> Result<String, WireError> {
+    at_most(text.len(), max, what).map(|()| text)
+}
+
+fn at_most(size: usize, max: usize, what: &'static str) -> Result<(), WireError> {
+    if size > max { Err(WireError::Field { what }) } else { Ok(()) }
+}
+
+fn all_at_most(list: &[Vec<u8>], max: usize, what: &'static str) -> Result<(), WireError> {
+    list.iter().try_for_each(|bytes| at_most(bytes.len(), max, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::MessageId;
+    use crate::seal::Sealed;
+
+    fn user_id() -> impl Strategy<Value = UserId> {
+        any::<[u8; 32]>().prop_map(UserId::from_bytes)
+    }
+
+    fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> + Clone {
+        prop::collection::vec(any::<u8>(), 0..max)
+    }
+
+    fn envelope() -> impl Strategy<Value = Frame> {
+        (any::<[u8; 16]>(), any::<[u8; 32]>(), any::<[u8; 32]>(), any::<[u8; 32]>(), 0..4u32).prop_map(
+            |(id, recipient, key, enc, class)| {
+                Frame::Envelope(Envelope {
+                    id: MessageId::from_bytes(id),
+                    recipient: DeviceId::from_bytes(recipient),
+                    key,
+                    sealed: Sealed { enc, ciphertext: vec![7; (256 << class) + 16] },
+                })
+            },
+        )
+    }
+
+    fn frame() -> impl Strategy<Value = Frame> {
+        let hello = (any::<[u32; 2]>(), ".{0,9}", any::<[u64; 2]>()).prop_map(
+            |(versions, agent, [wall, session])| {
+                Frame::Hello(Hello { version: versions[0], min_version: versions[1], agent, wall, session })
+            },
+        );
+        let user = (bytes(40), bytes(40)).prop_map(|(record, binding)| UserFrame { record, binding });
+        let live = (user_id(), ".{0,9}", user_id(), ".{0,9}", bytes(60)).prop_map(
+            |(from, from_resource, to, to_resource, xml)| {
+                Frame::Live(crate::core::Live { from, from_resource, to, to_resource, xml })
+            },
+        );
+        prop_oneof![
+            hello,
+            prop::collection::vec(user, 0..4).prop_map(Frame::Records),
+            prop::collection::vec(bytes(40), 0..4).prop_map(Frame::LinkPresences),
+            (user_id(), any::<[u8; 32]>(), any::<bool>()).prop_map(|(user, device, gone)| {
+                Frame::LinkAbsence { user, device: DeviceId::from_bytes(device), gone }
+            }),
+            (prop::collection::vec(user_id(), 1..5), bytes(90))
+                .prop_map(|(to, record)| Frame::Presence { to, record }),
+            envelope(),
+            bytes(200).prop_map(Frame::Receipt),
+            live,
+            Just(Frame::Heartbeat),
+            ".{0,20}".prop_map(|reason| Frame::Goodbye { reason }),
+            Just(Frame::Unknown),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_reads_back(frame in frame()) {
+            prop_assert_eq!(decode(&encode(&frame)), Ok(frame));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in bytes(2_000)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_frame_is_read_or_refused(frame in frame(), at: prop::sample::Index, to: u8, cut: prop::sample::Index) {
+            let mut bytes = encode(&frame);
+            if !bytes.is_empty() {
+                let index = at.index(bytes.len());
+                bytes[index] = to;
+                bytes.truncate(cut.index(bytes.len()) + 1);
+            }
+            let _ = decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn oversize_is_refused() {
+        assert_eq!(decode(&vec![0; MAX_FRAME + 1]), Err(WireError::TooLarge { size: MAX_FRAME + 1 }));
+        let many =
+            Frame::Records(vec![UserFrame { record: Vec::new(), binding: Vec::new() }; MAX_RECORDS + 1]);
+        assert_eq!(decode(&encode(&many)), Err(WireError::Field { what: "list of records" }));
+        let long = Frame::Goodbye { reason: "x".repeat(257) };
+        assert_eq!(decode(&encode(&long)), Err(WireError::Field { what: "reason" }));
+        let nobody = Frame::Presence { to: Vec::new(), record: Vec::new() };
+        assert_eq!(decode(&encode(&nobody)), Err(WireError::Field { what: "list of watchers" }));
+        let unpadded = [0x32, 3, 8, 1, 0];
+        assert!(decode(&unpadded).is_err());
+    }
+
+    #[test]
+    fn a_kind_of_a_later_version_is_skipped() {
+        // Field 99, three bytes long.
+        assert_eq!(decode(&[0x9a, 0x06, 3, 1, 2, 3]), Ok(Frame::Unknown));
+    }
+
+    #[test]
+    fn the_largest_envelope_fits_a_frame() {
+        const { assert!(MAX_ENVELOPE + 16 <= MAX_FRAME) };
+        const { assert!(MAX_LIVE + 3 * 1_024 <= MAX_FRAME) };
+    }
+}

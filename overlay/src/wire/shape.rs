@@ -1,0 +1,107 @@
+//! The Protobuf shapes of frames, as `overlay/PROTOCOL.md` numbers them. *Pure.*
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct FramePayload {
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    pub(super) kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(super) enum Kind {
+    #[prost(message, tag = "1")]
+    Hello(HelloField),
+    #[prost(message, tag = "2")]
+    Records(RecordsField),
+    #[prost(message, tag = "3")]
+    LinkPresences(LinkPresencesField),
+    #[prost(message, tag = "4")]
+    LinkAbsence(LinkAbsenceField),
+    #[prost(message, tag = "5")]
+    Presence(PresenceField),
+    #[prost(bytes, tag = "6")]
+    Envelope(Vec<u8>),
+    #[prost(bytes, tag = "7")]
+    Receipt(Vec<u8>),
+    #[prost(message, tag = "8")]
+    Live(LiveField),
+    #[prost(message, tag = "9")]
+    Heartbeat(HeartbeatField),
+    #[prost(message, tag = "10")]
+    Goodbye(GoodbyeField),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HelloField {
+    #[prost(uint32, tag = "1")]
+    pub(super) version: u32,
+    #[prost(uint32, tag = "2")]
+    pub(super) min_version: u32,
+    #[prost(string, tag = "3")]
+    pub(super) agent: String,
+    #[prost(uint64, tag = "4")]
+    pub(super) wall: u64,
+    #[prost(fixed64, tag = "5")]
+    pub(super) session: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RecordsField {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) users: Vec<UserField>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct UserField {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) record: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) binding: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LinkPresencesField {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub(super) records: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LinkAbsenceField {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) user: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) device: Vec<u8>,
+    #[prost(bool, tag = "3")]
+    pub(super) gone: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PresenceField {
+    /// The watchers, 32 bytes each, one after another.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) to: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) record: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LiveField {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) from: Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub(super) from_resource: String,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) to: Vec<u8>,
+    #[prost(string, tag = "4")]
+    pub(super) to_resource: String,
+    #[prost(bytes = "vec", tag = "5")]
+    pub(super) xml: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct HeartbeatField {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct GoodbyeField {
+    #[prost(string, tag = "1")]
+    pub(super) reason: String,
+}

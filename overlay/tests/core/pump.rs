@@ -1,0 +1,495 @@
+//! A virtual network of a few cores: virtual time, one millisecond per hop, and faults on demand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosstalk_overlay::core::*;
+use crosstalk_overlay::envelope::Content;
+use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
+use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
+use crosstalk_overlay::record::{DeviceCert, LinkStatus, NameCert, PresenceSession, RefusalCode};
+use crosstalk_overlay::time::{DAY, Now};
+
+/// Wall clock at the start.
+pub const START: u64 = 20_000 * DAY;
+
+/// What survives a restart: the write log applied.
+#[derive(Clone, Default)]
+pub struct Store {
+    pub outbox: BTreeMap<u64, state::OutboxEntry>,
+    outbound: BTreeMap<(DeviceId, DeviceId), OutboundSequence>,
+    inbound: BTreeMap<(DeviceId, DeviceId), InboundSequence>,
+    seen: BTreeMap<(DeviceId, DeviceId, u32), Seen>,
+    records: BTreeMap<UserId, CachedUserRecord>,
+    authorities: BTreeMap<String, KnownAuthority>,
+    revocations: BTreeSet<Vec<u8>>,
+    time_floor: u64,
+    /// What the node stored of deliveries.
+    pub inbox: Vec<(UserId, UserId, MessageId, Vec<u8>)>,
+}
+
+impl Store {
+    fn write(&mut self, write: Write) {
+        match write {
+            Write::PutOutbox(entry) => drop(self.outbox.insert(entry.number, entry)),
+            Write::DeleteOutbox(number) => drop(self.outbox.remove(&number)),
+            Write::PutOutbound(state) => drop(self.outbound.insert(state.key().unwrap(), state)),
+            Write::PutInbound(state) => drop(self.inbound.insert(state.key().unwrap(), state)),
+            Write::PutSeen(seen) => drop(self.seen.insert(seen.key().unwrap(), seen)),
+            Write::PutRecord(record) => drop(self.records.insert(record.key().unwrap(), record)),
+            Write::DeleteRecord(user) => drop(self.records.remove(&user)),
+            Write::PutAuthority(known) => drop(self.authorities.insert(known.domain.clone(), known)),
+            Write::PutRevocation(bytes) => drop(self.revocations.insert(bytes)),
+            Write::PutTimeFloor(time) => self.time_floor = time,
+        }
+    }
+
+    fn restored(&self) -> Restored {
+        Restored {
+            outbox: self.outbox.values().cloned().collect(),
+            outbound: self.outbound.values().cloned().collect(),
+            inbound: self.inbound.values().cloned().collect(),
+            seen: self.seen.values().cloned().collect(),
+            records: self.records.values().cloned().collect(),
+            authorities: self.authorities.values().cloned().collect(),
+            revocations: self.revocations.iter().cloned().collect(),
+            time_floor: self.time_floor,
+        }
+    }
+}
+
+/// A user of one node, as its key files would have it.
+#[derive(Clone)]
+pub struct Account {
+    pub user: UserId,
+    pub device: DeviceKey,
+    pub cert: Vec<u8>,
+    pub sealing: Vec<SealingKey>,
+    pub name: Option<Vec<u8>>,
+    pub epoch: u64,
+}
+
+impl Account {
+    /// The user of seed `user`, on the device of seed `device`.
+    pub fn new(user: u8, device: u8) -> Self {
+        let (user, device) = (UserKey::from_seed([user; 32]), DeviceKey::from_seed([device; 32]));
+        let cert = DeviceCert::issue(&user, device.id(), START).unwrap().bytes().to_vec();
+        let sealing = vec![SealingKey::from_seed([device.id().as_bytes()[0]; 32], START)];
+        Self { user: user.id(), device, cert, sealing, name: None, epoch: 1 }
+    }
+
+    pub fn named(mut self, cert: &crosstalk_overlay::record::Verified<NameCert>) -> Self {
+        self.name = Some(cert.bytes().to_vec());
+        self
+    }
+
+    pub fn local(&self) -> LocalUser {
+        LocalUser {
+            user: self.user,
+            device: self.device.clone(),
+            cert: self.cert.clone(),
+            sealing: self.sealing.clone(),
+            name: self.name.clone(),
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// What the node does with deliveries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Inbox {
+    Takes,
+    Refuses(RefusalCode),
+}
+
+pub struct Host {
+    pub id: NodeId,
+    pub core: Overlay,
+    pub accounts: Vec<Account>,
+    pub store: Store,
+    pub inbox: Inbox,
+    /// Everything but sends, writes and deliveries.
+    pub events: Vec<Output>,
+    pub wakes: u64,
+    /// Milliseconds that this host's wall clock is ahead.
+    pub skew: i64,
+    limits: Limits,
+    lives: u8,
+    on: bool,
+}
+
+/// Faults of a carrier that is worse than a stream: they strike envelopes and receipts, per thousand.
+#[derive(Clone, Copy, Default)]
+pub struct Weather {
+    pub loss: u32,
+    pub duplicates: u32,
+    /// Frames are late by up to so many milliseconds, each on its own.
+    pub jitter: u32,
+}
+
+pub struct Net {
+    pub hosts: Vec<Host>,
+    pub mono: u64,
+    pub weather: Weather,
+    cables: BTreeSet<(usize, usize)>,
+    links: BTreeSet<(usize, usize)>,
+    air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
+    serial: u64,
+    dice: u64,
+    /// Frames that arrived, for replaying.
+    pub tape: Vec<(usize, usize, Vec<u8>)>,
+}
+
+fn pair(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+pub fn node_id(index: usize) -> NodeId {
+    NodeId::from_bytes([10 + index as u8; 32])
+}
+
+impl Net {
+    /// One host per list of accounts; no cables yet.
+    pub fn new(accounts: Vec<Vec<Account>>) -> Self {
+        Self::with_limits(accounts, Limits::default())
+    }
+
+    pub fn with_limits(accounts: Vec<Vec<Account>>, limits: Limits) -> Self {
+        let mut net = Self {
+            hosts: Vec::new(),
+            mono: 1_000,
+            weather: Weather::default(),
+            cables: BTreeSet::new(),
+            links: BTreeSet::new(),
+            air: BTreeMap::new(),
+            serial: 0,
+            dice: 0x9e37_79b9_7f4a_7c15,
+            tape: Vec::new(),
+        };
+        for (index, accounts) in accounts.into_iter().enumerate() {
+            let now = Now { mono: net.mono, wall: START + net.mono };
+            let mut host = Host {
+                id: node_id(index),
+                core: Overlay::new(setup(index, 0, Store::default().restored(), &limits), now),
+                accounts,
+                store: Store::default(),
+                inbox: Inbox::Takes,
+                events: Vec::new(),
+                wakes: 0,
+                skew: 0,
+                limits: limits.clone(),
+                lives: 0,
+                on: true,
+            };
+            for account in &host.accounts {
+                host.core.add_local(account.local(), now).unwrap();
+            }
+            net.hosts.push(host);
+            net.drain(index);
+        }
+        net
+    }
+
+    /// Two hosts with one user each, joined.
+    pub fn two() -> Self {
+        let mut net = Self::new(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]]);
+        net.join(0, 1);
+        net.run(100);
+        net
+    }
+
+    pub fn user(&self, host: usize) -> UserId {
+        self.hosts[host].accounts[0].user
+    }
+
+    pub fn now(&self, host: usize) -> Now {
+        let wall = (START + self.mono).saturating_add_signed(self.hosts[host].skew);
+        Now { mono: self.mono, wall }
+    }
+
+    fn roll(&mut self, below: u32) -> u32 {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.dice >> 33) % u64::from(below.max(1))) as u32
+    }
+
+    pub fn shuffle_dice(&mut self, seed: u64) {
+        self.dice ^= seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    // --- cables and links ---
+
+    /// Lays a cable and lets both sides discover each other.
+    pub fn join(&mut self, a: usize, b: usize) {
+        self.cables.insert(pair(a, b));
+        for (here, there) in [(a, b), (b, a)] {
+            let event =
+                PeerEvent::Discovered { node: node_id(there), addresses: vec![format!("/memory/{there}")] };
+            self.peer_event(here, event);
+        }
+    }
+
+    /// Cuts the cable; both sides notice at once.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        self.cables.remove(&pair(a, b));
+        self.unlink(a, b);
+    }
+
+    /// Cuts the cable; nobody notices.
+    pub fn cut_silently(&mut self, a: usize, b: usize) {
+        self.cables.remove(&pair(a, b));
+    }
+
+    fn unlink(&mut self, a: usize, b: usize) {
+        if !self.links.remove(&pair(a, b)) {
+            return;
+        }
+        self.air.retain(|_, (from, to, _)| pair(*from, *to) != pair(a, b));
+        for (here, there) in [(a, b), (b, a)] {
+            self.peer_event(here, PeerEvent::Disconnected { node: node_id(there) });
+        }
+    }
+
+    /// A link without a dial, as if the other side had dialled.
+    pub fn link(&mut self, a: usize, b: usize) {
+        if self.cables.contains(&pair(a, b))
+            && self.hosts[a].on
+            && self.hosts[b].on
+            && self.links.insert(pair(a, b))
+        {
+            for (here, there, inbound) in [(a, b, false), (b, a, true)] {
+                let address = format!("/memory/{there}");
+                self.peer_event(here, PeerEvent::Connected { node: node_id(there), address, inbound });
+            }
+        }
+    }
+
+    pub fn peer_event(&mut self, host: usize, event: PeerEvent) {
+        if self.hosts[host].on {
+            let now = self.now(host);
+            self.hosts[host].core.handle_peer(event, now);
+            self.drain(host);
+        }
+    }
+
+    /// Hands a frame to a host as if `from` had sent it.
+    pub fn inject(&mut self, from: usize, to: usize, frame: Vec<u8>) {
+        self.peer_event(to, PeerEvent::Frame { node: node_id(from), frame });
+    }
+
+    // --- power ---
+
+    /// Loses everything but the store and starts again.
+    pub fn restart(&mut self, host: usize) {
+        self.power_off(host);
+        self.power_on(host);
+    }
+
+    pub fn power_off(&mut self, host: usize) {
+        self.hosts[host].on = false;
+        for other in 0..self.hosts.len() {
+            self.unlink(host, other);
+        }
+    }
+
+    pub fn power_on(&mut self, host: usize) {
+        let now = self.now(host);
+        let this = &mut self.hosts[host];
+        this.on = true;
+        this.lives += 1;
+        this.core = Overlay::new(setup(host, this.lives, this.store.restored(), &this.limits), now);
+        for account in &this.accounts {
+            this.core.add_local(account.local(), now).unwrap();
+        }
+        self.drain(host);
+        for other in 0..self.hosts.len() {
+            if self.cables.contains(&pair(host, other)) {
+                self.join(host, other);
+            }
+        }
+    }
+
+    /// The next thing that happens to a host is lost with everything that it would have written: a crash before the
+    /// commit. Outputs that promise nothing may have left.
+    pub fn crash_during(&mut self, host: usize, input: impl FnOnce(&mut Overlay, Now)) {
+        let now = self.now(host);
+        input(&mut self.hosts[host].core, now);
+        while let Some(output) = self.hosts[host].core.poll_output() {
+            if let Output::Send { node, frame, durable: false } = output {
+                self.fly(host, node, frame, false);
+            }
+        }
+        self.restart(host);
+    }
+
+    // --- what users do ---
+
+    pub fn send(&mut self, host: usize, to: UserId, number: u64) {
+        self.send_as(host, self.user(host), to, number);
+    }
+
+    pub fn send_as(&mut self, host: usize, from: UserId, to: UserId, number: u64) {
+        let now = self.now(host);
+        self.hosts[host].core.send(outgoing(from, to, number), now).unwrap();
+        self.drain(host);
+    }
+
+    pub fn with(&mut self, host: usize, act: impl FnOnce(&mut Overlay, Now)) {
+        let now = self.now(host);
+        act(&mut self.hosts[host].core, now);
+        self.drain(host);
+    }
+
+    /// The numbers that `host` stored from `from`, in order of arrival.
+    pub fn got(&self, host: usize, from: UserId) -> Vec<u64> {
+        let inbox = self.hosts[host].store.inbox.iter().filter(|(sender, ..)| *sender == from);
+        inbox.map(|(.., xml)| std::str::from_utf8(xml).unwrap().parse().unwrap()).collect()
+    }
+
+    /// How often which outcome was told for a message number.
+    pub fn outcomes(&self, host: usize, number: u64) -> Vec<Outcome> {
+        let settled = self.hosts[host].events.iter().filter_map(|event| match event {
+            Output::Settled { message, outcome, .. } if *message == message_id(number) => Some(*outcome),
+            _ => None,
+        });
+        settled.collect()
+    }
+
+    pub fn count(&self, host: usize, test: impl Fn(&Output) -> bool) -> usize {
+        self.hosts[host].events.iter().filter(|event| test(event)).count()
+    }
+
+    // --- time ---
+
+    pub fn run(&mut self, millis: u64) {
+        let end = self.mono + millis;
+        while let Some(next) = self.next_moment().filter(|next| *next <= end) {
+            self.mono = self.mono.max(next);
+            self.step();
+        }
+        self.mono = end;
+    }
+
+    fn next_moment(&self) -> Option<u64> {
+        let timers = self.hosts.iter().filter(|host| host.on).filter_map(|host| host.core.poll_timeout());
+        let frame = self.air.keys().next().map(|(when, _)| *when);
+        timers.map(|(when, _)| when).chain(frame).min()
+    }
+
+    fn step(&mut self) {
+        while let Some(entry) = self.air.first_entry().filter(|entry| entry.key().0 <= self.mono) {
+            let (from, to, frame) = entry.remove();
+            if self.cables.contains(&pair(from, to)) {
+                self.tape.push((from, to, frame.clone()));
+                self.inject(from, to, frame);
+            }
+        }
+        for host in 0..self.hosts.len() {
+            let due = self.hosts[host].core.poll_timeout().is_some_and(|(when, _)| when <= self.mono);
+            if self.hosts[host].on && due {
+                let now = self.now(host);
+                self.hosts[host].wakes += 1;
+                self.hosts[host].core.handle_timeout(now);
+                let (again, _) = self.hosts[host].core.poll_timeout().unwrap_or((u64::MAX, ""));
+                assert!(again > self.mono, "a timer must not spin");
+                self.drain(host);
+            }
+        }
+    }
+
+    /// Performs the outputs of one batch: writes and deliveries are committed, then everything leaves in order.
+    fn drain(&mut self, host: usize) {
+        let now = self.now(host);
+        let mut leaving = Vec::new();
+        while let Some(output) = self.hosts[host].core.poll_output() {
+            let this = &mut self.hosts[host];
+            match output {
+                Output::Write(write) => this.store.write(write),
+                Output::Deliver(delivery) => {
+                    let how = match this.inbox {
+                        Inbox::Takes => Disposition::Held,
+                        Inbox::Refuses(code) => Disposition::Refused(code),
+                    };
+                    if how == Disposition::Held {
+                        let Delivery { from, to, message, content, .. } = delivery.clone();
+                        this.store.inbox.push((from, to, message, body(content)));
+                    }
+                    this.core.settle(delivery.ticket, how, now);
+                }
+                Output::Send { .. } | Output::Dial { .. } | Output::Close { .. } => leaving.push(output),
+                other => this.events.push(other),
+            }
+        }
+        for output in leaving {
+            match output {
+                Output::Send { node, frame, durable } => self.fly(host, node, frame, durable),
+                Output::Dial { node, .. } => self.dial(host, node),
+                Output::Close { node, .. } => {
+                    let other = self.index(node);
+                    self.unlink(host, other);
+                }
+                _ => unreachable!("filtered above"),
+            }
+        }
+    }
+
+    fn index(&self, node: NodeId) -> usize {
+        self.hosts.iter().position(|host| host.id == node).unwrap_or(usize::MAX)
+    }
+
+    fn dial(&mut self, host: usize, node: NodeId) {
+        let other = self.index(node);
+        if other == usize::MAX || !self.cables.contains(&pair(host, other)) || !self.hosts[other].on {
+            return self.peer_event(host, PeerEvent::Disconnected { node });
+        }
+        self.link(host, other);
+    }
+
+    fn fly(&mut self, from: usize, node: NodeId, frame: Vec<u8>, durable: bool) {
+        let to = self.index(node);
+        if to == usize::MAX || !self.links.contains(&pair(from, to)) {
+            return;
+        }
+        let Weather { loss, duplicates, jitter } = if durable { self.weather } else { Weather::default() };
+        let copies = 1 + u32::from(self.roll(1_000) < duplicates);
+        for _ in 0..copies {
+            if self.roll(1_000) < loss {
+                continue;
+            }
+            let late = u64::from(self.roll(jitter + 1));
+            self.serial += 1;
+            self.air.insert((self.mono + 1 + late, self.serial), (from, to, frame.clone()));
+        }
+    }
+}
+
+fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {
+    let seed = [index as u8 ^ (life << 4); 32];
+    Setup { node: node_id(index), seed, limits: limits.clone(), restored, built: START - DAY }
+}
+
+fn body(content: Content) -> Vec<u8> {
+    match content {
+        Content::Stanza { xml, .. } | Content::Copy { xml, .. } => xml,
+        Content::Contact(record) => record,
+    }
+}
+
+pub fn message_id(number: u64) -> MessageId {
+    MessageId::from_bytes(u128::from(number).to_be_bytes())
+}
+
+pub fn stanza(number: u64) -> Content {
+    let xml = number.to_string().into_bytes();
+    Content::Stanza { from_resource: "desk".into(), to_resource: String::new(), xml }
+}
+
+pub fn outgoing(from: UserId, to: UserId, number: u64) -> Outgoing {
+    Outgoing { id: message_id(number), from, to, content: stanza(number), expires: None }
+}
+
+pub fn session(resource: &str) -> PresenceSession {
+    PresenceSession { resource: resource.into(), priority: 5, since: START, payload: b"<presence/>".to_vec() }
+}
+
+pub fn link_status(nickname: &str) -> LinkStatus {
+    LinkStatus { nickname: nickname.into(), instance: format!("{nickname}@host"), ..LinkStatus::default() }
+}

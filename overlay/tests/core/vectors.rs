@@ -1,0 +1,253 @@
+//! The bytes on the wire, as `overlay/vectors/protocol.json` keeps them for other implementations.
+//!
+//! After a deliberate change of the protocol: `UPDATE_VECTORS=1 cargo test -p crosstalk-overlay --test core vectors`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crosstalk_overlay::core::Live;
+use crosstalk_overlay::core::state::*;
+use crosstalk_overlay::envelope::{Content, Envelope, Inner};
+use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
+use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
+use crosstalk_overlay::record::*;
+use crosstalk_overlay::time::{DAY, Hlc, MINUTE};
+use crosstalk_overlay::wire::{Frame, Hello, UserFrame, decode, encode};
+use prost::Message as _;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use crate::pump::{link_status, session};
+
+const AT: u64 = 1_800_000_000_000;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+struct Cast {
+    user: UserKey,
+    device: DeviceKey,
+    sealing: SealingKey,
+    cert: Verified<DeviceCert>,
+}
+
+fn cast(seed: u8) -> Cast {
+    let (user, device) = (UserKey::from_seed([seed; 32]), DeviceKey::from_seed([seed + 1; 32]));
+    let cert = DeviceCert::issue(&user, device.id(), AT).unwrap();
+    Cast { user, device, sealing: SealingKey::from_seed([seed + 2; 32], AT), cert }
+}
+
+fn records() -> BTreeMap<&'static str, Vec<u8>> {
+    let (alice, bob) = (cast(0x10), cast(0x20));
+    let (user, device, at) = (alice.user.id(), alice.device.id(), Hlc { millis: AT, counter: 7 });
+    let authority = AuthorityKey::from_seed([0x40; 32]);
+    let node = NodeKey::from_seed([0x50; 32]).id();
+    let name = NameCert::issue(&authority, "alice@school.example", user, 3, AT).unwrap();
+    let sealing = vec![SealingPublic { public: alice.sealing.public(), created: AT }];
+    let info = DeviceInfo { user, device, sealing, epoch: 1, at, expires: AT + 7 * DAY };
+    let info = Verified::sign(info, &alice.device, None).unwrap();
+    let binding = NodeBinding { user, device, node, issued: AT, expires: AT + 7 * DAY };
+    let shown = LinkPresence { user, device, status: link_status("Alice"), at, expires: AT + 2 * MINUTE };
+    let presence =
+        PresenceRecord { user, device, at, expires: AT + 10 * MINUTE, sessions: vec![session("desk")] };
+    let contact =
+        ContactRecord { from: user, to: bob.user.id(), device, side: Side::Watcher, says: Says::Request, at };
+    let receipt = Receipt {
+        envelope: MessageId::from_bytes([1; 16]),
+        message: MessageId::from_bytes([2; 16]),
+        sender: bob.device.id(),
+        user,
+        recipient: device,
+        outcome: ReceiptOutcome::Refused(RefusalCode::Full),
+    };
+    let device_void = Revocation { what: Revoked::Device(user, device), by: RevokedBy::User, since: AT };
+    let by = RevokedBy::Authority(authority.id());
+    let name_void = Revocation { what: Revoked::Name("alice@school.example".into(), user), by, since: AT };
+    let record = UserRecord::new(alice.cert.clone(), info.clone(), Some(name.clone())).unwrap();
+    let signed = |bytes: &[u8]| bytes.to_vec();
+    BTreeMap::from([
+        ("device-cert", signed(alice.cert.bytes())),
+        ("name-cert", signed(name.bytes())),
+        ("device-info", signed(info.bytes())),
+        ("node-binding", signed(Verified::sign(binding, &alice.device, None).unwrap().bytes())),
+        ("link-presence", signed(Verified::sign(shown, &alice.device, None).unwrap().bytes())),
+        ("presence", signed(Verified::sign(presence, &alice.device, None).unwrap().bytes())),
+        ("contact", signed(Verified::sign(contact, &alice.device, Some(&alice.cert)).unwrap().bytes())),
+        ("receipt", signed(Verified::sign(receipt, &alice.device, None).unwrap().bytes())),
+        ("revocation-device", signed(Verified::sign(device_void, &alice.user, None).unwrap().bytes())),
+        ("revocation-name", signed(Verified::sign(name_void, &authority, None).unwrap().bytes())),
+        ("user-record", record.encode()),
+    ])
+}
+
+fn envelope() -> Envelope {
+    let (alice, bob) = (cast(0x10), cast(0x20));
+    let inner = Inner {
+        user: alice.user.id(),
+        sender: alice.device.id(),
+        recipient: bob.device.id(),
+        key: bob.sealing.public(),
+        message: MessageId::from_bytes([4; 16]),
+        epoch: 1,
+        seq: 2,
+        first: 1,
+        sent: AT,
+        content: content(),
+    };
+    let mut rng = ChaCha20Rng::from_seed([0x60; 32]);
+    Envelope::seal(MessageId::from_bytes([5; 16]), inner, &alice.device, &alice.cert, &mut rng).unwrap()
+}
+
+fn content() -> Content {
+    Content::Stanza { from_resource: "desk".into(), to_resource: String::new(), xml: b"<message/>".to_vec() }
+}
+
+fn frames() -> BTreeMap<&'static str, Frame> {
+    let records = records();
+    let (alice, bob) = (cast(0x10), cast(0x20));
+    let hello =
+        Hello { version: 1, min_version: 1, agent: "crosstalk/0.1.0".into(), wall: AT, session: 0x0102 };
+    let user = UserFrame { record: records["user-record"].clone(), binding: records["node-binding"].clone() };
+    let live = Live {
+        from: alice.user.id(),
+        from_resource: "desk".into(),
+        to: bob.user.id(),
+        to_resource: "phone".into(),
+        xml: b"<iq/>".to_vec(),
+    };
+    BTreeMap::from([
+        ("hello", Frame::Hello(hello)),
+        ("records", Frame::Records(vec![user])),
+        ("link-presences", Frame::LinkPresences(vec![records["link-presence"].clone()])),
+        ("link-absence", Frame::LinkAbsence { user: alice.user.id(), device: alice.device.id(), gone: true }),
+        ("presence", Frame::Presence { to: vec![bob.user.id()], record: records["presence"].clone() }),
+        ("envelope", Frame::Envelope(envelope())),
+        ("receipt", Frame::Receipt(records["receipt"].clone())),
+        ("live", Frame::Live(live)),
+        ("heartbeat", Frame::Heartbeat),
+        ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
+    ])
+}
+
+fn stored() -> BTreeMap<&'static str, Vec<u8>> {
+    let (sender, recipient) = (vec![1; 32], vec![2; 32]);
+    let copy = OutboxCopy {
+        device: recipient.clone(),
+        epoch: 1,
+        seq: 9,
+        state: CopyState::Refused.into(),
+        code: RefusalCode::Full.to_wire(),
+    };
+    let entry = OutboxEntry {
+        version: STATE_VERSION,
+        number: 5,
+        message: vec![3; 16],
+        from: vec![4; 32],
+        to: vec![5; 32],
+        content: content().encode(),
+        created: AT,
+        expires: AT + 30 * DAY,
+        settled: true,
+        copies: vec![copy],
+    };
+    let outbound = OutboundSequence {
+        version: STATE_VERSION,
+        sender: sender.clone(),
+        recipient: recipient.clone(),
+        epoch: 1,
+        seq: 9,
+    };
+    let inbound = InboundSequence {
+        version: STATE_VERSION,
+        sender: sender.clone(),
+        recipient: recipient.clone(),
+        epoch: 1,
+        cumulative: 9,
+        holes: vec![4, 6],
+        refused: vec![RefusedPlace { seq: 5, code: 2 }],
+        next_slot: 8,
+    };
+    let seen = Seen { sender, recipient, slot: 7, message: vec![3; 16] };
+    let cached = CachedUserRecord {
+        version: STATE_VERSION,
+        user: vec![4; 32],
+        record: records()["user-record"].clone(),
+        seen: AT,
+    };
+    let known = KnownAuthority {
+        version: STATE_VERSION,
+        domain: "school.example".into(),
+        authority: vec![6; 32],
+        how: Provenance::Enrolled.into(),
+        since: AT,
+    };
+    BTreeMap::from([
+        ("outbox-entry", entry.encode_to_vec()),
+        ("outbound-sequence", outbound.encode_to_vec()),
+        ("inbound-sequence", inbound.encode_to_vec()),
+        ("seen", seen.encode_to_vec()),
+        ("cached-user-record", cached.encode_to_vec()),
+        ("known-authority", known.encode_to_vec()),
+    ])
+}
+
+fn keys() -> BTreeMap<&'static str, String> {
+    let (alice, bob) = (cast(0x10), cast(0x20));
+    BTreeMap::from([
+        ("alice user", alice.user.id().to_hex()),
+        ("alice device", alice.device.id().to_hex()),
+        ("alice sealing", hex(&alice.sealing.public())),
+        ("bob user", bob.user.id().to_hex()),
+        ("bob device", bob.device.id().to_hex()),
+        ("bob sealing", hex(&bob.sealing.public())),
+        ("bob sealing secret", hex(&bob.sealing.seed()[..])),
+        ("authority", AuthorityKey::from_seed([0x40; 32]).id().to_hex()),
+        ("node", NodeKey::from_seed([0x50; 32]).id().to_hex()),
+    ])
+}
+
+#[test]
+fn the_bytes_are_what_they_always_were() {
+    let hexed = |all: BTreeMap<&'static str, Vec<u8>>| {
+        all.into_iter().map(|(name, bytes)| (name, hex(&bytes))).collect::<BTreeMap<_, _>>()
+    };
+    let frames = frames().into_iter().map(|(name, frame)| (name, encode(&frame))).collect();
+    let all = BTreeMap::from([
+        ("keys", keys()),
+        ("records", hexed(records())),
+        ("frames", hexed(frames)),
+        ("stored", hexed(stored())),
+    ]);
+    let text = serde_json::to_string_pretty(&all).unwrap() + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/protocol.json");
+    if std::env::var_os("UPDATE_VECTORS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert!(golden == text, "the bytes have changed: old stores and peers would not understand them");
+}
+
+#[test]
+fn frames_read_back() {
+    for (name, frame) in frames() {
+        assert_eq!(decode(&encode(&frame)), Ok(frame), "{name}");
+    }
+}
+
+#[test]
+fn the_envelope_opens() {
+    let bob = cast(0x20);
+    let time = crosstalk_overlay::time::TrustedTime { millis: AT, credible: true };
+    let revocations = RevocationSet::default();
+    let context =
+        Context { time, certificates: &NoCertificates, revocations: &revocations, enforce_end: true };
+    let inner = envelope().open(&bob.sealing, &context).unwrap();
+    assert_eq!(inner.content, content());
+    assert_eq!(inner.recipient, DeviceId::from_bytes(*bob.device.id().as_bytes()));
+    assert_ne!(NodeId::from_bytes([0; 32]).as_bytes(), inner.sender.as_bytes());
+}

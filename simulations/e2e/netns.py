@@ -1,0 +1,226 @@
+"""Hosts of our own: network namespaces joined by a bridge that lives in a namespace of its own.
+
+Each host has its own network, mounts (/run, /sys), host name and HOME, the address 10.77.0.N/24, an IPv6 link-local
+address and no default route. The namespaces have no names: they belong to a keeper process each, which dies with this
+one, so nothing is left behind even after SIGKILL. No real interface is touched, and only processes started here are ended.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+
+from waiting import until
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CLONE_NEWNET = 0x40000000
+KEEPER = """set -e
+mount --make-rprivate /
+mount -t sysfs sysfs /sys 2>/dev/null || true
+mount -t tmpfs -o mode=755 tmpfs /run
+hostname "$1"
+ip link set lo up
+echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad 2>/dev/null || true
+echo ready
+exec sleep infinity"""
+
+
+class Forbidden(Exception):
+    """This machine does not let us make network namespaces; the message says why."""
+
+
+def tied(argv):
+    """The command, ended by the kernel when this process ends."""
+    return ["setpriv", "--pdeathsig", "KILL", *argv]
+
+
+def end(process):
+    """SIGKILL one process of ours and reap it."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            try:
+                pipe.close()
+            except OSError:
+                pass
+
+
+class Space:
+    """A set of namespaces kept open by one sleeping process."""
+
+    def __init__(self, name):
+        self.name = name
+        argv = tied(["unshare", "--net", "--mount", "--uts", "sh", "-c", KEEPER, "sh", name])
+        try:
+            self.keeper = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                           stderr=subprocess.PIPE, text=True, start_new_session=True)
+        except FileNotFoundError as error:
+            raise Forbidden(f"{error.filename} is missing (Debian packages util-linux, iproute2)") from error
+        if self.keeper.stdout.readline().strip() != "ready":
+            self.keeper.kill()
+            raise Forbidden(self.keeper.communicate()[1].strip() or "unshare failed")
+        self.pid = self.keeper.pid
+
+    def enter(self, argv):
+        """The command, run inside. It keeps its pid: nsenter and setpriv replace themselves."""
+        return tied(["nsenter", "-t", str(self.pid), "--net", "--mount", "--uts", "--", *argv])
+
+    def ip(self, *words):
+        run = subprocess.run(self.enter(["ip", *words]), capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise Forbidden(f"ip {' '.join(words)}: {run.stderr.strip()}")
+        return run.stdout
+
+    def close(self):
+        end(self.keeper)
+
+
+class Host(Space):
+    """One laptop. `home` is its HOME; files there last until the lab closes."""
+
+    def __init__(self, number, root):
+        super().__init__(f"h{number}")
+        self.number = number
+        self.address = f"10.77.0.{number}"
+        self.home = os.path.join(root, self.name)
+        os.mkdir(self.home)
+        self.processes = []
+
+    def environment(self, **extra):
+        return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "linux", "HOME": self.home, **extra}
+
+    def popen(self, argv, env=None, **options):
+        """Start a program in this host; it is ended with the lab at the latest."""
+        process = subprocess.Popen(self.enter(argv), env=self.environment(**(env or {})), cwd=self.home,
+                                   start_new_session=True, **options)
+        self.processes.append(process)
+        return process
+
+    def run(self, argv, seconds=30, **options):
+        """Run a program to its end; the CompletedProcess has stdout and stderr as text."""
+        return subprocess.run(self.enter(argv), env=self.environment(), cwd=self.home, capture_output=True, text=True,
+                              timeout=seconds, check=False, **options)
+
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+        """A socket of this host, usable from here: a short-lived thread enters the namespace to make it."""
+        made = []
+
+        def make():
+            with open(f"/proc/{self.pid}/ns/net", encoding="ascii") as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET) == 0:
+                    made.append(socket.socket(family, kind))
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if not made:
+            raise Forbidden("setns is not permitted")
+        return made[0]
+
+    def connect(self, port, address="127.0.0.1", seconds=10):
+        """A TCP connection made from inside this host."""
+        connection = self.socket()
+        connection.settimeout(seconds)
+        connection.connect((address, port))
+        return connection
+
+    def listens(self, port):
+        """Whether some process here listens on this TCP port; asks the kernel, touches nobody."""
+        for table in ("tcp", "tcp6"):
+            with open(f"/proc/{self.pid}/net/{table}", encoding="ascii") as lines:
+                for line in lines:
+                    words = line.split()
+                    if words[3] == "0A" and words[1].endswith(f":{port:04X}"):
+                        return True
+        return False
+
+    def close(self):
+        for process in self.processes:
+            end(process)
+        super().close()
+
+
+class Lab:
+    """`with Lab(2) as lab`: hosts lab.hosts[0..], each on its own cable to one switch."""
+
+    def __init__(self, count):
+        self.hosts, self.relays, self.switch = [], {}, None
+        self.root = tempfile.mkdtemp(prefix=f"crosstalk-e2e-{os.getpid()}-")
+        try:
+            if os.geteuid() != 0:
+                raise Forbidden("not root (use sudo)")
+            self.switch = Space("switch")
+            # No spanning tree and no snooping: ports forward at once, and multicast goes to everybody.
+            self.switch.ip("link", "add", "br0", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
+            self.switch.ip("link", "set", "br0", "up")
+            for number in range(1, count + 1):
+                self._plug(number)
+            until(lambda: all("state UP" in h.ip("link", "show", "eth0") for h in self.hosts), 5, "the cables")
+        except BaseException:
+            self.close()
+            raise
+
+    def _plug(self, number):
+        host = Host(number, self.root)
+        self.hosts.append(host)
+        self.switch.ip("link", "add", f"p{number}", "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
+        self.switch.ip("link", "set", f"p{number}", "master", "br0", "up")
+        host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", "eth0")
+        host.ip("link", "set", "eth0", "up")
+
+    def cable(self, host, up):
+        """Pull or plug the host's cable: the host sees its carrier go."""
+        self.switch.ip("link", "set", f"p{host.number}", "up" if up else "down")
+
+    def loss(self, host, percent=0.0, delay_ms=0.0, seed=0):
+        """Lose that share of frames, each way, and hold back the others; 0 and 0 restore the plain cable.
+
+        The frames are carried by a process (relay.py), because many kernels come without tc netem.
+        """
+        port, near, far = (f"{letter}{host.number}" for letter in "pqr")
+        if relay := self.relays.pop(host.number, None):
+            end(relay)
+        else:
+            self.switch.ip("link", "add", near, "type", "veth", "peer", "name", far)
+            self.switch.ip("link", "set", far, "up")
+            self.switch.ip("link", "set", near, "up")
+        plain = not percent and not delay_ms
+        self.switch.ip("link", "set", near, *(["nomaster"] if plain else ["master", "br0"]))
+        self.switch.ip("link", "set", port, *(["master", "br0"] if plain else ["nomaster"]))
+        if plain:
+            self.switch.ip("link", "del", near)
+            return
+        argv = [sys.executable, os.path.join(HERE, "relay.py"), port, far, str(percent), str(delay_ms), str(seed)]
+        relay = subprocess.Popen(self.switch.enter(argv), stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.relays[host.number] = relay
+        if relay.stdout.readline().strip() != "ready":
+            raise Forbidden("relay.py did not start")
+
+    def close(self):
+        for relay in self.relays.values():
+            end(relay)
+        self.relays.clear()
+        for space in [*self.hosts, *([self.switch] if self.switch else [])]:
+            space.close()
+        self.hosts, self.switch = [], None
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def stop_on_sigterm():
+    """Let SIGTERM unwind like Ctrl-C, so that fixtures clean up."""
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, interrupt)

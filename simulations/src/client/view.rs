@@ -1,0 +1,86 @@
+//! What a client shows its user: the contact list and who is there. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosstalk::xmpp::{Element, ns};
+
+/// A contact as the node told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Contact {
+    /// `none`, `to`, `from` or `both`.
+    pub(crate) subscription: String,
+    /// A request is unanswered.
+    pub(crate) asked: bool,
+    pub(crate) groups: Vec<String>,
+}
+
+/// What is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    /// By bare JID.
+    pub(crate) contacts: BTreeMap<String, Contact>,
+    /// Full JIDs that are available, with their status text.
+    pub(crate) online: BTreeMap<String, String>,
+    /// Bare JIDs that ask to see this user's presence.
+    pub(crate) asking: BTreeSet<String>,
+    /// The whole list has come.
+    pub(crate) complete: bool,
+}
+
+impl View {
+    /// Takes in an `<item/>` of the contact list.
+    pub(crate) fn item(&mut self, item: &Element) {
+        let jid = item.get_attr("jid").unwrap_or_default().to_owned();
+        let subscription = item.get_attr("subscription").unwrap_or("none").to_owned();
+        if subscription == "remove" {
+            self.contacts.remove(&jid);
+            return;
+        }
+        let groups = item.children().filter(|child| child.is("group", ns::ROSTER));
+        let contact = Contact {
+            subscription,
+            asked: item.get_attr("ask") == Some("subscribe"),
+            groups: groups.map(|group| group.own_text().to_string()).collect(),
+        };
+        self.contacts.insert(jid, contact);
+    }
+
+    /// Takes in presence.
+    pub(crate) fn presence(&mut self, from: &str, type_: Option<&str>, status: String) {
+        match type_ {
+            None => drop(self.online.insert(from.to_owned(), status)),
+            Some("unavailable") => drop(self.online.remove(from)),
+            Some("subscribe") => drop(self.asking.insert(from.to_owned())),
+            Some(_) => {}
+        }
+    }
+
+    /// Whether somebody is in the group "Nearby".
+    pub(crate) fn is_nearby(&self, bare: &str) -> bool {
+        self.contacts.get(bare).is_some_and(|contact| contact.groups.iter().any(|group| group == "Nearby"))
+    }
+
+    /// Whether somebody is shown as available.
+    pub(crate) fn is_online(&self, bare: &str) -> bool {
+        self.online.keys().any(|full| bare_of(full) == bare)
+    }
+
+    /// The subscription with somebody who is a contact.
+    pub(crate) fn subscription(&self, bare: &str) -> &str {
+        match self.contacts.get(bare) {
+            Some(contact) if !self.is_nearby(bare) => &contact.subscription,
+            Some(_) | None => "none",
+        }
+    }
+
+    /// The list without neighbours.
+    pub(crate) fn real_contacts(&self) -> BTreeMap<String, Contact> {
+        let real = self.contacts.iter().filter(|(jid, _)| !self.is_nearby(jid));
+        real.map(|(jid, contact)| (jid.clone(), contact.clone())).collect()
+    }
+}
+
+/// The bare part of an address.
+pub(crate) fn bare_of(jid: &str) -> &str {
+    jid.split('/').next().unwrap_or(jid)
+}

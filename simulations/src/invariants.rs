@@ -1,0 +1,94 @@
+//! What has to be true after each step, and what in the end. Knows what was done, and compares. *Pure.*
+//!
+//! | file | promise |
+//! | --- | --- |
+//! | `delivery` | exactly once, in order, refused never |
+//! | `ownership` | from its acknowledgement on a message always has a durable owner |
+//! | `shown` | nothing unverified is shown; nobody who is gone is shown as here |
+//! | `ending` | when all is well again: all delivered, nothing left over, both sides agree; bounds |
+
+mod delivery;
+mod ending;
+mod ownership;
+mod shown;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosstalk_storage::Tree;
+
+use crate::world::events::{ClientId, HostId, PersonId};
+
+/// A numbered message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MessageKey {
+    pub(crate) from: ClientId,
+    pub(crate) to: PersonId,
+    /// From 1 for each sender and recipient.
+    pub(crate) number: u32,
+}
+
+/// Where a message is kept durably.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// The outbox of a host.
+    Outbox(HostId),
+    /// The inbox of a host.
+    Inbox(HostId),
+}
+
+/// What was done, as the world saw it.
+#[derive(Default)]
+pub(crate) struct Book {
+    /// How many messages were sent, by sender and recipient.
+    sent: BTreeMap<(ClientId, PersonId), u32>,
+    /// Messages that their senders were told are safe.
+    accepted: BTreeSet<MessageKey>,
+    /// How often a client got a message.
+    got: BTreeMap<(ClientId, MessageKey), u32>,
+    /// The newest message of a sender that a client got.
+    newest: BTreeMap<(ClientId, ClientId, PersonId), u32>,
+    /// How often a client got the copy of a message that another device sent.
+    copies: BTreeMap<(ClientId, MessageKey), u32>,
+    /// Clients whose sessions were lost for good: what they sent or got last may come twice (DESIGN.md §5).
+    excused: BTreeSet<ClientId>,
+    /// Committed entries that hold a message.
+    holdings: BTreeMap<(HostId, Tree, Vec<u8>), MessageKey>,
+    /// How many of them, by place and message.
+    owners: BTreeMap<(Place, MessageKey), u32>,
+    /// Messages whose owners have changed since they were looked at.
+    doubtful: BTreeSet<MessageKey>,
+    /// Status texts that a person ever published.
+    pub(crate) statuses: BTreeSet<(PersonId, String)>,
+    /// Statements about subscriptions: who, to whom, what.
+    stated: BTreeSet<(PersonId, PersonId, &'static str)>,
+    /// Order may give way: a gap is released after 30 s (DESIGN.md §5), which happens only when frames are lost.
+    pub(crate) any_order: bool,
+}
+
+impl Book {
+    /// Numbers the next message of a sender to a recipient.
+    pub(crate) fn next_message(&mut self, from: ClientId, to: PersonId) -> MessageKey {
+        let number = self.sent.entry((from, to)).or_default();
+        *number += 1;
+        MessageKey { from, to, number: *number }
+    }
+
+    /// A session was lost for good.
+    pub(crate) fn not_resumed(&mut self, client: ClientId) {
+        self.excused.insert(client);
+    }
+
+    /// Somebody made a statement about a subscription.
+    pub(crate) fn stated(&mut self, by: PersonId, to: PersonId, what: &'static str) {
+        self.stated.insert((by, to, what));
+    }
+
+    /// Messages sent so far.
+    pub(crate) fn messages(&self) -> u64 {
+        self.sent.values().map(|count| u64::from(*count)).sum()
+    }
+
+    fn has_stated(&self, by: PersonId, to: PersonId, what: &str) -> bool {
+        self.stated.iter().any(|(who, whom, stated)| (*who, *whom, *stated) == (by, to, what))
+    }
+}

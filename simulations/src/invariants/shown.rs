@@ -1,0 +1,134 @@
+//! What a client shows was really said by the one whose name stands over it; and nobody who is gone is shown as here.
+//! *Pure.*
+
+use crosstalk::xmpp::{Element, ns};
+use crosstalk_overlay::id::XID_DOMAIN;
+
+use super::ownership::numbered;
+use crate::client::view::bare_of;
+use crate::world::World;
+use crate::world::events::{ClientId, PersonId};
+use crate::world::story::Checked;
+
+/// Leaving is seen within 30 s (DESIGN.md §6), counted from what the last frame may have needed on its way.
+const LEAVING: u64 = 30_000 + 8_000;
+
+impl World {
+    /// A client got a stanza.
+    pub(crate) fn check_stanza(&mut self, to: ClientId, stanza: &Element) -> Checked {
+        if stanza.get_attr("type") == Some("error") {
+            let text = String::from_utf8_lossy(&stanza.to_bytes(ns::CLIENT)).into_owned();
+            return Err(self.violation(format!("{} got an error: {text}", self.clients[to.0].name)));
+        }
+        match stanza.name() {
+            "message" => self.check_message(to, stanza),
+            "presence" => self.check_presence(to, stanza),
+            _ => self.check_iq(to, stanza),
+        }
+    }
+
+    fn forged(&self, to: ClientId, stanza: &Element, why: &str) -> crate::world::Violation {
+        let text = String::from_utf8_lossy(&stanza.to_bytes(ns::CLIENT)).into_owned();
+        self.violation(format!("{} was shown what {why}: {text}", self.clients[to.0].name))
+    }
+
+    fn check_message(&mut self, to: ClientId, message: &Element) -> Checked {
+        let from = message.get_attr("from").unwrap_or_default();
+        let own = &self.people[self.clients[to.0].person.0].jid;
+        if let Some(copy) = message.get("sent", ns::CARBONS) {
+            let key = numbered(&copy.to_bytes(ns::CLIENT));
+            return match key.filter(|key| from == own && key.from.0 < self.clients.len()) {
+                Some(key) => self.check_copy(to, key),
+                None => Err(self.forged(to, message, "is no copy of anything sent")),
+            };
+        }
+        let key = numbered(&message.to_bytes(ns::CLIENT)).filter(|key| key.from.0 < self.clients.len());
+        let Some(key) = key else { return Err(self.forged(to, message, "nobody said")) };
+        let sender = &self.clients[key.from.0];
+        let expected = format!("{}/{}", self.people[sender.person.0].jid, sender.resource);
+        if from != expected {
+            return Err(self.forged(to, message, "somebody else said"));
+        }
+        self.check_delivery(to, key)
+    }
+
+    fn check_presence(&mut self, to: ClientId, presence: &Element) -> Checked {
+        let from = presence.get_attr("from").unwrap_or_default();
+        let Some(person) = self.person_at(bare_of(from)) else {
+            return Err(self.forged(to, presence, "comes from nobody who exists"));
+        };
+        let viewer = self.clients[to.0].person;
+        match presence.get_attr("type") {
+            None => self.check_available(to, presence, person, viewer),
+            Some("unavailable") => Ok(()),
+            Some(type_) if self.book.has_stated(person, viewer, type_) => Ok(()),
+            Some(_) => Err(self.forged(to, presence, "was never stated")),
+        }
+    }
+
+    fn check_available(
+        &self,
+        to: ClientId,
+        presence: &Element,
+        person: PersonId,
+        viewer: PersonId,
+    ) -> Checked {
+        let from = presence.get_attr("from").unwrap_or_default();
+        let resource = from.split_once('/').map_or("", |(_, resource)| resource);
+        let known = |client: &crate::client::Client| client.person == person && client.resource == resource;
+        if resource != "nearby" {
+            if !self.clients.iter().any(known) {
+                return Err(self.forged(to, presence, "comes from no client of that person"));
+            }
+            if person != viewer && !self.book.has_stated(person, viewer, "subscribed") {
+                return Err(self.forged(to, presence, "its owner did not permit"));
+            }
+        }
+        let status = presence.get("status", ns::CLIENT).map(|status| status.own_text().to_string());
+        match status {
+            Some(status) if !self.book.statuses.contains(&(person, status.clone())) => {
+                Err(self.forged(to, presence, "that person never published"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn check_iq(&self, to: ClientId, iq: &Element) -> Checked {
+        let from = iq.get_attr("from").unwrap_or_default();
+        let own = &self.people[self.clients[to.0].person.0].jid;
+        if !from.is_empty() && from != XID_DOMAIN && bare_of(from) != own {
+            return Err(self.forged(to, iq, "nobody asked"));
+        }
+        let items = iq.get("query", ns::ROSTER).into_iter().flat_map(Element::children);
+        for item in items {
+            if self.person_at(item.get_attr("jid").unwrap_or_default()).is_none() {
+                return Err(self.forged(to, iq, "is a contact that does not exist"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody whose hosts have all been out of reach for some time is shown as available.
+    pub(crate) fn check_departed(&self) -> Checked {
+        for client in self.clients.iter().filter(|client| client.is_ready()) {
+            let host = &self.hosts[client.host.0];
+            if client.ready_since + LEAVING > self.time || host.booted + LEAVING > self.time {
+                continue;
+            }
+            for full in client.view.online.keys() {
+                let Some(person) = self.person_at(bare_of(full)) else { continue };
+                let gone = |other: &crate::world::events::HostId| {
+                    let since = self.network.apart_since(client.host, *other);
+                    *other != client.host && since.is_some_and(|since| since + LEAVING < self.time)
+                };
+                if self.people[person.0].hosts.iter().all(gone) {
+                    let (name, gone) = (client.name, self.who(person));
+                    let why =
+                        format!("{name} is shown {gone} as available, who has been out of reach for 38 s");
+                    return Err(self.violation(why));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! Owns what tries CrossTalk out as a whole: scenarios, the load program, benchmarks.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`scenario`] | runs of many nodes on virtual time and a simulated network, by seed |
+//! | [`world`] | that time and network: hosts, disks, links, faults |
+//! | `client` | chat programs by script |
+//! | `invariants` | what has to be true after each step |
+//! | [`load`] | the load program |
+
+mod client;
+mod errors;
+mod invariants;
+pub mod load;
+pub mod scenario;
+pub mod world;

@@ -1,0 +1,159 @@
+//! Many nodes on a virtual clock and a simulated network: what happens next, and that it keeps every promise. *Pure.*
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `events` | the queue of what will happen |
+//! | `dice`, `story` | chance; what is told and hashed |
+//! | `host`, `disk` | one core by its law; its store, crashes |
+//! | `network` | links, cables, discovery |
+//! | `streams` | between clients and their node |
+//! | `people` | keys, certificates, accounts |
+//! | `faults` | what goes wrong |
+//! | `attacker` | a peer that means harm |
+//! | `sabotage` | promises that the world breaks to try out the invariants |
+
+pub(crate) mod attacker;
+pub(crate) mod dice;
+pub(crate) mod disk;
+pub(crate) mod events;
+pub(crate) mod faults;
+pub(crate) mod host;
+pub(crate) mod network;
+pub(crate) mod people;
+pub mod sabotage;
+pub mod story;
+pub(crate) mod streams;
+
+use std::collections::BTreeMap;
+
+use crosstalk::core::ConnId;
+use crosstalk::xmpp::Element;
+
+use crate::client::Client;
+use crate::errors::logged_error;
+use crate::invariants::Book;
+use dice::Dice;
+use events::{Event, Queue};
+use host::Host;
+use network::Network;
+use people::Person;
+use sabotage::Sabotage;
+use story::{Checked, Story};
+
+pub use story::Violation;
+
+/// How often what needs a clock is looked at, milliseconds.
+const WATCH: u64 = 5_000;
+/// Events that are planned at once; more means that something floods.
+const MOST_PLANNED: usize = 100_000;
+
+/// Everything.
+pub(crate) struct World {
+    /// Virtual milliseconds since the start.
+    pub(crate) time: u64,
+    pub(crate) dice: Dice,
+    pub(crate) queue: Queue,
+    pub(crate) story: Story,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) people: Vec<Person>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) network: Network,
+    pub(crate) streams: BTreeMap<ConnId, streams::Stream>,
+    pub(crate) next_conn: u64,
+    pub(crate) book: Book,
+    pub(crate) sabotage: Option<Sabotage>,
+    /// For a sabotage: what is held back of a stream.
+    swapped: BTreeMap<ConnId, Vec<Element>>,
+}
+
+impl World {
+    /// An empty world.
+    pub(crate) fn new(seed: u64, story: Story, sabotage: Option<Sabotage>) -> Self {
+        let mut queue = Queue::default();
+        queue.push(WATCH, Event::Watch);
+        Self {
+            time: 0,
+            dice: Dice::new(seed),
+            queue,
+            story,
+            hosts: Vec::new(),
+            people: Vec::new(),
+            clients: Vec::new(),
+            network: Network::default(),
+            streams: BTreeMap::new(),
+            next_conn: 0,
+            book: Book::default(),
+            sabotage,
+            swapped: BTreeMap::new(),
+        }
+    }
+
+    /// The next thing happens.
+    pub(crate) fn step(&mut self) -> Checked {
+        let Some((when, event)) = self.queue.pop() else { return Ok(()) };
+        self.time = when;
+        match event {
+            Event::Drain(life) if self.lives(life) => self.drain(life.host)?,
+            Event::Timeout(life) if self.lives(life) => self.timed_out(life.host),
+            Event::Written(life) if self.lives(life) => self.written(life.host)?,
+            Event::SealingKey(life, user) if self.lives(life) => self.sealing_key_made(life.host, user),
+            Event::Dialled(life, node) if self.lives(life) => self.dialled(life.host, node),
+            Event::Query(life, again) if self.lives(life) => self.query(life, again),
+            Event::Attack(life) if self.lives(life) => self.attack(life.host),
+            Event::Drain(_)
+            | Event::Timeout(_)
+            | Event::Written(_)
+            | Event::SealingKey(..)
+            | Event::Dialled(..)
+            | Event::Query(..)
+            | Event::Attack(_) => {}
+            Event::Parcel(pipe, end, parcel) => self.arrived(pipe, end, parcel),
+            Event::Broken(pipe, end) => self.pipe_ended(pipe, end),
+            Event::Resume(pipe, end) => self.resume_pipe(pipe, end),
+            Event::Up(conn, what) => self.came_up(conn, what),
+            Event::Down(conn, what) => self.came_down(conn, what)?,
+            Event::Wake(client, token) => self.client_wakes(client, token)?,
+            Event::Say(client, to) => self.say(client, to)?,
+            Event::Fault(fault) => self.suffer(fault)?,
+            Event::Watch => self.watch()?,
+        }
+        match logged_error() {
+            Some(error) => Err(self.violation(format!("an ERROR was logged: {error}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Regularly: what only a clock brings to light, and bounds.
+    fn watch(&mut self) -> Checked {
+        self.queue.push(self.time + WATCH, Event::Watch);
+        self.sweep_pipes();
+        if self.queue.len() > MOST_PLANNED {
+            return Err(self.violation(format!("{} events are planned: something floods", self.queue.len())));
+        }
+        self.check_departed()
+    }
+
+    /// Runs for some milliseconds.
+    pub(crate) fn run(&mut self, millis: u64) -> Checked {
+        let until = self.time + millis;
+        while self.queue.next_at().is_some_and(|when| when <= until) {
+            self.step()?;
+        }
+        self.time = until;
+        Ok(())
+    }
+
+    /// Runs until something is true. It is a violation if that takes more than `within` milliseconds.
+    pub(crate) fn until(&mut self, what: &str, within: u64, mut is_so: impl FnMut(&Self) -> bool) -> Checked {
+        let limit = self.time + within;
+        while !is_so(self) {
+            if self.time > limit {
+                let seconds = within / 1_000;
+                return Err(self.violation(format!("after {seconds} s it is still not so that {what}")));
+            }
+            self.step()?;
+        }
+        self.story.tell(self.time, || format!("--- {what}"));
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! What goes wrong: drawn from the seed in advance, done when its time has come, undone at the end. *Pure.*
+
+use super::World;
+use super::events::{ClientId, Event, HostId};
+use super::host::Power;
+use super::story::Checked;
+
+/// One thing that goes wrong, or right again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// The cable between two hosts is cut. `lossy`: no connection survives it.
+    Cut {
+        /// One host.
+        a: HostId,
+        /// The other.
+        b: HostId,
+        /// Whether what is under way is lost.
+        lossy: bool,
+    },
+    /// It is joined again; `noticed`: the hosts see that.
+    Mend {
+        /// One host.
+        a: HostId,
+        /// The other.
+        b: HostId,
+        /// Whether the carrier was gone.
+        noticed: bool,
+    },
+    /// A host crashes: now, or in the middle of its next outputs.
+    Crash {
+        /// Which.
+        host: HostId,
+        /// Process or machine.
+        power: Power,
+        /// After so many outputs.
+        after: Option<u32>,
+    },
+    /// A host starts.
+    Boot(HostId),
+    /// All links of a host are reset.
+    Reset(HostId),
+    /// A client loses its connection.
+    CutClient(ClientId),
+    /// A client is out of reach for some milliseconds.
+    ClientAway(ClientId, u64),
+    /// A disk becomes slow, or fast again: milliseconds from and to.
+    Disk(HostId, (u64, u64)),
+    /// The network becomes slow, or fast again: milliseconds from and to.
+    Delay((u64, u64)),
+}
+
+/// What may go wrong in a scenario.
+#[derive(Clone, Copy)]
+pub(crate) struct Weather<'a> {
+    /// Hosts that crash, have slow disks and lose their cables.
+    pub(crate) hosts: &'a [HostId],
+    /// Clients that lose their connections.
+    pub(crate) clients: &'a [ClientId],
+    /// Milliseconds between two faults at most.
+    pub(crate) pause: u64,
+}
+
+impl World {
+    /// Draws faults from now until `until` and plans them. Each is undone some time, the latest by [`World::heal`].
+    pub(crate) fn forecast(&mut self, weather: Weather<'_>, until: u64) {
+        let mut when = self.time;
+        loop {
+            when += self.dice.between(50, weather.pause);
+            if when >= until {
+                return;
+            }
+            for (after, fault) in self.draw(weather) {
+                self.queue.push(when + after, Event::Fault(fault));
+            }
+        }
+    }
+
+    fn draw(&mut self, weather: Weather<'_>) -> Vec<(u64, Fault)> {
+        let host = self.dice.pick(weather.hosts);
+        let other = self.dice.pick(weather.hosts).filter(|other| Some(*other) != host);
+        let client = self.dice.pick(weather.clients);
+        match (self.dice.below(100), host, other, client) {
+            (0..25, Some(a), Some(b), _) => {
+                let (lossy, noticed) = (self.dice.chance(50), self.dice.chance(80));
+                vec![(0, Fault::Cut { a, b, lossy }), (self.wait(), Fault::Mend { a, b, noticed })]
+            }
+            (25..50, Some(host), _, _) => {
+                let power = if self.dice.chance(60) { Power::Killed } else { Power::Off };
+                let after = if self.dice.chance(50) { u32::try_from(self.dice.below(12)).ok() } else { None };
+                vec![(0, Fault::Crash { host, power, after }), (self.wait(), Fault::Boot(host))]
+            }
+            (50..58, Some(host), _, _) => vec![(0, Fault::Reset(host))],
+            (58..75, _, _, Some(client)) => vec![(0, Fault::CutClient(client))],
+            (75..82, _, _, Some(client)) => vec![(0, Fault::ClientAway(client, self.wait()))],
+            (82..92, Some(host), _, _) => {
+                let slow = self.dice.between(20, 3_000);
+                vec![(0, Fault::Disk(host, (slow / 4, slow))), (self.wait(), Fault::Disk(host, (0, 4)))]
+            }
+            (92..100, _, _, _) => {
+                let slow = self.dice.between(20, 2_000);
+                vec![(0, Fault::Delay((slow / 4, slow))), (self.wait(), Fault::Delay((1, 5)))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Mostly short, sometimes long.
+    fn wait(&mut self) -> u64 {
+        match self.dice.below(10) {
+            0..6 => self.dice.between(10, 3_000),
+            6..9 => self.dice.between(3_000, 20_000),
+            _ => self.dice.between(20_000, 90_000),
+        }
+    }
+
+    /// Does it.
+    pub(crate) fn suffer(&mut self, fault: Fault) -> Checked {
+        self.story.tell(self.time, || format!("*** {fault:?}"));
+        match fault {
+            Fault::Cut { a, b, lossy } => self.cut(a, b, lossy),
+            Fault::Mend { a, b, noticed } => self.mend(a, b, noticed),
+            Fault::Crash { host, power, after: None } => return self.crash(host, power),
+            Fault::Crash { host, power, after: Some(after) } => {
+                self.hosts[host.0].crash_after = Some((after, power))
+            }
+            Fault::Boot(host) => return self.boot(host),
+            Fault::Reset(host) => {
+                for (pipe, _) in self.pipes_of(host) {
+                    self.break_pipe(pipe, [3_000, 3_000]);
+                }
+            }
+            Fault::CutClient(client) => self.cut_client(client, 0),
+            Fault::ClientAway(client, wait) => self.cut_client(client, wait),
+            Fault::Disk(host, latency) => self.hosts[host.0].disk.latency = latency,
+            Fault::Delay(delay) => self.network.delay = delay,
+        }
+        Ok(())
+    }
+
+    /// Everything is well again: cables, hosts, disks.
+    pub(crate) fn heal(&mut self) -> Checked {
+        self.story.tell(self.time, || "*** all is well again".to_owned());
+        self.network.delay = (1, 5);
+        self.network.datagrams = false;
+        self.mend_all();
+        for host in (0..self.hosts.len()).map(HostId) {
+            self.hosts[host.0].crash_after = None;
+            self.hosts[host.0].disk.latency = (0, 4);
+            self.boot(host)?;
+        }
+        Ok(())
+    }
+}

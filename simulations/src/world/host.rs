@@ -1,0 +1,382 @@
+//! A host: one core driven by its law, its disk, its keys; how it starts and how it ends. *Pure.*
+
+use std::collections::BTreeMap;
+
+use crosstalk::core::admin::{Command, Reply};
+use crosstalk::core::settings::DeviceKeys;
+use crosstalk::core::{Core, Input, Output, Settings, Setup};
+use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey};
+use crosstalk_overlay::time::Now;
+
+use super::World;
+use super::attacker::Attacker;
+use super::disk::Disk;
+use super::events::{Downward, Event, HostId, Life};
+use super::network::End;
+use super::sabotage::Sabotage;
+use super::story::Checked;
+
+/// Where the wall clock stands when a run begins, Unix milliseconds.
+const EPOCH: u64 = 1_800_000_000_000;
+/// The build date that cores are told.
+const BUILT: u64 = 1_790_000_000_000;
+/// Outputs of one batch; more means that a core does not come to an end.
+const MOST_OUTPUTS: usize = 50_000;
+/// Time-outs within a virtual second; more means that a timer spins.
+const MOST_WAKES: u32 = 200;
+/// How long an answer to the command line may take, milliseconds.
+const PATIENCE: u64 = 120_000;
+
+/// Whether a host runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Power {
+    /// It runs.
+    On,
+    /// The process is gone; the machine resets its connections.
+    Killed,
+    /// The machine is silent.
+    Off,
+}
+
+/// A machine.
+pub(crate) struct Host {
+    pub(crate) name: &'static str,
+    pub(crate) node: NodeId,
+    pub(crate) core: Option<Core>,
+    pub(crate) attacker: Option<Attacker>,
+    pub(crate) disk: Disk,
+    /// The key files.
+    pub(crate) keys: BTreeMap<UserId, DeviceKeys>,
+    pub(crate) power: Power,
+    lives: u32,
+    /// When it started, virtual milliseconds.
+    pub(crate) booted: u64,
+    /// What its wall clock is wrong by, milliseconds.
+    pub(crate) skew: i64,
+    timeout: Option<u64>,
+    drain_planned: bool,
+    /// It crashes after so many outputs.
+    pub(crate) crash_after: Option<(u32, Power)>,
+    pub(crate) links: BTreeMap<NodeId, End>,
+    /// Inputs that outputs lead to at once.
+    pub(crate) afterwards: Vec<Input>,
+    answers: BTreeMap<u64, Reply>,
+    asked: u64,
+    /// The current virtual second, and the time-outs in it.
+    wakes: (u64, u32),
+    settings: Settings,
+}
+
+impl World {
+    /// A new machine that runs a node with an empty store.
+    pub(crate) fn host(&mut self, name: &'static str) -> Result<HostId, super::Violation> {
+        let id = self.machine(name)?;
+        self.boot(id)?;
+        Ok(id)
+    }
+
+    /// A new machine that pretends to be a node.
+    pub(crate) fn attacker(&mut self, name: &'static str) -> Result<HostId, super::Violation> {
+        let id = self.machine(name)?;
+        self.hosts[id.0].attacker = Some(Attacker::new(self.dice.seed()));
+        self.hosts[id.0].power = Power::On;
+        self.note_apart();
+        self.join_the_link(id);
+        self.queue.push(self.time + 1_000, Event::Attack(self.life(id)));
+        Ok(id)
+    }
+
+    fn machine(&mut self, name: &'static str) -> Result<HostId, super::Violation> {
+        let key = NodeKey::from_seed(self.dice.seed());
+        let disk = Disk::new().map_err(|why| self.violation(why))?;
+        let skew = i64::try_from(self.dice.below(1_200_000)).unwrap_or_default() - 600_000;
+        self.hosts.push(Host {
+            name,
+            node: key.id(),
+            core: None,
+            attacker: None,
+            disk,
+            keys: BTreeMap::new(),
+            power: Power::Off,
+            lives: 0,
+            booted: 0,
+            skew,
+            timeout: None,
+            drain_planned: false,
+            crash_after: None,
+            links: BTreeMap::new(),
+            afterwards: Vec::new(),
+            answers: BTreeMap::new(),
+            asked: 0,
+            wakes: (0, 0),
+            settings: Settings::default(),
+        });
+        Ok(HostId(self.hosts.len() - 1))
+    }
+
+    /// Both clocks of a host.
+    pub(crate) fn now(&self, host: HostId) -> Now {
+        let host = &self.hosts[host.0];
+        Now { mono: self.time - host.booted, wall: (EPOCH + self.time).saturating_add_signed(host.skew) }
+    }
+
+    /// The present life of a host.
+    pub(crate) fn life(&self, host: HostId) -> Life {
+        Life { host, count: self.hosts[host.0].lives }
+    }
+
+    /// Whether a life goes on.
+    pub(crate) fn lives(&self, life: Life) -> bool {
+        let host = &self.hosts[life.host.0];
+        host.power == Power::On && host.lives == life.count
+    }
+
+    /// Starts a host from what its disk holds.
+    pub(crate) fn boot(&mut self, id: HostId) -> Checked {
+        if self.hosts[id.0].power == Power::On {
+            return Ok(());
+        }
+        let (seed, sabotage) = (self.dice.seed(), self.sabotage);
+        let host = &mut self.hosts[id.0];
+        host.booted = self.time;
+        host.lives += 1;
+        let contents = host.disk.reopen(sabotage);
+        let keys = host.keys.iter().map(|(user, keys)| (*user, copy(keys))).collect();
+        let (node, settings) = (host.node, host.settings.clone());
+        let contents = contents.map_err(|why| self.violation(why))?;
+        self.book.reloaded(id, &contents);
+        let setup = Setup { node, seed, settings, contents, keys, built: BUILT };
+        let core = Core::new(setup, self.now(id))
+            .map_err(|why| self.violation(format!("a node does not start: {why}")))?;
+        let host = &mut self.hosts[id.0];
+        host.core = Some(core);
+        host.power = Power::On;
+        let name = host.name;
+        self.story.tell(self.time, || format!("{name} starts"));
+        self.note_apart();
+        self.join_the_link(id);
+        self.plan_drain(id);
+        self.check_owners()
+    }
+
+    /// Ends a host at once. What was not durable is lost, or all but lost.
+    pub(crate) fn crash(&mut self, id: HostId, power: Power) -> Checked {
+        let host = &mut self.hosts[id.0];
+        if host.power != Power::On {
+            return Ok(());
+        }
+        let name = host.name;
+        self.story.tell(self.time, || format!("{name} crashes ({power:?})"));
+        let within = if power == Power::Killed { 50 } else { 60_000 };
+        for (pipe, end) in self.pipes_of(id) {
+            let mut noticed = [1, 1];
+            noticed[1 - end] = within;
+            self.break_pipe(pipe, noticed);
+        }
+        let host = &mut self.hosts[id.0];
+        host.core = None;
+        host.power = power;
+        host.timeout = None;
+        host.drain_planned = false;
+        host.crash_after = None;
+        host.links.clear();
+        host.answers.clear();
+        host.afterwards.clear();
+        let durable = host.disk.crash(&mut self.dice);
+        let durable = durable.map_err(|why| self.violation(why))?;
+        for set in &durable {
+            self.book.committed(id, set);
+        }
+        self.cut_streams_of(id, if power == Power::Killed { 50 } else { 30_000 });
+        self.note_apart();
+        self.check_owners()
+    }
+
+    /// Hands an input to a core; its outputs are performed within a millisecond, with those of others that come.
+    pub(crate) fn tell(&mut self, id: HostId, input: Input) {
+        let now = self.now(id);
+        let Some(core) = &mut self.hosts[id.0].core else { return };
+        self.story.mark(self.time, 1, id.0 as u64, kind(&input).as_bytes());
+        core.handle(input, now);
+        self.plan_drain(id);
+    }
+
+    fn plan_drain(&mut self, id: HostId) {
+        if !std::mem::replace(&mut self.hosts[id.0].drain_planned, true) {
+            let when = self.time + self.dice.below(2);
+            self.queue.push(when, Event::Drain(self.life(id)));
+        }
+    }
+
+    /// Performs what the core asks for until it asks for nothing, then sets its timer.
+    pub(crate) fn drain(&mut self, id: HostId) -> Checked {
+        self.hosts[id.0].drain_planned = false;
+        for _ in 0..MOST_OUTPUTS {
+            let Some(output) = self.hosts[id.0].core.as_mut().and_then(Core::poll_output) else {
+                for input in std::mem::take(&mut self.hosts[id.0].afterwards) {
+                    self.tell(id, input);
+                }
+                return self.set_timer(id);
+            };
+            if let Some((left, power)) = self.hosts[id.0].crash_after {
+                if left == 0 {
+                    return self.crash(id, power);
+                }
+                self.hosts[id.0].crash_after = Some((left - 1, power));
+            }
+            self.perform(id, output)?;
+        }
+        Err(self.violation(format!("a core has had {MOST_OUTPUTS} outputs for one batch and more to come")))
+    }
+
+    fn set_timer(&mut self, id: HostId) -> Checked {
+        let host = &mut self.hosts[id.0];
+        let Some((when, why)) = host.core.as_ref().and_then(Core::poll_timeout) else { return Ok(()) };
+        let when = (host.booted + when).max(self.time + 1);
+        if host.timeout == Some(when) {
+            return Ok(());
+        }
+        host.timeout = Some(when);
+        let second = self.time / 1_000;
+        host.wakes = if host.wakes.0 == second { (second, host.wakes.1 + 1) } else { (second, 1) };
+        if host.wakes.1 > MOST_WAKES {
+            return Err(self.violation(format!("a timer spins: {why}")));
+        }
+        self.queue.push(when, Event::Timeout(self.life(id)));
+        Ok(())
+    }
+
+    /// The timer of a host fires, if it was not set anew.
+    pub(crate) fn timed_out(&mut self, id: HostId) {
+        if self.hosts[id.0].timeout == Some(self.time) {
+            self.hosts[id.0].timeout = None;
+            self.tell(id, Input::Timeout);
+        }
+    }
+
+    fn perform(&mut self, id: HostId, output: Output) -> Checked {
+        match output {
+            Output::Client { conn, data } => {
+                self.story.mark(self.time, 2, conn.0, &data);
+                self.send_down(conn, Downward::Data(data));
+            }
+            Output::CloseClient { conn, error } => {
+                self.story.tell(self.time, || format!("a stream is closed: {error:?}"));
+                self.send_down(conn, Downward::Closed);
+            }
+            Output::Commit { batch, writes } => {
+                self.story.mark(self.time, 3, batch, &[]);
+                if self.hosts[id.0].disk.push(batch, writes) {
+                    self.write(id, batch);
+                }
+            }
+            Output::Frame { node, frame } => {
+                self.story.mark(self.time, 4, id.0 as u64, &frame);
+                self.tell_frame(id, &node, &frame);
+                self.send_frame(id, node, frame);
+            }
+            Output::Dial { node, .. } => self.dial(id, node),
+            Output::ClosePeer { node, reason } => {
+                let name = self.hosts[id.0].name;
+                self.story.tell(self.time, || format!("{name} closes a link: {reason}"));
+                self.close_peer(id, node);
+            }
+            Output::SealingKeyDue { user } => {
+                self.queue.push(self.time + 2, Event::SealingKey(self.life(id), user));
+            }
+            Output::SealingKeyErase { user, public } => {
+                if let Some(keys) = self.hosts[id.0].keys.get_mut(&user) {
+                    keys.sealing.retain(|key| key.public() != public);
+                }
+            }
+            Output::EraseKeys { user } => drop(self.hosts[id.0].keys.remove(&user)),
+            Output::NewPassword { ticket, .. } => {
+                self.hosts[id.0].afterwards.push(Input::Credentials { ticket, credentials: None });
+            }
+            Output::Answer { request, reply } => drop(self.hosts[id.0].answers.insert(request, *reply)),
+            Output::Notice(text) => self.story.tell(self.time, || text),
+            Output::Login(_) => {}
+        }
+        Ok(())
+    }
+
+    fn tell_frame(&self, from: HostId, to: &NodeId, frame: &[u8]) {
+        let name = self.hosts[from.0].name;
+        let other = self.hosts.iter().find(|host| host.node == *to).map_or("nobody", |host| host.name);
+        self.story.tell(self.time, || match crosstalk_overlay::wire::decode(frame) {
+            Ok(frame) => format!("{name} → {other}: {frame:?}"),
+            Err(why) => format!("{name} → {other}: {why}"),
+        });
+    }
+
+    fn write(&mut self, id: HostId, batch: u64) {
+        let wait = self.hosts[id.0].disk.wait(&mut self.dice);
+        self.queue.push(self.time + wait, Event::Written(self.life(id)));
+        if self.sabotage == Some(Sabotage::EarlyCommit) {
+            self.hosts[id.0].afterwards.push(Input::Committed { batch });
+        }
+    }
+
+    /// The disk has written what waited when it began.
+    pub(crate) fn written(&mut self, id: HostId) -> Checked {
+        let done = self.hosts[id.0].disk.finish(self.sabotage, &mut self.dice);
+        if let Some(done) = done.map_err(|why| self.violation(why))? {
+            for set in &done.sets {
+                self.book.committed(id, set);
+            }
+            self.check_owners()?;
+            self.tell(id, Input::Committed { batch: done.batch });
+        }
+        if self.hosts[id.0].disk.begin() {
+            self.write(id, 0);
+        }
+        Ok(())
+    }
+
+    /// A sealing key that was asked for is made and in the key file.
+    pub(crate) fn sealing_key_made(&mut self, id: HostId, user: UserId) {
+        let key = SealingKey::from_seed(self.dice.seed(), self.now(id).wall);
+        if let Some(keys) = self.hosts[id.0].keys.get_mut(&user) {
+            keys.sealing.push(key.clone());
+            self.tell(id, Input::SealingKey { user, key });
+        }
+    }
+
+    /// Gives a command as the CLI does and runs the world until it is answered.
+    pub(crate) fn ask(&mut self, id: HostId, command: Command) -> Result<Reply, super::Violation> {
+        let host = &mut self.hosts[id.0];
+        host.asked += 1;
+        let request = host.asked;
+        let until = self.time + PATIENCE;
+        self.tell(id, Input::Admin { request, command: Box::new(command) });
+        while self.time < until {
+            if let Some(reply) = self.hosts[id.0].answers.remove(&request) {
+                return Ok(reply);
+            }
+            self.step()?;
+        }
+        Err(self.violation(format!("a command was not answered within {} s", PATIENCE / 1_000)))
+    }
+}
+
+/// What an input is, for the story's hash.
+fn kind(input: &Input) -> &'static str {
+    match input {
+        Input::Authenticated { .. } => "authenticated",
+        Input::Elements { .. } => "elements",
+        Input::Ended { .. } => "ended",
+        Input::Peer(_) => "peer",
+        Input::Committed { .. } => "committed",
+        Input::StoreTrouble(_) => "trouble",
+        Input::Admin { .. } => "admin",
+        Input::SealingKey { .. } => "key",
+        Input::Credentials { .. } => "credentials",
+        Input::Timeout => "timeout",
+    }
+}
+
+/// The key file is read again at each start.
+fn copy(keys: &DeviceKeys) -> DeviceKeys {
+    DeviceKeys { device: DeviceKey::from_seed(*keys.device.seed()), sealing: keys.sealing.clone() }
+}

@@ -1,0 +1,380 @@
+//! The network between hosts, as a swarm shows it: multicast DNS, one link for each peer, frames in order while it
+//! lasts; cables that are cut, with what was under way lost or late. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crosstalk::core::Input;
+use crosstalk_overlay::core::PeerEvent;
+use crosstalk_overlay::id::NodeId;
+use crosstalk_overlay::wire::{self, Frame};
+
+use super::World;
+use super::events::{Event, HostId, Life, Parcel, PipeId};
+use super::host::Power;
+use super::sabotage::Sabotage;
+
+/// How often the link is asked who is there, milliseconds; as in the swarm.
+const QUERY_INTERVAL: u64 = 60_000;
+/// When the link is asked after a cable came back, milliseconds; as in the swarm.
+const RETRIES: [u64; 3] = [0, 1_000, 3_000];
+/// Two dials in opposite directions within this time met each other; as in the swarm.
+const DOUBLE_DIAL: u64 = 4_000;
+/// Captured frames that an attacker may choose from.
+const TAPPED: usize = 256;
+
+/// All that lies between hosts.
+pub(crate) struct Network {
+    pipes: BTreeMap<PipeId, Pipe>,
+    next: u64,
+    cut: BTreeSet<(HostId, HostId)>,
+    /// Since when two hosts cannot speak to each other, because of a cable or because one is off.
+    apart: BTreeMap<(HostId, HostId), u64>,
+    /// Milliseconds that a frame takes, from and to.
+    pub(crate) delay: (u64, u64),
+    /// Envelopes and receipts come late, twice or never, which no stream does.
+    pub(crate) datagrams: bool,
+    /// Frames seen, for an attacker.
+    tapped: VecDeque<Vec<u8>>,
+}
+
+/// A connection between two hosts; end 0 dialled.
+struct Pipe {
+    ends: [HostId; 2],
+    /// When the last parcel arrives at each end.
+    last: [u64; 2],
+    /// What waits for the cable, for each end.
+    waiting: [VecDeque<Parcel>; 2],
+    /// Nothing comes through any more.
+    broken: bool,
+}
+
+/// A host's end of its link with a peer.
+#[derive(Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) pipe: PipeId,
+    /// 0 or 1.
+    pub(crate) end: usize,
+    since: u64,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            pipes: BTreeMap::new(),
+            next: 0,
+            cut: BTreeSet::new(),
+            apart: BTreeMap::new(),
+            delay: (1, 5),
+            datagrams: false,
+            tapped: VecDeque::new(),
+        }
+    }
+}
+
+impl Network {
+    fn is_cut(&self, a: HostId, b: HostId) -> bool {
+        self.cut.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// A frame that somebody sent some time ago.
+    pub(crate) fn tapped(&self, index: u64) -> Option<&Vec<u8>> {
+        let index = usize::try_from(index).ok()? % self.tapped.len().max(1);
+        self.tapped.get(index)
+    }
+
+    /// Since when two hosts have not been able to speak to each other.
+    pub(crate) fn apart_since(&self, a: HostId, b: HostId) -> Option<u64> {
+        self.apart.get(&(a.min(b), a.max(b))).copied()
+    }
+}
+
+impl World {
+    fn delay(&mut self) -> u64 {
+        let (low, high) = self.network.delay;
+        self.dice.between(low, high)
+    }
+
+    fn host_of(&self, node: &NodeId) -> Option<HostId> {
+        self.hosts.iter().position(|host| host.node == *node).map(HostId)
+    }
+
+    fn node_at(&self, pipe: PipeId, end: usize) -> Option<(HostId, NodeId)> {
+        let host = self.network.pipes.get(&pipe)?.ends[end];
+        Some((host, self.hosts[host.0].node))
+    }
+
+    /// After a host or a cable changed: who is apart from whom, and since when.
+    pub(crate) fn note_apart(&mut self) {
+        for a in 0..self.hosts.len() {
+            for b in a + 1..self.hosts.len() {
+                let on = |index: usize| self.hosts[index].power == Power::On;
+                let apart = !on(a) || !on(b) || self.network.is_cut(HostId(a), HostId(b));
+                let pair = (HostId(a), HostId(b));
+                if apart {
+                    self.network.apart.entry(pair).or_insert(self.time);
+                } else {
+                    self.network.apart.remove(&pair);
+                }
+            }
+        }
+    }
+
+    /// Asks the link who is there: both sides learn of each other.
+    pub(crate) fn query(&mut self, life: Life, again: bool) {
+        let host = life.host;
+        if again {
+            self.queue.push(self.time + QUERY_INTERVAL, Event::Query(life, true));
+        }
+        for other in (0..self.hosts.len()).map(HostId) {
+            let there = self.hosts[other.0].power == Power::On && !self.network.is_cut(host, other);
+            if other != host && there {
+                self.sighted(host, other);
+                self.sighted(other, host);
+            }
+        }
+    }
+
+    fn sighted(&mut self, by: HostId, whom: HostId) {
+        let node = self.hosts[whom.0].node;
+        let addresses = vec![address(whom)];
+        self.peer_event(by, PeerEvent::Discovered { node, addresses });
+    }
+
+    /// A host has come to the link: it asks from now on.
+    pub(crate) fn join_the_link(&mut self, host: HostId) {
+        let soon = self.time + self.dice.between(5, 200);
+        self.queue.push(soon, Event::Query(self.life(host), true));
+    }
+
+    pub(crate) fn dial(&mut self, host: HostId, node: NodeId) {
+        let when = self.time + 1 + self.delay() + self.delay();
+        self.queue.push(when, Event::Dialled(self.life(host), node));
+    }
+
+    pub(crate) fn dialled(&mut self, host: HostId, node: NodeId) {
+        let Some(other) = self.host_of(&node) else { return };
+        let answers = self.hosts[other.0].power == Power::On && !self.network.is_cut(host, other);
+        if self.hosts[host.0].links.contains_key(&node) || !answers {
+            return;
+        }
+        let pipe = PipeId(self.network.next);
+        self.network.next += 1;
+        let made =
+            Pipe { ends: [host, other], last: [self.time; 2], waiting: Default::default(), broken: false };
+        self.network.pipes.insert(pipe, made);
+        self.established(pipe, 0);
+        self.ship(pipe, 1, Parcel::Opened);
+    }
+
+    fn established(&mut self, pipe: PipeId, end: usize) {
+        let (Some((host, own)), Some((other, node))) = (self.node_at(pipe, end), self.node_at(pipe, 1 - end))
+        else {
+            return;
+        };
+        if let Some(old) = self.hosts[host.0].links.get(&node).copied() {
+            let met = old.end != end && self.time - old.since < DOUBLE_DIAL;
+            let by_smaller = (old.end == 1) != (own < node);
+            if met && by_smaller {
+                return self.ship(pipe, 1 - end, Parcel::Closed);
+            }
+            self.hosts[host.0].links.remove(&node);
+            self.ship(old.pipe, 1 - old.end, Parcel::Closed);
+            self.peer_event(host, PeerEvent::Disconnected { node });
+        }
+        self.hosts[host.0].links.insert(node, End { pipe, end, since: self.time });
+        let (here, there) = (self.hosts[host.0].name, self.hosts[other.0].name);
+        self.story.tell(self.time, || format!("{here} is linked with {there}"));
+        let inbound = end == 1;
+        self.peer_event(host, PeerEvent::Connected { node, address: address(other), inbound });
+    }
+
+    /// Sends a frame on the link with a peer, if there is one.
+    pub(crate) fn send_frame(&mut self, host: HostId, node: NodeId, frame: Vec<u8>) {
+        let Some(link) = self.hosts[host.0].links.get(&node).copied() else { return };
+        let durable = || matches!(wire::decode(&frame), Ok(Frame::Envelope(_) | Frame::Receipt(_)));
+        if self.sabotage == Some(Sabotage::DoubleFrame) && durable() {
+            self.ship(link.pipe, 1 - link.end, Parcel::Frame(frame.clone()));
+        }
+        if self.network.datagrams && durable() {
+            return self.ship_datagram(link.pipe, 1 - link.end, frame);
+        }
+        self.ship(link.pipe, 1 - link.end, Parcel::Frame(frame));
+    }
+
+    fn ship_datagram(&mut self, pipe: PipeId, end: usize, frame: Vec<u8>) {
+        let copies = [(80, 1), (90, 2), (100, 0)];
+        let fate = self.dice.below(100);
+        let count = copies.iter().find(|(below, _)| fate < *below).map_or(1, |(_, count)| *count);
+        for _ in 0..count {
+            let late = self.time + self.delay() + self.dice.below(3_000);
+            self.queue.push(late, Event::Parcel(pipe, end, Parcel::Frame(frame.clone())));
+        }
+    }
+
+    fn ship(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
+        let when = self.time + self.delay();
+        let Some(pipe_) = self.network.pipes.get_mut(&pipe).filter(|pipe| !pipe.broken) else { return };
+        let when = when.max(pipe_.last[end]);
+        pipe_.last[end] = when;
+        self.queue.push(when, Event::Parcel(pipe, end, parcel));
+    }
+
+    pub(crate) fn arrived(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
+        let Some(known) = self.network.pipes.get(&pipe).filter(|pipe| !pipe.broken) else { return };
+        let cut = self.network.is_cut(known.ends[0], known.ends[1]);
+        if cut || !known.waiting[end].is_empty() {
+            if let Some(known) = self.network.pipes.get_mut(&pipe) {
+                known.waiting[end].push_back(parcel);
+            }
+            return;
+        }
+        self.take_in(pipe, end, parcel);
+    }
+
+    fn take_in(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
+        let (Some((host, _)), Some((_, node))) = (self.node_at(pipe, end), self.node_at(pipe, 1 - end))
+        else {
+            return;
+        };
+        match self.hosts[host.0].power {
+            Power::On => {}
+            // The machine answers for the dead process.
+            Power::Killed => return self.ship(pipe, 1 - end, Parcel::Closed),
+            Power::Off => return,
+        }
+        let linked = self.hosts[host.0].links.get(&node).is_some_and(|link| link.pipe == pipe);
+        match parcel {
+            Parcel::Opened => self.established(pipe, end),
+            Parcel::Frame(frame) if linked => {
+                self.tap(&frame);
+                self.peer_event(host, PeerEvent::Frame { node, frame });
+            }
+            Parcel::Frame(_) => self.ship(pipe, 1 - end, Parcel::Closed),
+            Parcel::Closed => self.pipe_ended(pipe, end),
+        }
+    }
+
+    /// An end notices that its pipe is gone.
+    pub(crate) fn pipe_ended(&mut self, pipe: PipeId, end: usize) {
+        let (Some((host, _)), Some((_, node))) = (self.node_at(pipe, end), self.node_at(pipe, 1 - end))
+        else {
+            return;
+        };
+        if self.hosts[host.0].links.get(&node).is_some_and(|link| link.pipe == pipe) {
+            self.hosts[host.0].links.remove(&node);
+            self.peer_event(host, PeerEvent::Disconnected { node });
+        }
+    }
+
+    /// A core closes its link with a peer: the swarm tells it so, then the far end.
+    pub(crate) fn close_peer(&mut self, host: HostId, node: NodeId) {
+        let Some(link) = self.hosts[host.0].links.remove(&node) else { return };
+        self.hosts[host.0].afterwards.push(Input::Peer(PeerEvent::Disconnected { node }));
+        self.ship(link.pipe, 1 - link.end, Parcel::Closed);
+    }
+
+    /// What waited for the cable comes through.
+    pub(crate) fn resume_pipe(&mut self, pipe: PipeId, end: usize) {
+        let Some(known) = self.network.pipes.get_mut(&pipe).filter(|pipe| !pipe.broken) else { return };
+        if self.network.cut.contains(&(known.ends[0].min(known.ends[1]), known.ends[0].max(known.ends[1]))) {
+            return;
+        }
+        for parcel in std::mem::take(&mut known.waiting[end]) {
+            self.take_in(pipe, end, parcel);
+        }
+    }
+
+    /// Cuts the cable between two hosts. `lossy`: no connection survives it, and each end notices some time.
+    pub(crate) fn cut(&mut self, a: HostId, b: HostId, lossy: bool) {
+        self.network.cut.insert((a.min(b), a.max(b)));
+        if lossy {
+            for pipe in self.pipes_between(a, b) {
+                self.break_pipe(pipe, [20_000, 20_000]);
+            }
+        }
+        self.note_apart();
+    }
+
+    /// Breaks a pipe; each end notices within its time.
+    pub(crate) fn break_pipe(&mut self, pipe: PipeId, within: [u64; 2]) {
+        let Some(known) = self.network.pipes.get_mut(&pipe) else { return };
+        known.broken = true;
+        known.waiting = Default::default();
+        for (end, within) in within.into_iter().enumerate() {
+            let when = self.time + self.dice.below(within);
+            self.queue.push(when, Event::Broken(pipe, end));
+        }
+    }
+
+    fn pipes_between(&self, a: HostId, b: HostId) -> Vec<PipeId> {
+        let between = |pipe: &Pipe| pipe.ends == [a, b] || pipe.ends == [b, a];
+        self.network.pipes.iter().filter(|(_, pipe)| between(pipe)).map(|(id, _)| *id).collect()
+    }
+
+    /// The pipes that a host's links use.
+    pub(crate) fn pipes_of(&self, host: HostId) -> Vec<(PipeId, usize)> {
+        self.hosts[host.0].links.values().map(|link| (link.pipe, link.end)).collect()
+    }
+
+    /// Joins the cable again. `noticed`: the hosts see the carrier come back and ask the link at once.
+    pub(crate) fn mend(&mut self, a: HostId, b: HostId, noticed: bool) {
+        if !self.network.cut.remove(&(a.min(b), a.max(b))) {
+            return;
+        }
+        for pipe in self.pipes_between(a, b) {
+            for end in 0..2 {
+                let when = self.time + self.delay();
+                self.queue.push(when, Event::Resume(pipe, end));
+            }
+        }
+        if noticed {
+            for after in RETRIES {
+                self.queue
+                    .push(self.time + after + self.dice.between(5, 200), Event::Query(self.life(a), false));
+            }
+        }
+        self.note_apart();
+    }
+
+    /// Joins all cables.
+    pub(crate) fn mend_all(&mut self) {
+        for (a, b) in self.network.cut.clone() {
+            self.mend(a, b, true);
+        }
+    }
+
+    /// Forgets pipes that nobody holds an end of.
+    pub(crate) fn sweep_pipes(&mut self) {
+        let held: BTreeSet<PipeId> =
+            self.hosts.iter().flat_map(|host| host.links.values().map(|link| link.pipe)).collect();
+        let time = self.time;
+        let young = |pipe: &Pipe| pipe.last[0].max(pipe.last[1]) + 60_000 > time;
+        self.network.pipes.retain(|id, pipe| held.contains(id) || young(pipe));
+    }
+
+    fn tap(&mut self, frame: &[u8]) {
+        if !self.hosts.iter().any(|host| host.attacker.is_some()) {
+            return;
+        }
+        if self.network.tapped.len() >= TAPPED {
+            self.network.tapped.pop_front();
+        }
+        self.network.tapped.push_back(frame.to_vec());
+    }
+
+    /// Tells whatever runs on a host what its swarm saw.
+    pub(crate) fn peer_event(&mut self, host: HostId, event: PeerEvent) {
+        if self.hosts[host.0].attacker.is_some() {
+            return self.attacker_hears(host, &event);
+        }
+        let gone = matches!(event, PeerEvent::Disconnected { .. });
+        if self.sabotage == Some(Sabotage::Immortal) && gone {
+            return;
+        }
+        self.tell(host, Input::Peer(event));
+    }
+}
+
+fn address(host: HostId) -> String {
+    format!("/ip4/169.254.0.{}/tcp/14774", host.0 + 1)
+}

@@ -1,0 +1,256 @@
+//! A store in memory that can crash, fill up and fail at a chosen step: for simulations and tests.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::{AppendError, Fill, Medium, Part};
+use crate::engine::memory::{MemoryEngine, State as EngineState};
+use crate::engine::{Engine, EngineError};
+
+/// A disk in memory. Clones are the same disk; it outlives the stores opened on it.
+#[derive(Clone, Default)]
+pub struct MemoryDisk(Arc<Mutex<DiskState>>);
+
+impl MemoryDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cuts the power: what was not flushed is lost, and a store still open on this disk fails until
+    /// [`MemoryDisk::restart`].
+    pub fn crash(&self) {
+        self.with(|state| {
+            state.down = true;
+            let keep = state.keep_unflushed;
+            state.engines.values_mut().for_each(|engine| engine.crash(keep));
+        });
+    }
+
+    /// Ends a crash, a shortage and every planned fault.
+    pub fn restart(&self) {
+        self.with(|state| {
+            state.down = false;
+            state.fault_in = None;
+            state.full_in = None;
+            state.full = false;
+        });
+    }
+
+    /// While `true` every write fails as on a full disk.
+    pub fn set_full(&self, full: bool) {
+        self.with(|state| state.full = full);
+    }
+
+    /// Plans a crash at the `steps`-th write from now (0 is the next one): an append or a replacement
+    /// leaves a part behind, and of the engine's unflushed changes the first `keep` survive.
+    pub fn crash_at(&self, steps: u64, keep: usize) {
+        self.with(|state| {
+            state.fault_in = Some(steps);
+            state.keep_unflushed = keep;
+        });
+    }
+
+    /// Plans a disk that is full from the `steps`-th write on, until [`MemoryDisk::restart`].
+    pub fn fill_at(&self, steps: u64) {
+        self.with(|state| state.full_in = Some(steps));
+    }
+
+    /// While `true`, files cannot be replaced: checkpoints fail, appends succeed.
+    pub fn refuse_replacing(&self, refuse: bool) {
+        self.with(|state| state.refuse_replacing = refuse);
+    }
+
+    /// Lets the next append fail in its fsync, which leaves the end of the journal unknown.
+    pub fn fail_next_fsync(&self) {
+        self.with(|state| state.fail_fsync = true);
+    }
+
+    /// Whether the disk has crashed and not been restarted.
+    pub fn is_down(&self) -> bool {
+        self.with(|state| state.down)
+    }
+
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut DiskState) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What is on the disk, and what is about to go wrong.
+#[derive(Default)]
+pub(crate) struct DiskState {
+    journal: Option<Vec<u8>>,
+    snapshot: Option<Vec<u8>>,
+    pub(crate) engines: BTreeMap<u64, EngineState>,
+    asides: u64,
+    aside_begun: bool,
+    fsyncs: u64,
+    down: bool,
+    full: bool,
+    fault_in: Option<u64>,
+    full_in: Option<u64>,
+    refuse_replacing: bool,
+    fail_fsync: bool,
+    keep_unflushed: usize,
+}
+
+/// What the next write meets.
+pub(crate) enum Fault {
+    None,
+    /// The disk is full or down; nothing is written.
+    Refuse(io::Error),
+    /// The power fails during this write.
+    Crash(io::Error),
+}
+
+impl DiskState {
+    /// Counts a write and says what it meets.
+    pub(crate) fn step(&mut self) -> Fault {
+        if self.down {
+            return Fault::Refuse(io::Error::other("the memory disk has crashed"));
+        }
+        match self.full_in {
+            Some(0) => self.full = true,
+            Some(steps) => self.full_in = Some(steps - 1),
+            None => {}
+        }
+        if self.full {
+            return Fault::Refuse(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        match self.fault_in {
+            Some(0) => {
+                self.down = true;
+                let keep = self.keep_unflushed;
+                self.engines.values_mut().for_each(|engine| engine.crash(keep));
+                Fault::Crash(io::Error::other("the memory disk crashed"))
+            }
+            Some(steps) => {
+                self.fault_in = Some(steps - 1);
+                Fault::None
+            }
+            None => Fault::None,
+        }
+    }
+
+    fn file(&mut self, part: Part) -> &mut Option<Vec<u8>> {
+        match part {
+            Part::Journal => &mut self.journal,
+            Part::Snapshot => &mut self.snapshot,
+        }
+    }
+}
+
+/// An open memory disk.
+pub(crate) struct Memory(pub(crate) MemoryDisk);
+
+impl Medium for Memory {
+    fn read(&self, part: Part) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.with(|state| state.file(part).clone()))
+    }
+
+    fn replace(&mut self, part: Part, fill: Fill<'_>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        fill(&mut bytes)?;
+        self.0.with(|state| match state.step() {
+            Fault::None if state.refuse_replacing => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            Fault::None => {
+                state.fsyncs += 2;
+                *state.file(part) = Some(bytes);
+                Ok(())
+            }
+            Fault::Refuse(error) | Fault::Crash(error) => Err(error),
+        })
+    }
+
+    fn cut_journal(&mut self, len: u64) -> io::Result<()> {
+        self.0.with(|state| match state.step() {
+            Fault::None => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                state.journal.get_or_insert_default().truncate(len);
+                Ok(())
+            }
+            Fault::Refuse(error) | Fault::Crash(error) => Err(error),
+        })
+    }
+
+    fn append(&mut self, at: u64, frame: &[u8]) -> Result<(), AppendError> {
+        self.0.with(|state| {
+            let fault = state.step();
+            let journal = state.journal.get_or_insert_default();
+            journal.truncate(usize::try_from(at).unwrap_or(usize::MAX));
+            match fault {
+                Fault::None => {
+                    journal.extend_from_slice(frame);
+                    state.fsyncs += 1;
+                    if std::mem::take(&mut state.fail_fsync) {
+                        return Err(AppendError::Unsure(io::Error::other("fsync failed")));
+                    }
+                    Ok(())
+                }
+                Fault::Refuse(error) => Err(AppendError::Refused(error)),
+                Fault::Crash(error) => {
+                    journal.extend_from_slice(&frame[..frame.len() / 2]);
+                    Err(AppendError::Unsure(error))
+                }
+            }
+        })
+    }
+
+    fn engine(&mut self, generation: u64) -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(MemoryEngine::open(self.0.clone(), generation)))
+    }
+
+    fn generations(&self) -> io::Result<Vec<u64>> {
+        Ok(self.0.with(|state| state.engines.keys().copied().collect()))
+    }
+
+    fn remove_engine(&mut self, generation: u64) -> io::Result<()> {
+        self.0.with(|state| state.engines.remove(&generation));
+        Ok(())
+    }
+
+    fn begin_aside(&mut self, _report: &str) -> io::Result<()> {
+        self.0.with(|state| state.aside_begun = true);
+        Ok(())
+    }
+
+    fn aside_begun(&self) -> bool {
+        self.0.with(|state| state.aside_begun)
+    }
+
+    fn finish_aside(&mut self, generations: &[u64]) -> io::Result<(PathBuf, Vec<PathBuf>)> {
+        let number = self.0.with(|state| {
+            state.engines.retain(|generation, _| !generations.contains(generation));
+            state.aside_begun = false;
+            state.asides += 1;
+            state.asides
+        });
+        Ok((PathBuf::from(format!("memory/damaged-{number}")), Vec::new()))
+    }
+
+    fn free(&self) -> Option<u64> {
+        None
+    }
+
+    fn modified(&self, _part: Part) -> Option<SystemTime> {
+        None
+    }
+
+    fn path(&self, part: Part) -> PathBuf {
+        PathBuf::from(match part {
+            Part::Journal => "memory/journal",
+            Part::Snapshot => "memory/snapshot",
+        })
+    }
+
+    fn engine_path(&self, generation: u64) -> PathBuf {
+        PathBuf::from(format!("memory/db-{generation}"))
+    }
+
+    fn fsyncs(&self) -> u64 {
+        self.0.with(|state| state.fsyncs)
+    }
+}

@@ -1,0 +1,145 @@
+//! The table of trees: names, numbers on disk and limits; one module below for the shape of each. *Pure.*
+
+pub mod account;
+pub mod block;
+pub mod contact_record;
+pub mod inbox;
+pub mod overlay;
+pub mod presence;
+pub mod roster;
+pub mod session;
+pub mod vcard;
+
+/// One of the named trees of the store.
+///
+/// The number of a tree is part of every file format: never reuse or renumber one, and raise
+/// [`FORMAT_VERSION`](crate::FORMAT_VERSION) when one is added, so that an older program refuses the
+/// newer store and leaves it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Tree {
+    /// Facts about the store and the node: format of the trees, lowest believable time.
+    Meta = 1,
+    /// Local accounts.
+    Account = 2,
+    /// Contact lists.
+    Roster = 3,
+    /// Contact records and pending requests.
+    ContactRecord = 4,
+    /// Verified records of other users.
+    UserRecord = 5,
+    /// Last signed presence of each contact, and our own.
+    Presence = 6,
+    /// Messages on their way to other nodes.
+    Outbox = 7,
+    /// Messages held for local clients.
+    Inbox = 8,
+    /// Resumable client sessions (XEP-0198).
+    Session = 9,
+    /// Sequence of envelopes to each device.
+    Outbound = 10,
+    /// Sequence of envelopes from each device.
+    Inbound = 11,
+    /// Message ids seen lately, to drop repeats.
+    Seen = 12,
+    /// Blocked addresses (XEP-0191).
+    Block = 13,
+    /// vCards of local users (XEP-0054).
+    VCard = 14,
+    /// Authorities of domains, and how each was learnt.
+    Authority = 15,
+    /// Signed revocations.
+    Revocation = 16,
+}
+
+impl Tree {
+    /// Every tree, by number.
+    pub const ALL: &[Tree] = &[
+        Tree::Meta,
+        Tree::Account,
+        Tree::Roster,
+        Tree::ContactRecord,
+        Tree::UserRecord,
+        Tree::Presence,
+        Tree::Outbox,
+        Tree::Inbox,
+        Tree::Session,
+        Tree::Outbound,
+        Tree::Inbound,
+        Tree::Seen,
+        Tree::Block,
+        Tree::VCard,
+        Tree::Authority,
+        Tree::Revocation,
+    ];
+
+    /// The name shown to people and used inside the engine.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tree::Meta => "meta",
+            Tree::Account => "account",
+            Tree::Roster => "roster",
+            Tree::ContactRecord => "contact-record",
+            Tree::UserRecord => "user-record",
+            Tree::Presence => "presence",
+            Tree::Outbox => "outbox",
+            Tree::Inbox => "inbox",
+            Tree::Session => "session",
+            Tree::Outbound => "outbound",
+            Tree::Inbound => "inbound",
+            Tree::Seen => "seen",
+            Tree::Block => "block",
+            Tree::VCard => "vcard",
+            Tree::Authority => "authority",
+            Tree::Revocation => "revocation",
+        }
+    }
+
+    /// The number on disk.
+    pub fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// The tree with this number on disk.
+    pub fn from_id(id: u8) -> Option<Tree> {
+        Tree::ALL.iter().copied().find(|tree| tree.id() == id)
+    }
+
+    /// The largest number of entries. A commit that would exceed it is refused as a whole.
+    pub fn limit(self) -> usize {
+        match self {
+            Tree::Meta => 64,
+            Tree::Account | Tree::Session => 4_096,
+            Tree::Roster => 65_536,
+            Tree::ContactRecord => 131_072,
+            Tree::UserRecord | Tree::Presence | Tree::VCard | Tree::Revocation => 10_000,
+            Tree::Outbox | Tree::Outbound | Tree::Inbound | Tree::Block => 20_000,
+            Tree::Inbox => 50_000,
+            Tree::Seen => 200_000,
+            Tree::Authority => 1_024,
+        }
+    }
+
+    /// Whether the compact snapshot holds the tree. The others can be fetched or set again.
+    pub fn in_snapshot(self) -> bool {
+        !matches!(self, Tree::Seen | Tree::VCard | Tree::Presence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_stable() {
+        let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
+        assert_eq!(ids, (1..=16).collect::<Vec<u8>>());
+        let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
+        assert_eq!(names.len(), Tree::ALL.len());
+        for tree in Tree::ALL {
+            assert_eq!(Tree::from_id(tree.id()), Some(*tree));
+        }
+        assert_eq!(Tree::from_id(0), None);
+        assert_eq!(Tree::from_id(17), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! Accounts: one entry per local user, keyed by its user key. *Pure.*
+
+use crate::Tree;
+use crate::codec::Stored;
+
+/// Salted keys of one hash function (RFC 5802 §3).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ScramKeys {
+    /// Salt.
+    #[prost(bytes = "vec", tag = "1")]
+    pub salt: Vec<u8>,
+    /// PBKDF2 rounds.
+    #[prost(uint32, tag = "2")]
+    pub iterations: u32,
+    /// H(ClientKey).
+    #[prost(bytes = "vec", tag = "3")]
+    pub stored_key: Vec<u8>,
+    /// ServerKey.
+    #[prost(bytes = "vec", tag = "4")]
+    pub server_key: Vec<u8>,
+}
+
+/// A local account.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Account {
+    /// Login name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Domain that the login name is typed with.
+    #[prost(string, tag = "2")]
+    pub domain: String,
+    /// Nickname shown to others.
+    #[prost(string, tag = "3")]
+    pub nickname: String,
+    /// Not shown to neighbours.
+    #[prost(bool, tag = "4")]
+    pub hidden: bool,
+    /// DeviceCert, signed bytes.
+    #[prost(bytes = "vec", tag = "5")]
+    pub device_cert: Vec<u8>,
+    /// NameCert, signed bytes; empty without one.
+    #[prost(bytes = "vec", tag = "6")]
+    pub name_cert: Vec<u8>,
+    /// For SCRAM-SHA-1.
+    #[prost(message, required, tag = "7")]
+    pub sha1: ScramKeys,
+    /// For SCRAM-SHA-256 and PLAIN.
+    #[prost(message, required, tag = "8")]
+    pub sha256: ScramKeys,
+    /// User key sealed under the password.
+    #[prost(bytes = "vec", tag = "9")]
+    pub sealed_by_password: Vec<u8>,
+    /// User key sealed under the recovery code.
+    #[prost(bytes = "vec", tag = "10")]
+    pub sealed_by_recovery: Vec<u8>,
+    /// Unix milliseconds.
+    #[prost(uint64, tag = "11")]
+    pub created: u64,
+    /// When the last session ended, unix milliseconds; 0 if none ever did.
+    #[prost(uint64, tag = "12")]
+    pub last_logout: u64,
+    /// The password was changed without opening the user key, which is sealed under an earlier one.
+    #[prost(bool, tag = "13")]
+    pub seal_is_older: bool,
+    /// Version of the contact list (RFC 6121 §2.6), ascending.
+    #[prost(uint64, tag = "14")]
+    pub roster_version: u64,
+    /// Envelope epoch of this user's device: a restored store opens a new one.
+    #[prost(uint64, tag = "15")]
+    pub epoch: u64,
+}
+
+impl Stored for Account {
+    const TREE: Tree = Tree::Account;
+    const VERSION: u8 = 1;
+}

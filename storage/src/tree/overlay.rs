@@ -1,0 +1,26 @@
+//! What the overlay keeps: its own shapes, given their trees and keys. *Pure.*
+
+use crosstalk_overlay::core::state::{
+    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Seen,
+};
+
+use crate::Tree;
+use crate::codec::Stored;
+
+macro_rules! stored {
+    ($($shape:ty => $tree:ident),* $(,)?) => {
+        $(impl Stored for $shape {
+            const TREE: Tree = Tree::$tree;
+            const VERSION: u8 = 1;
+        })*
+    };
+}
+
+stored! {
+    OutboxEntry => Outbox,
+    OutboundSequence => Outbound,
+    InboundSequence => Inbound,
+    Seen => Seen,
+    CachedUserRecord => UserRecord,
+    KnownAuthority => Authority,
+}

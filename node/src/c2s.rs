@@ -33,6 +33,7 @@ mod strangers;
 mod tests;
 pub mod tls;
 mod transport;
+mod wire;
 
 pub use directory::Directory;
 pub use outgoing::Clients;

@@ -110,13 +110,14 @@ fn execute(line: Line) -> Result<(), Failure> {
         return Ok(());
     }
     let place = place(data, config)?;
+    let server = show::server(&place.config.xmpp.listen);
     crate::telemetry::start(&place.config.log.filter);
     match command {
         Command::Run { domain } => run::node(with_domain(place, domain)?),
         Command::Account(command @ account::Command::Add { .. }) => {
-            account::execute(&command, &mut Node::open_or_make(place)?, json)
+            account::execute(&command, &mut Node::open_or_make(place)?, server, json)
         }
-        Command::Account(command) => account::execute(&command, &mut Node::open(place)?, json),
+        Command::Account(command) => account::execute(&command, &mut Node::open(place)?, server, json),
         Command::Contact(command) => contact::execute(command, &mut Node::open(place)?, json),
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`io`] | [`Input`] and [`Output`] |
 //! | `barrier` | which output waits for which commit |
-//! | `stream` | elements of a client: binding, XEP-0198 and XEP-0352, stanzas |
+//! | `stream`, `management` | elements of a client: binding, stanzas, XEP-0352; XEP-0198 |
 //! | `session`, `account`, `roster` | the working set in memory |
 //! | `router` | where a stanza goes |
 //! | `message`, `inbox` | message rules of RFC 6121 §8; what is held until a client has it |
@@ -30,6 +30,7 @@ mod commands;
 mod contacts;
 mod inbox;
 mod load;
+mod management;
 mod message;
 pub(crate) mod nearby;
 mod presence;
@@ -46,7 +47,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk_link_local::neighbours::Neighbours;
 use crosstalk_overlay::core::Overlay;
-use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
 use crosstalk_overlay::time::Now;
 use crosstalk_storage::WriteSet;
 use jid::Jid;
@@ -77,6 +78,8 @@ enum Conn {
 enum Timer {
     /// A lost session is given up.
     Resume(SessionId),
+    /// The presence of a device elsewhere may have outlived itself.
+    Presence(UserId, DeviceId),
     /// A client without XEP-0198 did not answer a ping: the session, and the ping's number.
     Ping(SessionId, u64),
     /// Changes of low value are committed.
@@ -110,6 +113,8 @@ pub struct Core {
     next_session: u64,
     next_held: u64,
     next_ticket: u64,
+    /// Inputs came since the last batch was closed.
+    batch_open: bool,
     writes: WriteSet,
     lazy: WriteSet,
     barrier: Barrier,
@@ -121,6 +126,7 @@ impl Core {
     /// Tells the core what happened at `now`.
     pub fn handle(&mut self, input: Input, now: Now) {
         self.now = now;
+        self.batch_open = true;
         match input {
             Input::Authenticated { conn, user } => self.authenticated(conn, user),
             Input::Elements { conn, elements } => self.elements(conn, elements),
@@ -139,7 +145,9 @@ impl Core {
 
     /// The next thing to do, `None` when all is done. The first call after inputs closes their batch.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.close_batch();
+        if std::mem::take(&mut self.batch_open) {
+            self.close_batch();
+        }
         self.barrier.pop()
     }
 
@@ -149,6 +157,7 @@ impl Core {
             let why = match timer {
                 Timer::Resume(_) => "a lost session is given up",
                 Timer::Ping(..) => "a client did not answer a ping",
+                Timer::Presence(..) => "a presence was not refreshed",
                 Timer::Lazy => "changes of low value are committed",
             };
             (*when, why)
@@ -164,6 +173,7 @@ impl Core {
             match timer {
                 Timer::Resume(session) => self.resume_expired(session),
                 Timer::Ping(session, ping) => self.ping_expired(session, ping),
+                Timer::Presence(user, device) => self.presence_outlived(user, device),
                 Timer::Lazy => self.writes.merge(std::mem::take(&mut self.lazy)),
             }
         }

@@ -27,7 +27,7 @@ pub(crate) async fn say(service: &Service, config: &Config, door: &FrontDoor) ->
     if accounts.is_empty() {
         let added = service.add(person(), None, None).await?;
         let password = added.password.as_ref().map(|password| password.as_str());
-        output::line(show::welcome(&added.account.login, password, &added.recovery));
+        output::line(show::welcome(&added.account.login, show::server(&door.listen), password, &added.recovery));
     } else {
         output::line(known(&accounts));
         renew(service, &accounts).await;

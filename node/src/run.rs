@@ -97,7 +97,10 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
         },
     );
     let life = async {
-        greeting::say(&service, &place.config, &door).await?;
+        tokio::select! {
+            said = greeting::say(&service, &place.config, &door) => said?,
+            () = signals.wait() => return Ok(()),
+        }
         signals.wait().await;
         Ok::<(), Failure>(())
     };
@@ -134,6 +137,9 @@ impl Ground {
             tracing::warn!("the node key was missing and has been made anew: other nodes see a new node");
         }
         let users = keys.users()?;
+        for user in users.keys().filter(|user| contents.get(Tree::Account, user.as_bytes()).is_none()) {
+            tracing::warn!("keys/{}.keys belongs to no account; if you miss none, remove it", user.xid());
+        }
         let own = match own_domain(place.config.domain.as_deref(), &contents)? {
             Some(name) => Some(OwnDomain { name, key: keys.authority_key()? }),
             None => None,

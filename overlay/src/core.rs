@@ -38,7 +38,8 @@ use rand_core::SeedableRng;
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
 use crate::keys::SealingKey;
 use crate::record::{
-    ContactRecord, Context, LinkStatus, PresenceSession, Record, Refusal, Says, Side, Unverified, Verified,
+    ContactRecord, Context, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Says, Side,
+    Unverified, Verified,
 };
 use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
 use crate::wire::{Frame, decode};
@@ -59,7 +60,9 @@ pub mod state;
 mod timers;
 mod users;
 
-pub use event::{Disposition, Live, LocalUser, Outgoing, OutboxFull, PeerEvent, Restored, Setup, Unreachable};
+pub use event::{
+    Disposition, Live, LocalUser, OutboxFull, Outgoing, PeerEvent, Restored, Setup, Unreachable,
+};
 pub use limits::{Counters, Limits};
 pub use output::{
     Alarm, ClaimedName, Delivery, FailReason, Outcome, Output, PeerInfo, Reach, Ticket, Tier, Write,
@@ -153,7 +156,8 @@ impl Overlay {
 
     /// A reading of the clock that orders edits: later than all that were made or verified before.
     pub fn tick(&mut self, now: Now) -> Hlc {
-        self.hlc.tick(now.wall)
+        let time = self.time(now);
+        self.hlc.tick(time)
     }
 
     /// Publishes a new sealing key; older ones go on opening until [`Output::SealingKeyErase`].
@@ -201,6 +205,18 @@ impl Overlay {
         self.change_presence(user, sessions, watchers, now);
     }
 
+    /// Pushes a user's presence once more to one of its watchers, who has come to see it by a new device.
+    pub fn show_presence_again(&mut self, user: &UserId, watcher: &UserId, now: Now) {
+        // Signed anew: what was seen before by that node, when nobody there might see it, is no news.
+        self.sign_presence(user, now);
+        self.push_presence(user, &std::collections::BTreeSet::from([*watcher]), now);
+    }
+
+    /// What a user of this node publishes now.
+    pub fn own_presence(&self, user: &UserId) -> Option<&Verified<PresenceRecord>> {
+        self.locals.get(user)?.shown.presence.as_ref().map(|(record, _)| record)
+    }
+
     /// Says what a user shows everybody on the link; nothing: hidden or offline. Peers are told at once.
     pub fn set_link_presence(&mut self, user: &UserId, presence: Option<LinkStatus>, now: Now) {
         self.change_link_presence(user, presence, now);
@@ -220,7 +236,7 @@ impl Overlay {
         says: Says,
         now: Now,
     ) -> Option<Verified<ContactRecord>> {
-        let at = self.hlc.tick(now.wall);
+        let at = self.tick(now);
         let local = self.locals.get(from).filter(|_| says.side() == side && from != to)?;
         let record = ContactRecord { from: *from, to: *to, device: local.device.id(), side, says, at };
         Verified::sign(record, &local.device, Some(&local.cert)).ok()
@@ -232,7 +248,7 @@ impl Overlay {
         let context = self.users.context(self.clock.trusted(now));
         let record = Unverified::<ContactRecord>::parse(bytes)?.verify(&context)?;
         // A reading too far ahead was refused above, if the local clock is credible.
-        let _ = self.hlc.observe(record.at, now.wall);
+        let _ = self.hlc.observe(record.at, self.time(now));
         Ok(record)
     }
 

@@ -13,7 +13,7 @@ use crate::id::{DeviceId, MessageId, UserId};
 use crate::keys::{DeviceKey, Domain, SealingKey};
 use crate::record::{
     Context, DeviceCert, Record, Refusal, Signer, Span, Unverified, VERSION, Verified, id_field, key_field,
-    kind_name, payload, text_field,
+    kind_name, payload,
 };
 use crate::seal::{SealError, Sealed, TAG_SIZE, open, seal};
 

@@ -42,6 +42,7 @@ mod user;
 pub use contact::{ContactRecord, Says, Side, Slots, Subscription, subscription};
 pub use device_cert::DeviceCert;
 pub use device_info::{DeviceInfo, MAX_SEALING_KEYS, SealingPublic};
+pub(crate) use field::{HlcField, hlc_field, id_field, key_field, payload, text_field};
 pub use link_presence::{LinkPresence, LinkStatus};
 pub use name_cert::{NameCert, domain_of};
 pub use node_binding::NodeBinding;
@@ -49,7 +50,6 @@ pub use presence::{MAX_SESSIONS, PresenceRecord, PresenceSession};
 pub use receipt::{Receipt, ReceiptOutcome, RefusalCode};
 pub use refusal::Refusal;
 pub use revocation::{MAX_REVOCATIONS, Revocation, RevocationSet, Revoked, RevokedBy};
-pub(crate) use field::{HlcField, hlc_field, id_field, key_field, payload, text_field};
 pub use user::{DevicePart, MAX_DEVICES, MAX_NAMES, MAX_USER_RECORD, UserRecord};
 
 /// The version that every payload of this program carries.

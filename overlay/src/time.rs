@@ -57,6 +57,11 @@ impl HlcClock {
         Self { last: past }
     }
 
+    /// The latest reading, given or observed.
+    pub fn last(&self) -> Hlc {
+        self.last
+    }
+
     /// A new reading, greater than every earlier one and every one observed.
     pub fn tick(&mut self, wall: u64) -> Hlc {
         self.last = if wall > self.last.millis {

@@ -13,8 +13,8 @@ use crate::record::{LinkPresence, MAX_USER_RECORD, NodeBinding, PresenceRecord, 
 mod shape;
 
 use shape::{
-    FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind, LinkAbsenceField, LinkPresencesField, LiveField,
-    PresenceField, RecordsField, UserField,
+    FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind, LinkAbsenceField, LinkPresencesField,
+    LiveField, PresenceField, RecordsField, UserField,
 };
 
 /// The version that this program speaks.

@@ -18,7 +18,7 @@ import threading
 from waiting import until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, PREFIX = 0x40000000, "crosstalk-e2e-"
 KEEPER = """set -e
 mount --make-rprivate /
 mount -t sysfs sysfs /sys 2>/dev/null || true
@@ -147,12 +147,20 @@ class Host(Space):
         super().close()
 
 
+def sweep():
+    """Remove the folders of runs that were killed; each has the pid of its run in its name."""
+    for name in os.listdir(tempfile.gettempdir()):
+        if name.startswith(PREFIX) and not os.path.exists(f"/proc/{name.removeprefix(PREFIX).split('-')[0]}"):
+            shutil.rmtree(os.path.join(tempfile.gettempdir(), name), ignore_errors=True)
+
+
 class Lab:
     """`with Lab(2) as lab`: hosts lab.hosts[0..], each on its own cable to one switch."""
 
     def __init__(self, count):
         self.hosts, self.relays, self.switch = [], {}, None
-        self.root = tempfile.mkdtemp(prefix=f"crosstalk-e2e-{os.getpid()}-")
+        sweep()
+        self.root = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
         try:
             if os.geteuid() != 0:
                 raise Forbidden("not root (use sudo)")

@@ -47,7 +47,7 @@ class Client(slixmpp.ClientXMPP):
 class Agent:
     def __init__(self):
         self.client, self.live, self.stopping = None, False, False
-        self.roster, self.connection = {}, 0
+        self.roster, self.connection, self.fed = {}, 0, 0
         self.unsent, self.unacked, self.pace = collections.deque(), collections.OrderedDict(), asyncio.Event()
 
     # Connection -------------------------------------------------------------------------------------------------
@@ -199,6 +199,7 @@ class Agent:
 
     async def _feed(self, to, body, id, numbers, interval):
         for number in numbers:
+            self.fed += 1
             self.unsent.append({"to": to, "body": f"{body}{number}", "id": f"{id}{number}"})
             self.pace.set()
             await asyncio.sleep(interval)
@@ -253,7 +254,7 @@ class Agent:
         return self.roster
 
     async def do_counts(self):
-        return {"unsent": len(self.unsent), "unacked": len(self.unacked)}
+        return {"fed": self.fed, "unsent": len(self.unsent), "unacked": len(self.unacked)}
 
 
 def condition(error):

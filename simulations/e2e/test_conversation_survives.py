@@ -10,7 +10,7 @@ import pytest
 from slix import Slix, befriend
 from waiting import until
 
-MESSAGES, KILLS, INTERVAL = 1000, 20, 0.045
+MESSAGES, KILLS, INTERVAL = 1000, 20, 0.03
 
 
 class Faults:
@@ -56,11 +56,13 @@ def torture(lab, nodes, people, chance, figure):
     try:
         for sender, receiver in ((alice, bob), (bob, alice)):
             sender.do("send", to=receiver.jid, body="number ", id=f"{sender.name}-", first=1, count=MESSAGES, interval=INTERVAL)
-        back, flight = [], []
+        back, flight, drops = [], [], 0
         for _ in range(KILLS):
-            time.sleep(chance.uniform(0.1, 1.2))  # the fault's random moment, not a synchronisation
+            # Random moments, spread over the conversation.
+            time.sleep(chance.uniform(0.2, 1.8) * MESSAGES * INTERVAL / KILLS)
             if chance.random() < 0.3:
                 chance.choice(people).do("drop")
+                drops += 1
             flight.append(sum(len(s.all("sent")) - len(r.ids(f"{s.name}-")) for s, r in ((alice, bob), (bob, alice))))
             nodes[1].kill()
             killed = time.monotonic()
@@ -68,13 +70,14 @@ def torture(lab, nodes, people, chance, figure):
             back.append(bob.wait("session", 30, after=killed)["at"] - killed)
     finally:
         faults.stop()
-    figure(f"{KILLS} kills, {faults.cuts} cable cuts; client back {statistics.median(back):.2f} s after the kill (median), "
+    figure(f"{KILLS} kills, {faults.cuts} cable cuts, {drops} client connections dropped; client back {statistics.median(back):.2f} s after the kill (median), "
            f"{max(back):.2f} s at most; messages on their way at a kill: median {statistics.median(flight):.0f}, most {max(flight)}")
 
 
 def settle(sender, receiver, seconds=90):
     """Everything sent has been acknowledged (if it can be), and an end marker sent after it has arrived."""
-    until(lambda: not any(sender.do("counts").values()), seconds, lambda: f"acknowledgements to {sender.name}: {sender.do('counts')}")
+    until(lambda: sender.do("counts") == {"fed": MESSAGES, "unsent": 0, "unacked": 0}, seconds,
+          lambda: f"acknowledgements to {sender.name}: {sender.do('counts')}")
     sender.do("send", to=receiver.jid, body="end", id=f"{sender.name}-end")
     receiver.wait("message", seconds, id=f"{sender.name}-end")
 

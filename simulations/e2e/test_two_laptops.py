@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mcabber import Mcabber
-from node import Node
+from node import XMPP, Node
 from profanity import Profanity
 from slix import Slix, befriend, is_nearby
 from waiting import until
@@ -102,6 +102,11 @@ def test_both_ways_to_log_in_on_loopback(pair, tls):
     assert client.jid == address
     with pytest.raises(Exception, match="not-authorized"):
         Slix(node.host, "thief").login("alice", "wrong", tls=tls)
+
+
+def test_the_chat_port_is_open_to_this_machine_only(lab, pair):
+    with pytest.raises(ConnectionRefusedError):
+        lab.hosts[1].connect(XMPP, lab.hosts[0].address)
 
 
 def test_a_neighbour_who_vanishes_is_gone_within_30_s(lab, pair, clients, figure):

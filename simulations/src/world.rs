@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub(crate) next_conn: u64,
     pub(crate) book: Book,
     pub(crate) sabotage: Option<Sabotage>,
+    /// All is well again: what was still to go wrong does not.
+    pub(crate) healed: bool,
     /// For a sabotage: what is held back of a stream.
     swapped: BTreeMap<ConnId, Vec<Element>>,
 }
@@ -84,6 +86,7 @@ impl World {
             next_conn: 0,
             book: Book::default(),
             sabotage,
+            healed: false,
             swapped: BTreeMap::new(),
         }
     }
@@ -114,7 +117,8 @@ impl World {
             Event::Down(conn, what) => self.came_down(conn, what)?,
             Event::Wake(client, token) => self.client_wakes(client, token)?,
             Event::Say(client, to) => self.say(client, to)?,
-            Event::Fault(fault) => self.suffer(fault)?,
+            Event::Fault(fault) if !self.healed => self.suffer(fault)?,
+            Event::Fault(_) => {}
             Event::Watch => self.watch()?,
         }
         match logged_error() {

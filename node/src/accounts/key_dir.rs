@@ -17,6 +17,8 @@ use crate::core::settings::DeviceKeys;
 const NODE: &str = "node.key";
 const AUTHORITY: &str = "authority.key";
 const USER_SUFFIX: &str = ".keys";
+/// Extension of a file that is being erased.
+const ERASING: &str = "erasing";
 
 /// Key files of users that are read, as many as a node may have accounts with some over.
 const MAX_FILES: usize = 10_000;
@@ -105,6 +107,11 @@ impl KeyDir {
         let mut users = BTreeMap::new();
         for entry in fs::read_dir(&self.path).map_err(failed("read", &self.path))? {
             let path = entry.map_err(failed("read", &self.path))?.path();
+            if path.extension().is_some_and(|extension| extension == ERASING) {
+                // The node ended while it was at it.
+                self.finish_erasing(&path)?;
+                continue;
+            }
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let Some(xid) = name.strip_suffix(USER_SUFFIX) else { continue };
             let (user, keys) = read_user(&path)?;
@@ -155,17 +162,24 @@ impl KeyDir {
         self.put(user, &keys)
     }
 
-    /// Erases a user's key file: overwritten, then removed. One that is not there is no error.
+    /// Erases a user's key file: set aside, overwritten, removed. One that is not there is no error.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn erase(&self, user: UserId) -> Result<(), KeyError> {
         let path = self.path.join(file_name(user));
-        match overwrite(&path).and_then(|()| fs::remove_file(&path)) {
-            Ok(()) => self.sync(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed("erase", &path)(error)),
+        let aside = path.with_extension(ERASING);
+        match fs::rename(&path, &aside) {
+            Ok(()) => self.sync()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("set aside", &path)(error)),
         }
+        self.finish_erasing(&aside)
+    }
+
+    fn finish_erasing(&self, path: &Path) -> Result<(), KeyError> {
+        overwrite(path).and_then(|()| fs::remove_file(path)).map_err(failed("erase", path))?;
+        self.sync()
     }
 
     fn seed_or_new(&self, name: &str, kind: Kind) -> Result<(Zeroizing<[u8; 32]>, bool), KeyError> {
@@ -302,6 +316,20 @@ mod tests {
         assert!(text.contains("chmod 600") && text.contains("node.key"), "{text}");
         fs::set_permissions(data.path().join("keys"), fs::Permissions::from_mode(0o755)).expect("chmod");
         assert!(KeyDir::open(data.path()).expect_err("refused").to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn an_erasure_that_was_cut_short_is_finished() {
+        let data = tempfile::tempdir().expect("dir");
+        let dir = KeyDir::open(data.path()).expect("opened");
+        let user = UserId::from_bytes([1; 32]);
+        dir.put(user, &keys()).expect("written");
+        let path = data.path().join("keys").join(file_name(user));
+        let aside = path.with_extension(ERASING);
+        fs::rename(&path, &aside).expect("set aside");
+        overwrite(&aside).expect("overwritten");
+        assert!(dir.users().expect("read").is_empty());
+        assert!(!aside.exists());
     }
 
     #[test]

@@ -15,12 +15,13 @@ use crate::xmpp::error::StreamCondition;
 use crate::xmpp::{Element, StreamError};
 
 use super::connection::{Session, Writing, linger};
-use super::negotiate::{LoggedIn, Negotiation, Stop};
+use super::negotiate::{LoggedIn, Negotiation};
 use super::outgoing::Clients;
 use super::rate::{Bucket, Failures};
 use super::register::RegisterRequest;
 use super::strangers::Strangers;
 use super::transport;
+use super::wire::Stop;
 use super::{Directory, Limits};
 
 /// What a stranger's end may take; one who is turned out by a flood gets no time at all.

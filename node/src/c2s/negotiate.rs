@@ -8,10 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crosstalk_overlay::id::UserId;
 use jid::BareJid;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use crate::xmpp::element::write_attribute;
 use crate::xmpp::error::StreamCondition;
@@ -20,41 +17,13 @@ use crate::xmpp::{Element, Kind, Stanza, StreamError, ns};
 
 use super::connection::{end, linger};
 use super::listener::Door;
-use super::rate::Bucket;
 use super::sasl::{self, Exchange, Failure, Progress};
 use super::transport::Transport;
+use super::wire::{Stop, Wire, stop};
 use super::{credentials, register};
 
-/// Bytes of one read before login.
-const READ: usize = 4096;
 /// Failed attempts before the stream is ended.
 const ATTEMPTS: u32 = 3;
-
-/// How a connection ends that does not get to a login.
-pub(super) enum Stop {
-    /// With this stream error.
-    Error(StreamError),
-    /// The client ended its stream.
-    Closed,
-    /// The connection is lost.
-    Gone,
-}
-
-impl From<StreamError> for Stop {
-    fn from(error: StreamError) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<std::io::Error> for Stop {
-    fn from(_: std::io::Error) -> Self {
-        Self::Gone
-    }
-}
-
-fn stop(condition: StreamCondition, text: &str) -> Stop {
-    Stop::Error(StreamError::new(condition, text))
-}
 
 /// A client that has proved who it is.
 pub(super) struct LoggedIn {
@@ -70,13 +39,7 @@ pub(super) struct Negotiation {
     door: Arc<Door>,
     peer: SocketAddr,
     direct_tls: bool,
-    /// `None` while TLS is being set up.
-    transport: Option<Transport>,
-    framer: Framer,
-    pending: Vec<u8>,
-    consumed: usize,
-    bucket: Bucket,
-    start: Instant,
+    wire: Wire,
     /// Whether our header of the current stream was sent.
     opened: bool,
     /// What the client calls this server, and the domain that it means.
@@ -87,16 +50,10 @@ pub(super) struct Negotiation {
 
 impl Negotiation {
     pub(super) fn new(door: Arc<Door>, stream: TcpStream, peer: SocketAddr, direct_tls: bool) -> Self {
-        let start = Instant::now();
-        let limits = &door.limits;
+        let wire = Wire::new(stream, door.limits.login_bytes_per_second, door.limits.login_burst_bytes);
         Self {
-            bucket: Bucket::new(limits.login_bytes_per_second, limits.login_burst_bytes, start.elapsed()),
             direct_tls,
-            transport: Some(Transport::Plain(stream)),
-            framer: Framer::new(Limits::BEFORE_LOGIN),
-            pending: Vec::new(),
-            consumed: 0,
-            start,
+            wire,
             opened: false,
             host: String::new(),
             domain: String::new(),
@@ -115,12 +72,12 @@ impl Negotiation {
             let mut features = Vec::new();
             self.open_stream(&mut features).await?;
             self.offer(&mut features);
-            self.write(&features).await?;
+            self.wire.write(&features).await?;
             if let Some(user) = self.serve_stream().await? {
                 let mut features = Vec::new();
                 self.open_stream(&mut features).await?;
                 write_features(&mut features, &(self.door.features)());
-                self.write(&features).await?;
+                self.wire.write(&features).await?;
                 return Ok(user);
             }
         }
@@ -128,8 +85,8 @@ impl Negotiation {
 
     /// What is left of the connection after a login.
     pub(super) fn into_logged_in(self, user: UserId) -> Option<LoggedIn> {
-        let rest = self.pending.get(self.consumed..).unwrap_or_default().to_vec();
-        Some(LoggedIn { user, transport: self.transport?, framer: self.framer, rest })
+        let rest = self.wire.unread().to_vec();
+        Some(LoggedIn { user, transport: self.wire.transport?, framer: self.wire.framer, rest })
     }
 
     /// Tells the client why it ends, if it can still be told in `grace`.
@@ -147,7 +104,7 @@ impl Negotiation {
         if let Some(error) = error {
             tracing::debug!(peer = %self.peer, condition = error.condition.as_str(), "a login was ended");
         }
-        if let Some(transport) = &mut self.transport {
+        if let Some(transport) = &mut self.wire.transport {
             end(transport, &last, grace).await;
             linger(transport, grace).await;
         }
@@ -156,7 +113,7 @@ impl Negotiation {
     /// Serves one stream before login: `None` when TLS has started, the user after login.
     async fn serve_stream(&mut self) -> Result<Option<UserId>, Stop> {
         loop {
-            let element = self.element().await?;
+            let element = self.wire.element().await?;
             match (element.name(), element.ns()) {
                 ("starttls", ns::TLS) => {
                     self.accept_starttls().await?;
@@ -178,11 +135,11 @@ impl Negotiation {
 
     /// Passwords, even hashed ones, cross a network only inside TLS.
     fn may_log_in(&self) -> bool {
-        self.peer.ip().is_loopback() || self.transport.as_ref().is_some_and(Transport::is_tls)
+        self.peer.ip().is_loopback() || self.wire.is_tls()
     }
 
     async fn open_stream(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
-        let header = match self.frame().await? {
+        let header = match self.wire.frame().await? {
             Frame::Open(header) => header,
             Frame::Element(_) | Frame::Close => return Err(Stop::Gone),
         };
@@ -231,7 +188,7 @@ impl Negotiation {
     /// Features before login (RFC 6120 §4.3.2).
     fn offer(&self, out: &mut Vec<u8>) {
         let mut features = Vec::new();
-        if !self.transport.as_ref().is_some_and(Transport::is_tls) {
+        if !self.wire.is_tls() {
             let required = (!self.may_log_in()).then(|| Element::new("required", ns::TLS));
             features.push(Element::new("starttls", ns::TLS).children_from(required));
         }
@@ -251,9 +208,9 @@ impl Negotiation {
 
     /// RFC 6120 §5.4.
     async fn accept_starttls(&mut self) -> Result<(), Stop> {
-        let injected = self.pending[self.consumed..].iter().any(|byte| !byte.is_ascii_whitespace());
-        if self.transport.as_ref().is_some_and(Transport::is_tls) {
-            self.send(&Element::new("failure", ns::TLS)).await?;
+        let injected = self.wire.unread().iter().any(|byte| !byte.is_ascii_whitespace());
+        if self.wire.is_tls() {
+            self.wire.send(&Element::new("failure", ns::TLS)).await?;
             return Err(Stop::Closed);
         }
         if injected {
@@ -263,24 +220,20 @@ impl Negotiation {
                 "nothing may follow starttls before TLS has begun",
             ));
         }
-        self.send(&Element::new("proceed", ns::TLS)).await?;
+        self.wire.send(&Element::new("proceed", ns::TLS)).await?;
         self.restart(Limits::BEFORE_LOGIN);
-        self.pending = Vec::new();
-        self.consumed = 0;
+        self.wire.forget();
         self.start_tls().await
     }
 
     async fn start_tls(&mut self) -> Result<(), Stop> {
-        let Some(Transport::Plain(stream)) = self.transport.take() else { return Err(Stop::Gone) };
         let config = if self.direct_tls { &self.door.direct_tls } else { &self.door.starttls };
-        let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
-        self.transport = Some(Transport::Tls(Box::new(stream)));
-        Ok(())
+        self.wire.start_tls(config.clone()).await
     }
 
     /// What follows is a new stream.
     fn restart(&mut self, limits: Limits) {
-        self.framer.reset(limits);
+        self.wire.framer.reset(limits);
         self.opened = false;
     }
 
@@ -305,7 +258,9 @@ impl Negotiation {
             };
             match progress {
                 Ok(Progress::Challenge(challenge)) => {
-                    self.send(&Element::new("challenge", ns::SASL).text(&STANDARD.encode(challenge))).await?;
+                    self.wire
+                        .send(&Element::new("challenge", ns::SASL).text(&STANDARD.encode(challenge)))
+                        .await?;
                 }
                 Ok(Progress::Success(user, last)) => {
                     return self.succeed(&exchange, user, last).await.map(Ok);
@@ -326,7 +281,7 @@ impl Negotiation {
                     return Ok(Err(failure));
                 }
             }
-            let answer = self.element().await?;
+            let answer = self.wire.element().await?;
             message = match (answer.name(), answer.ns()) {
                 ("response", ns::SASL) => sasl::data(&answer).map(|data| Some(data.unwrap_or_default())),
                 ("abort", ns::SASL) => return Ok(Err(Failure::Aborted)),
@@ -365,13 +320,13 @@ impl Negotiation {
             self.door.failures().succeeded(self.peer.ip(), &account);
         }
         let text = last.map(|data| STANDARD.encode(data)).unwrap_or_default();
-        self.send(&Element::new("success", ns::SASL).text(&text)).await?;
+        self.wire.send(&Element::new("success", ns::SASL).text(&text)).await?;
         Ok(user)
     }
 
     async fn fail(&mut self, failure: Failure) -> Result<(), Stop> {
         self.failures += 1;
-        self.send(&failure.to_element()).await?;
+        self.wire.send(&failure.to_element()).await?;
         match self.failures >= ATTEMPTS {
             true => Err(stop(StreamCondition::PolicyViolation, "too many failed logins")),
             false => Ok(()),
@@ -388,56 +343,9 @@ impl Negotiation {
             Err((iq, error)) => iq.error(&error),
         };
         match answer {
-            Some(answer) => self.write(&answer.to_bytes()).await,
+            Some(answer) => self.wire.write(&answer.to_bytes()).await,
             None => Ok(()),
         }
-    }
-
-    async fn element(&mut self) -> Result<Element, Stop> {
-        match self.frame().await? {
-            Frame::Element(element) => Ok(element),
-            Frame::Open(_) | Frame::Close => Err(Stop::Closed),
-        }
-    }
-
-    async fn frame(&mut self) -> Result<Frame, Stop> {
-        loop {
-            let mut input = self.pending.get(self.consumed..).unwrap_or_default();
-            let before = input.len();
-            let frame = self.framer.next(&mut input);
-            self.consumed += before - input.len();
-            if let Some(frame) = frame? {
-                return Ok(frame);
-            }
-            self.read().await?;
-        }
-    }
-
-    async fn read(&mut self) -> Result<(), Stop> {
-        let Some(transport) = &mut self.transport else { return Err(Stop::Gone) };
-        self.pending.resize(READ, 0);
-        self.consumed = READ;
-        let count = transport.read(&mut self.pending).await?;
-        self.pending.truncate(count);
-        self.consumed = 0;
-        if count == 0 {
-            return Err(Stop::Gone);
-        }
-        if let Some(pause) = self.bucket.take(count, self.start.elapsed()) {
-            tokio::time::sleep(pause).await;
-        }
-        Ok(())
-    }
-
-    async fn send(&mut self, element: &Element) -> Result<(), Stop> {
-        self.write(&element.to_bytes(ns::CLIENT)).await
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        let Some(transport) = &mut self.transport else { return Err(Stop::Gone) };
-        transport.write_all(bytes).await?;
-        transport.flush().await?;
-        Ok(())
     }
 }
 

@@ -1,6 +1,9 @@
 //! `crosstalk account …`
 
+use std::net::SocketAddr;
+
 use clap::Subcommand;
+use crosstalk_overlay::id::UserId;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -72,13 +75,18 @@ pub enum Command {
 ///
 /// # Errors
 /// When the node refuses, or cannot be asked.
-pub(crate) fn execute(command: &Command, node: &mut Node, json: bool) -> Result<(), Failure> {
+pub(crate) fn execute(
+    command: &Command,
+    node: &mut Node,
+    server: SocketAddr,
+    json: bool,
+) -> Result<(), Failure> {
     match command {
         Command::Add { name, password_stdin, nickname } => {
-            add(node, name, *password_stdin, nickname.clone(), json)
+            add(node, name, *password_stdin, nickname.clone(), server, json)
         }
         Command::List => list(node, json),
-        Command::Show { name } => show::execute(node, name, json),
+        Command::Show { name } => show::execute(node, name, server, json),
         Command::Password { name, password_stdin, recovery_stdin } => {
             password(node, name, *password_stdin, *recovery_stdin, json)
         }
@@ -104,6 +112,7 @@ fn add(
     name: &str,
     password_stdin: bool,
     nickname: Option<String>,
+    server: SocketAddr,
     json: bool,
 ) -> Result<(), Failure> {
     let password = match password_stdin {
@@ -117,7 +126,7 @@ fn add(
     if json {
         output::json(&Made { account: &account, password, recovery_code: recovery.reveal() });
     } else {
-        output::line(show::welcome(&account.login, password, recovery.reveal()));
+        output::line(show::welcome(&account.login, server, password, recovery.reveal()));
     }
     Ok(())
 }
@@ -135,10 +144,18 @@ fn list(node: &mut Node, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// An address that is a key, cut to what people compare at a glance; `account show` has all of it.
+fn short(jid: String) -> String {
+    match jid.split_once('@') {
+        Some((key, domain)) if UserId::from_xid(key).is_some() => format!("{}…@{domain}", &key[..10]),
+        Some(_) | None => jid,
+    }
+}
+
 fn row(account: AccountView, now: u64) -> Vec<String> {
     vec![
         account.login,
-        account.jid,
+        short(account.jid),
         account.nickname,
         if account.visible { "shown" } else { "hidden" }.to_owned(),
         account.sessions.to_string(),

@@ -1,6 +1,7 @@
 //! What to type into a chat program: for `account show`, for a new account, for the first run.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -11,23 +12,28 @@ use crate::admin::Request;
 use crate::core::admin::{AccountView, Reply};
 use crate::event_loop::clock::wall_millis;
 
-/// Where chat programs of this machine find the node.
-const SERVER: &str = "127.0.0.1";
-/// The port that they know anyway.
-const PORT: u16 = 5222;
+/// Where a chat program on this machine finds the node, of the addresses that it listens at.
+pub(crate) fn server(listen: &[SocketAddr]) -> SocketAddr {
+    let usual = SocketAddr::from(([127, 0, 0, 1], 5222));
+    match listen.iter().find(|address| address.is_ipv4()).or(listen.first()) {
+        Some(address) if address.ip().is_unspecified() => SocketAddr::new(usual.ip(), address.port()),
+        Some(address) => *address,
+        None => usual,
+    }
+}
 
 /// `crosstalk account show NAME`
 ///
 /// # Errors
 /// When there is no such account, or the node cannot be asked.
-pub(crate) fn execute(node: &mut Node, name: &str, json: bool) -> Result<(), Failure> {
+pub(crate) fn execute(node: &mut Node, name: &str, server: SocketAddr, json: bool) -> Result<(), Failure> {
     let request = Request::ShowAccount { account: name.to_owned() };
     let Reply::Account(account) = node.reply(request)? else { return Err(confused()) };
     if json {
         output::json(&account);
         return Ok(());
     }
-    output::line(describe(&account, wall_millis()));
+    output::line(describe(&account, server, wall_millis()));
     let link = link(&account.jid);
     output::line(format!("\nOthers add this account with {link}"));
     if let Some(code) = qr(&link, std::io::stdout().is_terminal()) {
@@ -36,7 +42,7 @@ pub(crate) fn execute(node: &mut Node, name: &str, json: bool) -> Result<(), Fai
     Ok(())
 }
 
-fn describe(account: &AccountView, now: u64) -> String {
+fn describe(account: &AccountView, server: SocketAddr, now: u64) -> String {
     let names = match account.name_until {
         Some(until) => format!("\nname certificate ends {}", output::until(until, now)),
         None => String::new(),
@@ -52,32 +58,34 @@ fn describe(account: &AccountView, now: u64) -> String {
         xid = account.xid,
         nearby = if account.visible { "shown to neighbours" } else { "hidden from neighbours" },
         device = output::until(account.device_until, now),
-        logins = logins(&account.login),
+        logins = logins(&account.login, server),
     )
 }
 
 /// What to type, program by program.
-fn logins(login: &str) -> String {
+fn logins(login: &str, server: SocketAddr) -> String {
+    let (host, port) = (server.ip(), server.port());
     let (name, domain) = login.split_once('@').unwrap_or((login, ""));
     format!(
         "To log in on this machine, with the account's password:\n\
-         Gajim      Add account, {login}; Advanced: hostname {SERVER}, port {PORT}\n\
-         Dino       Add account, {login}; then, in its settings: server {SERVER}, port {PORT}\n\
-         Pidgin     XMPP, username {name}, domain {domain}; Advanced: connect server {SERVER}, port {PORT}\n\
-         Psi+       {login}; Connection: manually specify {SERVER}, port {PORT}\n\
-         Profanity  /connect {login} server {SERVER} port {PORT} tls trust\n\
-         mcabber    in ~/.mcabberrc: set jid = {login}, set server = {SERVER}, set port = {PORT}, set tls = 1, set ssl_ignore_checks = 1\n\
+         Gajim      Add account, {login}; Advanced: hostname {host}, port {port}\n\
+         Dino       Add account, {login}; then, in its settings: server {host}, port {port}\n\
+         Pidgin     XMPP, username {name}, domain {domain}; Advanced: connect server {host}, port {port}\n\
+         Psi+       {login}; Connection: manually specify {host}, port {port}\n\
+         Profanity  /connect {login} server {host} port {port} tls trust\n\
+         mcabber    in ~/.mcabberrc: set jid = {login}, set server = {host}, set port = {port}, set tls = 1, set ssl_ignore_checks = 1\n\
          The certificate was made by this node: accept it when you are asked."
     )
 }
 
 /// What a new account's owner has to know, once.
-pub(crate) fn welcome(login: &str, password: Option<&str>, recovery: &str) -> String {
+pub(crate) fn welcome(login: &str, server: SocketAddr, password: Option<&str>, recovery: &str) -> String {
+    let (host, port) = (server.ip(), server.port());
     let password = password.map_or_else(|| "the one you chose".to_owned(), str::to_owned);
     format!(
         "To log in with a chat program (XMPP) on this machine:\n\
          \x20 address        {login}\n\
-         \x20 server         {SERVER}, port {PORT}\n\
+         \x20 server         {host}, port {port}\n\
          \x20 password       {password}\n\
          \x20 recovery code  {recovery}\n\
          Write password and recovery code down now: they are not shown again.\n\
@@ -133,11 +141,10 @@ mod tests {
 
     #[test]
     fn every_program_is_told_server_and_port() {
-        let text = logins("juliet@id.internal");
-        assert!(
-            text.lines().filter(|line| line.contains(SERVER) && line.contains("5222")).count() >= 6,
-            "{text}"
-        );
-        assert!(welcome("juliet@id.internal", Some("secret"), "CODE").contains("secret"));
+        let server = server(&[SocketAddr::from(([0, 0, 0, 0], 5333))]);
+        let text = logins("juliet@id.internal", server);
+        let told = text.lines().filter(|line| line.contains("127.0.0.1") && line.contains("5333"));
+        assert!(told.count() >= 6, "{text}");
+        assert!(welcome("juliet@id.internal", server, Some("secret"), "CODE").contains("secret"));
     }
 }

@@ -6,11 +6,12 @@ use crosstalk_storage::encode;
 use crosstalk_storage::tree::roster::{RosterItem, key};
 use jid::{BareJid, Jid};
 
-use crate::xmpp::{Condition, StanzaError, Type};
+use crate::xmpp::{Condition, Element, StanzaError, Type};
 
 use super::Core;
 use super::roster::{item_element, user_of};
 use super::router::Route;
+use super::session::SessionId;
 
 /// Bytes of a contact's name, and of each group.
 const NAME_BYTES: usize = 1_023;
@@ -150,6 +151,23 @@ impl Core {
         for id in self.sessions_of(user, |session| session.interested) {
             self.push_to(id, user, element.clone(), Some(item.version));
         }
+    }
+
+    /// To a session from before a restart: changes of the list that it may not have got.
+    pub(super) fn push_changes(&mut self, id: SessionId) {
+        let Some(session) = self.session(id).filter(|session| session.interested) else { return };
+        let (user, known) = (session.user, session.roster_known);
+        let Some(account) = self.accounts.get(&user) else { return };
+        let mut changed: Vec<_> = account.roster.items.values().filter(|item| item.version > known).cloned().collect();
+        changed.sort_by_key(|item| item.version);
+        for item in changed {
+            self.push_to(id, user, self.contact_element(user, &item), Some(item.version));
+        }
+    }
+
+    /// The `<item/>` of a contact with its subscription.
+    pub(crate) fn contact_element(&self, user: UserId, item: &RosterItem) -> Element {
+        item_element(item, user_of(item).map(|other| self.subscription_between(user, other)).unwrap_or_default())
     }
 
     /// The address under which a contact is listed: other addresses of the same user lead to it.

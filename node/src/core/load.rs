@@ -33,6 +33,11 @@ use super::session::{Management, SessionId, Unacked, priority_of};
 use super::settings::{DeviceKeys, LoadError, Settings, Setup};
 use super::{Core, Timer};
 
+/// More stanzas than a session is sent between two commits. After a restart it is known only from below how many were
+/// sent; what is queued until the client resumes is numbered from far above, so that the client's count, which may be
+/// higher than ours, covers nothing that it never got.
+const UNCOUNTED: u32 = 1 << 20;
+
 impl Core {
     /// A core with what the store held. Accounts may log in at once; sessions that can be resumed wait.
     ///
@@ -65,6 +70,7 @@ impl Core {
             next_session: 1,
             next_held: 1,
             next_ticket: 1,
+            batch_open: true,
             writes: WriteSet::new(),
             lazy: WriteSet::new(),
             barrier: Barrier::default(),
@@ -192,6 +198,9 @@ impl Core {
             session.interested = stored.interested;
             session.carbons = stored.carbons;
             session.blocklist = stored.blocklist;
+            session.neighbours = stored.neighbours.iter().filter_map(|user| UserId::from_slice(user)).collect();
+            session.roster_known = stored.roster_known;
+            session.restored = true;
             session.management =
                 Some(Management { outbound: stored.outbound, resumable: true, ..Management::default() });
             self.watchers_changed.insert(user);
@@ -234,6 +243,11 @@ impl Core {
                 management.outbound = last.sequence;
             }
             management.unacked = waiting.into();
+        }
+        for session in self.sessions.values_mut() {
+            if let Some(management) = &mut session.management {
+                management.outbound = management.outbound.wrapping_add(UNCOUNTED);
+            }
         }
         Ok(())
     }

@@ -9,10 +9,11 @@ use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::LinkStatus;
 use jid::Jid;
 
-use crate::xmpp::{Element, Kind, Stanza, Type, ns};
+use crate::xmpp::{Element, Stanza, Type, ns};
 
 use super::Core;
 use super::io::Output;
+use super::presence::unavailable_stanza;
 use super::session::SessionId;
 
 /// The group that clients show.
@@ -164,7 +165,7 @@ impl Core {
             self.nearby.keys().copied().filter(|user| self.sees_nearby(viewer, *user)).collect();
         for user in near {
             if let Some(item) = self.nearby_item(viewer, user, true) {
-                self.push_to(id, viewer, item, None);
+                self.push_neighbour(id, viewer, user, item, true);
             }
             if available && let Some(presence) = self.neighbour_presence(viewer, user, true) {
                 self.send(id, presence, None, false);
@@ -189,7 +190,34 @@ impl Core {
     fn push_nearby(&mut self, viewer: UserId, user: UserId, shown: bool) {
         let Some(item) = self.nearby_item(viewer, user, shown) else { return };
         for id in self.sessions_of(viewer, |session| session.interested) {
-            self.push_to(id, viewer, item.clone(), None);
+            self.push_neighbour(id, viewer, user, item.clone(), shown);
+        }
+    }
+
+    fn push_neighbour(&mut self, id: SessionId, viewer: UserId, user: UserId, item: Element, shown: bool) {
+        if let Some(session) = self.session_mut(id) {
+            match shown {
+                true => session.neighbours.insert(user),
+                false => session.neighbours.remove(&user),
+            };
+            self.dirty.insert(id);
+        }
+        self.push_to(id, viewer, item, None);
+    }
+
+    /// After a restart: neighbours that the client of a resumed session shows and who are not near now.
+    pub(super) fn correct_neighbours(&mut self, id: SessionId) {
+        let Some(session) = self.session(id) else { return };
+        let viewer = session.user;
+        let gone = session.neighbours.iter().copied().filter(|user| !self.sees_nearby(viewer, *user));
+        for user in gone.collect::<Vec<_>>() {
+            let contact = self.accounts.get(&viewer).is_some_and(|account| account.roster.by_user(&user).is_some());
+            if let Some(gone) = self.absence(viewer, user) {
+                self.send(id, gone, None, false);
+            }
+            if let Some(item) = self.nearby_item(viewer, user, false).filter(|_| !contact) {
+                self.push_neighbour(id, viewer, user, item, false);
+            }
         }
     }
 
@@ -234,12 +262,10 @@ impl Core {
     }
 
     fn neighbour_presence(&self, viewer: UserId, user: UserId, shown: bool) -> Option<Stanza> {
-        let address = self.address_for(viewer, &user)?;
-        let person = self.nearby.get(&user)?;
-        let mut stanza = Stanza::new(Kind::Presence, if shown { Type::Available } else { Type::Unavailable });
-        stanza.from = Some(address.to_bare().with_resource_str(RESOURCE).ok()?.into());
-        stanza.to = self.accounts.get(&viewer).map(|account| Jid::from(account.jid.clone()));
+        let mut stanza = self.absence(viewer, user)?;
         if shown {
+            let person = self.nearby.get(&user)?;
+            stanza.type_ = Type::Available;
             for (name, text) in [("show", &person.show), ("status", &person.status)] {
                 if !text.is_empty() {
                     stanza.payload.push(Element::new(name, ns::CLIENT).text(text));
@@ -248,6 +274,12 @@ impl Core {
             stanza.payload.push(Element::new("nick", ns::NICK).text(&person.nickname));
         }
         Some(stanza)
+    }
+
+    /// `unavailable` from where a neighbour's presence is shown.
+    fn absence(&self, viewer: UserId, user: UserId) -> Option<Stanza> {
+        let to = self.accounts.get(&viewer).map(|account| Jid::from(account.jid.clone()));
+        Some(Stanza { to, ..unavailable_stanza(&self.address_for(viewer, &user)?, RESOURCE)? })
     }
 
     /// A roster push to one session. Without `from`: that is the account itself (RFC 6121 §2.1.6), and a client that

@@ -1,6 +1,6 @@
 //! Who is told that somebody is here (RFC 6121 §4): sessions of this node and, by signed records, other nodes. *Pure.*
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk_overlay::id::{DeviceId, UserId};
 use crosstalk_overlay::record::{PresenceRecord, PresenceSession, Verified};
@@ -13,7 +13,7 @@ use crate::xmpp::{Condition, Kind, Stanza, Type};
 
 use super::router::Route;
 use super::session::{Session, SessionId};
-use super::{Core, Origin};
+use super::{Core, Origin, Timer};
 
 /// Addresses that a session may send directed presence to before the oldest are forgotten.
 const DIRECTED_LIMIT: usize = 500;
@@ -32,11 +32,18 @@ pub(super) struct Known {
     pub(super) seen: u64,
     /// The device is on a live node and the record has not outlived itself.
     pub(super) current: bool,
+    /// Monotonic milliseconds at which it outlives itself.
+    until: u64,
 }
 
 impl RemotePresence {
+    /// Own records are kept for what they say after a restart; what is here now, sessions say.
+    fn own(&mut self, record: Verified<PresenceRecord>, seen: u64) {
+        self.restore(record, seen);
+    }
+
     pub(super) fn restore(&mut self, record: Verified<PresenceRecord>, seen: u64) {
-        self.devices.insert((record.user, record.device), Known { record, seen, current: false });
+        self.devices.insert((record.user, record.device), Known { record, seen, current: false, until: 0 });
     }
 
     /// Sessions of a user that are here now, as stanzas without addresses.
@@ -45,6 +52,12 @@ impl RemotePresence {
             .devices
             .range((*user, DeviceId::from_bytes([0; 32]))..=(*user, DeviceId::from_bytes([255; 32])));
         of_user.filter(|(_, known)| known.current).flat_map(|(_, known)| &known.record.sessions)
+    }
+
+    /// Resources that were last known of a user, here now or not.
+    fn resources(&self, user: &UserId) -> BTreeSet<String> {
+        let of_user = self.devices.iter().filter(|((of, _), _)| of == user);
+        of_user.flat_map(|(_, known)| known.record.sessions.iter().map(|session| session.resource.clone())).collect()
     }
 
     /// Whether a user has a session somewhere else now.
@@ -144,6 +157,33 @@ impl Core {
         }
     }
 
+    /// A client that resumed its stream after a restart still shows who was there before: those who are not there now
+    /// are taken back.
+    pub(super) fn correct_after_restart(&mut self, id: SessionId) {
+        let Some(session) = self.session_mut(id) else { return };
+        let user = session.user;
+        if !std::mem::replace(&mut session.restored, false) {
+            return;
+        }
+        let Some(account) = self.accounts.get(&user) else { return };
+        let to = Jid::from(account.jid.clone());
+        let others: Vec<UserId> = account.roster.watched().chain([user]).collect();
+        for other in others {
+            let Some(address) = self.address_for(user, &other) else { continue };
+            let here: BTreeSet<String> = self
+                .presences_of(other, user)
+                .iter()
+                .filter_map(|stanza| Some(stanza.from.as_ref()?.resource()?.as_str().to_owned()))
+                .collect();
+            let gone = self.remote_presence.resources(&other).into_iter().filter(|resource| !here.contains(resource));
+            for stanza in gone.filter_map(|resource| unavailable_stanza(&address, &resource)).collect::<Vec<_>>() {
+                self.send(id, Stanza { to: Some(to.clone()), ..stanza }, None, false);
+            }
+        }
+        self.push_changes(id);
+        self.correct_neighbours(id);
+    }
+
     /// Shows a local user the presence of another local user, if it is subscribed to it.
     fn show_presence(&mut self, watcher: UserId, of: UserId, mut stanza: Stanza) {
         let Some(account) = self.accounts.get(&watcher) else { return };
@@ -193,8 +233,9 @@ impl Core {
     /// Current presence stanzas of any user as `viewer` may see them.
     pub(super) fn presences_of(&self, user: UserId, viewer: UserId) -> Vec<Stanza> {
         if self.accounts.contains(&user) {
-            if self.is_blocked_between(user, viewer)
-                || !self.accounts.get(&user).is_some_and(|account| account.roster.subscription(&viewer).from)
+            if user != viewer
+                && (self.is_blocked_between(user, viewer)
+                || !self.accounts.get(&user).is_some_and(|account| account.roster.subscription(&viewer).from))
             {
                 return Vec::new();
             }
@@ -270,6 +311,10 @@ impl Core {
             let ids = self.sessions_of(user, |session| session.presence.is_some());
             let sessions = ids.iter().filter_map(|id| self.session(*id)).filter_map(published).collect();
             self.overlay.set_presence(&user, sessions, watchers, self.now);
+            if let Some(record) = self.overlay.own_presence(&user).cloned() {
+                self.save_presence(&record);
+                self.remote_presence.own(record, self.now.wall);
+            }
             self.publish_to_link(user, &ids);
         }
     }
@@ -287,7 +332,10 @@ impl Core {
             before.map(|known| known.record.sessions.clone()).unwrap_or_default();
         let after = record.sessions.clone();
         self.save_presence(&record);
-        self.remote_presence.devices.insert(key, Known { record, seen: self.now.wall, current: true });
+        let until = self.now.mono + record.life();
+        self.cancel_timer(Timer::Presence(from, device));
+        self.timers.insert((until, Timer::Presence(from, device)));
+        self.remote_presence.devices.insert(key, Known { record, seen: self.now.wall, current: true, until });
         self.show_remote_change(from, &before, &after);
     }
 
@@ -297,6 +345,13 @@ impl Core {
         if std::mem::replace(&mut known.current, false) {
             let before = known.record.sessions.clone();
             self.show_remote_change(user, &before, &[]);
+        }
+    }
+
+    pub(super) fn presence_outlived(&mut self, user: UserId, device: DeviceId) {
+        let known = self.remote_presence.devices.get(&(user, device));
+        if known.is_some_and(|known| known.until <= self.now.mono) {
+            self.remote_unknown(user, device);
         }
     }
 
@@ -316,10 +371,18 @@ impl Core {
         }
     }
 
+    /// A record is of low value, but for the resources that it names: after a restart they say whom clients still show.
     fn save_presence(&mut self, record: &Verified<PresenceRecord>) {
         let stored = StoredPresence { record: record.bytes().to_vec(), seen: self.now.wall };
         let key = key(record.user.as_bytes(), record.device.as_bytes());
-        self.put_lazily(Tree::Presence, key, encode(&stored));
+        let resources = |record: &PresenceRecord| -> BTreeSet<String> {
+            record.sessions.iter().map(|session| session.resource.clone()).collect()
+        };
+        let before = self.remote_presence.devices.get(&(record.user, record.device));
+        match before.is_some_and(|before| resources(&before.record) == resources(record)) {
+            true => self.put_lazily(Tree::Presence, key, encode(&stored)),
+            false => self.writes.put(Tree::Presence, key, encode(&stored)),
+        }
     }
 
     /// Whether a user is online, here or elsewhere.

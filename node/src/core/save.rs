@@ -32,6 +32,8 @@ impl Core {
                 interested: session.interested,
                 carbons: session.carbons,
                 blocklist: session.blocklist,
+                roster_known: session.roster_known,
+                neighbours: session.neighbours.iter().map(|user| user.as_bytes().to_vec()).collect(),
             };
             self.writes.put(Tree::Session, session.stream.to_vec(), encode(&stored));
         }

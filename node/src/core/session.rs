@@ -36,6 +36,12 @@ pub(crate) struct Session {
     pub(crate) carbons: bool,
     /// Where it sent directed presence (RFC 6121 §4.6).
     pub(crate) directed: BTreeSet<Jid>,
+    /// Neighbours that its client shows in "Nearby".
+    pub(crate) neighbours: BTreeSet<UserId>,
+    /// Version of the contact list that it has for certain.
+    pub(crate) roster_known: u64,
+    /// It is from before a restart, and its client may show people who left meanwhile.
+    pub(crate) restored: bool,
     /// XEP-0352: nobody looks at the client; what it is spared until somebody does.
     pub(crate) inactive: Option<Spared>,
     /// XEP-0198, once enabled.

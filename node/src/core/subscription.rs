@@ -205,6 +205,10 @@ impl Core {
             if self.say(user, other, bare, Type::Subscribed).is_err() {
                 self.count("grants that could not be sent");
             }
+            if before.from {
+                // A further device of a watcher asks: it has not seen what the others have.
+                self.overlay.show_presence_again(&user, &other, self.now);
+            }
         } else if after.pending_in {
             self.tell(user, bare, Type::Subscribe);
         }

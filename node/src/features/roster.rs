@@ -4,7 +4,6 @@ use jid::BareJid;
 
 use crate::core::Core;
 use crate::core::nearby::DIRTY;
-use crate::core::roster::{item_element, user_of};
 use crate::xmpp::{Condition, Element, StanzaError, ns};
 
 use super::{Answer, Feature, Handled, NOTHING, Request};
@@ -26,11 +25,7 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     let version = account.stored.roster_version;
     let known =
         request.payload.get_attr("ver").and_then(|ver| known_version(ver, version, account.roster.told_from));
-    let element = |item| {
-        let subscription =
-            user_of(item).map(|other| core.subscription_between(user, other)).unwrap_or_default();
-        item_element(item, subscription)
-    };
+    let element = |item| core.contact_element(user, item);
     let (result, changes) = match known {
         Some(known) => {
             let mut changed: Vec<_> =

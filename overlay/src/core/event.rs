@@ -3,13 +3,11 @@
 use std::fmt;
 
 use super::limits::Limits;
-use super::state::{
-    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
-};
+use super::state::{CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Seen};
 use crate::envelope::Content;
-use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
+use crate::id::{MessageId, NodeId, UserId};
 use crate::keys::{DeviceKey, SealingKey};
-use crate::record::{LinkPresence, PresenceRecord, RefusalCode, Verified};
+use crate::record::RefusalCode;
 
 /// What a core is made of.
 #[derive(Debug)]
@@ -56,7 +54,8 @@ pub struct LocalUser {
     pub device: DeviceKey,
     /// The signed [`crate::record::DeviceCert`] of that device.
     pub cert: Vec<u8>,
-    /// Sealing keys, the newest of which is published. None: [`Output::SealingKeyDue`] follows.
+    /// Sealing keys, the newest of which is published. None: [`crate::core::Output::SealingKeyDue`]
+    /// follows.
     pub sealing: Vec<SealingKey>,
     /// The signed [`crate::record::NameCert`], if the user has a name.
     pub name: Option<Vec<u8>>,
@@ -183,10 +182,6 @@ pub enum Unreachable {
     #[error("the stanza is larger than 256 KiB")]
     TooLarge,
 }
-
-/// Names a delivery until it is settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub(crate) u64);
 
 /// What the node did with a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

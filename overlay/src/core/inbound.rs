@@ -1,8 +1,8 @@
 //! Envelopes that arrive: opened, put in order, each message delivered once, and receipted. *Pure.*
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::state::{InboundSequence, RefusedPlace, STATE_VERSION, Seen};
+use super::state::Seen;
 use super::timers::{Pair, Timer};
 use super::{Delivery, Disposition, Output, Overlay, Restored, Ticket, Write};
 use crate::envelope::{Content, Envelope, EnvelopeError, Inner};

@@ -10,7 +10,7 @@ use crate::record::{
     Context, DeviceCert, DeviceInfo, LinkPresence, LinkStatus, NameCert, NodeBinding, PresenceRecord,
     PresenceSession, Refusal, SealingPublic, Unverified, UserRecord, Verified,
 };
-use crate::time::{DAY, HOUR, MAX_SKEW, Now};
+use crate::time::{DAY, HOUR, HlcClock, MAX_SKEW, Now};
 use crate::wire::{Frame, MAX_RECORDS, UserFrame};
 
 /// Device records are renewed at half of their life.
@@ -131,7 +131,7 @@ impl Overlay {
             return epoch;
         };
         let (past, past_epoch) = (part.info.at, part.info.epoch);
-        match self.hlc.observe(past, now.wall) {
+        match self.hlc.observe(past, self.time(now)) {
             Ok(()) => epoch.max(past_epoch),
             Err(_) => epoch.max(past_epoch + 1),
         }
@@ -161,7 +161,7 @@ impl Overlay {
 
     /// Signs the device's information and binding anew and pushes them.
     fn renew_records(&mut self, user: &UserId, now: Now) {
-        let (at, node) = (self.hlc.tick(now.wall), self.node);
+        let (at, node, issued) = (self.tick(now), self.node, self.time(now));
         let Some(local) = self.locals.get_mut(user) else { return };
         if local.sealing.is_empty() {
             return;
@@ -179,13 +179,8 @@ impl Overlay {
             at,
             expires: at.millis + 7 * DAY,
         };
-        let binding = NodeBinding {
-            user: *user,
-            device,
-            node,
-            issued: now.wall,
-            expires: now.wall.saturating_add(7 * DAY),
-        };
+        let binding =
+            NodeBinding { user: *user, device, node, issued, expires: issued.saturating_add(7 * DAY) };
         local.info = Verified::sign(info, &local.device, None).ok();
         local.binding = Verified::sign(binding, &local.device, None).ok();
         let record =
@@ -234,7 +229,7 @@ impl Overlay {
         let time = self.clock.trusted(now);
         let Some(local) = self.locals.get_mut(user) else { return };
         local.sealing.sort_by_key(|key| std::cmp::Reverse((key.created, key.public())));
-        let due = local.sealing.first().is_none_or(|newest| newest.created + SEALING_LIFE <= now.wall);
+        let due = local.sealing.first().is_none_or(|newest| newest.created + SEALING_LIFE <= time.millis);
         let asked = local.asked_for_key.is_some_and(|asked| now.mono < asked + DAY);
         if due && !asked {
             local.asked_for_key = Some(now.mono);
@@ -255,16 +250,37 @@ impl Overlay {
         self.timers.set_earlier(Timer::Sweep, on_grid(now.mono + HOUR, HOUR));
         self.check_clock(now);
         let users: Vec<UserId> = self.locals.keys().copied().collect();
-        for user in users {
-            self.check_sealing_keys(&user, now);
-            let made =
-                self.locals.get(&user).and_then(|local| local.info.as_ref()).map(|info| info.at.millis);
-            if made.is_some_and(|made| now.wall.abs_diff(made) >= RENEW) {
-                self.renew_records(&user, now);
-            }
-        }
+        users.iter().for_each(|user| self.check_sealing_keys(user, now));
+        self.renew_stale_records(now);
         self.expire_entries(now);
         self.persist_time(now);
+    }
+
+    /// The time that goes into records: the local clock's if it is credible, else the peers'.
+    pub(super) fn time(&self, now: Now) -> u64 {
+        self.clock.trusted(now).millis
+    }
+
+    /// Signs anew what was made half a life ago, or at a time that turned out to be wrong. If what was said lies too
+    /// far in the future for others to believe, a new epoch begins.
+    pub(super) fn renew_stale_records(&mut self, now: Now) {
+        let time = self.time(now);
+        let ahead = self.hlc.last().millis > time.saturating_add(MAX_SKEW);
+        if ahead {
+            self.hlc = HlcClock::default();
+            self.locals.values_mut().for_each(|local| local.info_epoch += 1);
+        }
+        let made = |local: &Local| local.info.as_ref().map(|info| info.at.millis);
+        let stale = |local: &Local| made(local).is_some_and(|made| ahead || time.abs_diff(made) >= RENEW);
+        let users: Vec<UserId> =
+            self.locals.iter().filter(|(_, local)| stale(local)).map(|(user, _)| *user).collect();
+        for user in &users {
+            self.renew_records(user, now);
+            self.sign_link_presence(user, now);
+            if self.own_presence(user).is_some() {
+                self.sign_presence(user, now);
+            }
+        }
     }
 
     /// Persists, once a day, a time that is certainly past.

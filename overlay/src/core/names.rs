@@ -1,10 +1,19 @@
 //! Names: which authority speaks for a domain, who holds an address, what was taken back, what raises an alarm. *Pure.*
 
-@USE@
+use super::state::{KnownAuthority, Provenance, STATE_VERSION};
+use super::timers::Timer;
+use super::users::{Authority, Holder};
+use super::{Alarm, ClaimedName, Output, Overlay, Tier, Write};
+use crate::id::{AuthorityId, UserId};
+use crate::record::{NameCert, Refusal, Revocation, Revoked, RevokedBy, Unverified, UserRecord, domain_of};
+use crate::time::{Now, SECOND};
+
+/// Second authorities that an alarm was raised about; further ones raise none.
+const MAX_ALARMED: usize = 256;
 
 impl Overlay {
     /// First sights, alarms, and who holds which address.
-    fn note_names(&mut self, record: &UserRecord, now: Now) {
+    pub(super) fn note_names(&mut self, record: &UserRecord, now: Now) {
         for name in record.names().values() {
             let domain = name.domain().to_owned();
             match self.users.authorities.get(&domain) {

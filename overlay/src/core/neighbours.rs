@@ -43,8 +43,8 @@ impl Overlay {
         self.timers.set_earlier(Timer::LinkPresence, on_grid(now.mono + 1, REFRESH));
     }
 
-    fn sign_link_presence(&mut self, user: &UserId, now: Now) {
-        let at = self.hlc.tick(now.wall);
+    pub(super) fn sign_link_presence(&mut self, user: &UserId, now: Now) {
+        let at = self.tick(now);
         let Some(local) = self.locals.get_mut(user) else { return };
         local.shown.link_presence = local.shown.link_status.clone().and_then(|status| {
             let device = local.device.id();

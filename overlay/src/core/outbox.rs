@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::state::{CopyState, OutboundSequence, OutboxCopy, OutboxEntry, STATE_VERSION};
+use super::state::OutboxEntry;
 use super::timers::{Pair, Timer};
 use super::{FailReason, OutboxFull, Outcome, Outgoing, Output, Overlay, Restored, Write};
-use crate::envelope::{Content, Envelope, Inner, MAX_CONTENT};
+use crate::envelope::MAX_CONTENT;
 use crate::id::{DeviceId, MessageId, NodeId, UserId};
 use crate::record::{DevicePart, Receipt, ReceiptOutcome, RefusalCode, Unverified};
-use crate::time::{DAY, HOUR, Now, SECOND};
-use crate::wire::Frame;
+use crate::time::{DAY, HOUR, Now};
 
 mod entry;
 mod lane;
@@ -21,6 +20,7 @@ use lane::Lane;
 const LIFE: u64 = 30 * DAY;
 /// A device whose record is older gets no copy, if the user has another one.
 const SILENT: u64 = 60 * DAY;
+
 /// What waits.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -122,12 +122,12 @@ impl Overlay {
         let size = encoded + ENTRY_OVERHEAD;
         self.check_room(&from, encoded, size)?;
         let number = self.outbox.next.max(1);
-        let created = now.wall;
+        let created = self.time(now);
         let expires = expires.unwrap_or(created.saturating_add(LIFE));
         let copies = BTreeMap::new();
         let entry = Entry { message: id, from, to, content, size, created, expires, settled: false, copies };
         self.outbox.insert(number, entry);
-        self.timers.set_earlier(Timer::Sweep, now.mono + expires.saturating_sub(now.wall).clamp(1, HOUR));
+        self.timers.set_earlier(Timer::Sweep, now.mono + expires.saturating_sub(created).clamp(1, HOUR));
         let pairs = self.attach(number, now);
         if self.locals.contains_key(&to) && pairs.is_empty() {
             // A user of this node with no other device: there is nobody to send it to.

@@ -1,6 +1,16 @@
 //! What comes out of the core, and its answers. *Pure.*
 
-@USE@
+use super::Live;
+use super::state::{
+    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
+};
+use crate::envelope::Content;
+use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
+use crate::record::{LinkPresence, PresenceRecord, RefusalCode, Verified};
+
+/// Names a delivery until it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub(crate) u64);
 
 /// A message that arrived, verified, in order, for the first time.
 #[derive(Clone, Debug)]

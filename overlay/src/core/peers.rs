@@ -223,6 +223,7 @@ impl Overlay {
             self.forget_session(node);
             self.say_hello(node, session, now);
         }
+        self.renew_stale_records(now);
         self.push_records(node, now);
         self.push_link_presences(node, now);
     }

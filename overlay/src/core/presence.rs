@@ -61,8 +61,8 @@ impl Overlay {
         self.timers.set_earlier(Timer::Presence, on_grid(now.mono + REFRESH, REFRESH));
     }
 
-    fn sign_presence(&mut self, user: &UserId, now: Now) {
-        let at = self.hlc.tick(now.wall);
+    pub(super) fn sign_presence(&mut self, user: &UserId, now: Now) {
+        let at = self.tick(now);
         if let Some(local) = self.locals.get_mut(user) {
             let sessions = local.shown.sessions.clone();
             local.shown.presence = presence(local, *user, sessions, at).map(|record| (record, now.mono));
@@ -70,7 +70,7 @@ impl Overlay {
     }
 
     /// Pushes one user's presence to those of `watchers` who are live.
-    fn push_presence(&mut self, user: &UserId, watchers: &BTreeSet<UserId>, now: Now) {
+    pub(super) fn push_presence(&mut self, user: &UserId, watchers: &BTreeSet<UserId>, now: Now) {
         let signed =
             self.locals.get(user).and_then(|local| local.shown.presence.as_ref()).map(|(_, signed)| *signed);
         if signed.is_some_and(|signed| signed + REFRESH <= now.mono) {
@@ -102,7 +102,7 @@ impl Overlay {
         if watchers.is_empty() {
             return;
         }
-        let at = self.hlc.tick(now.wall);
+        let at = self.tick(now);
         let Some(local) = self.locals.get(user) else { return };
         if let Some(record) = presence(local, *user, Vec::new(), at) {
             self.show(record.bytes(), watchers, now);

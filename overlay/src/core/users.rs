@@ -3,50 +3,47 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::peers::Peer;
-use super::state::{CachedUserRecord, KnownAuthority, Provenance, STATE_VERSION};
-use super::timers::Timer;
-use super::{Alarm, ClaimedName, Output, Overlay, Reach, Restored, Tier, Write};
+use super::state::{CachedUserRecord, Provenance, STATE_VERSION};
+use super::{Output, Overlay, Reach, Restored, Write};
 use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
 use crate::record::{
-    Certificates, Context, DeviceCert, NameCert, NodeBinding, Refusal, Revocation, RevocationSet, Revoked,
-    RevokedBy, Unverified, UserRecord, Verified, domain_of,
+    Certificates, Context, DeviceCert, NameCert, NodeBinding, Refusal, Revocation, RevocationSet, Unverified,
+    UserRecord, Verified,
 };
 use crate::time::{Now, SECOND, TrustedTime};
 use crate::wire::UserFrame;
 
-/// Second authorities that an alarm was raised about; further ones raise none.
-const MAX_ALARMED: usize = 256;
 /// Records a second that a peer may make us verify after its first many.
 const CREDIT_PER_SECOND: u64 = 16;
 
 #[derive(Debug)]
-struct Known {
-    record: UserRecord,
+pub(super) struct Known {
+    pub(super) record: UserRecord,
     /// Unix milliseconds of the last change.
-    changed: u64,
+    pub(super) changed: u64,
 }
 
 #[derive(Debug)]
-struct Authority {
-    key: AuthorityId,
-    how: Provenance,
+pub(super) struct Authority {
+    pub(super) key: AuthorityId,
+    pub(super) how: Provenance,
 }
 
 #[derive(Debug)]
-struct Holder {
-    user: UserId,
-    serial: u64,
+pub(super) struct Holder {
+    pub(super) user: UserId,
+    pub(super) serial: u64,
 }
 
 /// Everything verified that is known of people.
 #[derive(Debug, Default)]
 pub(super) struct Users {
-    known: BTreeMap<UserId, Known>,
-    by_device: BTreeMap<DeviceId, UserId>,
+    pub(super) known: BTreeMap<UserId, Known>,
+    pub(super) by_device: BTreeMap<DeviceId, UserId>,
     /// Addresses given by pinned authorities.
-    holders: BTreeMap<String, Holder>,
-    authorities: BTreeMap<String, Authority>,
-    alarmed: BTreeSet<(String, AuthorityId)>,
+    pub(super) holders: BTreeMap<String, Holder>,
+    pub(super) authorities: BTreeMap<String, Authority>,
+    pub(super) alarmed: BTreeSet<(String, AuthorityId)>,
     pub(super) revocations: RevocationSet,
     /// Where devices are live.
     live: BTreeMap<DeviceId, NodeId>,
@@ -78,13 +75,13 @@ impl Users {
         Context { time, certificates: self, revocations: &self.revocations, enforce_end: true }
     }
 
-    fn is_pinned(&self, domain: &str, key: &AuthorityId) -> bool {
+    pub(super) fn is_pinned(&self, domain: &str, key: &AuthorityId) -> bool {
         let pinned = |known: &Authority| known.key == *key && known.how != Provenance::FirstSight;
         self.authorities.get(domain).is_some_and(pinned)
     }
 
     /// Names that were not taken back, those by pinned authorities first.
-    fn names(&self, user: &UserId) -> Vec<&Verified<NameCert>> {
+    pub(super) fn names(&self, user: &UserId) -> Vec<&Verified<NameCert>> {
         let names = self.record(user).into_iter().flat_map(|record| record.names().values());
         let mut names: Vec<_> = names
             .filter(|name| !self.revocations.is_name_revoked(&name.address, user, &name.authority))
@@ -192,7 +189,7 @@ impl Overlay {
         self.devices_changed(&user, now);
     }
 
-    fn cached(&self, user: &UserId, now: Now) -> CachedUserRecord {
+    pub(super) fn cached(&self, user: &UserId, now: Now) -> CachedUserRecord {
         CachedUserRecord {
             version: STATE_VERSION,
             user: user.as_bytes().to_vec(),

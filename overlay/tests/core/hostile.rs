@@ -138,7 +138,7 @@ fn expired_and_future_records_are_not_kept() {
     for millis in [START - 20 * DAY, START + 10 * DAY] {
         let frame = UserFrame { record: record(&account, millis), binding: binding(&account, node_id(EVIL)) };
         inject(&mut net, Frame::Records(vec![frame]));
-        assert_eq!(net.hosts[0].core.reach(&account.user) == Reach::Live, false, "{millis}");
+        assert_ne!(net.hosts[0].core.reach(&account.user), Reach::Live, "{millis}");
     }
     assert_eq!(offences(&net), 0, "a wrong clock is no offence");
 }
@@ -318,19 +318,20 @@ fn an_answer_that_it_cannot_be_opened_makes_the_sender_seal_to_the_newer_key() {
 fn receipts_by_others_do_not_settle_a_message() {
     let mut net = scene();
     let (account, victim) = (mallory(&mut net), net.hosts[0].accounts[0].clone());
-    let ben = net.user(1);
+    let (ben, bens) = (net.user(1), net.hosts[1].accounts[0].device.clone());
     net.cut(0, 1);
     net.send(0, ben, 1);
-    for (user, recipient) in [(ben, account.device.id()), (account.user, account.device.id())] {
+    // The last one is genuine, but comes from a node where Ben is not.
+    for (user, device) in [(ben, &account.device), (account.user, &account.device), (ben, &bens)] {
         let receipt = Receipt {
             envelope: MessageId::from_bytes([0; 16]),
             message: message_id(1),
             sender: victim.device.id(),
             user,
-            recipient,
+            recipient: device.id(),
             outcome: ReceiptOutcome::Held,
         };
-        let receipt = Verified::sign(receipt, &account.device, None).unwrap();
+        let receipt = Verified::sign(receipt, device, None).unwrap();
         inject(&mut net, Frame::Receipt(receipt.bytes().to_vec()));
     }
     assert!(net.outcomes(0, 1).is_empty());

@@ -1,5 +1,12 @@
 //! The overlay core as a whole: a few nodes on a virtual clock and a virtual network.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "the whole crate is a test: what is not expected fails it"
+)]
+
 mod faults;
 mod hostile;
 mod meeting;

@@ -169,6 +169,37 @@ fn a_clock_that_is_not_set_is_told_and_people_can_talk_all_the_same() {
 }
 
 #[test]
+fn one_wrong_clock_among_good_ones_is_corrected_and_nobody_refuses_its_records() {
+    for days in [-10_000i64, 1_000] {
+        let accounts = (1..=4).map(|index| vec![Account::new(index, 100 + index)]).collect();
+        let mut net = Net::new(accounts);
+        for (a, b) in [(1, 2), (1, 3), (2, 3)] {
+            net.join(a, b);
+        }
+        net.hosts[0].skew = days * DAY as i64;
+        net.restart(0);
+        let (wrong, good) = (net.user(0), net.user(1));
+        net.with(0, |core, now| core.set_link_presence(&wrong, Some(link_status("wrong")), now));
+        for other in 1..4 {
+            net.join(0, other);
+        }
+        net.run(2 * MINUTE);
+        assert!(
+            !net.hosts[0].core.clock().credible(net.now(0)) && net.hosts[1].core.clock().credible(net.now(1))
+        );
+        assert_eq!(net.hosts[1].core.reach(&wrong), Reach::Live, "{days}");
+        let seen = net.count(1, |event| matches!(event, Output::LinkPresence(shown) if shown.user == wrong));
+        assert_eq!(seen, 1, "{days}");
+        net.send(0, good, 1);
+        net.run(SECOND);
+        assert_eq!(net.got(1, wrong), vec![1], "{days}");
+        for host in 0..4 {
+            assert!(net.hosts[host].core.counters().offences.is_empty());
+        }
+    }
+}
+
+#[test]
 fn a_certificate_of_another_user_is_no_account() {
     let (mut mine, other) = (Account::new(1, 101), Account::new(2, 102));
     mine.cert = other.cert.clone();

@@ -10,12 +10,12 @@ use crosstalk_overlay::record::{DeviceCert, LinkStatus, NameCert, PresenceSessio
 use crosstalk_overlay::time::{DAY, Now};
 
 /// Wall clock at the start.
-pub const START: u64 = 20_000 * DAY;
+pub(crate) const START: u64 = 20_000 * DAY;
 
 /// What survives a restart: the write log applied.
 #[derive(Clone, Default)]
-pub struct Store {
-    pub outbox: BTreeMap<u64, state::OutboxEntry>,
+pub(crate) struct Store {
+    pub(crate) outbox: BTreeMap<u64, state::OutboxEntry>,
     outbound: BTreeMap<(DeviceId, DeviceId), OutboundSequence>,
     inbound: BTreeMap<(DeviceId, DeviceId), InboundSequence>,
     seen: BTreeMap<(DeviceId, DeviceId, u32), Seen>,
@@ -24,7 +24,7 @@ pub struct Store {
     revocations: BTreeSet<Vec<u8>>,
     time_floor: u64,
     /// What the node stored of deliveries.
-    pub inbox: Vec<(UserId, UserId, MessageId, Vec<u8>)>,
+    pub(crate) inbox: Vec<(UserId, UserId, MessageId, Vec<u8>)>,
 }
 
 impl Store {
@@ -59,30 +59,30 @@ impl Store {
 
 /// A user of one node, as its key files would have it.
 #[derive(Clone)]
-pub struct Account {
-    pub user: UserId,
-    pub device: DeviceKey,
-    pub cert: Vec<u8>,
-    pub sealing: Vec<SealingKey>,
-    pub name: Option<Vec<u8>>,
-    pub epoch: u64,
+pub(crate) struct Account {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceKey,
+    pub(crate) cert: Vec<u8>,
+    pub(crate) sealing: Vec<SealingKey>,
+    pub(crate) name: Option<Vec<u8>>,
+    pub(crate) epoch: u64,
 }
 
 impl Account {
     /// The user of seed `user`, on the device of seed `device`.
-    pub fn new(user: u8, device: u8) -> Self {
+    pub(crate) fn new(user: u8, device: u8) -> Self {
         let (user, device) = (UserKey::from_seed([user; 32]), DeviceKey::from_seed([device; 32]));
         let cert = DeviceCert::issue(&user, device.id(), START).unwrap().bytes().to_vec();
         let sealing = vec![SealingKey::from_seed([device.id().as_bytes()[0]; 32], START)];
         Self { user: user.id(), device, cert, sealing, name: None, epoch: 1 }
     }
 
-    pub fn named(mut self, cert: &crosstalk_overlay::record::Verified<NameCert>) -> Self {
+    pub(crate) fn named(mut self, cert: &crosstalk_overlay::record::Verified<NameCert>) -> Self {
         self.name = Some(cert.bytes().to_vec());
         self
     }
 
-    pub fn local(&self) -> LocalUser {
+    pub(crate) fn local(&self) -> LocalUser {
         LocalUser {
             user: self.user,
             device: self.device.clone(),
@@ -96,22 +96,22 @@ impl Account {
 
 /// What the node does with deliveries.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Inbox {
+pub(crate) enum Inbox {
     Takes,
     Refuses(RefusalCode),
 }
 
-pub struct Host {
-    pub id: NodeId,
-    pub core: Overlay,
-    pub accounts: Vec<Account>,
-    pub store: Store,
-    pub inbox: Inbox,
+pub(crate) struct Host {
+    pub(crate) id: NodeId,
+    pub(crate) core: Overlay,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) store: Store,
+    pub(crate) inbox: Inbox,
     /// Everything but sends, writes and deliveries.
-    pub events: Vec<Output>,
-    pub wakes: u64,
+    pub(crate) events: Vec<Output>,
+    pub(crate) wakes: u64,
     /// Milliseconds that this host's wall clock is ahead.
-    pub skew: i64,
+    pub(crate) skew: i64,
     limits: Limits,
     lives: u8,
     on: bool,
@@ -119,41 +119,41 @@ pub struct Host {
 
 /// Faults of a carrier that is worse than a stream: they strike envelopes and receipts, per thousand.
 #[derive(Clone, Copy, Default)]
-pub struct Weather {
-    pub loss: u32,
-    pub duplicates: u32,
+pub(crate) struct Weather {
+    pub(crate) loss: u32,
+    pub(crate) duplicates: u32,
     /// Frames are late by up to so many milliseconds, each on its own.
-    pub jitter: u32,
+    pub(crate) jitter: u32,
 }
 
-pub struct Net {
-    pub hosts: Vec<Host>,
-    pub mono: u64,
-    pub weather: Weather,
+pub(crate) struct Net {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) mono: u64,
+    pub(crate) weather: Weather,
     cables: BTreeSet<(usize, usize)>,
     links: BTreeSet<(usize, usize)>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     serial: u64,
     dice: u64,
     /// Frames that arrived, for replaying.
-    pub tape: Vec<(usize, usize, Vec<u8>)>,
+    pub(crate) tape: Vec<(usize, usize, Vec<u8>)>,
 }
 
 fn pair(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
-pub fn node_id(index: usize) -> NodeId {
+pub(crate) fn node_id(index: usize) -> NodeId {
     NodeId::from_bytes([10 + index as u8; 32])
 }
 
 impl Net {
     /// One host per list of accounts; no cables yet.
-    pub fn new(accounts: Vec<Vec<Account>>) -> Self {
+    pub(crate) fn new(accounts: Vec<Vec<Account>>) -> Self {
         Self::with_limits(accounts, Limits::default())
     }
 
-    pub fn with_limits(accounts: Vec<Vec<Account>>, limits: Limits) -> Self {
+    pub(crate) fn with_limits(accounts: Vec<Vec<Account>>, limits: Limits) -> Self {
         let mut net = Self {
             hosts: Vec::new(),
             mono: 1_000,
@@ -190,18 +190,18 @@ impl Net {
     }
 
     /// Two hosts with one user each, joined.
-    pub fn two() -> Self {
+    pub(crate) fn two() -> Self {
         let mut net = Self::new(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]]);
         net.join(0, 1);
         net.run(100);
         net
     }
 
-    pub fn user(&self, host: usize) -> UserId {
+    pub(crate) fn user(&self, host: usize) -> UserId {
         self.hosts[host].accounts[0].user
     }
 
-    pub fn now(&self, host: usize) -> Now {
+    pub(crate) fn now(&self, host: usize) -> Now {
         let wall = (START + self.mono).saturating_add_signed(self.hosts[host].skew);
         Now { mono: self.mono, wall }
     }
@@ -211,14 +211,14 @@ impl Net {
         ((self.dice >> 33) % u64::from(below.max(1))) as u32
     }
 
-    pub fn shuffle_dice(&mut self, seed: u64) {
+    pub(crate) fn shuffle_dice(&mut self, seed: u64) {
         self.dice ^= seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
     // --- cables and links ---
 
     /// Lays a cable and lets both sides discover each other.
-    pub fn join(&mut self, a: usize, b: usize) {
+    pub(crate) fn join(&mut self, a: usize, b: usize) {
         self.cables.insert(pair(a, b));
         for (here, there) in [(a, b), (b, a)] {
             let event =
@@ -228,13 +228,13 @@ impl Net {
     }
 
     /// Cuts the cable; both sides notice at once.
-    pub fn cut(&mut self, a: usize, b: usize) {
+    pub(crate) fn cut(&mut self, a: usize, b: usize) {
         self.cables.remove(&pair(a, b));
         self.unlink(a, b);
     }
 
     /// Cuts the cable; nobody notices.
-    pub fn cut_silently(&mut self, a: usize, b: usize) {
+    pub(crate) fn cut_silently(&mut self, a: usize, b: usize) {
         self.cables.remove(&pair(a, b));
     }
 
@@ -249,7 +249,7 @@ impl Net {
     }
 
     /// A link without a dial, as if the other side had dialled.
-    pub fn link(&mut self, a: usize, b: usize) {
+    pub(crate) fn link(&mut self, a: usize, b: usize) {
         if self.cables.contains(&pair(a, b))
             && self.hosts[a].on
             && self.hosts[b].on
@@ -262,7 +262,7 @@ impl Net {
         }
     }
 
-    pub fn peer_event(&mut self, host: usize, event: PeerEvent) {
+    pub(crate) fn peer_event(&mut self, host: usize, event: PeerEvent) {
         if self.hosts[host].on {
             let now = self.now(host);
             self.hosts[host].core.handle_peer(event, now);
@@ -271,26 +271,26 @@ impl Net {
     }
 
     /// Hands a frame to a host as if `from` had sent it.
-    pub fn inject(&mut self, from: usize, to: usize, frame: Vec<u8>) {
+    pub(crate) fn inject(&mut self, from: usize, to: usize, frame: Vec<u8>) {
         self.peer_event(to, PeerEvent::Frame { node: node_id(from), frame });
     }
 
     // --- power ---
 
     /// Loses everything but the store and starts again.
-    pub fn restart(&mut self, host: usize) {
+    pub(crate) fn restart(&mut self, host: usize) {
         self.power_off(host);
         self.power_on(host);
     }
 
-    pub fn power_off(&mut self, host: usize) {
+    pub(crate) fn power_off(&mut self, host: usize) {
         self.hosts[host].on = false;
         for other in 0..self.hosts.len() {
             self.unlink(host, other);
         }
     }
 
-    pub fn power_on(&mut self, host: usize) {
+    pub(crate) fn power_on(&mut self, host: usize) {
         let now = self.now(host);
         let this = &mut self.hosts[host];
         this.on = true;
@@ -309,7 +309,7 @@ impl Net {
 
     /// The next thing that happens to a host is lost with everything that it would have written: a crash before the
     /// commit. Outputs that promise nothing may have left.
-    pub fn crash_during(&mut self, host: usize, input: impl FnOnce(&mut Overlay, Now)) {
+    pub(crate) fn crash_during(&mut self, host: usize, input: impl FnOnce(&mut Overlay, Now)) {
         let now = self.now(host);
         input(&mut self.hosts[host].core, now);
         while let Some(output) = self.hosts[host].core.poll_output() {
@@ -322,30 +322,30 @@ impl Net {
 
     // --- what users do ---
 
-    pub fn send(&mut self, host: usize, to: UserId, number: u64) {
+    pub(crate) fn send(&mut self, host: usize, to: UserId, number: u64) {
         self.send_as(host, self.user(host), to, number);
     }
 
-    pub fn send_as(&mut self, host: usize, from: UserId, to: UserId, number: u64) {
+    pub(crate) fn send_as(&mut self, host: usize, from: UserId, to: UserId, number: u64) {
         let now = self.now(host);
         self.hosts[host].core.send(outgoing(from, to, number), now).unwrap();
         self.drain(host);
     }
 
-    pub fn with(&mut self, host: usize, act: impl FnOnce(&mut Overlay, Now)) {
+    pub(crate) fn with(&mut self, host: usize, act: impl FnOnce(&mut Overlay, Now)) {
         let now = self.now(host);
         act(&mut self.hosts[host].core, now);
         self.drain(host);
     }
 
     /// The numbers that `host` stored from `from`, in order of arrival.
-    pub fn got(&self, host: usize, from: UserId) -> Vec<u64> {
+    pub(crate) fn got(&self, host: usize, from: UserId) -> Vec<u64> {
         let inbox = self.hosts[host].store.inbox.iter().filter(|(sender, ..)| *sender == from);
         inbox.map(|(.., xml)| std::str::from_utf8(xml).unwrap().parse().unwrap()).collect()
     }
 
     /// How often which outcome was told for a message number.
-    pub fn outcomes(&self, host: usize, number: u64) -> Vec<Outcome> {
+    pub(crate) fn outcomes(&self, host: usize, number: u64) -> Vec<Outcome> {
         let settled = self.hosts[host].events.iter().filter_map(|event| match event {
             Output::Settled { message, outcome, .. } if *message == message_id(number) => Some(*outcome),
             _ => None,
@@ -353,13 +353,13 @@ impl Net {
         settled.collect()
     }
 
-    pub fn count(&self, host: usize, test: impl Fn(&Output) -> bool) -> usize {
+    pub(crate) fn count(&self, host: usize, test: impl Fn(&Output) -> bool) -> usize {
         self.hosts[host].events.iter().filter(|event| test(event)).count()
     }
 
     // --- time ---
 
-    pub fn run(&mut self, millis: u64) {
+    pub(crate) fn run(&mut self, millis: u64) {
         let end = self.mono + millis;
         while let Some(next) = self.next_moment().filter(|next| *next <= end) {
             self.mono = self.mono.max(next);
@@ -463,7 +463,7 @@ impl Net {
 
 fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {
     let seed = [index as u8 ^ (life << 4); 32];
-    Setup { node: node_id(index), seed, limits: limits.clone(), restored, built: START - DAY }
+    Setup { node: node_id(index), seed, limits: limits.clone(), restored, built: START - 20 * DAY }
 }
 
 fn body(content: Content) -> Vec<u8> {
@@ -473,23 +473,23 @@ fn body(content: Content) -> Vec<u8> {
     }
 }
 
-pub fn message_id(number: u64) -> MessageId {
+pub(crate) fn message_id(number: u64) -> MessageId {
     MessageId::from_bytes(u128::from(number).to_be_bytes())
 }
 
-pub fn stanza(number: u64) -> Content {
+pub(crate) fn stanza(number: u64) -> Content {
     let xml = number.to_string().into_bytes();
     Content::Stanza { from_resource: "desk".into(), to_resource: String::new(), xml }
 }
 
-pub fn outgoing(from: UserId, to: UserId, number: u64) -> Outgoing {
+pub(crate) fn outgoing(from: UserId, to: UserId, number: u64) -> Outgoing {
     Outgoing { id: message_id(number), from, to, content: stanza(number), expires: None }
 }
 
-pub fn session(resource: &str) -> PresenceSession {
+pub(crate) fn session(resource: &str) -> PresenceSession {
     PresenceSession { resource: resource.into(), priority: 5, since: START, payload: b"<presence/>".to_vec() }
 }
 
-pub fn link_status(nickname: &str) -> LinkStatus {
+pub(crate) fn link_status(nickname: &str) -> LinkStatus {
     LinkStatus { nickname: nickname.into(), instance: format!("{nickname}@host"), ..LinkStatus::default() }
 }

@@ -1,5 +1,6 @@
 //! Owns `crosstalk-simulate`: runs a scenario for many seeds, or tells the story of one.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +33,9 @@ struct Options {
     /// How many runs at the same time.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: u8,
+    /// Go on after a broken promise, and count what was broken how often.
+    #[arg(long)]
+    keep_going: bool,
     /// The result as JSON.
     #[arg(long)]
     json: bool,
@@ -55,6 +59,8 @@ struct Tally {
     events: u64,
     messages: u64,
     broken: Option<Box<Broken>>,
+    /// How often, by kind: what was said without its numbers; with one seed.
+    kinds: BTreeMap<String, (u64, u64)>,
 }
 
 fn main() -> ExitCode {
@@ -93,18 +99,18 @@ fn simulate(options: &Options) -> Result<bool, String> {
     }
     let range = options.seed.map_or(options.seeds, |seed| (seed, seed + 1));
     let began = now();
-    let tally = run_all(scenario, range, options.threads);
+    let tally = run_all(scenario, range, options);
     report(options, &tally, began.elapsed())?;
     Ok(tally.broken.is_none())
 }
 
 /// Runs all seeds until one breaks a promise.
-fn run_all(scenario: &'static Scenario, (from, to): (u64, u64), threads: u8) -> Tally {
+fn run_all(scenario: &'static Scenario, (from, to): (u64, u64), options: &Options) -> Tally {
     let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
     let (sender, receiver) = sync_channel(64);
     let mut tally = Tally::default();
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..options.threads {
             let sender = sender.clone();
             scope.spawn(|| work(scenario, &next, to, &stop, sender));
         }
@@ -119,7 +125,9 @@ fn run_all(scenario: &'static Scenario, (from, to): (u64, u64), threads: u8) -> 
                     tally.messages += kept.messages;
                 }
                 Err(broken) => {
-                    stop.store(true, Ordering::Relaxed);
+                    stop.store(!options.keep_going, Ordering::Relaxed);
+                    let what = broken.violation.what.chars().filter(|c| !c.is_ascii_digit()).take(90).collect();
+                    tally.kinds.entry(what).or_insert((0, broken.seed)).0 += 1;
                     if tally.broken.as_ref().is_none_or(|earlier| broken.seed < earlier.seed) {
                         tally.broken = Some(broken);
                     }
@@ -217,6 +225,9 @@ fn report(options: &Options, tally: &Tally, took: Duration) -> Result<bool, Stri
     match &tally.broken {
         None => text += "every promise was kept\n",
         Some(broken) => {
+            for (what, (count, seed)) in &tally.kinds {
+                text += &format!("{count:>6} times, as with seed {seed}: {what}\n");
+            }
             text += &last(&broken.story).join("\n");
             text += &format!("\n\nseed {}: {}\n", broken.seed, broken.violation);
             text += &format!(

@@ -90,7 +90,12 @@ impl World {
                 self.flush(id);
                 self.wake_within(id, PATIENCE / 2, 2 * PATIENCE);
             }
-            Phase::Ready | Phase::Resuming | Phase::Binding | Phase::Enabling => {
+            Phase::Ready => {
+                // The answer was lost in a crash.
+                self.refresh_contacts(id);
+                self.wake_within(id, PATIENCE, PATIENCE);
+            }
+            Phase::Resuming | Phase::Binding | Phase::Enabling => {
                 // Nothing came for so long: as a person would, it tries again.
                 if let Some(conn) = self.clients[id.0].conn {
                     self.drop_stream(conn);
@@ -199,15 +204,20 @@ impl World {
         }
     }
 
-    /// A client ends its stream in order and stays away.
-    pub(crate) fn log_out(&mut self, id: ClientId) {
+    /// A client that has nothing under way acknowledges what it has, ends its stream in order and comes back later.
+    pub(crate) fn log_out(&mut self, id: ClientId, wait: u64) {
+        let client = &mut self.clients[id.0];
+        let Some(conn) = client.conn.filter(|_| client.is_ready() && client.is_done()) else { return };
+        if client.management.is_some() {
+            client.out.push(Element::new("a", ns::SM).attr("h", client.handled().to_string()));
+        }
+        client.away_until = self.time + wait;
+        self.flush(id);
+        self.end_stream(conn);
         let client = &mut self.clients[id.0];
         client.management = None;
-        client.away_until = u64::MAX;
-        if let Some(conn) = client.conn {
-            self.end_stream(conn);
-        }
-        self.clients[id.0].disconnected();
+        client.disconnected();
+        self.wake_within(id, wait, wait + 100);
     }
 
     /// A client sends the next numbered message to somebody's bare address.

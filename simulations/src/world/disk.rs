@@ -47,11 +47,6 @@ impl Disk {
         })
     }
 
-    /// What is committed.
-    pub(crate) fn contents(&self) -> &Contents {
-        &self.model
-    }
-
     /// Takes a batch. Returns whether the disk was idle and begins to write.
     pub(crate) fn push(&mut self, batch: u64, set: WriteSet) -> bool {
         self.queue.push_back((batch, set));

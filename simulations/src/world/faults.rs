@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     CutClient(ClientId),
     /// A client is out of reach for some milliseconds.
     ClientAway(ClientId, u64),
+    /// A client logs out in order and comes back after some milliseconds.
+    LogOut(ClientId, u64),
     /// A disk becomes slow, or fast again: milliseconds from and to.
     Disk(HostId, (u64, u64)),
     /// The network becomes slow, or fast again: milliseconds from and to.
@@ -90,7 +92,8 @@ impl World {
                 vec![(0, Fault::Crash { host, power, after }), (self.wait(), Fault::Boot(host))]
             }
             (50..58, Some(host), _, _) => vec![(0, Fault::Reset(host))],
-            (58..75, _, _, Some(client)) => vec![(0, Fault::CutClient(client))],
+            (58..62, _, _, Some(client)) => vec![(0, Fault::LogOut(client, self.wait()))],
+            (62..75, _, _, Some(client)) => vec![(0, Fault::CutClient(client))],
             (75..82, _, _, Some(client)) => vec![(0, Fault::ClientAway(client, self.wait()))],
             (82..92, Some(host), _, _) => {
                 let slow = self.dice.between(20, 3_000);
@@ -131,6 +134,7 @@ impl World {
             }
             Fault::CutClient(client) => self.cut_client(client, 0),
             Fault::ClientAway(client, wait) => self.cut_client(client, wait),
+            Fault::LogOut(client, wait) => self.log_out(client, wait),
             Fault::Disk(host, latency) => self.hosts[host.0].disk.latency = latency,
             Fault::Delay(delay) => self.network.delay = delay,
         }
@@ -140,6 +144,7 @@ impl World {
     /// Everything is well again: cables, hosts, disks.
     pub(crate) fn heal(&mut self) -> Checked {
         self.story.tell(self.time, || "*** all is well again".to_owned());
+        self.healed = true;
         self.network.delay = (1, 5);
         self.network.datagrams = false;
         self.mend_all();

@@ -367,10 +367,6 @@ impl World {
         if self.hosts[host.0].attacker.is_some() {
             return self.attacker_hears(host, &event);
         }
-        let gone = matches!(event, PeerEvent::Disconnected { .. });
-        if self.sabotage == Some(Sabotage::Immortal) && gone {
-            return;
-        }
         self.tell(host, Input::Peer(event));
     }
 }

@@ -25,10 +25,8 @@ pub enum Sabotage {
     ForgedFrom,
     /// Presence of somebody who does not exist is shown.
     Stranger,
-    /// A client's subscriptions are not told to it.
+    /// Changes of a contact list are not pushed.
     LosePush,
-    /// A node arrives never to be told that its neighbour left.
-    Immortal,
     /// Legal: a peer gets the same envelope twice.
     DoubleFrame,
 }

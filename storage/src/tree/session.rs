@@ -30,6 +30,12 @@ pub struct StoredSession {
     /// Asked for the block list (XEP-0191).
     #[prost(bool, tag = "8")]
     pub blocklist: bool,
+    /// Neighbours that its client shows in "Nearby": user keys.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub neighbours: Vec<Vec<u8>>,
+    /// Version of the contact list that its client has for certain.
+    #[prost(uint64, tag = "10")]
+    pub roster_known: u64,
 }
 
 impl Stored for StoredSession {

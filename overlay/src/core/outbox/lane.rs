@@ -43,7 +43,7 @@ pub(super) struct Flight {
 
 impl Overlay {
     /// Sends what waits for the live devices of a user.
-    pub(super) fn pump_user(&mut self, user: &UserId, now: Now) {
+    pub(in crate::core) fn pump_user(&mut self, user: &UserId, now: Now) {
         if !self.outbox.has_entries_for(user) {
             return;
         }
@@ -156,7 +156,7 @@ impl Overlay {
         Some((inner, entry.from))
     }
 
-    pub(super) fn on_lane_timer(&mut self, pair: Pair, now: Now) {
+    pub(in crate::core) fn on_lane_timer(&mut self, pair: Pair, now: Now) {
         let Some(node) = self.users.node_of(&pair.1) else { return };
         let Some(lane) = self.outbox.lanes.get(&pair) else { return };
         let due: Vec<u64> = lane
@@ -224,7 +224,7 @@ impl Overlay {
     }
 
     /// A device is no longer reached over a node: what was under way to it will be sent again.
-    pub(super) fn forget_flight(&mut self, device: &DeviceId, node: &NodeId) {
+    pub(in crate::core) fn forget_flight(&mut self, device: &DeviceId, node: &NodeId) {
         let mut lost = 0;
         for pair in self.outbox.pairs_to(device) {
             if let Some(lane) = self.outbox.lanes.get_mut(&pair) {

@@ -1,0 +1,206 @@
+//! Proof of what a client has (XEP-0198): acknowledgements, resumption also after a restart, and for clients without it
+//! the answer to a ping (XEP-0199) that was sent behind held messages. *Pure.*
+
+use crosstalk_overlay::id::UserId;
+use jid::Jid;
+
+use crate::xmpp::error::StreamCondition;
+use crate::xmpp::{Condition, Element, Stanza, StreamError, Type, ns};
+
+use super::io::{ConnId, Output};
+use super::session::{Management, SessionId};
+use super::{Conn, Core, Timer, hex};
+
+impl Core {
+    pub(super) fn unacked_full(&mut self, id: SessionId) {
+        self.count("sessions that left too much unacknowledged");
+        let error = StreamError::new(StreamCondition::PolicyViolation, "too many stanzas are unacknowledged");
+        self.end_session(id, Some(error));
+    }
+
+    pub(super) fn management_element(&mut self, conn: ConnId, id: SessionId, element: &Element) {
+        match element.name() {
+            "enable" => self.enable_management(conn, id, element),
+            "r" => self.acknowledge_client(conn, id),
+            "a" => self.acknowledged(id, element),
+            _ => self.management_failed(conn, Condition::UnexpectedRequest, None),
+        }
+    }
+
+    fn enable_management(&mut self, conn: ConnId, id: SessionId, enable: &Element) {
+        let max = self.settings.resume_timeout / 1_000;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.management.is_some() {
+            return self.management_failed(conn, Condition::UnexpectedRequest, None);
+        }
+        let resumable = matches!(enable.get_attr("resume"), Some("true" | "1"));
+        session.management = Some(Management { resumable, ..Management::default() });
+        session.inbound = 0;
+        let mut enabled = Element::new("enabled", ns::SM);
+        if resumable {
+            enabled =
+                enabled.attr("resume", "true").attr("id", hex(&session.stream)).attr("max", max.to_string());
+            self.dirty.insert(id);
+        }
+        self.output(Output::Client { conn, data: enabled.to_bytes(ns::CLIENT) }, resumable);
+    }
+
+    /// `<r/>`: the answer promises that everything counted is durable, so the count is committed with it.
+    fn acknowledge_client(&mut self, conn: ConnId, id: SessionId) {
+        let Some(session) = self.session(id) else { return };
+        let Some(management) = &session.management else {
+            return self.management_failed(conn, Condition::UnexpectedRequest, None);
+        };
+        let answer = Element::new("a", ns::SM).attr("h", session.inbound.to_string());
+        if management.resumable {
+            self.dirty.insert(id);
+        }
+        self.output(Output::Client { conn, data: answer.to_bytes(ns::CLIENT) }, true);
+    }
+
+    fn acknowledged(&mut self, id: SessionId, element: &Element) {
+        let Some(handled) = element.get_attr("h").and_then(|h| h.parse().ok()) else {
+            return self.fatal(id, StreamError::new(StreamCondition::BadFormat, "<a/> needs a number h"));
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let user = session.user;
+        let Some(management) = &mut session.management else { return };
+        management.requested = false;
+        match management.acknowledge(handled) {
+            Ok(covered) => {
+                if management.unacked.is_empty()
+                    && let Some(account) = self.accounts.get(&user)
+                {
+                    session.roster_known = account.stored.roster_version;
+                }
+                self.touched.insert(id);
+                for held in covered.iter().filter_map(|unacked| unacked.held) {
+                    self.release_held(&user, held);
+                }
+            }
+            Err(sent) => {
+                let text = format!("you acknowledge {handled} stanzas but were sent {sent}");
+                self.fatal(id, StreamError::new(StreamCondition::UndefinedCondition, text));
+            }
+        }
+    }
+
+    pub(super) fn management_failed(&mut self, conn: ConnId, condition: Condition, handled: Option<u32>) {
+        let failed = Element::new("failed", ns::SM)
+            .attr_opt("h", handled.map(|h| h.to_string()))
+            .child(Element::new(condition.as_str(), ns::STANZAS));
+        self.output(Output::Client { conn, data: failed.to_bytes(ns::CLIENT) }, false);
+    }
+
+    pub(super) fn resume(&mut self, conn: ConnId, user: UserId, resume: &Element) {
+        let wanted = resume.get_attr("previd").unwrap_or_default();
+        let handled: Option<u32> = resume.get_attr("h").and_then(|h| h.parse().ok());
+        let found = self.accounts.get(&user).and_then(|account| {
+            let is_it = |id: &SessionId| {
+                self.sessions.get(id).is_some_and(|session| {
+                    hex(&session.stream) == wanted && session.management.as_ref().is_some_and(|m| m.resumable)
+                })
+            };
+            account.sessions.iter().copied().find(is_it)
+        });
+        let (Some(id), Some(handled)) = (found, handled) else {
+            return self.management_failed(conn, Condition::ItemNotFound, None);
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(older) = session.conn.replace(conn) {
+            let error =
+                StreamError::new(StreamCondition::Conflict, "the session was resumed on another connection");
+            self.close_client(older, Some(error));
+        }
+        self.cancel_timer(Timer::Resume(id));
+        self.conns.insert(conn, Conn::Bound(id));
+        self.resumed(conn, id, handled);
+    }
+
+    fn resumed(&mut self, conn: ConnId, id: SessionId, handled: u32) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (inbound, stream) = (session.inbound, session.stream);
+        let Some(management) = &mut session.management else { return };
+        let user = session.user;
+        // After a restart the number of stanzas sent is known only from below: what was not durable was not counted.
+        if handled.wrapping_sub(management.outbound).cast_signed() > 0 {
+            management.outbound = handled;
+        }
+        let covered = management.acknowledge(handled).unwrap_or_default();
+        management.requested = false;
+        management.outbound = handled;
+        let again: Vec<_> = management.unacked.drain(..).collect();
+        for held in covered.iter().filter_map(|unacked| unacked.held) {
+            self.release_held(&user, held);
+        }
+        let resumed =
+            Element::new("resumed", ns::SM).attr("previd", hex(&stream)).attr("h", inbound.to_string());
+        self.dirty.insert(id);
+        self.output(Output::Client { conn, data: resumed.to_bytes(ns::CLIENT) }, true);
+        for unacked in again {
+            self.send(id, unacked.stanza, unacked.held, true);
+        }
+        self.correct_after_restart(id);
+    }
+
+    /// At the end of a batch: asks clients that were written to for proof of what came.
+    pub(super) fn ask_for_acknowledgements(&mut self) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let Some(conn) = session.conn else { continue };
+            match &mut session.management {
+                Some(management) if !management.unacked.is_empty() && !management.requested => {
+                    management.requested = true;
+                    let data = Element::new("r", ns::SM).to_bytes(ns::CLIENT);
+                    self.output(Output::Client { conn, data }, false);
+                }
+                Some(_) => {}
+                None => self.prove_written(conn, id),
+            }
+        }
+    }
+
+    fn prove_written(&mut self, conn: ConnId, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.written.unproved.is_empty() || session.written.ping.is_some() {
+            return;
+        }
+        let number = self.next_ticket;
+        self.next_ticket += 1;
+        session.written.ping = Some((number, session.written.unproved.len()));
+        let mut ping = Stanza::iq(Type::Get, &ping_id(number), Element::new("ping", ns::PING));
+        ping.from = Jid::new(&self.domain()).ok();
+        self.output(Output::Client { conn, data: ping.to_bytes() }, false);
+        self.set_timer(self.settings.ping_timeout, Timer::Ping(id, number));
+    }
+
+    pub(super) fn ping_answered(&mut self, id: SessionId, iq: &Stanza) -> bool {
+        let Some(number) = iq.id.as_deref().and_then(|id| id.strip_prefix("ping-")?.parse().ok()) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let user = session.user;
+        if session.written.ping.is_none_or(|(ping, _)| ping != number) {
+            return false;
+        }
+        for held in session.written.proved(number) {
+            self.release_held(&user, held);
+        }
+        self.cancel_timer(Timer::Ping(id, number));
+        self.touched.insert(id);
+        true
+    }
+
+    pub(super) fn ping_expired(&mut self, id: SessionId, ping: u64) {
+        if self.sessions.get(&id).is_some_and(|session| session.written.ping.is_some_and(|(n, _)| n == ping))
+        {
+            let text = "no answer to a ping: what was sent is kept for the next login";
+            self.end_session(id, Some(StreamError::new(StreamCondition::ConnectionTimeout, text)));
+        }
+    }
+}
+
+/// The `id` of a ping of ours.
+fn ping_id(number: u64) -> String {
+    format!("ping-{number}")
+}

@@ -1,0 +1,61 @@
+//! Every scenario keeps every promise for many seeds, and a seed decides everything.
+
+use crosstalk_simulations::scenario::{self, Broken, Scenario};
+
+fn find(name: &str) -> &'static Scenario {
+    scenario::find(name).unwrap_or_else(|| panic!("there is no scenario {name}"))
+}
+
+fn story(scenario: &Scenario, broken: &Broken) -> String {
+    let last = &broken.story[broken.story.len().saturating_sub(60)..];
+    format!("{}\nseed {} of {}: {}", last.join("\n"), broken.seed, scenario.name, broken.violation)
+}
+
+fn all_keep_their_promises(name: &str, seeds: std::ops::Range<u64>) {
+    let scenario = find(name);
+    for seed in seeds {
+        if let Err(broken) = scenario::run(scenario, seed, None) {
+            panic!("{}", story(scenario, &broken));
+        }
+    }
+}
+
+#[test]
+fn two_laptops_first_half() {
+    all_keep_their_promises("two_laptops", 0..100);
+}
+
+#[test]
+fn two_laptops_second_half() {
+    all_keep_their_promises("two_laptops", 100..200);
+}
+
+#[test]
+fn three_nodes_two_devices() {
+    all_keep_their_promises("three_nodes_two_devices", 0..40);
+}
+
+#[test]
+fn stranger_attacks() {
+    all_keep_their_promises("stranger_attacks", 0..40);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_and_another_is_another() {
+    let scenario = find("two_laptops");
+    let run = |seed| scenario::run(scenario, seed, None).map(|kept| (kept.trace, kept.events, kept.lasted));
+    let first = run(7).unwrap_or_else(|broken| panic!("{}", story(scenario, &broken)));
+    let again = run(7).unwrap_or_else(|broken| panic!("{}", story(scenario, &broken)));
+    let other = run(8).unwrap_or_else(|broken| panic!("{}", story(scenario, &broken)));
+    assert_eq!(first, again);
+    assert_ne!(first.0, other.0);
+}
+
+#[test]
+fn telling_the_story_does_not_change_it() {
+    let scenario = find("two_laptops");
+    let kept = scenario::run(scenario, 3, None).unwrap_or_else(|broken| panic!("{}", story(scenario, &broken)));
+    let (told, lines) = scenario::tell(scenario, 3, None);
+    assert_eq!(told, Ok(kept));
+    assert!(lines.iter().any(|line| line.contains("each sees the other in Nearby")), "{} lines", lines.len());
+}

@@ -112,6 +112,8 @@ pub struct Core {
     timers: BTreeSet<(u64, Timer)>,
     next_session: u64,
     next_held: u64,
+    /// Bytes of all held messages.
+    held_bytes: usize,
     next_ticket: u64,
     /// Inputs came since the last batch was closed.
     batch_open: bool,

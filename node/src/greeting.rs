@@ -1,11 +1,14 @@
 //! What a node does and says when it has started: the first account, certificates that run out, how to log in.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use crosstalk_overlay::id::UserId;
 
 use crate::accounts::RENEW_BEFORE;
+use crate::accounts::key_dir::write_synced;
 use crate::admin::service::{Service, ServiceError, done, unexpected};
 use crate::c2s::FrontDoor;
 use crate::cli::failure::Failure;
@@ -15,6 +18,8 @@ use crate::core::admin::{AccountView, Command, Reply};
 use crate::event_loop::clock::wall_millis;
 use crate::run::person;
 
+/// Where the first login is left when there is no terminal.
+const NOTE: &str = "first-login.txt";
 /// Accounts that are named at the start; of more, the number.
 const NAMED: usize = 5;
 
@@ -22,18 +27,29 @@ const NAMED: usize = 5;
 ///
 /// # Errors
 /// When the first account cannot be made.
-pub(crate) async fn say(service: &Service, config: &Config, door: &FrontDoor) -> Result<(), Failure> {
+pub(crate) async fn say(service: &Service, config: &Config, data: &Path, door: &FrontDoor) -> Result<(), Failure> {
     let accounts = accounts(service).await?;
     if accounts.is_empty() {
         let added = service.add(person(), None, None).await?;
         let password = added.password.as_ref().map(|password| password.as_str());
-        output::line(show::welcome(&added.account.login, show::server(&door.listen), password, &added.recovery));
+        let welcome = show::welcome(&added.account.login, show::server(&door.listen), password, &added.recovery);
+        output::line(match std::io::stdout().is_terminal() {
+            true => welcome,
+            false => leave_note(data, &welcome)?,
+        });
     } else {
         output::line(known(&accounts));
         renew(service, &accounts).await;
     }
     output::line(ready(config, &door.listen));
     Ok(())
+}
+
+/// Nobody reads this on a terminal, and what is printed may end in a log: the first login is left in a file.
+fn leave_note(data: &Path, welcome: &str) -> Result<String, Failure> {
+    let note = data.join(NOTE);
+    write_synced(&note, welcome.as_bytes()).map_err(Failure::system("cannot leave the first login in the data directory"))?;
+    Ok(format!("How to log in is written in {}, readable by you only: read it and delete it.", note.display()))
 }
 
 async fn accounts(service: &Service) -> Result<Vec<AccountView>, ServiceError> {

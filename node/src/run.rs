@@ -98,7 +98,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     );
     let life = async {
         tokio::select! {
-            said = greeting::say(&service, &place.config, &door) => said?,
+            said = greeting::say(&service, &place.config, &place.data, &door) => said?,
             () = signals.wait() => return Ok(()),
         }
         signals.wait().await;

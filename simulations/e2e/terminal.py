@@ -8,7 +8,7 @@ import pyte
 
 from waiting import until
 
-COLUMNS, ROWS = 200, 50
+COLUMNS, ROWS = 260, 50  # wide: addresses are long, and profanity breaks lines
 
 
 class Terminal:

@@ -51,6 +51,9 @@ pub(crate) struct Book {
     copies: BTreeMap<(ClientId, MessageKey), u32>,
     /// Clients whose sessions were lost for good: what they sent or got last may come twice (DESIGN.md §5).
     excused: BTreeSet<ClientId>,
+    /// Messages that a client got and that its node still held when it logged out: its acknowledgement may be lost
+    /// with the node, so each may come once more.
+    unsure: BTreeSet<(ClientId, MessageKey)>,
     /// Committed entries that hold a message.
     holdings: BTreeMap<(HostId, Tree, Vec<u8>), MessageKey>,
     /// How many of them, by place and message.
@@ -76,6 +79,13 @@ impl Book {
     /// A session was lost for good.
     pub(crate) fn not_resumed(&mut self, client: ClientId) {
         self.excused.insert(client);
+    }
+
+    /// A client logs out of a host.
+    pub(crate) fn logged_out(&mut self, client: ClientId, host: HostId) {
+        let held = self.owners.keys().filter(|(place, _)| *place == Place::Inbox(host)).map(|(_, key)| (client, *key));
+        let unsure: Vec<_> = held.filter(|got| self.got.contains_key(got)).collect();
+        self.unsure.extend(unsure);
     }
 
     /// Somebody made a statement about a subscription.

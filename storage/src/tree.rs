@@ -115,7 +115,7 @@ impl Tree {
             Tree::UserRecord | Tree::Presence | Tree::VCard | Tree::Revocation => 10_000,
             Tree::Outbox | Tree::Outbound | Tree::Inbound | Tree::Block => 20_000,
             Tree::Inbox => 50_000,
-            Tree::Seen => 200_000,
+            Tree::Seen => 600_000,
             Tree::Authority => 1_024,
         }
     }

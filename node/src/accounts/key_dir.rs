@@ -242,7 +242,7 @@ fn read_user(path: &Path) -> Result<(UserId, DeviceKeys), KeyError> {
     key_file::decode_user(&bytes).map_err(|what| KeyError::Format { path: path.to_path_buf(), what })
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}

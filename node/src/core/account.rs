@@ -22,6 +22,49 @@ pub(crate) struct Held {
     pub(crate) session: Option<SessionId>,
 }
 
+/// Messages held for an account, by number, with the bytes of their stanzas.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    entries: BTreeMap<u64, Held>,
+    bytes: usize,
+}
+
+impl Inbox {
+    pub(crate) fn insert(&mut self, number: u64, held: Held) {
+        self.bytes += held.stanza.len();
+        self.entries.insert(number, held);
+    }
+
+    /// Takes a message out. Returns the bytes of its stanza.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<usize> {
+        let bytes = self.entries.remove(&number)?.stanza.len();
+        self.bytes -= bytes;
+        Some(bytes)
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Held> {
+        self.entries.get(&number)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Held> {
+        self.entries.get_mut(&number)
+    }
+
+    /// Messages by number, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Held)> {
+        self.entries.iter().map(|(number, held)| (*number, held))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of all stanzas.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// A local account.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -33,7 +76,7 @@ pub(crate) struct Account {
     pub(crate) roster: Roster,
     pub(crate) blocked: BTreeSet<String>,
     pub(crate) sessions: BTreeSet<SessionId>,
-    pub(crate) inbox: BTreeMap<u64, Held>,
+    pub(crate) inbox: Inbox,
     /// `<vCard/>` as bytes.
     pub(crate) vcard: Option<Vec<u8>>,
     /// Neighbours that this account removed from "Nearby", until they leave.

@@ -75,6 +75,28 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether the answer stands for a change, and has to wait for its commit.
+    pub(crate) fn changes(&self) -> bool {
+        match self {
+            Self::AddAccount(_)
+            | Self::SetPassword { .. }
+            | Self::SetProfile { .. }
+            | Self::Renew { .. }
+            | Self::RemoveAccount(_)
+            | Self::AddContact { .. }
+            | Self::RemoveContact { .. } => true,
+            Self::ListAccounts
+            | Self::ShowAccount(_)
+            | Self::SealedKeys(_)
+            | Self::Status
+            | Self::Peers
+            | Self::Outbox
+            | Self::Contacts(_) => false,
+        }
+    }
+}
+
 /// An account as the account service made it; its key file is durable already.
 #[derive(Debug)]
 pub struct NewAccount {

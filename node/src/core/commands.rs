@@ -2,6 +2,7 @@
 
 use crosstalk_overlay::core::state::{CopyState, OutboxEntry};
 use crosstalk_overlay::id::{MessageId, UserId};
+use crosstalk_storage::Tree;
 use crosstalk_storage::tree::account::Account as Stored;
 use crosstalk_storage::tree::roster::RosterItem;
 use jid::BareJid;
@@ -22,8 +23,9 @@ const OUTBOX_SHOWN: usize = 1_000;
 
 impl Core {
     pub(super) fn command(&mut self, request: u64, command: Command) {
+        let changes = command.changes();
         let reply = self.run(command).unwrap_or_else(Reply::Refused);
-        self.output(Output::Answer { request, reply: Box::new(reply) }, true);
+        self.output(Output::Answer { request, reply: Box::new(reply) }, changes);
     }
 
     fn run(&mut self, command: Command) -> Result<Reply, Refused> {
@@ -166,7 +168,7 @@ impl Core {
             nickname: account.stored.nickname.clone(),
             visible: !account.stored.hidden,
             sessions: account.sessions.len(),
-            waiting: account.inbox.values().filter(|held| held.session.is_none()).count(),
+            waiting: account.inbox.iter().filter(|(_, held)| held.session.is_none()).count(),
             created: account.stored.created,
             device_until,
             name_until,
@@ -195,8 +197,24 @@ impl Core {
             clock_credible: self.overlay.clock().credible(self.now),
             store_trouble: self.store_trouble.clone(),
             counters,
-            trees: std::collections::BTreeMap::new(),
+            trees: self.fill(),
         }
+    }
+
+    /// Entries of what grows with use, with its limit.
+    fn fill(&self) -> std::collections::BTreeMap<String, (u64, u64)> {
+        let count = |of: &dyn Fn(&Account) -> usize| self.accounts.iter().map(of).sum::<usize>();
+        let entries = [
+            (Tree::Account, self.accounts.len()),
+            (Tree::Roster, count(&|account| account.roster.items.len())),
+            (Tree::ContactRecord, count(&|account| 2 * account.roster.relations.len())),
+            (Tree::Inbox, count(&|account| account.inbox.len())),
+            (Tree::Outbox, self.overlay.outbox().count()),
+            (Tree::Session, self.sessions.len()),
+            (Tree::Block, count(&|account| account.blocked.len())),
+        ];
+        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        entries.map(|(tree, n)| (tree.name().to_owned(), (number(n), number(tree.limit())))).into()
     }
 
     fn peers(&self) -> Vec<PeerView> {

@@ -23,14 +23,18 @@ impl Core {
         if let Some(error) = self.store_error() {
             return Err(error);
         }
-        let (limit, arrived, number) = (self.settings.inbox_limit, self.now.wall, self.next_held);
+        let (arrived, number) = (self.now.wall, self.next_held);
+        let held = Held { stanza: message.to_bytes(), message: id, arrived, session: None };
+        let bytes = held.stanza.len();
+        let node_full = self.held_bytes + bytes > self.settings.held_bytes;
+        let (limit, most) = (self.settings.inbox_limit, self.settings.inbox_bytes);
         let Some(account) = self.accounts.get_mut(&user) else { return Err(Condition::ItemNotFound.into()) };
-        if account.inbox.len() >= limit {
-            let text = format!("{limit} messages wait for this user already: try again when some were read");
+        if node_full || account.inbox.len() >= limit || account.inbox.bytes() + bytes > most {
+            let text = "too many messages wait for this user already: try again when some were read";
             return Err(StanzaError::new(Condition::ResourceConstraint, text));
         }
-        let held = Held { stanza: message.to_bytes(), message: id, arrived, session: None };
         self.next_held += 1;
+        self.held_bytes += bytes;
         account.inbox.insert(number, held);
         self.save_held(&user, number, 0);
         Ok(number)
@@ -47,7 +51,7 @@ impl Core {
     /// Notes which session a held message was written to, so that it is known after a restart.
     pub(super) fn assign_held(&mut self, id: SessionId, number: u64, sequence: u32) {
         let Some(user) = self.session(id).map(|session| session.user) else { return };
-        let Some(held) = self.accounts.get_mut(&user).and_then(|account| account.inbox.get_mut(&number))
+        let Some(held) = self.accounts.get_mut(&user).and_then(|account| account.inbox.get_mut(number))
         else {
             return;
         };
@@ -56,7 +60,7 @@ impl Core {
     }
 
     fn save_held(&mut self, user: &UserId, number: u64, sequence: u32) {
-        let Some(held) = self.accounts.get(user).and_then(|account| account.inbox.get(&number)) else {
+        let Some(held) = self.accounts.get(user).and_then(|account| account.inbox.get(number)) else {
             return;
         };
         let resumable = |id| {
@@ -76,7 +80,8 @@ impl Core {
 
     /// A client has the message: it is not held any longer.
     pub(super) fn release_held(&mut self, user: &UserId, number: u64) {
-        if self.accounts.get_mut(user).is_some_and(|account| account.inbox.remove(&number).is_some()) {
+        if let Some(bytes) = self.accounts.get_mut(user).and_then(|account| account.inbox.remove(number)) {
+            self.held_bytes -= bytes;
             self.writes.delete(Tree::Inbox, key(user.as_bytes(), number));
         }
     }
@@ -86,10 +91,10 @@ impl Core {
     pub(super) fn flush_inbox(&mut self, user: UserId, id: SessionId) {
         let Some(account) = self.accounts.get(&user) else { return };
         let waiting = account.inbox.iter().filter(|(_, held)| held.session.is_none());
-        let waiting: Vec<_> = waiting.map(|(number, held)| (*number, held.arrived)).collect();
+        let waiting: Vec<_> = waiting.map(|(number, held)| (number, held.arrived)).collect();
         let domain = self.domain();
         for (number, arrived) in waiting {
-            let Some(held) = self.accounts.get(&user).and_then(|account| account.inbox.get(&number)) else {
+            let Some(held) = self.accounts.get(&user).and_then(|account| account.inbox.get(number)) else {
                 continue;
             };
             match Stanza::read(&held.stanza) {
@@ -116,7 +121,7 @@ impl Core {
         let held = unacked.iter().filter_map(|unacked| unacked.held).chain(session.written.unproved);
         for number in held.collect::<Vec<_>>() {
             if let Some(held) =
-                self.accounts.get_mut(&user).and_then(|account| account.inbox.get_mut(&number))
+                self.accounts.get_mut(&user).and_then(|account| account.inbox.get_mut(number))
             {
                 held.session = None;
                 self.save_held(&user, number, 0);

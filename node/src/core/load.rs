@@ -24,7 +24,7 @@ use rand_core::SeedableRng;
 
 use crate::xmpp::Stanza;
 
-use super::account::{Account, Accounts, Held, address};
+use super::account::{Account, Accounts, Held, Inbox, address};
 use super::barrier::Barrier;
 use super::io::Output;
 use super::presence::RemotePresence;
@@ -69,6 +69,7 @@ impl Core {
             timers: BTreeSet::new(),
             next_session: 1,
             next_held: 1,
+            held_bytes: 0,
             next_ticket: 1,
             batch_open: true,
             writes: WriteSet::new(),
@@ -133,7 +134,7 @@ impl Core {
             roster: super::roster::Roster::default(),
             blocked: BTreeSet::new(),
             sessions: BTreeSet::new(),
-            inbox: BTreeMap::new(),
+            inbox: Inbox::default(),
             vcard,
             dismissed: BTreeSet::new(),
         };
@@ -228,6 +229,7 @@ impl Core {
             }
             let held = Held { stanza: entry.stanza, message, arrived: entry.arrived, session };
             if let Some(account) = self.accounts.get_mut(&user) {
+                self.held_bytes += held.stanza.len();
                 account.inbox.insert(number, held);
             }
             self.next_held = self.next_held.max(number + 1);

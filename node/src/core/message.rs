@@ -269,7 +269,8 @@ impl Core {
         for id in sessions {
             let Some(session) = self.session(id) else { continue };
             let copy = carbons::wrap(direction, message, &bare, &session.jid);
-            self.send(id, copy, None, false);
+            // Shown only once it is known for good that it was: after a crash it would come again.
+            self.send(id, copy, None, is_durable(message));
         }
     }
 

@@ -164,8 +164,9 @@ impl Core {
                 self.writes.delete(Tree::ContactRecord, contact_record::key(user, other.as_bytes(), slot));
             }
         }
-        for number in account.inbox.keys() {
-            self.writes.delete(Tree::Inbox, inbox::key(user, *number));
+        self.held_bytes -= account.inbox.bytes();
+        for (number, _) in account.inbox.iter() {
+            self.writes.delete(Tree::Inbox, inbox::key(user, number));
         }
         for jid in &account.blocked {
             self.writes.delete(Tree::Block, block_key(user, jid));

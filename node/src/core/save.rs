@@ -81,6 +81,13 @@ pub(super) fn overlay(writes: &mut WriteSet, write: Write) {
             let key = [&seen.sender[..], &seen.recipient[..], &seen.slot.to_be_bytes()[..]].concat();
             writes.put(Tree::Seen, key, encode(&seen));
         }
+        Write::ForgetInbound { sender, recipient, slots } => {
+            let pair = [&sender.as_bytes()[..], &recipient.as_bytes()[..]].concat();
+            for slot in 0..slots {
+                writes.delete(Tree::Seen, [&pair[..], &slot.to_be_bytes()[..]].concat());
+            }
+            writes.delete(Tree::Inbound, pair);
+        }
         Write::PutRecord(record) => writes.put(Tree::UserRecord, record.user.clone(), encode(&record)),
         Write::DeleteRecord(user) => writes.delete(Tree::UserRecord, user.as_bytes().to_vec()),
         Write::PutAuthority(authority) => {

@@ -26,6 +26,10 @@ pub struct Settings {
     pub unacked_limit: usize,
     /// Messages kept for an account whose clients are away.
     pub inbox_limit: usize,
+    /// Bytes of messages kept for an account whose clients are away.
+    pub inbox_bytes: usize,
+    /// Bytes of messages kept for all accounts.
+    pub held_bytes: usize,
     /// Contacts of an account.
     pub roster_limit: usize,
     /// Sessions of an account, with those that wait to be resumed.
@@ -54,6 +58,8 @@ impl Default for Settings {
             resume_timeout: 600_000,
             unacked_limit: 1_000,
             inbox_limit: 2_000,
+            inbox_bytes: 4 << 20,
+            held_bytes: 64 << 20,
             roster_limit: 2_000,
             session_limit: 16,
             account_limit: 2_000,

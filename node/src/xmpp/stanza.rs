@@ -164,7 +164,9 @@ impl Stanza {
     /// address that is none, `bad-request` for a type or shape that does not exist.
     pub fn from_element(kind: Kind, element: Element) -> Result<Self, (Box<Self>, StanzaError)> {
         let type_ = Type::parse(kind, element.get_attr("type"));
-        let mut stanza = Self::new(kind, type_.unwrap_or(Type::Error));
+        // What has no such type is answered as a request would be.
+        let answerable = if kind == Kind::Iq { Type::Get } else { Type::Available };
+        let mut stanza = Self::new(kind, type_.unwrap_or(answerable));
         stanza.id = element.get_attr("id").map(Into::into);
         stanza.lang = element.lang().map(Into::into);
         let mut error = type_

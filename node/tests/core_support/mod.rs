@@ -9,7 +9,7 @@
 //!
 //! A client that leaves the play with something unread fails the test.
 
-#![allow(dead_code, reason = "each file of plays uses a part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each file of plays uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a play that goes wrong is a test that fails")]
 
 use std::cell::{Cell, RefCell};
@@ -284,6 +284,14 @@ impl Client {
     pub fn takes_all(&self) -> Vec<Element> {
         let mut stage = self.stage.borrow_mut();
         stage.wires.get_mut(&self.conn()).map(|wire| wire.received.drain(..).collect()).unwrap_or_default()
+    }
+
+    /// The next is a roster push of this item (RFC 6121 §2.1.6), without `from`.
+    #[track_caller]
+    pub fn expects_item(&self, item: &str) {
+        self.expects(&format!(
+            "<iq type='set' id='*'><query xmlns='jabber:iq:roster' ver='*'>{item}</query></iq>"
+        ));
     }
 
     /// The connection breaks.

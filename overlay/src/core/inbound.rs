@@ -80,6 +80,17 @@ impl Overlay {
         }
     }
 
+    /// Makes room: the pair that was used longest ago is forgotten. Its sender starts again at the lowest place that it
+    /// still wants, so nothing is lost; only a repeat of what is under way at that moment would not be noticed.
+    fn forget_oldest_pair(&mut self) -> bool {
+        let idle = self.inbound.tracks.iter().filter(|(_, track)| track.pending.is_none() && track.early.is_empty());
+        let Some(pair) = idle.min_by_key(|(_, track)| track.used).map(|(pair, _)| *pair) else { return false };
+        self.inbound.tracks.remove(&pair);
+        let (sender, recipient) = pair;
+        self.outputs.push_back(Output::Write(Write::ForgetInbound { sender, recipient, slots: RING }));
+        true
+    }
+
     /// None: the key that it was sealed to is not there (any more).
     fn open(
         &self,
@@ -110,10 +121,13 @@ impl Overlay {
     fn on_message(&mut self, node: NodeId, envelope: MessageId, inner: Verified<Inner>, now: Now) {
         let pair = (inner.sender, inner.recipient);
         if !self.inbound.tracks.contains_key(&pair) {
-            if self.inbound.tracks.len() >= self.limits.pairs {
+            if self.inbound.tracks.len() >= self.limits.pairs && !self.forget_oldest_pair() {
                 return self.counters.drop("no room for another pair of devices");
             }
             self.inbound.tracks.insert(pair, Track::new(&inner));
+        }
+        if let Some(track) = self.inbound.tracks.get_mut(&pair) {
+            track.used = now.mono;
         }
         if self.inbound.tracks.get(&pair).is_some_and(|track| inner.epoch > track.epoch) {
             self.inbound.drop_early(&pair, u64::MAX);

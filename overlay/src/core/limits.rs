@@ -31,7 +31,7 @@ pub struct Limits {
     /// Bytes of envelopes that came too early and are held back; beyond, they are dropped and will be sent again.
     /// Default 8 MiB.
     pub held_back_bytes: usize,
-    /// Pairs of devices whose order is remembered; an envelope of a further one is dropped. Default 16,384.
+    /// Pairs of devices whose order is remembered; the one used longest ago is forgotten. Default 4,096.
     pub pairs: usize,
     /// Domains whose authority is remembered; further first sights are not. Default 1,024.
     pub authorities: usize,
@@ -52,7 +52,7 @@ impl Default for Limits {
             flight: 32,
             flight_per_peer: 256,
             held_back_bytes: 8 * 1_024 * 1_024,
-            pairs: 16_384,
+            pairs: 4_096,
             authorities: 1_024,
         }
     }

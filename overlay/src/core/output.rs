@@ -188,6 +188,15 @@ pub enum Write {
     PutOutbound(OutboundSequence),
     /// Put under its pair of devices.
     PutInbound(InboundSequence),
+    /// Delete a pair of devices, and its slots of [`Seen`] below `slots`.
+    ForgetInbound {
+        /// The sending device.
+        sender: DeviceId,
+        /// The receiving device, one of ours.
+        recipient: DeviceId,
+        /// One more than the highest slot.
+        slots: u32,
+    },
     /// Put under its pair of devices and slot.
     PutSeen(Seen),
     /// Put under its user.

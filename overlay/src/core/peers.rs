@@ -14,7 +14,7 @@ use crate::wire::{Frame, Hello, MIN_WIRE_VERSION, WIRE_VERSION, encode};
 /// A peer to whom nothing was sent for so long gets a heartbeat.
 const HEARTBEAT: u64 = 10 * SECOND;
 /// A peer that is silent for so long is closed; with the grid, leaving is seen within 30 s.
-const SILENCE: u64 = 25 * SECOND;
+const SILENCE: u64 = 21 * SECOND;
 /// So many offences within [`MINUTE`] close a peer.
 const MAX_OFFENCES: usize = 8;
 /// A peer closed for offences, or because it speaks no common version, is not talked to for so long.
@@ -190,7 +190,7 @@ impl Overlay {
     pub(super) fn on_peer_timer(&mut self, node: NodeId, now: Now) {
         let Some(peer) = self.peers.connected.get(&node) else { return };
         if now.mono >= peer.last_heard + SILENCE {
-            return self.close_peer(node, "silent for 25 s", now);
+            return self.close_peer(node, "silent for too long", now);
         }
         if now.mono >= peer.last_sent + HEARTBEAT {
             self.send_frame(node, &Frame::Heartbeat, false, now);

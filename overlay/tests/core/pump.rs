@@ -34,6 +34,10 @@ impl Store {
             Write::DeleteOutbox(number) => drop(self.outbox.remove(&number)),
             Write::PutOutbound(state) => drop(self.outbound.insert(state.key().unwrap(), state)),
             Write::PutInbound(state) => drop(self.inbound.insert(state.key().unwrap(), state)),
+            Write::ForgetInbound { sender, recipient, .. } => {
+                self.inbound.remove(&(sender, recipient));
+                self.seen.retain(|(from, to, _), _| (*from, *to) != (sender, recipient));
+            }
             Write::PutSeen(seen) => drop(self.seen.insert(seen.key().unwrap(), seen)),
             Write::PutRecord(record) => drop(self.records.insert(record.key().unwrap(), record)),
             Write::DeleteRecord(user) => drop(self.records.remove(&user)),

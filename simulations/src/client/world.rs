@@ -212,6 +212,8 @@ impl World {
             client.out.push(Element::new("a", ns::SM).attr("h", client.handled().to_string()));
         }
         client.away_until = self.time + wait;
+        let host = client.host;
+        self.book.logged_out(id, host);
         self.flush(id);
         self.end_stream(conn);
         let client = &mut self.clients[id.0];

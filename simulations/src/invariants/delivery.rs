@@ -31,7 +31,7 @@ impl World {
         let excused = self.book.excused.contains(&to) || self.book.excused.contains(&key.from);
         let strict = self.clients[to.0].traits.resumes && self.clients[key.from.0].traits.resumes && !excused;
         if *times > 1 {
-            return match strict {
+            return match strict && !self.book.unsure.remove(&(to, key)) {
                 true => Err(self.violation(format!("{name} got {} twice", key.body()))),
                 false => Ok(()),
             };

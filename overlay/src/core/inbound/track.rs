@@ -11,8 +11,8 @@ use crate::record::{RefusalCode, Verified};
 
 /// Envelopes that came so much too early are held back; later ones are dropped.
 const WINDOW: u64 = 1_024;
-/// Message ids that are remembered for a pair of devices.
-pub(super) const RING: u32 = 1_024;
+/// Message ids that are remembered for a pair of devices: they matter only when the sender's store was restored.
+pub(super) const RING: u32 = 128;
 /// Holes, and refused places, that are remembered for a pair; the lowest go.
 const MAX_MARKS: usize = 1_024;
 
@@ -37,6 +37,8 @@ pub(super) struct Track {
     pub(super) early: BTreeMap<u64, Early>,
     /// The delivery that is not settled yet.
     pub(super) pending: Option<Ticket>,
+    /// Monotonic milliseconds of the last envelope; 0 since the start.
+    pub(super) used: u64,
 }
 
 /// What to do with a place in the order.
@@ -58,7 +60,7 @@ impl Track {
     pub(super) fn enter(&mut self, inner: &Inner) {
         if inner.epoch > self.epoch {
             let (ring, next_slot) = (std::mem::take(&mut self.ring), self.next_slot);
-            *self = Self { ring, next_slot, pending: self.pending, ..Self::new(inner) };
+            *self = Self { ring, next_slot, pending: self.pending, used: self.used, ..Self::new(inner) };
         }
         if inner.epoch == self.epoch && inner.first > 1 {
             self.cumulative = self.cumulative.max(inner.first - 1);

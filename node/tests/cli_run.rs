@@ -11,9 +11,13 @@ use cli_common::Home;
 fn a_first_run_tells_how_to_log_in_once() {
     let home = Home::new();
     let node = home.start("run");
+    let note = home.path("first-login.txt");
+    assert!(node.said.contains("first-login.txt") && !node.said.contains("password"), "{}", node.said);
+    let note_text = std::fs::read_to_string(&note).expect("a note");
     for word in ["romeo@id.internal", "127.0.0.1", "password", "recovery code"] {
-        assert!(node.said.contains(word), "{word}: {}", node.said);
+        assert!(note_text.contains(word), "{word}: {note_text}");
     }
+    assert_eq!(cli_common::mode(&note), 0o600);
     assert!(node.stop().success());
     let node = home.start("run");
     assert!(node.said.contains("Log in as romeo@id.internal"), "{}", node.said);

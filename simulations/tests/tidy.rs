@@ -1,5 +1,7 @@
 //! What the compiler does not check: purity, who may name what, first lines, file sizes.
 
+#![expect(clippy::expect_used, reason = "a test says what it needs")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -48,7 +48,7 @@ impl Core {
         self.put_contact(user, RosterItem { name: name.filter(|name| !name.is_empty()), groups, ..item })
     }
 
-    /// Makes sure that a contact is listed, as a subscription does.
+    /// Makes sure that a contact is listed, as a subscription does; it is pushed with the subscription.
     pub(super) fn ensure_contact(
         &mut self,
         user: UserId,
@@ -62,7 +62,7 @@ impl Core {
             self.neighbour_becomes_contact(user, other);
         }
         let name = other.and_then(|other| self.nickname_of(&other));
-        self.put_contact(user, RosterItem { name, ..new_item(jid, other) })
+        self.write_contact(user, RosterItem { name, ..new_item(jid, other) }).map(drop)
     }
 
     /// Removes a contact and both subscriptions.
@@ -94,6 +94,12 @@ impl Core {
 
     /// Writes a contact with a new version of the list, and pushes it.
     pub(super) fn put_contact(&mut self, user: UserId, item: RosterItem) -> Result<(), StanzaError> {
+        let item = self.write_contact(user, item)?;
+        self.push_contact(user, &item);
+        Ok(())
+    }
+
+    fn write_contact(&mut self, user: UserId, item: RosterItem) -> Result<RosterItem, StanzaError> {
         if let Some(error) = self.store_error() {
             return Err(error);
         }
@@ -122,8 +128,7 @@ impl Core {
             self.writes.delete(Tree::Roster, key(user.as_bytes(), &old.jid));
         }
         self.save_account(&user);
-        self.push_contact(user, &item);
-        Ok(())
+        Ok(item)
     }
 
     /// The subscription of a contact changed: a new version of its entry.
@@ -208,7 +213,8 @@ impl Core {
     }
 }
 
-fn new_item(jid: &BareJid, other: Option<UserId>) -> RosterItem {
+/// A contact that is listed for the first time.
+pub(super) fn new_item(jid: &BareJid, other: Option<UserId>) -> RosterItem {
     RosterItem {
         jid: jid.to_string(),
         user: other.map(|other| other.as_bytes().to_vec()),

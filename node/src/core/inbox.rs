@@ -6,7 +6,7 @@ use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
 use crosstalk_storage::tree::inbox::{InboxEntry, key};
 
-use crate::features::delay;
+use crate::features::{carbons, delay};
 use crate::xmpp::{Condition, Kind, Stanza, StanzaError};
 
 use super::account::Held;
@@ -136,12 +136,8 @@ impl Core {
     }
 
     fn return_stanza(&mut self, user: UserId, stanza: Stanza) {
-        let own = self
-            .accounts
-            .get(&user)
-            .is_some_and(|account| stanza.from.as_ref().is_some_and(|from| from.to_bare() == account.jid));
         match stanza.kind {
-            Kind::Message if is_durable(&stanza) && !own => {
+            Kind::Message if is_durable(&stanza) && !carbons::is_copy(&stanza) => {
                 let message = crate::features::stanza_id::read(&stanza).unwrap_or_default();
                 let arrival = Arrival { message, promised: false, sent: None };
                 if let Delivered::Refused(error) = self.deliver_message(user, stanza.clone(), arrival) {

@@ -3,6 +3,7 @@
 
 use crosstalk_overlay::id::UserId;
 use jid::Jid;
+use rand_core::Rng;
 
 use crate::xmpp::error::StreamCondition;
 use crate::xmpp::{Condition, Element, Stanza, StreamError, Type, ns};
@@ -35,7 +36,10 @@ impl Core {
         }
         let resumable = matches!(enable.get_attr("resume"), Some("true" | "1"));
         session.management = Some(Management { resumable, ..Management::default() });
-        session.inbound = 0;
+        // Counting begins anew, and so must the ids of messages, which are made of stream and count.
+        if std::mem::take(&mut session.inbound) > 0 {
+            self.rng.fill_bytes(&mut session.stream);
+        }
         let mut enabled = Element::new("enabled", ns::SM);
         if resumable {
             enabled =
@@ -78,11 +82,13 @@ impl Core {
                     self.release_held(&user, held);
                 }
             }
-            Err(sent) => {
-                let text = format!("you acknowledge {handled} stanzas but were sent {sent}");
-                self.fatal(id, StreamError::new(StreamCondition::UndefinedCondition, text));
-            }
+            Err(sent) => self.acknowledged_too_much(id, handled, sent),
         }
+    }
+
+    fn acknowledged_too_much(&mut self, id: SessionId, handled: u32, sent: u32) {
+        let text = format!("you acknowledge {handled} stanzas but were sent {sent}");
+        self.fatal(id, StreamError::new(StreamCondition::UndefinedCondition, text));
     }
 
     pub(super) fn management_failed(&mut self, conn: ConnId, condition: Condition, handled: Option<u32>) {
@@ -122,11 +128,10 @@ impl Core {
         let (inbound, stream) = (session.inbound, session.stream);
         let Some(management) = &mut session.management else { return };
         let user = session.user;
-        // After a restart the number of stanzas sent is known only from below: what was not durable was not counted.
-        if handled.wrapping_sub(management.outbound).cast_signed() > 0 {
-            management.outbound = handled;
-        }
-        let covered = management.acknowledge(handled).unwrap_or_default();
+        let covered = match management.acknowledge(handled) {
+            Ok(covered) => covered,
+            Err(sent) => return self.acknowledged_too_much(id, handled, sent),
+        };
         management.requested = false;
         management.outbound = handled;
         let again: Vec<_> = management.unacked.drain(..).collect();

@@ -197,9 +197,6 @@ impl Core {
         let Some((&first, others)) = targets.split_first() else {
             return self.hold_for_later(user, message, arrival);
         };
-        if carbons::wants_copy(&message) {
-            self.carbon(user, &targets, carbons::Direction::Received, &message);
-        }
         let away = self.session(first).is_none_or(|session| session.conn.is_none());
         let held = match durable && (arrival.promised || away) {
             false => None,
@@ -208,6 +205,10 @@ impl Core {
                 Err(error) => return Delivered::Refused(error),
             },
         };
+        if carbons::wants_copy(&message) {
+            self.carbon(user, &targets, carbons::Direction::Received, &message);
+        }
+        message.remove("private", ns::CARBONS);
         for other in others {
             self.send(*other, message.clone(), None, arrival.promised);
         }
@@ -225,6 +226,8 @@ impl Core {
         match message.type_ {
             Type::Error => Err(Delivered::Dropped),
             Type::Groupchat => Err(Delivered::Refused(Condition::ServiceUnavailable.into())),
+            // RFC 6121 §8.5.3.2.1: an alert for a session that is gone is for nobody else.
+            Type::Headline if full.is_some() => Err(Delivered::Dropped),
             Type::Headline => match self.available_sessions(user, |_| true) {
                 sessions if sessions.is_empty() => Err(Delivered::Dropped),
                 sessions => Ok(sessions),

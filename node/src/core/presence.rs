@@ -75,7 +75,7 @@ impl Core {
     pub(super) fn presence_from_client(&mut self, id: SessionId, stanza: Stanza) {
         match (stanza.type_, stanza.to.is_some()) {
             (Type::Available, false) => self.available(id, stanza),
-            (Type::Unavailable, false) => self.unavailable(id, Some(stanza)),
+            (Type::Unavailable, false) => self.unavailable(id, stanza),
             (Type::Available | Type::Unavailable, true) => self.directed(id, stanza),
             (Type::Subscribe | Type::Subscribed | Type::Unsubscribe | Type::Unsubscribed, true) => {
                 self.subscription_from_client(id, stanza);
@@ -109,18 +109,28 @@ impl Core {
         }
     }
 
-    fn unavailable(&mut self, id: SessionId, stanza: Option<Stanza>) {
+    fn unavailable(&mut self, id: SessionId, stanza: Stanza) {
         let Some(session) = self.session_mut(id) else { return };
-        let Some(last) = session.presence.take() else { return };
-        let stanza = stanza.unwrap_or_else(|| Stanza { payload: Vec::new(), ..last });
-        let stanza = Stanza { type_: Type::Unavailable, ..stanza };
         let (user, directed) = (session.user, std::mem::take(&mut session.directed));
+        if session.presence.take().is_none() {
+            return self.end_directed(user, &stanza, directed);
+        }
         if session.management.as_ref().is_some_and(|management| management.resumable) {
             self.dirty.insert(id);
         }
         self.broadcast(user, &stanza);
-        self.end_directed(user, &stanza, directed);
+        let to = self.accounts.get(&user).map(|account| Jid::from(account.jid.clone()));
+        self.send(id, Stanza { to, ..stanza.clone() }, None, false);
+        self.end_directed(user, &stanza, self.unseen(user, directed));
         self.watchers_changed.insert(user);
+    }
+
+    /// Of the addresses of directed presence, those that a broadcast does not reach.
+    fn unseen(&self, user: UserId, directed: BTreeSet<Jid>) -> BTreeSet<Jid> {
+        let Some(account) = self.accounts.get(&user) else { return directed };
+        let sees = |other: &UserId| self.accounts.contains(other) && account.roster.subscription(other).from;
+        let reached = |to: &Jid| matches!(self.route(to), Route::Local(other) if sees(&other));
+        directed.into_iter().filter(|to| !reached(to)).collect()
     }
 
     /// A session ended without saying so: its presence is taken back for it.
@@ -130,10 +140,12 @@ impl Core {
         }
         let mut stanza = Stanza::new(Kind::Presence, Type::Unavailable);
         stanza.from = Some(Jid::from(session.jid.clone()));
+        let mut directed = session.directed.clone();
         if session.presence.is_some() {
             self.broadcast(session.user, &stanza);
+            directed = self.unseen(session.user, directed);
         }
-        self.end_directed(session.user, &stanza, session.directed.clone());
+        self.end_directed(session.user, &stanza, directed);
         self.watchers_changed.insert(session.user);
     }
 
@@ -249,8 +261,11 @@ impl Core {
     /// Directed presence (RFC 6121 §4.6), remembered so that leaving is told there too.
     fn directed(&mut self, id: SessionId, stanza: Stanza) {
         let Some(to) = stanza.to.clone() else { return };
+        let Some(user) = self.session(id).map(|session| session.user) else { return };
+        if self.accounts.get(&user).is_some_and(|account| account.blocks(&to)) {
+            return self.bounce(Origin::Session(id), &stanza, &crate::features::blocking::blocked_by_you());
+        }
         let Some(session) = self.session_mut(id) else { return };
-        let user = session.user;
         match stanza.type_ {
             Type::Available => {
                 session.directed.insert(to.clone());
@@ -261,9 +276,6 @@ impl Core {
             _ => {
                 session.directed.remove(&to);
             }
-        }
-        if self.accounts.get(&user).is_some_and(|account| account.blocks(&to)) {
-            return self.bounce(Origin::Session(id), &stanza, &crate::features::blocking::blocked_by_you());
         }
         self.send_presence_to(user, stanza);
     }

@@ -194,14 +194,25 @@ impl Core {
                 account.blocked.remove(jid.as_str());
             }
             self.show_own_presence(user, jid, true);
+            self.show_presence_of(user, jid);
         }
         self.watchers_changed.insert(user);
+    }
+
+    /// Somebody was unblocked: what the account missed of its presence.
+    fn show_presence_of(&mut self, user: UserId, jid: &Jid) {
+        if let Ok(other) = self.contact_at(user, &jid.to_bare())
+            && self.subscription_between(user, other).to
+        {
+            self.presence_shown(user, other);
+        }
     }
 
     fn show_own_presence(&mut self, user: UserId, jid: &Jid, shown: bool) {
         if let Ok(other) = self.contact_at(user, &jid.to_bare())
             && self.accounts.contains(&other)
             && self.subscription_between(user, other).from
+            && !self.is_blocked_between(user, other)
         {
             self.own_presence_shown_to(user, other, shown);
         }

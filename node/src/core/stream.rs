@@ -132,7 +132,7 @@ impl Core {
 
     fn bound_element(&mut self, conn: ConnId, id: SessionId, element: Element) {
         match element.ns() {
-            ns::CLIENT => self.stanza_element(conn, id, element),
+            ns::CLIENT => self.stanza_element(id, element),
             ns::SM => self.management_element(conn, id, &element),
             ns::CSI => self.client_state(id, element.name()),
             _ => {
@@ -142,7 +142,7 @@ impl Core {
         }
     }
 
-    fn stanza_element(&mut self, conn: ConnId, id: SessionId, element: Element) {
+    fn stanza_element(&mut self, id: SessionId, element: Element) {
         let Some(kind) = Stanza::kind_of(&element) else {
             let text = format!("<{}/> is no stanza", element.name());
             return self.fatal(id, StreamError::new(StreamCondition::UnsupportedStanzaType, text));
@@ -150,6 +150,7 @@ impl Core {
         let Some(session) = self.session_mut(id) else { return };
         session.inbound = session.inbound.wrapping_add(1);
         let from = Jid::from(session.jid.clone());
+        let reports_error = element.get_attr("type") == Some("error");
         match Stanza::from_element(kind, element) {
             Ok(mut stanza) => {
                 if let Some(claimed) = stanza.from.take()
@@ -161,14 +162,16 @@ impl Core {
                     return self.fatal(id, error);
                 }
                 stanza.from = Some(from);
-                self.from_client(id, stanza);
+                self.client_stanza(id, stanza);
             }
             Err((mut stanza, error)) => {
+                // An unknown type reads as an error, but is answered like a request.
+                if stanza.type_ == Type::Error && !reports_error {
+                    stanza.type_ = Type::Get;
+                }
                 stanza.from = Some(from);
                 stanza.to = None;
-                if let Some(answer) = stanza.error(&error) {
-                    self.output(Output::Client { conn, data: answer.to_bytes() }, false);
-                }
+                self.bounce(Origin::Session(id), &stanza, &error);
             }
         }
     }
@@ -181,7 +184,7 @@ impl Core {
         own && claimed.resource().is_none_or(|resource| resource == session.jid.resource())
     }
 
-    fn from_client(&mut self, id: SessionId, stanza: Stanza) {
+    fn client_stanza(&mut self, id: SessionId, stanza: Stanza) {
         match stanza.kind {
             Kind::Message => self.message_from_client(id, stanza),
             Kind::Presence => self.presence_from_client(id, stanza),

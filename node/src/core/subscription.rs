@@ -14,6 +14,7 @@ use rand_core::Rng;
 
 use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
 
+use super::contacts::new_item;
 use super::message::unreachable_name;
 use super::roster::user_of;
 use super::router::Route;
@@ -71,12 +72,15 @@ impl Core {
             Type::Unsubscribe if !before.to && !before.ask => return Ok(()),
             Type::Unsubscribe => Says::Withdraw,
             Type::Subscribed if before.from => return Ok(()),
-            Type::Subscribed if !before.pending_in => return self.approve_in_advance(user, bare, true),
+            Type::Subscribed if !before.pending_in => return self.approve_in_advance(user, other, bare, true),
             Type::Subscribed => Says::Grant,
-            Type::Unsubscribed if !before.from && !before.pending_in => {
-                return self.approve_in_advance(user, bare, false);
+            Type::Unsubscribed => {
+                self.approve_in_advance(user, other, bare, false)?;
+                if !before.from && !before.pending_in {
+                    return Ok(());
+                }
+                Says::Refuse
             }
-            Type::Unsubscribed => Says::Refuse,
             _ => return Err(Condition::BadRequest.into()),
         };
         if matches!(says, Says::Request | Says::Grant) {
@@ -99,14 +103,19 @@ impl Core {
     fn approve_in_advance(
         &mut self,
         user: UserId,
+        other: UserId,
         bare: &BareJid,
         approved: bool,
     ) -> Result<(), StanzaError> {
-        let known = self.accounts.get(&user).and_then(|account| account.roster.get(bare.as_str())).cloned();
+        let address = self.canonical(user, bare);
+        let known = self.accounts.get(&user).and_then(|account| account.roster.get(address.as_str())).cloned();
         let item = match known {
             Some(item) if item.approved == approved => return Ok(()),
             Some(item) => item,
-            None if approved => RosterItem { jid: bare.to_string(), ..RosterItem::default() },
+            None if approved => {
+                self.neighbour_becomes_contact(user, other);
+                RosterItem { name: self.nickname_of(&other), ..new_item(&address, Some(other)) }
+            }
             None => return Ok(()),
         };
         self.put_contact(user, RosterItem { approved, ..item })
@@ -126,7 +135,10 @@ impl Core {
         }
         if before.from != after.from {
             self.watchers_changed.insert(user);
-            self.own_presence_shown_to(user, other, after.from);
+            // Whoever may see it now on this node is shown it when the grant arrives there.
+            if !after.from {
+                self.own_presence_shown_to(user, other, false);
+            }
         }
         if before.to && !after.to {
             self.presence_taken_back(user, other);
@@ -175,7 +187,8 @@ impl Core {
         if (before.to, before.from, before.ask) != (after.to, after.from, after.ask) {
             self.push_contact_of(user, other);
         }
-        if before.from && !after.from {
+        // A request of somebody who sees the account already was granted again meanwhile.
+        if before.from && !self.subscription_between(user, other).from {
             self.watchers_changed.insert(user);
             self.own_presence_shown_to(user, other, false);
         }
@@ -263,7 +276,7 @@ impl Core {
     }
 
     /// The user now sees the contact: as it is known.
-    fn presence_shown(&mut self, user: UserId, other: UserId) {
+    pub(super) fn presence_shown(&mut self, user: UserId, other: UserId) {
         let to = self.accounts.get(&user).map(|account| Jid::from(account.jid.clone()));
         for stanza in self.presences_of(other, user) {
             self.presence_to_sessions(user, &Stanza { to: to.clone(), ..stanza });

@@ -39,6 +39,11 @@ pub(crate) fn wants_copy(message: &Stanza) -> bool {
     chat && !message.has("private", ns::CARBONS) && !message.has("no-copy", ns::HINTS)
 }
 
+/// Whether a message to a client is such a copy.
+pub(crate) fn is_copy(message: &Stanza) -> bool {
+    message.has("sent", ns::CARBONS) || message.has("received", ns::CARBONS)
+}
+
 /// The copy for one session (XEP-0280 §5, XEP-0297).
 pub(crate) fn wrap(direction: Direction, message: &Stanza, account: &BareJid, session: &FullJid) -> Stanza {
     let name = match direction {

@@ -1,1 +1,438 @@
-//! todo
+//! XEP-0198: stream management; and the ping that takes its place for clients without it.
+
+use crosstalk_storage::Tree;
+
+use crate::core_support::{Client, Play};
+
+const R: &str = "<r xmlns='urn:xmpp:sm:3'/>";
+
+/// Anna and Bob with stream management, both online, everything acknowledged; and the ids of their streams.
+fn managed() -> (Play, Client, Client, String, String) {
+    let play = Play::new();
+    let (anna, anna_stream) = manage(&play, "anna/desk");
+    let (bob, bob_stream) = manage(&play, "bob/phone");
+    (play, anna, bob, anna_stream, bob_stream)
+}
+
+fn manage(play: &Play, who: &str) -> (Client, String) {
+    let client = play.login(who);
+    let stream = client.enables_management();
+    client.send("<presence/>");
+    client.expects(&format!("<presence from='{}'/>", client.jid.borrow()));
+    client.expects(R);
+    client.acknowledges(1);
+    (client, stream)
+}
+
+fn chat(client: &Client, body: &str) {
+    client.send(&format!("<message to='bob@school.example' type='chat'><body>{body}</body></message>"));
+}
+
+fn hears(client: &Client, body: &str) -> String {
+    let message = client.expects(&format!(
+        "<message from='anna@school.example/desk' type='chat'><body>{body}</body>\
+         <stanza-id xmlns='urn:xmpp:sid:0' by='bob@school.example' id='*'/></message>"
+    ));
+    message.children().last().unwrap().get_attr("id").unwrap().to_owned()
+}
+
+fn resume(client: &Client, stream: &str, handled: u32) {
+    client.reconnects();
+    client.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{stream}' h='{handled}'/>"));
+}
+
+fn is_resumed(client: &Client, stream: &str, handled: u32) {
+    client.expects(&format!("<resumed xmlns='urn:xmpp:sm:3' previd='{stream}' h='{handled}'/>"));
+}
+
+fn failed(client: &Client, condition: &str) {
+    client.expects(&format!(
+        "<failed xmlns='urn:xmpp:sm:3'><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+    ));
+}
+
+/// XEP-0198 §4: counting begins with `<enable/>`; an answer says how many stanzas were handled.
+#[test]
+fn requests_are_answered_with_the_count() {
+    let play = Play::new();
+    let anna = play.login("anna/desk");
+    anna.send("<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>");
+    anna.forget();
+    anna.enables_management();
+    anna.send(R);
+    anna.expects("<a xmlns='urn:xmpp:sm:3' h='0'/>");
+    anna.send("<iq type='get' id='2'><ping xmlns='urn:xmpp:ping'/></iq>");
+    anna.expects("<iq type='result' id='2'/>");
+    anna.expects(R);
+    anna.send(R);
+    anna.expects("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+}
+
+/// XEP-0198 §3: enabling twice, before binding, or asking without having enabled.
+#[test]
+fn wrong_uses_fail() {
+    let play = Play::new();
+    let anna = play.connect("anna");
+    anna.send("<enable xmlns='urn:xmpp:sm:3'/>");
+    failed(&anna, "unexpected-request");
+    anna.bind("desk");
+    anna.send(R);
+    failed(&anna, "unexpected-request");
+    anna.send("<enable xmlns='urn:xmpp:sm:3'/>");
+    anna.expects("<enabled xmlns='urn:xmpp:sm:3'/>");
+    anna.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    failed(&anna, "unexpected-request");
+}
+
+/// XEP-0198 §5: a stream that was enabled without resumption ends with its connection.
+#[test]
+fn a_stream_that_is_not_resumable_ends_with_its_connection() {
+    let play = Play::new();
+    let anna = play.login("anna/desk");
+    anna.send("<enable xmlns='urn:xmpp:sm:3'/>");
+    anna.expects("<enabled xmlns='urn:xmpp:sm:3'/>");
+    let (bob, _) = manage(&play, "bob/phone");
+    chat(&bob, "x");
+    bob.forget();
+    anna.breaks();
+    assert_eq!(play.stored(Tree::Session), 1, "Bob's only");
+}
+
+/// XEP-0198 §4: a malformed answer, and one that claims more than was sent.
+#[test]
+fn answers_beyond_what_was_sent_end_the_stream() {
+    let (_play, anna, bob, _, _) = managed();
+    anna.send("<a xmlns='urn:xmpp:sm:3'/>");
+    anna.is_closed_with("bad-format");
+    bob.acknowledges(7);
+    bob.is_closed_with("undefined-condition");
+}
+
+/// XEP-0198 §4: the node counts error answers to malformed stanzas too.
+#[test]
+fn every_stanza_to_the_client_is_counted() {
+    let (_play, anna, _bob, _, _) = managed();
+    anna.send("<iq type='get'/>");
+    anna.expects("<iq type='error'><error type='modify'><bad-request/></error></iq>");
+    anna.expects(R);
+    anna.acknowledges(2);
+    anna.send("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
+    anna.expects("<iq type='result' id='p'/>");
+    anna.expects(R);
+}
+
+/// DESIGN §8: an acknowledgement promises that what it counts is durable; delivery to the other waits for it too.
+#[test]
+fn an_acknowledgement_waits_for_the_commit() {
+    let (play, anna, bob, _, _) = managed();
+    play.hold_commits();
+    chat(&anna, "hi");
+    anna.send(R);
+    anna.hears_nothing();
+    bob.hears_nothing();
+    play.commit();
+    anna.expects("<a xmlns='urn:xmpp:sm:3' h='2'/>");
+    hears(&bob, "hi");
+    bob.expects(R);
+    assert_eq!(play.stored(Tree::Inbox), 1);
+    bob.acknowledges(2);
+    play.commit();
+    assert_eq!(play.stored(Tree::Inbox), 0);
+}
+
+/// XEP-0198 §5: resumption in the same process; what was not acknowledged comes again, once, with the same id.
+#[test]
+fn a_lost_stream_is_resumed() {
+    let (play, anna, bob, _, stream) = managed();
+    chat(&anna, "one");
+    chat(&anna, "two");
+    let one = hears(&bob, "one");
+    bob.expects(R);
+    let two = hears(&bob, "two");
+    bob.breaks();
+    chat(&anna, "three");
+    resume(&bob, &stream, 2);
+    is_resumed(&bob, &stream, 1);
+    assert_eq!(hears(&bob, "two"), two);
+    assert!(hears(&bob, "three") != two && one != two);
+    bob.expects(R);
+    bob.acknowledges(4);
+    assert_eq!(play.stored(Tree::Inbox), 0);
+    bob.send("<presence><show>away</show></presence>");
+    bob.expects("<presence from='bob@school.example/phone'><show>away</show></presence>");
+    bob.expects(R);
+}
+
+/// XEP-0198 §5: what the client resends because it had no acknowledgement is the same message, and what the node
+/// counted before the break is not asked for again.
+#[test]
+fn the_client_resends_what_the_node_did_not_count() {
+    let (_play, anna, bob, stream, _) = managed();
+    chat(&anna, "one");
+    let one = hears(&bob, "one");
+    bob.forget();
+    anna.breaks();
+    resume(&anna, &stream, 1);
+    is_resumed(&anna, &stream, 2);
+    chat(&anna, "two");
+    assert!(hears(&bob, "two") != one);
+    bob.forget();
+}
+
+/// XEP-0198 §5, DESIGN §5: resumption after a restart: exactly once towards the client.
+#[test]
+fn a_stream_is_resumed_after_a_restart() {
+    let (play, anna, bob, _, stream) = managed();
+    chat(&anna, "one");
+    chat(&anna, "two");
+    hears(&bob, "one");
+    bob.forget();
+    play.restart();
+    resume(&bob, &stream, 2);
+    is_resumed(&bob, &stream, 1);
+    hears(&bob, "two");
+    bob.expects_all(&[R]);
+    bob.acknowledges(3);
+    assert_eq!(play.stored(Tree::Inbox), 0);
+    anna.forget();
+}
+
+/// DESIGN §5: the sender resends after a restart what was not committed; what was committed keeps its id and count.
+#[test]
+fn the_sender_resends_after_a_restart_exactly_what_was_lost() {
+    let (play, anna, bob, anna_stream, bob_stream) = managed();
+    chat(&anna, "one");
+    let one = hears(&bob, "one");
+    play.hold_commits();
+    chat(&anna, "two");
+    bob.forget();
+    play.restart();
+    play.commit();
+    resume(&anna, &anna_stream, 1);
+    play.commit();
+    is_resumed(&anna, &anna_stream, 2);
+    chat(&anna, "two");
+    play.commit();
+    resume(&bob, &bob_stream, 2);
+    play.commit();
+    is_resumed(&bob, &bob_stream, 1);
+    assert!(hears(&bob, "two") != one);
+    bob.forget();
+    anna.forget();
+}
+
+/// DESIGN §5: the id of a message does not change when it is sent again after a restart.
+#[test]
+fn a_message_sent_again_has_the_same_id() {
+    let (play, anna, bob, stream, _) = managed();
+    play.hold_commits();
+    chat(&anna, "one");
+    bob.hears_nothing();
+    // Another node would have got it before; here we look at what the next life of the node gives it.
+    let ids: Vec<String> = (0..2)
+        .map(|_| {
+            play.restart();
+            play.commit();
+            resume(&anna, &stream, 1);
+            play.commit();
+            is_resumed(&anna, &stream, 1);
+            let bob = play.online("bob/other");
+            play.commit();
+            bob.forget();
+            chat(&anna, "one");
+            let id = loop_until_message(&play, &bob);
+            anna.forget();
+            id
+        })
+        .collect();
+    assert_eq!(ids[0], ids[1]);
+    bob.forget();
+}
+
+/// What a client is sent once it is durable in the eyes of the core; the restart then loses it.
+fn loop_until_message(play: &Play, bob: &Client) -> String {
+    let before = play.snapshot();
+    play.commit();
+    let id = hears(bob, "one");
+    bob.forget();
+    play.turn_back(before);
+    id
+}
+
+/// XEP-0198 §5: an unknown stream cannot be resumed; binding goes on.
+#[test]
+fn an_unknown_stream_is_not_resumed() {
+    let (play, anna, bob, anna_stream, _) = managed();
+    bob.breaks();
+    for previd in ["", "0123", &anna_stream] {
+        resume(&bob, previd, 1);
+        failed(&bob, "item-not-found");
+    }
+    bob.bind("phone");
+    drop(play);
+    anna.forget();
+}
+
+/// XEP-0198 §5: a client that has handled more than it was sent is confused.
+#[test]
+fn a_resumption_beyond_what_was_sent_is_refused() {
+    let (play, anna, bob, _, stream) = managed();
+    chat(&anna, "one");
+    bob.forget();
+    bob.breaks();
+    resume(&bob, &stream, 9);
+    bob.is_closed_with("undefined-condition");
+    assert_eq!(play.stored(Tree::Inbox), 1);
+    resume(&bob, &stream, 1);
+    is_resumed(&bob, &stream, 1);
+    hears(&bob, "one");
+    bob.expects(R);
+}
+
+/// XEP-0198 §5: the stream is resumed while the old connection seems to be alive.
+#[test]
+fn a_resumption_takes_the_place_of_the_old_connection() {
+    let (play, _anna, bob, _, stream) = managed();
+    let other = play.connect("bob");
+    other.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{stream}' h='1'/>"));
+    is_resumed(&other, &stream, 1);
+    bob.is_closed_with("conflict");
+}
+
+/// XEP-0198 §6: a stream that is not resumed in time: its messages wait, its requests are answered, it is unavailable.
+#[test]
+fn a_stream_that_is_not_resumed_in_time() {
+    let (play, anna, bob, _, stream) = managed();
+    play.befriend(&anna, &bob);
+    anna.send("<presence/>");
+    anna.forget();
+    anna.send("<a xmlns='urn:xmpp:sm:3' h='9'/>");
+    anna.forget();
+    bob.breaks();
+    chat(&anna, "wait for me");
+    anna.send("<iq type='get' id='v' to='bob@school.example/phone'><query xmlns='jabber:iq:version'/></iq>");
+    play.wait(599_000);
+    assert!(anna.takes_all().iter().all(|element| !element.is("presence", "jabber:client")));
+    play.wait(2_000);
+    anna.expects_all(&[
+        "<presence from='bob@school.example/phone' type='unavailable'/>",
+        "<iq from='bob@school.example/phone' type='error' id='v'><error type='cancel'><service-unavailable/></error></iq>",
+    ]);
+    anna.forget();
+    resume(&bob, &stream, 1);
+    failed(&bob, "item-not-found");
+    bob.bind("phone");
+    bob.send("<presence/>");
+    bob.expects("<presence from='bob@school.example/phone'/>");
+    bob.expects("<presence from='anna@school.example/desk'/>");
+    bob.expects(
+        "<message from='anna@school.example/desk' type='chat'><body>wait for me</body>\
+         <delay xmlns='urn:xmpp:delay' from='school.example' stamp='*'/></message>",
+    );
+    bob.answers_ping();
+    assert_eq!(play.stored(Tree::Inbox), 0);
+    anna.forget();
+}
+
+/// XEP-0198 §6: messages of a stream that is given up go to another session at once.
+#[test]
+fn another_session_gets_what_was_not_acknowledged() {
+    let (play, anna, bob, _, _) = managed();
+    chat(&anna, "one");
+    bob.forget();
+    let tablet = play.online("bob/tablet");
+    bob.forget();
+    bob.leaves();
+    tablet.expects("<presence from='bob@school.example/phone' type='unavailable'/>");
+    tablet.expects(
+        "<message from='anna@school.example/desk' type='chat'><body>one</body>\
+         <delay xmlns='urn:xmpp:delay' from='school.example' stamp='*'/></message>",
+    );
+    tablet.answers_ping();
+    anna.forget();
+}
+
+/// DESIGN §8: a client that never acknowledges is given up; its messages wait.
+#[test]
+fn too_much_unacknowledged_ends_the_session() {
+    let play = Play::with(|settings| settings.unacked_limit = 3);
+    let (anna, _) = manage(&play, "anna/desk");
+    let (bob, _) = manage(&play, "bob/phone");
+    for body in ["1", "2", "3", "4"] {
+        chat(&anna, body);
+    }
+    bob.is_closed_with("policy-violation");
+    assert_eq!(play.stored(Tree::Inbox), 4);
+    bob.forget();
+    anna.forget();
+}
+
+/// DESIGN §5: without stream management the answer to a ping proves what came before it.
+#[test]
+fn a_ping_proves_what_came() {
+    let play = Play::new();
+    let (anna, _) = manage(&play, "anna/desk");
+    let bob = play.online("bob/phone");
+    chat(&anna, "one");
+    hears(&bob, "one");
+    let ping = bob.expects_ping();
+    chat(&anna, "two");
+    hears(&bob, "two");
+    assert_eq!(play.stored(Tree::Inbox), 2);
+    bob.send(&format!("<iq type='result' to='school.example' id='{ping}'/>"));
+    assert_eq!(play.stored(Tree::Inbox), 1);
+    bob.answers_ping();
+    assert_eq!(play.stored(Tree::Inbox), 0);
+    anna.forget();
+}
+
+/// DESIGN §5: a break before that: the message comes again at the next login, with the same id.
+#[test]
+fn a_break_before_the_proof_brings_the_message_again() {
+    let play = Play::new();
+    let (anna, _) = manage(&play, "anna/desk");
+    let bob = play.online("bob/phone");
+    chat(&anna, "one");
+    let id = hears(&bob, "one");
+    bob.expects_ping();
+    bob.breaks();
+    let bob = play.login("bob/phone");
+    bob.send("<presence/>");
+    bob.expects("<presence from='bob@school.example/phone'/>");
+    bob.expects(&format!(
+        "<message from='anna@school.example/desk' type='chat'><body>one</body>\
+         <stanza-id xmlns='urn:xmpp:sid:0' by='bob@school.example' id='{id}'/>\
+         <delay xmlns='urn:xmpp:delay' from='school.example' stamp='*'/></message>"
+    ));
+    bob.answers_ping();
+    anna.forget();
+}
+
+/// DESIGN §5: a ping that nobody answers ends the session; the message waits.
+#[test]
+fn an_unanswered_ping_ends_the_session() {
+    let play = Play::new();
+    let (anna, _) = manage(&play, "anna/desk");
+    let bob = play.online("bob/phone");
+    chat(&anna, "one");
+    hears(&bob, "one");
+    bob.expects_ping();
+    play.wait(59_000);
+    bob.hears_nothing();
+    play.wait(2_000);
+    bob.is_closed_with("connection-timeout");
+    assert_eq!(play.stored(Tree::Inbox), 1);
+    anna.forget();
+}
+
+/// DESIGN §5: between two sessions that are there and know no XEP-0198 a message touches no disk.
+#[test]
+fn a_message_between_plain_sessions_touches_no_disk() {
+    let play = Play::new();
+    let (anna, bob) = (play.online("anna/desk"), play.online("bob/phone"));
+    play.hold_commits();
+    chat(&anna, "hi");
+    hears(&bob, "hi");
+    bob.hears_nothing();
+    assert_eq!(play.stored(Tree::Inbox), 0);
+}

@@ -188,6 +188,16 @@ impl Play {
         self.0.borrow_mut().handle(input);
     }
 
+    /// What is durable.
+    pub fn snapshot(&self) -> Contents {
+        self.0.borrow().contents.clone()
+    }
+
+    /// The disk loses what was written since a snapshot, as if it had not been committed; a restart follows.
+    pub fn turn_back(&self, snapshot: Contents) {
+        self.0.borrow_mut().contents = snapshot;
+    }
+
     /// Entries of a tree in the store.
     pub fn stored(&self, tree: crosstalk_storage::Tree) -> usize {
         self.0.borrow().contents.tree(tree).count()

@@ -82,6 +82,8 @@ enum Timer {
     Presence(UserId, DeviceId),
     /// A client without XEP-0198 did not answer a ping: the session, and the ping's number.
     Ping(SessionId, u64),
+    /// An authenticated client has neither bound nor resumed.
+    Bind(ConnId),
     /// Changes of low value are committed.
     Lazy,
 }
@@ -101,6 +103,8 @@ pub struct Core {
     sessions: BTreeMap<SessionId, Session>,
     conns: BTreeMap<ConnId, Conn>,
     remote_presence: presence::RemotePresence,
+    /// Directed presence from elsewhere: from whom, to whom, from which address.
+    visits: BTreeSet<(UserId, UserId, Jid)>,
     /// Sessions that were written to in this batch.
     touched: BTreeSet<SessionId>,
     /// Resumable sessions whose stored state is behind.
@@ -160,6 +164,7 @@ impl Core {
                 Timer::Resume(_) => "a lost session is given up",
                 Timer::Ping(..) => "a client did not answer a ping",
                 Timer::Presence(..) => "a presence was not refreshed",
+                Timer::Bind(_) => "a client did not bind",
                 Timer::Lazy => "changes of low value are committed",
             };
             (*when, why)
@@ -176,6 +181,7 @@ impl Core {
                 Timer::Resume(session) => self.resume_expired(session),
                 Timer::Ping(session, ping) => self.ping_expired(session, ping),
                 Timer::Presence(user, device) => self.presence_outlived(user, device),
+                Timer::Bind(conn) => self.bind_expired(conn),
                 Timer::Lazy => self.writes.merge(std::mem::take(&mut self.lazy)),
             }
         }
@@ -190,6 +196,10 @@ impl Core {
         }
         self.ask_for_acknowledgements();
         self.save_dirty_sessions();
+        // While the store cannot write, nothing is added to what it tries: what changes is gathered until it can.
+        if self.store_trouble.is_some() {
+            return;
+        }
         if !self.writes.is_empty() && !self.lazy.is_empty() {
             let mut writes = std::mem::take(&mut self.lazy);
             writes.merge(std::mem::take(&mut self.writes));

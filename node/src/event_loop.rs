@@ -12,6 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use crosstalk_overlay::core::PeerEvent;
 use crosstalk_overlay::swarm::{self, SendError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep};
@@ -135,7 +136,8 @@ impl EventLoop {
     /// When something could not be written; nothing of that was confirmed to anybody.
     pub async fn finish(mut self) -> Result<(), CloseError> {
         let quiet = async {
-            while !(self.in_flight.is_empty() && self.chores.is_idle()) {
+            // The last receipts too: a sender that gets none sends again.
+            while !(self.in_flight.is_empty() && self.chores.is_idle() && self.for_swarm.is_empty()) {
                 self.wait(false).await?;
                 self.gather(false);
                 self.handle_inputs();
@@ -327,6 +329,25 @@ fn note(event: swarm::Event, inputs: &mut Vec<Input>) {
         swarm::Event::ListenFailed { address, error } => {
             tracing::warn!("other nodes cannot connect to {address}: {error}; see [overlay] in the settings");
         }
-        swarm::Event::DialFailed { node, error } => tracing::debug!("node {node} does not answer: {error}"),
+        swarm::Event::DialFailed { node, error } => {
+            tracing::debug!("node {node} does not answer: {error}");
+            // Else the core would wait for it, and keep others waiting whom it could dial meanwhile.
+            inputs.push(Input::Peer(PeerEvent::Disconnected { node }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crosstalk_overlay::id::NodeId;
+
+    #[test]
+    fn the_core_is_told_that_a_dial_has_failed() {
+        let (node, mut inputs) = (NodeId::from_bytes([1; 32]), Vec::new());
+        note(swarm::Event::DialFailed { node, error: "refused".to_owned() }, &mut inputs);
+        assert!(
+            matches!(inputs.as_slice(), [Input::Peer(PeerEvent::Disconnected { node: who })] if *who == node)
+        );
     }
 }

@@ -91,7 +91,8 @@ fn a_port_in_use_is_named_with_its_setting() {
 fn a_domain_is_said_once() {
     let home = Home::new();
     let node = home.start("run --domain office.example");
-    assert!(node.said.contains("romeo@office.example"), "{}", node.said);
+    let note = std::fs::read_to_string(home.path("first-login.txt")).expect("a note");
+    assert!(note.contains("romeo@office.example"), "{note}");
     assert!(node.stop().success());
     let node = home.start("run");
     assert!(node.said.contains("romeo@office.example"), "{}", node.said);

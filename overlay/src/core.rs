@@ -38,8 +38,8 @@ use rand_core::SeedableRng;
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
 use crate::keys::SealingKey;
 use crate::record::{
-    ContactRecord, Context, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Says, Side,
-    Unverified, Verified,
+    ContactRecord, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Says, Side, Unverified,
+    Verified,
 };
 use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
 use crate::wire::{Frame, decode};
@@ -243,7 +243,7 @@ impl Overlay {
     }
 
     /// Verifies a contact record, whose certificate is attached. What is signed later gets a later clock reading, so
-    /// that an answer is later than the question: verify the stored records of a user again after a restart.
+    /// that an answer is later than the question.
     pub fn verify_contact(&mut self, bytes: &[u8], now: Now) -> Result<Verified<ContactRecord>, Refusal> {
         let context = self.users.context(self.clock.trusted(now));
         let record = Unverified::<ContactRecord>::parse(bytes)?.verify(&context)?;
@@ -252,10 +252,23 @@ impl Overlay {
         Ok(record)
     }
 
-    /// Verifies a record from one's own store again, where its end is no reason to refuse it.
+    /// [`Self::verify_contact`] for a record from one's own store, to be used for all of them after a restart. No time
+    /// is a reason to refuse it; a reading more than 48 h ahead, made by a wrong clock, just does not drive ours.
+    pub fn reread_contact(&mut self, bytes: &[u8], now: Now) -> Result<Verified<ContactRecord>, Refusal> {
+        let record = self.reread::<ContactRecord>(bytes, now)?;
+        let _ = self.hlc.observe(record.at, self.time(now));
+        Ok(record)
+    }
+
+    /// Verifies a record from one's own store again, where no time is a reason to refuse it.
     pub fn reread<T: Record>(&self, bytes: &[u8], now: Now) -> Result<Verified<T>, Refusal> {
-        let context = Context { enforce_end: false, ..self.users.context(self.clock.trusted(now)) };
-        Unverified::<T>::parse(bytes)?.verify(&context)
+        Unverified::<T>::parse(bytes)?.verify(&self.users.own_context(self.clock.trusted(now)))
+    }
+
+    /// Says that the node knows a user: the record that is (or will be) remembered is not forgotten to make room for
+    /// others'. Holds until the next start, for as many users as [`Limits::users`] says; further ones are counted.
+    pub fn keep(&mut self, user: &UserId) {
+        self.keep_user(user);
     }
 
     /// Whether a user can be reached. A user of this node counts by other devices only.

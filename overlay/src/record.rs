@@ -359,8 +359,7 @@ pub(crate) mod testing {
         revocations: &'a RevocationSet,
         millis: u64,
     ) -> Context<'a> {
-        let time = TrustedTime { millis, credible: true };
-        Context { time, certificates, revocations, enforce_end: true }
+        Context { time: TrustedTime::certain(millis), certificates, revocations, enforce_end: true }
     }
 
     /// Parses and verifies at [`NOW`], knowing one certificate.

@@ -16,6 +16,9 @@ pub const DAY: u64 = 24 * HOUR;
 /// How far two clocks may differ before one of them is not believed: 48 hours.
 pub const MAX_SKEW: u64 = 48 * HOUR;
 
+/// A clock that says a later time is not asked: Unix milliseconds, in the year 2248.
+const LATEST: u64 = 1 << 43;
+
 /// Peers' clocks that are remembered at most; as many as there can be connections.
 const MAX_PEER_CLOCKS: usize = 256;
 
@@ -90,26 +93,35 @@ impl HlcClock {
 pub struct TrustedTime {
     /// Unix time in milliseconds.
     pub millis: u64,
-    /// Whether anything may be dropped because of it.
+    /// Whether anything may be dropped because it has ended.
     pub credible: bool,
+    /// The latest time that it may be: `millis` if that is credible, else what the local clock or most peers' say,
+    /// whichever is later.
+    pub latest: u64,
 }
 
 impl TrustedTime {
+    /// A time that is certain.
+    pub fn certain(millis: u64) -> Self {
+        Self { millis, credible: true, latest: millis }
+    }
+
     /// Whether a thing that ends at `expires` has certainly ended: only a credible clock can say so, and it may
     /// itself be wrong by [`MAX_SKEW`].
     pub fn is_past(&self, expires: u64) -> bool {
         self.credible && expires.saturating_add(MAX_SKEW) < self.millis
     }
 
-    /// Whether `at` lies so far ahead that its writer's clock must be wrong.
+    /// Whether `at` lies so far ahead, of the local clock and of most peers', that its writer's clock must be wrong.
     pub fn is_too_far_ahead(&self, at: u64) -> bool {
-        self.credible && at > self.millis.saturating_add(MAX_SKEW)
+        at > self.latest.saturating_add(MAX_SKEW)
     }
 }
 
 /// Decides which time to believe: never below a floor, and compared with what the peers' clocks say.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedClock {
+    built: u64,
     floor: u64,
     /// A peer's wall clock at our monotonic zero.
     peers: BTreeMap<NodeId, u64>,
@@ -118,7 +130,7 @@ pub struct TrustedClock {
 impl TrustedClock {
     /// The floor is the later of the build date and what was persisted, both Unix time in milliseconds.
     pub fn new(built: u64, persisted: u64) -> Self {
-        Self { floor: built.max(persisted), peers: BTreeMap::new() }
+        Self { built, floor: built.max(persisted), peers: BTreeMap::new() }
     }
 
     /// The time that this clock never runs below, Unix milliseconds.
@@ -131,8 +143,12 @@ impl TrustedClock {
         self.floor = self.floor.max(time);
     }
 
-    /// Remembers what a peer's clock said in its Hello. Beyond 256 peers, further ones are not asked.
+    /// Remembers what a peer's clock said in its Hello. Beyond 256 peers, further ones are not asked, and neither is a
+    /// clock that says a time before the build date or after the year 2248.
     pub fn observe_peer(&mut self, peer: NodeId, wall: u64, now: Now) {
+        if !(self.built..=LATEST).contains(&wall) {
+            return;
+        }
         if self.peers.len() < MAX_PEER_CLOCKS || self.peers.contains_key(&peer) {
             self.peers.insert(peer, wall.saturating_sub(now.mono));
         }
@@ -156,10 +172,10 @@ impl TrustedClock {
     /// The time to judge by: the local clock if credible, else the median of the peers', never below the floor.
     pub fn trusted(&self, now: Now) -> TrustedTime {
         if self.credible(now) {
-            return TrustedTime { millis: now.wall, credible: true };
+            return TrustedTime::certain(now.wall);
         }
         let millis = self.median(now).unwrap_or(now.wall).max(self.floor);
-        TrustedTime { millis, credible: false }
+        TrustedTime { millis, credible: false, latest: millis.max(now.wall) }
     }
 
     fn median(&self, now: Now) -> Option<u64> {
@@ -214,7 +230,7 @@ mod tests {
     fn a_clock_below_the_floor_is_not_credible() {
         let clock = TrustedClock::new(5 * DAY, 7 * DAY);
         let early = clock.trusted(Now { mono: 0, wall: DAY });
-        assert_eq!(early, TrustedTime { millis: 7 * DAY, credible: false });
+        assert_eq!(early, TrustedTime { millis: 7 * DAY, credible: false, latest: 7 * DAY });
         assert!(!early.is_past(0), "nothing is dropped by a clock that is not credible");
         assert!(clock.trusted(Now { mono: 0, wall: 8 * DAY }).credible);
     }
@@ -227,8 +243,33 @@ mod tests {
             clock.observe_peer(node(byte), day * DAY, now);
         }
         let later = Now { mono: now.mono + HOUR, wall: now.wall + HOUR };
-        assert_eq!(clock.trusted(later), TrustedTime { millis: 200 * DAY + HOUR, credible: false });
+        let latest = 200 * DAY + HOUR;
+        assert_eq!(clock.trusted(later), TrustedTime { millis: latest, credible: false, latest });
         clock.forget_peer(&node(1));
         assert!(clock.trusted(later).credible, "one of two is not most");
+    }
+
+    #[test]
+    fn what_is_ahead_of_the_own_clock_and_of_most_peers_is_never_believed() {
+        for (own, peer) in [(100, 200), (200, 100)] {
+            let mut clock = TrustedClock::new(DAY, 0);
+            let now = Now { mono: 0, wall: own * DAY };
+            clock.observe_peer(node(1), peer * DAY, now);
+            let time = clock.trusted(now);
+            assert!(!time.credible && !time.is_too_far_ahead(202 * DAY), "either may be right");
+            assert!(time.is_too_far_ahead(202 * DAY + 1));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_cannot_be_right_is_not_asked() {
+        let mut clock = TrustedClock::new(10 * DAY, 0);
+        let now = Now { mono: 5, wall: 20 * DAY };
+        for wall in [0, 10 * DAY - 1, LATEST + 1, u64::MAX] {
+            clock.observe_peer(node(1), wall, now);
+            assert_eq!(clock.trusted(now), TrustedTime::certain(20 * DAY), "{wall}");
+        }
+        clock.observe_peer(node(1), LATEST, now);
+        assert!(!clock.credible(now));
     }
 }

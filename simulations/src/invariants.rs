@@ -83,7 +83,11 @@ impl Book {
 
     /// A client logs out of a host.
     pub(crate) fn logged_out(&mut self, client: ClientId, host: HostId) {
-        let held = self.owners.keys().filter(|(place, _)| *place == Place::Inbox(host)).map(|(_, key)| (client, *key));
+        let held = self
+            .owners
+            .keys()
+            .filter(|(place, _)| *place == Place::Inbox(host))
+            .map(|(_, key)| (client, *key));
         let unsure: Vec<_> = held.filter(|got| self.got.contains_key(got)).collect();
         self.unsure.extend(unsure);
     }

@@ -1,5 +1,7 @@
 //! The invariants see what they are there for: the world breaks a promise on purpose and is caught.
 
+#![allow(clippy::panic, reason = "a test fails by it")]
+
 use crosstalk_simulations::scenario;
 use crosstalk_simulations::world::sabotage::Sabotage;
 
@@ -9,7 +11,9 @@ const SEEDS: u64 = 25;
 /// What the sabotage is caught as, in the first seed in which it is.
 fn caught(name: &str, sabotage: Sabotage) -> Option<String> {
     let scenario = scenario::find(name)?;
-    (0..SEEDS).find_map(|seed| scenario::run(scenario, seed, Some(sabotage)).err()).map(|broken| broken.violation.what)
+    (0..SEEDS)
+        .find_map(|seed| scenario::run(scenario, seed, Some(sabotage)).err())
+        .map(|broken| broken.violation.what)
 }
 
 fn is_caught_as(sabotage: Sabotage, words: &[&str]) {
@@ -35,7 +39,10 @@ fn an_acknowledgement_before_the_commit() {
 
 #[test]
 fn a_start_from_an_old_store() {
-    is_caught_as(Sabotage::RollBack, &["nobody holds", "was not resumed", "now has", "twice", "does not start"]);
+    is_caught_as(
+        Sabotage::RollBack,
+        &["nobody holds", "was not resumed", "now has", "twice", "does not start"],
+    );
 }
 
 #[test]

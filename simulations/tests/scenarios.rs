@@ -1,5 +1,7 @@
 //! Every scenario keeps every promise for many seeds, and a seed decides everything.
 
+#![allow(clippy::panic, reason = "a test fails by it")]
+
 use crosstalk_simulations::scenario::{self, Broken, Scenario};
 
 fn find(name: &str) -> &'static Scenario {
@@ -54,7 +56,8 @@ fn the_same_seed_is_the_same_run_and_another_is_another() {
 #[test]
 fn telling_the_story_does_not_change_it() {
     let scenario = find("two_laptops");
-    let kept = scenario::run(scenario, 3, None).unwrap_or_else(|broken| panic!("{}", story(scenario, &broken)));
+    let kept =
+        scenario::run(scenario, 3, None).unwrap_or_else(|broken| panic!("{}", story(scenario, &broken)));
     let (told, lines) = scenario::tell(scenario, 3, None);
     assert_eq!(told, Ok(kept));
     assert!(lines.iter().any(|line| line.contains("each sees the other in Nearby")), "{} lines", lines.len());

@@ -28,7 +28,8 @@ const IMPURE: &[(&str, &str)] = &[
 ];
 
 /// Folders and files in which everything is pure.
-const PURE: &[&str] = &["overlay/src", "link-local/src", "node/src/core", "node/src/features", "node/src/xmpp"];
+const PURE: &[&str] =
+    &["overlay/src", "link-local/src", "node/src/core", "node/src/features", "node/src/xmpp"];
 /// But for the shells below them.
 const NOT_PURE: &[&str] = &["overlay/src/swarm", "overlay/src/lib.rs"];
 
@@ -50,7 +51,10 @@ impl Source {
     /// Code without comments and inline tests.
     fn code(&self) -> String {
         let body = self.text.split("\n#[cfg(test)]").next().unwrap_or_default();
-        body.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+        body.lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 
     fn is_below(&self, places: &[&str]) -> bool {
@@ -68,8 +72,10 @@ fn top() -> PathBuf {
 fn sources() -> Vec<Source> {
     let top = top();
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["node", "overlay", "link-local", "storage", "simulations"].iter().map(|name| top.join(name)).collect();
+    let mut folders: Vec<PathBuf> = ["node", "overlay", "link-local", "storage", "simulations"]
+        .iter()
+        .map(|name| top.join(name))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -101,9 +107,10 @@ fn what_decides_is_pure() {
     let mut problems = Vec::new();
     for source in sources() {
         let first_paragraph = source.text.split("\n\n").next().unwrap_or_default();
-        let says = first_paragraph.lines().take_while(|line| line.starts_with("//!")).any(|line| {
-            line.to_lowercase().contains("*pure*")
-        });
+        let says = first_paragraph
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .any(|line| line.to_lowercase().contains("*pure*"));
         let must = source.is_below(PURE) && !source.is_below(NOT_PURE);
         if must && !says && source.path.contains("/src/") {
             problems.push(format!("{}: has to be pure, and to say so in its first lines", source.path));
@@ -135,7 +142,9 @@ fn each_foreign_thing_is_named_in_its_room_only() {
 
 #[test]
 fn no_file_is_too_long_to_be_read() {
-    let length = |source: &Source| source.text.split("\n#[cfg(test)]").next().unwrap_or_default().lines().count();
-    let long = sources().into_iter().filter(|source| source.path.contains("/src/") && length(source) > LONGEST);
+    let length =
+        |source: &Source| source.text.split("\n#[cfg(test)]").next().unwrap_or_default().lines().count();
+    let long =
+        sources().into_iter().filter(|source| source.path.contains("/src/") && length(source) > LONGEST);
     report(long.map(|source| format!("{}: {} lines without tests", source.path, length(&source))).collect());
 }

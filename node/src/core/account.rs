@@ -26,18 +26,24 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     entries: BTreeMap<u64, Held>,
+    /// Those that no session has.
+    waiting: BTreeSet<u64>,
     bytes: usize,
 }
 
 impl Inbox {
     pub(crate) fn insert(&mut self, number: u64, held: Held) {
         self.bytes += held.stanza.len();
+        if held.session.is_none() {
+            self.waiting.insert(number);
+        }
         self.entries.insert(number, held);
     }
 
     /// Takes a message out. Returns the bytes of its stanza.
     pub(crate) fn remove(&mut self, number: u64) -> Option<usize> {
         let bytes = self.entries.remove(&number)?.stanza.len();
+        self.waiting.remove(&number);
         self.bytes -= bytes;
         Some(bytes)
     }
@@ -46,8 +52,24 @@ impl Inbox {
         self.entries.get(&number)
     }
 
-    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Held> {
-        self.entries.get_mut(&number)
+    /// Notes which session has a message, if any.
+    pub(crate) fn assign(&mut self, number: u64, session: Option<SessionId>) {
+        let Some(held) = self.entries.get_mut(&number) else { return };
+        held.session = session;
+        match session {
+            Some(_) => self.waiting.remove(&number),
+            None => self.waiting.insert(number),
+        };
+    }
+
+    /// The oldest message that no session has.
+    pub(crate) fn first_waiting(&self) -> Option<u64> {
+        self.waiting.first().copied()
+    }
+
+    /// How many messages no session has.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Messages by number, oldest first.

@@ -168,7 +168,7 @@ impl Core {
             nickname: account.stored.nickname.clone(),
             visible: !account.stored.hidden,
             sessions: account.sessions.len(),
-            waiting: account.inbox.iter().filter(|(_, held)| held.session.is_none()).count(),
+            waiting: account.inbox.waiting(),
             created: account.stored.created,
             device_until,
             name_until,

@@ -190,7 +190,7 @@ impl Core {
 
     /// Contacts that were listed by a name before it was known whose it is.
     pub(super) fn resolve_contacts(&mut self, account: UserId, other: UserId) {
-        let Some(name) = self.overlay.name_of(&other) else { return };
+        let Some(name) = self.overlay.name_of(&other).filter(|name| name.pinned) else { return };
         let item = self.accounts.get(&account).and_then(|account| account.roster.get(&name.address)).cloned();
         if let Some(item) = item.filter(|item| item.user.is_none()) {
             let item = RosterItem { user: Some(other.as_bytes().to_vec()), ..item };

@@ -14,6 +14,11 @@ use super::message::{Arrival, Delivered, is_durable};
 use super::session::{Session, SessionId, Unacked};
 use super::{Core, Origin};
 
+/// Held messages on their way to one session; the rest follows its acknowledgements.
+const WINDOW: usize = 100;
+/// Bytes of them.
+const WINDOW_BYTES: usize = 256 << 10;
+
 impl Core {
     /// Holds a message for an account. Returns its number.
     ///
@@ -51,12 +56,10 @@ impl Core {
     /// Notes which session a held message was written to, so that it is known after a restart.
     pub(super) fn assign_held(&mut self, id: SessionId, number: u64, sequence: u32) {
         let Some(user) = self.session(id).map(|session| session.user) else { return };
-        let Some(held) = self.accounts.get_mut(&user).and_then(|account| account.inbox.get_mut(number))
-        else {
-            return;
-        };
-        held.session = Some(id);
-        self.save_held(&user, number, sequence);
+        if let Some(account) = self.accounts.get_mut(&user) {
+            account.inbox.assign(number, Some(id));
+            self.save_held(&user, number, sequence);
+        }
     }
 
     fn save_held(&mut self, user: &UserId, number: u64, sequence: u32) {
@@ -86,22 +89,23 @@ impl Core {
         }
     }
 
-    /// Writes what is held and with no session to one that takes messages, oldest first, with the time of arrival
-    /// (XEP-0160, XEP-0203).
-    pub(super) fn flush_inbox(&mut self, user: UserId, id: SessionId) {
-        let Some(account) = self.accounts.get(&user) else { return };
-        let waiting = account.inbox.iter().filter(|(_, held)| held.session.is_none());
-        let waiting: Vec<_> = waiting.map(|(number, held)| (number, held.arrived)).collect();
-        let domain = self.domain();
-        for (number, arrived) in waiting {
-            let Some(held) = self.accounts.get(&user).and_then(|account| account.inbox.get(number)) else {
-                continue;
+    /// Writes what no session has to one that takes messages, oldest first, with the time of arrival (XEP-0160,
+    /// XEP-0203). No more than [`WINDOW`] is on its way; the rest follows the client's acknowledgements. `fresh` came
+    /// just now and needs no stamp.
+    pub(super) fn flush_inbox(&mut self, user: UserId, id: SessionId, fresh: Option<(u64, &Stanza)>) {
+        let (mut count, mut bytes) = self.on_the_way(user, id);
+        while count < WINDOW && bytes < WINDOW_BYTES {
+            let Some(inbox) = self.accounts.get(&user).map(|account| &account.inbox) else { return };
+            let Some(number) = inbox.first_waiting() else { return };
+            let Some(held) = inbox.get(number) else { return };
+            count += 1;
+            bytes += held.stanza.len();
+            let stanza = match fresh {
+                Some((fresh, stanza)) if fresh == number => Ok(stanza.clone()),
+                Some(_) | None => self.with_delay(held),
             };
-            match Stanza::read(&held.stanza) {
-                Ok(mut stanza) => {
-                    delay::stamp(&mut stanza, &domain, arrived);
-                    self.send(id, stanza, Some(number), true);
-                }
+            match stanza {
+                Ok(stanza) => self.send(id, stanza, Some(number), true),
                 Err(_) => {
                     self.count("held messages that could not be read");
                     self.release_held(&user, number);
@@ -113,25 +117,53 @@ impl Core {
         }
     }
 
-    /// What an ended session did not acknowledge: held messages go to another session or wait; of the rest, messages
-    /// are delivered anew and requests are answered.
-    pub(super) fn return_unacked(&mut self, session: Session) {
+    fn with_delay(&self, held: &Held) -> Result<Stanza, String> {
+        let mut stanza = Stanza::read(&held.stanza)?;
+        delay::stamp(&mut stanza, &self.domain(), held.arrived);
+        Ok(stanza)
+    }
+
+    /// Messages, and their bytes, that a session was sent from the inbox and has not acknowledged.
+    fn on_the_way(&self, user: UserId, id: SessionId) -> (usize, usize) {
+        let (Some(session), Some(account)) = (self.session(id), self.accounts.get(&user)) else { return (0, 0) };
+        let sizes = |numbers: &mut dyn Iterator<Item = u64>| {
+            let sizes = numbers.filter_map(|number| account.inbox.get(number)).map(|held| held.stanza.len());
+            sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
+        };
+        match &session.management {
+            Some(management) => sizes(&mut management.unacked.iter().filter_map(|unacked| unacked.held)),
+            None => sizes(&mut session.written.unproved.iter().copied()),
+        }
+    }
+
+    /// A client acknowledged something: what waits follows.
+    pub(super) fn continue_inbox(&mut self, user: UserId, id: SessionId) {
+        let waits = self.accounts.get(&user).is_some_and(|account| account.inbox.waiting() > 0);
+        if waits && self.session(id).is_some_and(Session::takes_messages) {
+            self.flush_inbox(user, id, None);
+        }
+    }
+
+    /// What an ended session did not acknowledge: held messages that no other session has wait for one; of the rest,
+    /// messages are delivered anew and requests are answered.
+    pub(super) fn return_unacked(&mut self, id: SessionId, session: Session) {
         let user = session.user;
         let unacked = session.management.map(|management| management.unacked).unwrap_or_default();
         let held = unacked.iter().filter_map(|unacked| unacked.held).chain(session.written.unproved);
         for number in held.collect::<Vec<_>>() {
-            if let Some(held) =
-                self.accounts.get_mut(&user).and_then(|account| account.inbox.get_mut(number))
-            {
-                held.session = None;
-                self.save_held(&user, number, 0);
+            let Some(account) = self.accounts.get_mut(&user) else { return };
+            if account.inbox.get(number).is_none_or(|held| held.session != Some(id)) {
+                continue;
             }
+            let other = account.sessions.iter().find_map(|other| has_held(*other, self.sessions.get(other)?, number));
+            account.inbox.assign(number, other.map(|(other, _)| other));
+            self.save_held(&user, number, other.map_or(0, |(_, sequence)| sequence));
         }
-        for Unacked { stanza, .. } in unacked.into_iter().filter(|unacked| unacked.held.is_none()) {
+        for Unacked { stanza, .. } in unacked.into_iter().filter(|unacked| unacked.held.is_none() && !unacked.copy) {
             self.return_stanza(user, stanza);
         }
         if let Some(other) = self.top_sessions(user).first().copied() {
-            self.flush_inbox(user, other);
+            self.continue_inbox(user, other);
         }
     }
 
@@ -176,5 +208,16 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+/// Whether a session was sent a held message, and as which of its stanzas.
+fn has_held(id: SessionId, session: &Session, number: u64) -> Option<(SessionId, u32)> {
+    match &session.management {
+        Some(management) => {
+            let unacked = management.unacked.iter().find(|unacked| unacked.held == Some(number))?;
+            Some((id, unacked.sequence))
+        }
+        None => session.written.unproved.contains(&number).then_some((id, 0)),
     }
 }

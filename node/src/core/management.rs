@@ -9,7 +9,7 @@ use crate::xmpp::error::StreamCondition;
 use crate::xmpp::{Condition, Element, Stanza, StreamError, Type, ns};
 
 use super::io::{ConnId, Output};
-use super::session::{Management, SessionId};
+use super::session::{Management, SessionId, Unacked};
 use super::{Conn, Core, Timer, hex};
 
 impl Core {
@@ -55,6 +55,9 @@ impl Core {
         let Some(management) = &session.management else {
             return self.management_failed(conn, Condition::UnexpectedRequest, None);
         };
+        if self.store_trouble.is_some() {
+            return self.count("acknowledgements that wait for the store");
+        }
         let answer = Element::new("a", ns::SM).attr("h", session.inbound.to_string());
         if management.resumable {
             self.dirty.insert(id);
@@ -81,6 +84,7 @@ impl Core {
                 for held in covered.iter().filter_map(|unacked| unacked.held) {
                     self.release_held(&user, held);
                 }
+                self.continue_inbox(user, id);
             }
             Err(sent) => self.acknowledged_too_much(id, handled, sent),
         }
@@ -113,10 +117,19 @@ impl Core {
             return self.management_failed(conn, Condition::ItemNotFound, None);
         };
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if let Some(older) = session.conn.replace(conn) {
+        let sent = session.management.as_ref().map_or(0, |management| management.outbound);
+        if handled.wrapping_sub(sent).cast_signed() > 0 {
+            self.end_session(id, None);
+            return self.management_failed(conn, Condition::ItemNotFound, None);
+        }
+        if let Some(older) = session.conn.take() {
             let error =
                 StreamError::new(StreamCondition::Conflict, "the session was resumed on another connection");
             self.close_client(older, Some(error));
+        }
+        self.send_spared(id, false);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.conn = Some(conn);
         }
         self.cancel_timer(Timer::Resume(id));
         self.conns.insert(conn, Conn::Bound(id));
@@ -128,10 +141,7 @@ impl Core {
         let (inbound, stream) = (session.inbound, session.stream);
         let Some(management) = &mut session.management else { return };
         let user = session.user;
-        let covered = match management.acknowledge(handled) {
-            Ok(covered) => covered,
-            Err(sent) => return self.acknowledged_too_much(id, handled, sent),
-        };
+        let covered = management.acknowledge(handled).unwrap_or_default();
         management.requested = false;
         management.outbound = handled;
         let again: Vec<_> = management.unacked.drain(..).collect();
@@ -142,9 +152,13 @@ impl Core {
             Element::new("resumed", ns::SM).attr("previd", hex(&stream)).attr("h", inbound.to_string());
         self.dirty.insert(id);
         self.output(Output::Client { conn, data: resumed.to_bytes(ns::CLIENT) }, true);
-        for unacked in again {
-            self.send(id, unacked.stanza, unacked.held, true);
+        for Unacked { stanza, held, copy, .. } in again {
+            match copy {
+                true => self.send_copy(id, stanza, held, true),
+                false => self.send(id, stanza, held, true),
+            }
         }
+        self.continue_inbox(user, id);
         self.correct_after_restart(id);
     }
 
@@ -159,8 +173,7 @@ impl Core {
                     let data = Element::new("r", ns::SM).to_bytes(ns::CLIENT);
                     self.output(Output::Client { conn, data }, false);
                 }
-                Some(_) => {}
-                None => self.prove_written(conn, id),
+                Some(_) | None => self.prove_written(conn, id),
             }
         }
     }
@@ -175,7 +188,10 @@ impl Core {
         session.written.ping = Some((number, session.written.unproved.len()));
         let mut ping = Stanza::iq(Type::Get, &ping_id(number), Element::new("ping", ns::PING));
         ping.from = Jid::new(&self.domain()).ok();
-        self.output(Output::Client { conn, data: ping.to_bytes() }, false);
+        match self.session(id).is_some_and(|session| session.management.is_some()) {
+            true => self.send(id, ping, None, false),
+            false => self.output(Output::Client { conn, data: ping.to_bytes() }, false),
+        }
         self.set_timer(self.settings.ping_timeout, Timer::Ping(id, number));
     }
 
@@ -193,6 +209,7 @@ impl Core {
         }
         self.cancel_timer(Timer::Ping(id, number));
         self.touched.insert(id);
+        self.continue_inbox(user, id);
         true
     }
 

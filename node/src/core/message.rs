@@ -10,7 +10,7 @@ use crate::features::{carbons, delay, stanza_id};
 use crate::xmpp::{Condition, Stanza, StanzaError, Type, ns};
 
 use super::router::Route;
-use super::session::SessionId;
+use super::session::{Session, SessionId};
 use super::{Core, Origin};
 
 /// What is known of a message beside the stanza.
@@ -198,22 +198,38 @@ impl Core {
             return self.hold_for_later(user, message, arrival);
         };
         let away = self.session(first).is_none_or(|session| session.conn.is_none());
-        let held = match durable && (arrival.promised || away) {
+        // A session with negative priority gets what is for it alone, and nothing that waits.
+        let takes = self.session(first).is_some_and(Session::takes_messages);
+        let behind = takes && self.accounts.get(&user).is_some_and(|account| account.inbox.waiting() > 0);
+        let held = match durable && (arrival.promised || away || behind) {
             false => None,
             true => match self.hold(user, &message, arrival.message) {
                 Ok(held) => Some(held),
                 Err(error) => return Delivered::Refused(error),
             },
         };
-        if carbons::wants_copy(&message) {
+        let copy = carbons::wants_copy(&message);
+        message.remove("private", ns::CARBONS);
+        match held {
+            Some(number) if takes => self.flush_inbox(user, first, Some((number, &message))),
+            held => self.send(first, message.clone(), held, arrival.promised),
+        }
+        if held.is_some_and(|number| self.is_waiting(user, number)) {
+            return Delivered::Taken;
+        }
+        if copy {
             self.carbon(user, &targets, carbons::Direction::Received, &message);
         }
-        message.remove("private", ns::CARBONS);
         for other in others {
-            self.send(*other, message.clone(), None, arrival.promised);
+            self.send_copy(*other, message.clone(), held, arrival.promised);
         }
-        self.send(first, message, held, arrival.promised);
         Delivered::Taken
+    }
+
+    /// Whether a held message has to wait for its turn.
+    fn is_waiting(&self, user: UserId, number: u64) -> bool {
+        let held = self.accounts.get(&user).and_then(|account| account.inbox.get(number));
+        held.is_some_and(|held| held.session.is_none())
     }
 
     /// The sessions that a message goes to; none: it is held. `Err` where it goes to nobody.
@@ -265,8 +281,9 @@ impl Core {
         message: &Stanza,
     ) {
         let Some(account) = self.accounts.get(&user) else { return };
-        let wants =
-            |id: &SessionId| !except.contains(id) && self.session(*id).is_some_and(|session| session.carbons);
+        let typing = is_only_chat_state(message);
+        let carbons = |session: &Session| session.carbons && !(typing && session.inactive.is_some());
+        let wants = |id: &SessionId| !except.contains(id) && self.session(*id).is_some_and(carbons);
         let sessions: Vec<_> = account.sessions.iter().copied().filter(wants).collect();
         let bare = account.jid.clone();
         for id in sessions {
@@ -321,7 +338,7 @@ pub(super) fn content_of(stanza: &Stanza) -> Content {
 pub(crate) fn unreachable_name(condition: Condition) -> StanzaError {
     let text = match condition {
         Condition::RemoteServerNotFound => {
-            "this address is not known here: a user of a domain is found once its node was met on a link"
+            "this address is not known here: reach a user of another domain by the 00…@id.internal address"
         }
         _ => "there is no such account on this node",
     };

@@ -3,6 +3,7 @@
 //! Never stored, synced or versioned. Pushes of this layer carry a version that no list has, so that a client which
 //! caches its list (RFC 6121 §2.6) asks for the whole one at its next login.
 
+use crosstalk_link_local::clean;
 use crosstalk_link_local::neighbours::Event;
 use crosstalk_overlay::core::Tier;
 use crosstalk_overlay::id::UserId;
@@ -77,6 +78,9 @@ impl Core {
     }
 
     fn near(&mut self, user: UserId, person: Person) {
+        if !self.nearby.contains_key(&user) && self.nearby.len() >= self.settings.nearby_limit {
+            return self.count("neighbours beyond those that are shown");
+        }
         let before = self.nearby.insert(user, person.clone());
         if before.as_ref() == Some(&person) {
             return;
@@ -114,13 +118,11 @@ impl Core {
 
     fn sees_nearby(&self, viewer: UserId, user: UserId) -> bool {
         let Some(account) = self.accounts.get(&viewer) else { return false };
-        let blocked = || self.address_for(viewer, &user).is_some_and(|address| account.blocks(&address));
         viewer != user
             && self.nearby.contains_key(&user)
             && !account.dismissed.contains(&user)
             && account.roster.by_user(&user).is_none()
-            && !blocked()
-            && self.nearby.keys().take(self.settings.nearby_limit + 1).any(|near| *near == user)
+            && !self.is_blocked(viewer, &user)
     }
 
     /// Whether this address is shown to the account in "Nearby".
@@ -244,7 +246,7 @@ impl Core {
         let nickname = &self.nearby.get(user)?.nickname;
         let claimed = self.overlay.name_of(user);
         Some(match (self.tier_of(user), claimed) {
-            ("key", Some(claimed)) => format!("{nickname} (claims {})", claimed.address),
+            ("key", Some(claimed)) => format!("{nickname} (claims {})", clean::nickname(&claimed.address)),
             (tier, _) => format!("{nickname} ({tier})"),
         })
     }

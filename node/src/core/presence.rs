@@ -15,7 +15,7 @@ use super::router::Route;
 use super::session::{Session, SessionId};
 use super::{Core, Origin, Timer};
 
-/// Addresses that a session may send directed presence to before the oldest are forgotten.
+/// Addresses that a session may send directed presence to before some are forgotten.
 const DIRECTED_LIMIT: usize = 500;
 
 /// The newest presence of each device of users elsewhere.
@@ -105,7 +105,7 @@ impl Core {
             self.show_nearby_presences(id, user);
         }
         if negative_before && takes_messages {
-            self.flush_inbox(user, id);
+            self.flush_inbox(user, id, None);
         }
     }
 
@@ -255,6 +255,9 @@ impl Core {
             return sessions.iter().filter_map(|id| self.session(*id)?.presence.clone()).collect();
         }
         let Some(address) = self.address_for(viewer, &user) else { return Vec::new() };
+        if self.is_blocked(viewer, &user) {
+            return Vec::new();
+        }
         self.remote_presence.sessions(&user).filter_map(|session| remote_stanza(&address, session)).collect()
     }
 
@@ -318,7 +321,7 @@ impl Core {
                 .roster
                 .watchers()
                 .filter(|other| !self.accounts.contains(other))
-                .filter(|other| self.address_for(user, other).is_none_or(|address| !account.blocks(&address)))
+                .filter(|other| !self.is_blocked(user, other))
                 .collect();
             let ids = self.sessions_of(user, |session| session.presence.is_some());
             let sessions = ids.iter().filter_map(|id| self.session(*id)).filter_map(published).collect();

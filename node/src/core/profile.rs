@@ -1,5 +1,7 @@
 //! What an account changes of itself: vCard, nickname, password, block list, its own end. *Pure.*
 
+use std::collections::BTreeSet;
+
 use crosstalk_overlay::id::UserId;
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
@@ -67,6 +69,11 @@ impl Core {
         }
         self.save_account(&user);
         self.watchers_changed.insert(user);
+    }
+
+    /// Whether a change of the account's password is under way.
+    pub(crate) fn password_is_changing(&self, user: UserId) -> bool {
+        self.passwords.values().any(|(id, _)| self.session(*id).is_none_or(|session| session.user == user))
     }
 
     /// XEP-0077 §3.3: the credentials are made outside, the answer waits for them and for the commit.
@@ -151,10 +158,10 @@ impl Core {
     }
 
     fn delete_account_data(&mut self, account: &super::account::Account) {
-        use crosstalk_storage::tree::{contact_record, inbox, roster};
+        use crosstalk_storage::tree::{contact_record, inbox, presence, roster};
         let user = account.user.as_bytes();
-        self.lazy = crosstalk_storage::WriteSet::new();
         self.writes.delete(Tree::Account, user.to_vec());
+        self.writes.delete(Tree::Presence, presence::key(user, account.device.as_bytes()));
         self.writes.delete(Tree::VCard, user.to_vec());
         for jid in account.roster.items.keys() {
             self.writes.delete(Tree::Roster, roster::key(user, jid));
@@ -175,47 +182,53 @@ impl Core {
 
     /// Blocks addresses: they see the account leave (XEP-0191 §3.3).
     pub(crate) fn block(&mut self, user: UserId, jids: &[Jid]) {
+        let before = self.seen_by(user);
         for jid in jids {
-            self.show_own_presence(user, jid, false);
             let blocked = Blocked { since: self.now.wall };
             self.writes.put(Tree::Block, block_key(user.as_bytes(), jid.as_str()), encode(&blocked));
             if let Some(account) = self.accounts.get_mut(&user) {
                 account.blocked.insert(jid.as_str().to_owned());
             }
         }
+        let after = self.seen_by(user);
+        for other in before.difference(&after) {
+            self.own_presence_shown_to(user, *other, false);
+        }
         self.watchers_changed.insert(user);
     }
 
     /// Unblocks addresses: those with a subscription see the account again.
     pub(crate) fn unblock(&mut self, user: UserId, jids: &[Jid]) {
+        let before = self.seen_by(user);
+        let hidden: Vec<UserId> = self.hidden_from(user);
         for jid in jids {
             self.writes.delete(Tree::Block, block_key(user.as_bytes(), jid.as_str()));
             if let Some(account) = self.accounts.get_mut(&user) {
                 account.blocked.remove(jid.as_str());
             }
-            self.show_own_presence(user, jid, true);
-            self.show_presence_of(user, jid);
+        }
+        let after = self.seen_by(user);
+        for other in after.difference(&before) {
+            self.own_presence_shown_to(user, *other, true);
+        }
+        let still = self.hidden_from(user);
+        for other in hidden.into_iter().filter(|other| !still.contains(other)) {
+            self.presence_shown(user, other);
         }
         self.watchers_changed.insert(user);
     }
 
-    /// Somebody was unblocked: what the account missed of its presence.
-    fn show_presence_of(&mut self, user: UserId, jid: &Jid) {
-        if let Ok(other) = self.contact_at(user, &jid.to_bare())
-            && self.subscription_between(user, other).to
-        {
-            self.presence_shown(user, other);
-        }
+    /// Users of this node who see the account's presence: a block list can hide it from a whole domain.
+    fn seen_by(&self, user: UserId) -> BTreeSet<UserId> {
+        let watchers = self.accounts.get(&user).into_iter().flat_map(|account| account.roster.watchers());
+        let sees = |other: &UserId| self.accounts.contains(other) && !self.is_blocked_between(user, *other);
+        watchers.filter(sees).collect()
     }
 
-    fn show_own_presence(&mut self, user: UserId, jid: &Jid, shown: bool) {
-        if let Ok(other) = self.contact_at(user, &jid.to_bare())
-            && self.accounts.contains(&other)
-            && self.subscription_between(user, other).from
-            && !self.is_blocked_between(user, other)
-        {
-            self.own_presence_shown_to(user, other, shown);
-        }
+    /// Contacts whose presence the account does not see because it blocks them.
+    fn hidden_from(&self, user: UserId) -> Vec<UserId> {
+        let Some(account) = self.accounts.get(&user) else { return Vec::new() };
+        account.roster.watched().filter(|other| self.is_blocked(user, other)).collect()
     }
 
     /// Tells sessions that asked for the block list about a change (XEP-0191 §3.3, §3.5).

@@ -1,10 +1,10 @@
 //! What the overlay brings and takes: its outputs become deliveries, presence, neighbours, writes and frames. *Pure.*
 
 use crosstalk_link_local::neighbours::{NeighbourKey, Sighting};
-use crosstalk_overlay::core::{Delivery, Disposition, FailReason, Live, Outcome, Output as Overlay, Write};
+use crosstalk_overlay::core::{Reach, Delivery, Disposition, FailReason, Live, Outcome, Output as Overlay, Write};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::UserId;
-use crosstalk_overlay::record::RefusalCode;
+use crosstalk_overlay::record::{RefusalCode, Says};
 use jid::Jid;
 
 use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
@@ -13,6 +13,8 @@ use super::io::Output;
 use super::message::{Arrival, Delivered, content_of};
 use super::{Core, Origin};
 
+/// Directed presences of users elsewhere that are remembered; of further ones the end is not told.
+const VISITS: usize = 1_000;
 /// A message that took longer than this gets a delay stamp (XEP-0203), milliseconds.
 const NOTICEABLE: u64 = 10_000;
 
@@ -31,6 +33,9 @@ impl Core {
                 Overlay::Reachable { user } => self.reachable(user),
                 Overlay::Unreachable { user, device } => {
                     self.remote_unknown(user, device);
+                    if self.overlay.reach(&user) != Reach::Live {
+                        self.visits_over(user);
+                    }
                     self.neighbours.gone(&NeighbourKey::Node(user, device), self.now);
                 }
                 Overlay::LinkPresence(presence) => {
@@ -71,12 +76,25 @@ impl Core {
         Jid::new(&address).ok()
     }
 
+    /// Whether XEP-0191 keeps another user from an account, under any of the addresses that the other has.
+    pub(super) fn is_blocked(&self, user: UserId, other: &UserId) -> bool {
+        let Some(account) = self.accounts.get(&user) else { return true };
+        if account.blocked.is_empty() {
+            return false;
+        }
+        let xid = format!("{}@{}", other.xid(), crosstalk_overlay::id::XID_DOMAIN);
+        let name = self.overlay.name_of(other).map(|name| name.address);
+        let shown = self.address_for(user, other);
+        let forms = [Some(xid), name].into_iter().flatten().filter_map(|form| Jid::new(&form).ok()).chain(shown);
+        forms.into_iter().any(|form| account.blocks(&form))
+    }
+
     fn deliver_from_remote(&mut self, delivery: Delivery) {
         let Delivery { ticket, from, to, message, content, sent } = delivery;
         let disposition = match content {
             Content::Stanza { from_resource, to_resource, xml } => {
                 match self.stanza_from_remote(from, to, &from_resource, &to_resource, &xml) {
-                    Some(stanza) => self.message_from_remote(to, stanza, *message.as_bytes(), sent),
+                    Some(stanza) => self.message_from_remote(from, to, stanza, *message.as_bytes(), sent),
                     None => Disposition::Refused(RefusalCode::Policy),
                 }
             }
@@ -92,6 +110,7 @@ impl Core {
 
     fn message_from_remote(
         &mut self,
+        from: UserId,
         to: UserId,
         stanza: Stanza,
         message: [u8; 16],
@@ -103,11 +122,7 @@ impl Core {
         }
         let late = self.now.wall.saturating_sub(sent) > NOTICEABLE && self.overlay.clock().credible(self.now);
         let arrival = Arrival { message, promised: true, sent: late.then_some(sent) };
-        let blocked = |core: &Self| {
-            let from = stanza.from.clone();
-            core.accounts.get(&to).is_some_and(|account| from.is_some_and(|from| account.blocks(&from)))
-        };
-        if blocked(self) {
+        if self.is_blocked(to, &from) {
             self.count("messages from blocked addresses");
             return Disposition::Held;
         }
@@ -127,8 +142,17 @@ impl Core {
                 if !self.accounts.contains(&to) {
                     return Disposition::Refused(RefusalCode::NoSuchUser);
                 }
-                if self.relations_full(&to, &from) {
-                    return Disposition::Refused(RefusalCode::Full);
+                let stranger = self.accounts.get(&to).is_some_and(|a| !a.roster.relations.contains_key(&from));
+                match record.says {
+                    // Somebody who was never asked and never asks has nothing to grant or to take back.
+                    Says::Grant | Says::Refuse | Says::Withdraw if stranger => {
+                        self.count("contact records of strangers");
+                        return Disposition::Held;
+                    }
+                    Says::Request if stranger && self.too_many_strangers(&to) => {
+                        return Disposition::Refused(RefusalCode::Full);
+                    }
+                    Says::Request | Says::Grant | Says::Refuse | Says::Withdraw => {}
                 }
                 self.record_for_local(to, record);
                 Disposition::Held
@@ -140,12 +164,15 @@ impl Core {
         }
     }
 
-    /// Whether an account has as many relations as it may, and this would be a new one.
-    fn relations_full(&self, user: &UserId, other: &UserId) -> bool {
-        let limit = 2 * self.settings.roster_limit;
-        self.accounts.get(user).is_some_and(|account| {
-            account.roster.relations.len() >= limit && !account.roster.relations.contains_key(other)
-        })
+    /// Whether as many requests of people who are not in the list wait as may, or relations are at their limit.
+    fn too_many_strangers(&self, user: &UserId) -> bool {
+        let Some(account) = self.accounts.get(user) else { return true };
+        let relations = &account.roster.relations;
+        let unlisted = |other: &&UserId| {
+            account.roster.by_user(other).is_none() && account.roster.subscription(other).pending_in
+        };
+        relations.len() >= 2 * self.settings.roster_limit
+            || relations.keys().filter(unlisted).count() >= self.settings.request_limit
     }
 
     fn copy_from_remote(
@@ -191,6 +218,10 @@ impl Core {
         let Some(stanza) = self.stanza_from_remote(from, to, &from_resource, &to_resource, &xml) else {
             return self.count("live stanzas from peers that could not be read");
         };
+        if self.is_blocked(to, &from) {
+            self.count("live stanzas from blocked addresses");
+            return self.bounce(Origin::Remote(from), &stanza, &Condition::ServiceUnavailable.into());
+        }
         match (stanza.kind, stanza.type_) {
             (Kind::Message, _) => {
                 let arrival = Arrival { message: [0; 16], promised: false, sent: None };
@@ -200,9 +231,34 @@ impl Core {
                 }
                 self.deliver_message(to, stanza, arrival);
             }
-            (Kind::Presence, Type::Available | Type::Unavailable) => self.presence_for_local(to, stanza),
+            (Kind::Presence, Type::Available | Type::Unavailable) => {
+                self.note_visit(from, to, &stanza);
+                self.presence_for_local(to, stanza);
+            }
             (Kind::Presence, _) => self.count("live presence of a kind that needs a record"),
             (Kind::Iq, _) => self.iq_for_local(Origin::Remote(from), to, stanza),
+        }
+    }
+
+    /// Directed presence of a user elsewhere is remembered, so that it can be taken back when the user is gone.
+    fn note_visit(&mut self, from: UserId, to: UserId, presence: &Stanza) {
+        let Some(address) = presence.from.clone() else { return };
+        match presence.type_ {
+            Type::Available if self.visits.len() < VISITS => self.visits.insert((from, to, address)),
+            _ => self.visits.remove(&(from, to, address)),
+        };
+    }
+
+    /// A user elsewhere is out of reach: directed presence is taken back.
+    fn visits_over(&mut self, user: UserId) {
+        let of_user = self.visits.iter().filter(|(from, _, _)| *from == user).cloned();
+        for visit in of_user.collect::<Vec<_>>() {
+            self.visits.remove(&visit);
+            let (_, to, address) = visit;
+            let mut gone = Stanza::new(Kind::Presence, Type::Unavailable);
+            gone.from = Some(address);
+            gone.to = self.accounts.get(&to).map(|account| account.jid.clone().into());
+            self.presence_for_local(to, gone);
         }
     }
 

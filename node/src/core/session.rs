@@ -73,6 +73,8 @@ pub(crate) struct Unacked {
     pub(crate) stanza: Stanza,
     /// Number in the inbox, for a message that is held there.
     pub(crate) held: Option<u64>,
+    /// Another session has the same message: it is not delivered anew if this one ends.
+    pub(crate) copy: bool,
 }
 
 /// What a client without XEP-0198 was sent from the inbox. The answer to a ping (XEP-0199) that was sent behind a
@@ -120,7 +122,7 @@ impl Management {
     /// Counts a stanza that is sent now.
     pub(crate) fn sent(&mut self, stanza: Stanza, held: Option<u64>) -> u32 {
         self.outbound = self.outbound.wrapping_add(1);
-        self.unacked.push_back(Unacked { sequence: self.outbound, stanza, held });
+        self.unacked.push_back(Unacked { sequence: self.outbound, stanza, held, copy: false });
         self.outbound
     }
 }

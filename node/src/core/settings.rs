@@ -32,6 +32,8 @@ pub struct Settings {
     pub held_bytes: usize,
     /// Contacts of an account.
     pub roster_limit: usize,
+    /// Unanswered requests of people who are not in the contact list.
+    pub request_limit: usize,
     /// Sessions of an account, with those that wait to be resumed.
     pub session_limit: usize,
     /// Accounts of the node.
@@ -56,11 +58,12 @@ impl Default for Settings {
         Self {
             domain: None,
             resume_timeout: 600_000,
-            unacked_limit: 1_000,
+            unacked_limit: 6_000,
             inbox_limit: 2_000,
             inbox_bytes: 4 << 20,
             held_bytes: 64 << 20,
             roster_limit: 2_000,
+            request_limit: 200,
             session_limit: 16,
             account_limit: 2_000,
             nearby_limit: 200,

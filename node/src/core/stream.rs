@@ -16,10 +16,21 @@ use super::{Conn, Core, Origin, Timer};
 /// Presences kept from an inactive client before they are all sent (XEP-0352).
 const SPARED_LIMIT: usize = 500;
 
+/// How long an authenticated client may take to bind or to resume, milliseconds.
+const BIND_TIME: u64 = 60_000;
+
 impl Core {
+    pub(super) fn bind_expired(&mut self, conn: ConnId) {
+        if matches!(self.conns.get(&conn), Some(Conn::Unbound(_))) {
+            let error = StreamError::new(StreamCondition::ConnectionTimeout, "no resource was bound in time");
+            self.close_client(conn, Some(error));
+        }
+    }
+
     pub(super) fn authenticated(&mut self, conn: ConnId, user: UserId) {
         if self.accounts.contains(&user) {
             self.conns.insert(conn, Conn::Unbound(user));
+            self.set_timer(BIND_TIME, Timer::Bind(conn));
         } else {
             let error = StreamError::new(StreamCondition::NotAuthorized, "this account was removed");
             self.close_client(conn, Some(error));
@@ -150,7 +161,6 @@ impl Core {
         let Some(session) = self.session_mut(id) else { return };
         session.inbound = session.inbound.wrapping_add(1);
         let from = Jid::from(session.jid.clone());
-        let reports_error = element.get_attr("type") == Some("error");
         match Stanza::from_element(kind, element) {
             Ok(mut stanza) => {
                 if let Some(claimed) = stanza.from.take()
@@ -165,10 +175,6 @@ impl Core {
                 self.client_stanza(id, stanza);
             }
             Err((mut stanza, error)) => {
-                // An unknown type reads as an error, but is answered like a request.
-                if stanza.type_ == Type::Error && !reports_error {
-                    stanza.type_ = Type::Get;
-                }
                 stanza.from = Some(from);
                 stanza.to = None;
                 self.bounce(Origin::Session(id), &stanza, &error);
@@ -199,7 +205,7 @@ impl Core {
         let Some(to) = iq.to.clone() else {
             return self.iq_for_account(Origin::Session(id), user, iq);
         };
-        if !iq.is_request() && self.ping_answered(id, &iq) {
+        if !iq.is_request() && self.route(&to) == Route::Here && self.ping_answered(id, &iq) {
             return;
         }
         if iq.is_request() && self.accounts.get(&user).is_some_and(|account| account.blocks(&to)) {
@@ -279,6 +285,27 @@ impl Core {
         }
     }
 
+    /// Writes a message to one more session of several that get it. Any of them may prove that it came.
+    pub(super) fn send_copy(&mut self, id: SessionId, stanza: Stanza, held: Option<u64>, promise: bool) {
+        let sent = |core: &Self| Some(core.session(id)?.management.as_ref()?.outbound);
+        let before = sent(self);
+        self.send(id, stanza, None, promise);
+        let written = before != sent(self);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match (&mut session.management, held) {
+            (Some(management), _) => {
+                if let Some(last) = management.unacked.back_mut().filter(|_| written) {
+                    (last.held, last.copy) = (held, true);
+                }
+            }
+            (None, Some(number)) => {
+                session.written.unproved.push_back(number);
+                self.touched.insert(id);
+            }
+            (None, None) => {}
+        }
+    }
+
     /// XEP-0352: an inactive client is spared presence until something for a person comes. Returns what is to be
     /// sent now.
     fn spare(&mut self, id: SessionId, stanza: Stanza) -> Option<Stanza> {
@@ -301,7 +328,7 @@ impl Core {
         Some(stanza)
     }
 
-    fn send_spared(&mut self, id: SessionId, still_inactive: bool) {
+    pub(super) fn send_spared(&mut self, id: SessionId, still_inactive: bool) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(spared) = session.inactive.take() else { return };
         for stanza in spared.into_values() {
@@ -351,7 +378,8 @@ impl Core {
         match &mut session.management {
             Some(management) if management.resumable => {
                 management.requested = false;
-                session.inactive = None;
+                // What it was spared is part of what it gets when it resumes.
+                self.send_spared(id, false);
                 self.set_timer(self.settings.resume_timeout, Timer::Resume(id));
             }
             Some(_) | None => self.end_session(id, None),
@@ -379,7 +407,7 @@ impl Core {
         }
         self.forget_session(&session);
         self.session_unavailable(&session);
-        self.return_unacked(session);
+        self.return_unacked(id, session);
     }
 }
 

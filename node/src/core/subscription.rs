@@ -21,10 +21,16 @@ use super::router::Route;
 use super::session::SessionId;
 use super::{Core, Origin};
 
+/// Unanswered requests shown to a client that comes; the others follow when some were answered.
+const REQUESTS_SHOWN: usize = 100;
+
 impl Core {
     pub(super) fn subscription_from_client(&mut self, id: SessionId, stanza: Stanza) {
         let Some(user) = self.session(id).map(|session| session.user) else { return };
         let Some(to) = stanza.to.as_ref().map(Jid::to_bare) else { return };
+        if self.accounts.get(&user).is_some_and(|account| account.blocks(&Jid::from(to.clone()))) {
+            return self.bounce(Origin::Session(id), &stanza, &crate::features::blocking::blocked_by_you());
+        }
         let result = match self.contact_at(user, &to) {
             Ok(other) => self.say(user, other, &to, stanza.type_),
             Err(error) => Err(error),
@@ -168,7 +174,9 @@ impl Core {
     pub(super) fn record_for_local(&mut self, user: UserId, record: Verified<ContactRecord>) {
         let other = record.from;
         let Some(address) = self.address_for(user, &other) else { return };
-        if self.accounts.get(&user).is_none_or(|account| account.blocks(&address)) {
+        // Who is blocked may end what was between the two, so that both sides agree, but not be heard.
+        let blocked = self.is_blocked(user, &other);
+        if blocked && matches!(record.says, Says::Request | Says::Grant) {
             return self.count("contact records from blocked addresses");
         }
         let before = self.subscription_between(user, other);
@@ -179,6 +187,7 @@ impl Core {
         let bare = address.to_bare();
         match record.says {
             Says::Request => self.requested(user, other, &bare, before, after),
+            Says::Withdraw | Says::Refuse if blocked => {}
             Says::Withdraw if before.from || before.pending_in => self.tell(user, &bare, Type::Unsubscribe),
             Says::Grant if after.to && !before.to => self.tell(user, &bare, Type::Subscribed),
             Says::Refuse if before.to || before.ask => self.tell(user, &bare, Type::Unsubscribed),
@@ -248,7 +257,7 @@ impl Core {
         let to = Jid::from(account.jid.clone());
         let relations = account.roster.relations.keys().copied();
         let pending: Vec<UserId> =
-            relations.filter(|other| account.roster.subscription(other).pending_in).collect();
+            relations.filter(|other| account.roster.subscription(other).pending_in).take(REQUESTS_SHOWN).collect();
         for other in pending {
             let Some(address) = self.address_for(user, &other) else { continue };
             let mut stanza = Stanza::new(Kind::Presence, Type::Subscribe);
@@ -261,7 +270,7 @@ impl Core {
     /// The contact begins to see the user, or no longer does: told at once, by presence as it is now. Users elsewhere
     /// are told by the overlay, which knows the watchers.
     pub(super) fn own_presence_shown_to(&mut self, user: UserId, other: UserId, shown: bool) {
-        let Some(account) = self.accounts.get(&other) else { return };
+        let Some(account) = self.accounts.get(&other).filter(|_| !self.is_blocked(other, &user)) else { return };
         let to = Jid::from(account.jid.clone());
         for id in self.sessions_of(user, |session| session.presence.is_some()) {
             let Some(presence) = self.session(id).and_then(|session| session.presence.clone()) else {

@@ -39,11 +39,12 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
             return Err(StanzaError::new(Condition::ResourceConstraint, text));
         }
         "block" => core.block(user, &jids),
-        _ if jids.is_empty() => {
+        "unblock" if jids.is_empty() => {
             let all: Vec<Jid> = account.blocked.iter().filter_map(|jid| Jid::new(jid).ok()).collect();
             core.unblock(user, &all);
         }
-        _ => core.unblock(user, &jids),
+        "unblock" => core.unblock(user, &jids),
+        _ => return Err(Condition::BadRequest.into()),
     }
     core.push_blocking(user, request.payload);
     Ok(Answer::Changed(None))

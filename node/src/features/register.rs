@@ -36,6 +36,10 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     }
     match (field("username"), field("password")) {
         (Some(username), Some(password)) if username == name.as_str() && !password.is_empty() => {
+            if core.password_is_changing(user) {
+                let text = "the password is being changed already: wait a moment";
+                return Err(StanzaError::new(Condition::ResourceConstraint, text));
+            }
             core.new_password(id, user, request.iq, Zeroizing::new(password.to_string()));
             Ok(Answer::Later)
         }

@@ -16,6 +16,9 @@ pub(super) const VERSIONING: Feature =
 pub(super) const PRE_APPROVAL: Feature =
     Feature { stream: Some(|| Element::new("sub", ns::PRE_APPROVAL)), ..NOTHING };
 
+/// Changes told one by one; of more, the whole list is shorter.
+const MOST_PUSHES: usize = 100;
+
 fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     let (user, id) = request.owner(core)?;
     if request.is_set() {
@@ -26,13 +29,13 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     let known =
         request.payload.get_attr("ver").and_then(|ver| known_version(ver, version, account.roster.told_from));
     let element = |item| core.contact_element(user, item);
-    let (result, changes) = match known {
-        Some(known) => {
-            let mut changed: Vec<_> =
-                account.roster.items.values().filter(|item| item.version > known).collect();
-            changed.sort_by_key(|item| item.version);
-            (None, changed.into_iter().map(|item| (item.version, element(item))).collect())
-        }
+    let changed = known.map(|known| {
+        let mut changed: Vec<_> = account.roster.items.values().filter(|item| item.version > known).collect();
+        changed.sort_by_key(|item| item.version);
+        changed
+    });
+    let (result, changes) = match changed.filter(|changed| changed.len() <= MOST_PUSHES) {
+        Some(changed) => (None, changed.into_iter().map(|item| (item.version, element(item))).collect()),
         None => {
             let query = Element::new("query", ns::ROSTER).attr("ver", version.to_string());
             (Some(query.children_from(account.roster.listed().map(element))), Vec::new())

@@ -14,6 +14,10 @@ pub(super) const FEATURE: Feature =
 fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     let Target::Account(user) = request.target else { return Err(Condition::ServiceUnavailable.into()) };
     if !request.is_set() {
+        let hidden = core.accounts.get(&user).is_some_and(|account| account.stored.hidden);
+        if hidden && !core.may_see(user, request) {
+            return Err(Condition::ServiceUnavailable.into());
+        }
         let card = core.vcard(user).unwrap_or_else(|| Element::new("vCard", ns::VCARD));
         return Ok(Answer::Result(Some(card)));
     }

@@ -136,9 +136,15 @@ fn a_request_to_a_session_is_answered_by_its_client() {
     let play = Play::new();
     let (anna, bob) = (play.login("anna/desk"), play.login("bob/phone"));
     anna.send("<iq type='get' id='v' to='bob@school.example/phone'><query xmlns='jabber:iq:version'/></iq>");
-    bob.expects("<iq type='get' from='anna@school.example/desk' id='v'><query xmlns='jabber:iq:version'/></iq>");
-    bob.send("<iq type='result' id='v' to='anna@school.example/desk'><query xmlns='jabber:iq:version'/></iq>");
-    anna.expects("<iq type='result' from='bob@school.example/phone' id='v'><query xmlns='jabber:iq:version'/></iq>");
+    bob.expects(
+        "<iq type='get' from='anna@school.example/desk' id='v'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    bob.send(
+        "<iq type='result' id='v' to='anna@school.example/desk'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    anna.expects(
+        "<iq type='result' from='bob@school.example/phone' id='v'><query xmlns='jabber:iq:version'/></iq>",
+    );
 }
 
 /// RFC 6120 §8.1.2.1: `from` is the own address, bare or full, or it is forged.

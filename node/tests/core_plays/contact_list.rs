@@ -34,7 +34,9 @@ fn an_item_is_added_and_pushed_to_the_interested() {
     phone.expects_item(item);
     dull.hears_nothing();
     get(&dull, "");
-    dull.expects(&format!("<iq type='result' id='get'><query xmlns='jabber:iq:roster' ver='1'>{item}</query></iq>"));
+    dull.expects(&format!(
+        "<iq type='result' id='get'><query xmlns='jabber:iq:roster' ver='1'>{item}</query></iq>"
+    ));
 }
 
 /// RFC 6121 §2.4: name and groups are replaced, and can be taken away.

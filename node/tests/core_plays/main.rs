@@ -1,6 +1,11 @@
 //! The core by scripted conversations of clients on one node; one binary, since linking the node takes long.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a play that goes wrong is a test that fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a play that goes wrong is a test that fails"
+)]
 
 #[path = "../core_support/mod.rs"]
 mod core_support;

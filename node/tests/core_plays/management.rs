@@ -302,23 +302,20 @@ fn a_resumption_takes_the_place_of_the_old_connection() {
 /// XEP-0198 §6: a stream that is not resumed in time: its messages wait, its requests are answered, it is unavailable.
 #[test]
 fn a_stream_that_is_not_resumed_in_time() {
-    let (play, anna, bob, _, stream) = managed();
+    let play = Play::new();
+    let anna = play.online("anna/desk");
+    let (bob, stream) = manage(&play, "bob/phone");
     play.befriend(&anna, &bob);
-    anna.send("<presence/>");
-    anna.forget();
-    anna.send("<a xmlns='urn:xmpp:sm:3' h='9'/>");
-    anna.forget();
     bob.breaks();
     chat(&anna, "wait for me");
     anna.send("<iq type='get' id='v' to='bob@school.example/phone'><query xmlns='jabber:iq:version'/></iq>");
     play.wait(599_000);
-    assert!(anna.takes_all().iter().all(|element| !element.is("presence", "jabber:client")));
+    anna.hears_nothing();
     play.wait(2_000);
     anna.expects_all(&[
         "<presence from='bob@school.example/phone' type='unavailable'/>",
         "<iq from='bob@school.example/phone' type='error' id='v'><error type='cancel'><service-unavailable/></error></iq>",
     ]);
-    anna.forget();
     resume(&bob, &stream, 1);
     failed(&bob, "item-not-found");
     bob.bind("phone");
@@ -435,4 +432,163 @@ fn a_message_between_plain_sessions_touches_no_disk() {
     hears(&bob, "hi");
     bob.hears_nothing();
     assert_eq!(play.stored(Tree::Inbox), 0);
+}
+
+/// DESIGN §8: more waits than a session may leave unacknowledged: it comes in parts, in order, and all of it.
+#[test]
+fn a_full_inbox_comes_in_parts() {
+    for managed in [true, false] {
+        let play = Play::new();
+        let anna = play.online("anna/desk");
+        play.account("bob");
+        for number in 0..250 {
+            chat(&anna, &number.to_string());
+        }
+        let bob = play.login("bob/phone");
+        if managed {
+            bob.enables_management();
+        }
+        bob.send("<presence/>");
+        bob.expects("<presence from='bob@school.example/phone'/>");
+        let (mut bodies, mut handled) = (Vec::new(), 1);
+        chat(&anna, "250");
+        loop {
+            let part = bob.takes_all();
+            let messages = part.iter().filter(|element| element.name() == "message");
+            let before = bodies.len();
+            bodies.extend(messages.map(|message| message.children().next().unwrap().own_text().to_string()));
+            if bodies.len() == before {
+                break;
+            }
+            assert!(bodies.len() - before <= 100, "a part is bounded");
+            handled += u32::try_from(bodies.len() - before).unwrap();
+            match part.iter().find(|element| element.name() == "iq") {
+                Some(ping) => {
+                    let id = ping.get_attr("id").unwrap();
+                    bob.send(&format!("<iq type='result' to='school.example' id='{id}'/>"));
+                }
+                None => bob.acknowledges(handled),
+            }
+        }
+        let all: Vec<_> = (0..=250).map(|number| number.to_string()).collect();
+        assert_eq!(bodies, all);
+        assert_eq!(play.stored(Tree::Inbox), 0);
+    }
+}
+
+/// XEP-0352 §5, XEP-0198 §5: what an inactive client was spared comes when its stream is resumed.
+#[test]
+fn what_was_spared_comes_after_a_resumption() {
+    let play = Play::new();
+    let anna = play.online("anna/desk");
+    let (bob, stream) = manage(&play, "bob/phone");
+    play.befriend(&anna, &bob);
+    bob.send("<r xmlns='urn:xmpp:sm:3'/>");
+    bob.forget();
+    bob.send("<inactive xmlns='urn:xmpp:csi:0'/>");
+    anna.send("<presence><show>away</show></presence>");
+    anna.forget();
+    bob.hears_nothing();
+    bob.breaks();
+    // The list was not fetched: one presence, two requests and answers, anna's presence.
+    resume(&bob, &stream, 1);
+    let seen = bob.takes_all();
+    let last = seen.iter().rfind(|element| element.name() == "presence").unwrap();
+    assert_eq!(last.children().next().unwrap().own_text(), "away");
+}
+
+/// XEP-0198 §5, RFC 6121 §4: subscriptions and presence that came while the stream was lost are there after it is
+/// resumed, in order.
+#[test]
+fn presence_that_came_meanwhile_is_there_after_a_resumption() {
+    let play = Play::new();
+    let anna = play.online("anna/desk");
+    let (bob, stream) = manage(&play, "bob/phone");
+    play.befriend(&anna, &bob);
+    bob.send("<presence/>");
+    let handled = 1 + 5;
+    bob.forget();
+    anna.forget();
+    let _ = handled;
+    bob.breaks();
+    anna.send("<presence><show>away</show></presence>");
+    anna.send("<presence type='unavailable'/>");
+    anna.forget();
+    resume(&bob, &stream, 1);
+    let seen = bob.takes_all();
+    let presence: Vec<_> = seen
+        .iter()
+        .filter(|element| element.get_attr("from") == Some("anna@school.example/desk"))
+        .map(|element| element.get_attr("type").map(str::to_owned))
+        .collect();
+    assert_eq!(presence.last().unwrap().as_deref(), Some("unavailable"));
+    assert_eq!(presence.iter().filter(|type_| type_.is_none()).count(), 2, "as a friend, and away");
+}
+
+/// XEP-0198 §5, RFC 6120 §7.7.2.2: a client that binds its resource anew instead of resuming loses nothing.
+#[test]
+fn binding_anew_instead_of_resuming_loses_nothing() {
+    let (play, anna, bob, _, _) = managed();
+    chat(&anna, "one");
+    bob.forget();
+    bob.breaks();
+    chat(&anna, "two");
+    bob.reconnects();
+    bob.bind("phone");
+    assert_eq!(play.stored(Tree::Session), 1, "Anna's only");
+    bob.send("<presence/>");
+    bob.expects("<presence from='bob@school.example/phone'/>");
+    for body in ["one", "two"] {
+        bob.expects(&format!(
+            "<message from='anna@school.example/desk' type='chat'><body>{body}</body>\
+             <delay xmlns='urn:xmpp:delay' from='school.example' stamp='*'/></message>"
+        ));
+    }
+    bob.answers_ping();
+    assert_eq!(play.stored(Tree::Inbox), 0);
+    anna.forget();
+}
+
+/// XEP-0198 §5: a stream that is closed is not resumed.
+#[test]
+fn a_closed_stream_is_not_resumed() {
+    let (play, _anna, bob, _, stream) = managed();
+    bob.leaves();
+    assert_eq!(play.stored(Tree::Session), 1, "Anna's only");
+    resume(&bob, &stream, 1);
+    failed(&bob, "item-not-found");
+}
+
+/// DESIGN §5: what a session asked for is there after a restart: presence, carbons, interest in both lists.
+#[test]
+fn a_session_is_what_it_was_after_a_restart() {
+    let play = Play::new();
+    let (bob, stream) = manage(&play, "bob/phone");
+    bob.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
+    bob.send("<iq type='get' id='l'><blocklist xmlns='urn:xmpp:blocking'/></iq>");
+    bob.send("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+    bob.forget();
+    bob.acknowledges(4);
+    play.restart();
+    resume(&bob, &stream, 4);
+    is_resumed(&bob, &stream, 4);
+    bob.forget();
+    let other = play.login("bob/other");
+    other.send("<presence/>");
+    other.expects_all(&[
+        "<presence from='bob@school.example/other'/>",
+        "<presence from='bob@school.example/phone'/>",
+    ]);
+    other.send(
+        "<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='a@far.example'/></query></iq>\
+         <iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='b@far.example'/></block></iq>\
+         <message to='bob@school.example/other' type='chat'><body>memo</body></message>",
+    );
+    other.forget();
+    bob.expects("<presence from='bob@school.example/other'/>");
+    bob.expects(R);
+    bob.expects_item("<item jid='a@far.example' subscription='none'/>");
+    bob.expects("<iq type='set' id='*'><block xmlns='urn:xmpp:blocking'><item jid='b@far.example'/></block></iq>");
+    let copies = bob.takes_all();
+    assert!(!copies.is_empty() && copies.iter().all(|copy| copy.get_attr("from") == Some("bob@school.example")));
 }

@@ -34,8 +34,12 @@ fn hears_late(client: &Client, body: &str) -> Element {
 #[test]
 fn a_chat_message_goes_to_the_highest_priority() {
     let play = Play::new();
-    let (anna, desk, phone, tablet) =
-        (play.online("anna/desk"), play.online("bob/desk"), play.online("bob/phone"), play.online("bob/tablet"));
+    let (anna, desk, phone, tablet) = (
+        play.online("anna/desk"),
+        play.online("bob/desk"),
+        play.online("bob/phone"),
+        play.online("bob/tablet"),
+    );
     desk.send("<presence><priority>5</priority></presence>");
     phone.send("<presence><priority>5</priority></presence>");
     for client in [&desk, &phone, &tablet] {
@@ -47,7 +51,9 @@ fn a_chat_message_goes_to_the_highest_priority() {
     tablet.hears_nothing();
     anna.send("<message to='bob@school.example'><subject>s</subject><body>normal</body></message>");
     for client in [&desk, &phone] {
-        client.expects("<message from='anna@school.example/desk'><subject>s</subject><body>normal</body></message>");
+        client.expects(
+            "<message from='anna@school.example/desk'><subject>s</subject><body>normal</body></message>",
+        );
     }
 }
 
@@ -97,7 +103,8 @@ fn other_types_to_a_bare_address() {
     }
     anna.send("<message to='bob@school.example' type='headline'><body>news</body></message>");
     for client in [&desk, &phone] {
-        client.expects("<message from='anna@school.example/desk' type='headline'><body>news</body></message>");
+        client
+            .expects("<message from='anna@school.example/desk' type='headline'><body>news</body></message>");
     }
     anna.send("<message to='bob@school.example' type='error'><error type='cancel'/></message>");
     anna.send("<message to='bob@school.example' type='groupchat' id='g'><body>x</body></message>");
@@ -192,12 +199,16 @@ fn nothing_for_now_only_is_stored() {
     play.account("bob");
     let to = "to='bob@school.example' type='chat'";
     anna.send(&format!("<message {to}><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"));
-    anna.send(&format!("<message {to}><active xmlns='http://jabber.org/protocol/chatstates'/><thread>t</thread></message>"));
+    anna.send(&format!(
+        "<message {to}><active xmlns='http://jabber.org/protocol/chatstates'/><thread>t</thread></message>"
+    ));
     anna.send(&format!("<message {to}><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>"));
     anna.send(&format!("<message {to}><body>x</body><no-permanent-store xmlns='urn:xmpp:hints'/></message>"));
     anna.send("<message to='bob@school.example' type='headline'><body>x</body></message>");
     assert_eq!(play.stored(crosstalk_storage::Tree::Inbox), 0);
-    anna.send(&format!("<message {to} id='kept'><x xmlns='urn:example:x'/><store xmlns='urn:xmpp:hints'/></message>"));
+    anna.send(&format!(
+        "<message {to} id='kept'><x xmlns='urn:example:x'/><store xmlns='urn:xmpp:hints'/></message>"
+    ));
     anna.send(&format!("<message {to} id='receipt'><received xmlns='urn:xmpp:receipts' id='r'/></message>"));
     assert_eq!(play.stored(crosstalk_storage::Tree::Inbox), 2);
     anna.hears_nothing();
@@ -281,4 +292,66 @@ fn order_is_kept() {
     for body in ["1", "2", "3"] {
         hears(&bob, body);
     }
+}
+
+/// RFC 6121 §8.5.2.1.1: several sessions have one message: one that proves it is enough, and a break of one brings
+/// it to nobody twice.
+#[test]
+fn several_sessions_have_one_message() {
+    let play = Play::new();
+    let anna = play.login("anna/desk");
+    anna.enables_management();
+    let (one, two) = (play.online("bob/one"), play.online("bob/two"));
+    one.forget();
+    chat(&anna, "bob@school.example", "x");
+    for client in [&one, &two] {
+        hears(client, "x");
+    }
+    two.answers_ping();
+    one.expects_ping();
+    one.breaks();
+    two.expects("<presence from='bob@school.example/one' type='unavailable'/>");
+    two.hears_nothing();
+    assert_eq!(play.stored(crosstalk_storage::Tree::Inbox), 0);
+}
+
+/// DESIGN §5: a session that is lost leaves what the others have to them, and to the next login if nobody proves it.
+#[test]
+fn a_message_waits_until_any_session_proves_it() {
+    let play = Play::new();
+    let anna = play.login("anna/desk");
+    anna.enables_management();
+    let (one, two) = (play.online("bob/one"), play.online("bob/two"));
+    one.forget();
+    chat(&anna, "bob@school.example", "x");
+    for client in [&one, &two] {
+        hears(client, "x");
+        client.expects_ping();
+    }
+    one.breaks();
+    two.forget();
+    assert_eq!(play.stored(crosstalk_storage::Tree::Inbox), 1);
+    two.breaks();
+    assert_eq!(play.stored(crosstalk_storage::Tree::Inbox), 1);
+    let bob = play.login("bob/one");
+    bob.send("<presence/>");
+    bob.expects("<presence from='bob@school.example/one'/>");
+    hears_late(&bob, "x");
+    bob.answers_ping();
+}
+
+/// RFC 6121 §8.5.2: a message between two sessions of one account is no exception when its session is lost.
+#[test]
+fn a_message_between_own_sessions_is_not_lost() {
+    let play = Play::new();
+    let (desk, phone) = (play.online("anna/desk"), play.online("anna/phone"));
+    desk.forget();
+    phone.enables_management();
+    chat(&desk, "anna@school.example/phone", "memo");
+    phone.forget();
+    phone.leaves();
+    desk.expects("<presence from='anna@school.example/phone' type='unavailable'/>");
+    desk.expects(
+        "<message from='anna@school.example/desk' to='*' type='chat' id='memo'><body>memo</body></message>",
+    );
 }

@@ -16,7 +16,8 @@ fn initial_presence() {
     let (play, anna, bob, eve) = friends();
     let phone = play.login("anna/phone");
     phone.send("<presence><status>hello</status><priority>5</priority></presence>");
-    let hello = "<presence from='anna@school.example/phone'><status>hello</status><priority>5</priority></presence>";
+    let hello =
+        "<presence from='anna@school.example/phone'><status>hello</status><priority>5</priority></presence>";
     phone.expects_all(&[
         hello,
         "<presence from='anna@school.example/desk'/>",
@@ -63,7 +64,11 @@ fn the_end_of_a_stream_is_unavailable() {
         let phone = play.online("anna/phone");
         anna.forget();
         bob.forget();
-        if broken { phone.breaks() } else { phone.leaves() }
+        if broken {
+            phone.breaks()
+        } else {
+            phone.leaves()
+        }
         let gone = "<presence from='anna@school.example/phone' type='unavailable'/>";
         anna.expects(gone);
         bob.expects(gone);
@@ -120,7 +125,11 @@ fn directed_presence_without_general_presence() {
     for leaves in [false, true] {
         phone.send("<presence to='eve@school.example'/>");
         eve.expects("<presence from='anna@school.example/phone'/>");
-        if leaves { phone.leaves() } else { phone.send("<presence type='unavailable'/>") }
+        if leaves {
+            phone.leaves()
+        } else {
+            phone.send("<presence type='unavailable'/>")
+        }
         eve.expects("<presence from='anna@school.example/phone' type='unavailable'/>");
     }
     phone.forget();
@@ -175,5 +184,21 @@ fn a_negative_priority_takes_no_messages() {
          <delay xmlns='urn:xmpp:delay' from='school.example' stamp='*'/></message>",
     );
     bob.answers_ping();
+    anna.forget();
+}
+
+/// RFC 6121 §8.5.3.1: the same for a sender that is promised delivery: what waits stays where it is.
+#[test]
+fn a_promised_message_to_a_negative_priority() {
+    let (_play, anna, bob, _eve) = friends();
+    anna.enables_management();
+    bob.send("<presence><priority>-1</priority></presence>");
+    bob.forget();
+    anna.forget();
+    anna.send("<message to='bob@school.example' type='chat'><body>later</body></message>");
+    anna.send("<message to='bob@school.example/phone' type='chat'><body>now</body></message>");
+    bob.expects("<message to='bob@school.example/phone' from='anna@school.example/desk' type='chat'><body>now</body></message>");
+    bob.answers_ping();
+    bob.hears_nothing();
     anna.forget();
 }

@@ -27,7 +27,8 @@ fn is_told(client: &Client, type_: &str, from: &str) {
 fn listed(play: &Play, who: &str) -> String {
     let client = play.login(&format!("{who}/check"));
     client.send("<iq type='get' id='l'><query xmlns='jabber:iq:roster'/></iq>");
-    let list = client.expects("<iq type='result' id='l'><query xmlns='jabber:iq:roster' ver='*'>…</query></iq>");
+    let list =
+        client.expects("<iq type='result' id='l'><query xmlns='jabber:iq:roster' ver='*'>…</query></iq>");
     client.forget();
     client.leaves();
     let Some(item) = list.children().next().and_then(|query| query.children().next()) else {

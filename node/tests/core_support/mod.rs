@@ -10,7 +10,12 @@
 //! A client that leaves the play with something unread fails the test.
 
 #![allow(dead_code, unreachable_pub, reason = "each file of plays uses a part of this")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a play that goes wrong is a test that fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a play that goes wrong is a test that fails"
+)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -118,7 +123,12 @@ impl Play {
     /// A client of NAME after SASL, before binding. Accounts come into being here.
     pub fn connect(&self, name: &str) -> Client {
         let conn = self.0.borrow_mut().connect(name);
-        Client { stage: Rc::clone(&self.0), name: name.to_owned(), conn: Cell::new(conn), jid: RefCell::default() }
+        Client {
+            stage: Rc::clone(&self.0),
+            name: name.to_owned(),
+            conn: Cell::new(conn),
+            jid: RefCell::default(),
+        }
     }
 
     /// A client of `NAME/RESOURCE` that has bound it and done no more.
@@ -259,7 +269,8 @@ impl Client {
         let mut patterns: Vec<Element> = patterns.iter().map(|pattern| self.pattern(pattern)).collect();
         while !patterns.is_empty() {
             let element = self.next();
-            let Some(at) = patterns.iter().position(|pattern| matches(pattern, &element, &own).is_ok()) else {
+            let Some(at) = patterns.iter().position(|pattern| matches(pattern, &element, &own).is_ok())
+            else {
                 let left: Vec<_> = patterns.iter().map(shown).collect();
                 panic!("{}\n expected one of {left:#?}\n received {}", self.name, shown(&element));
             };
@@ -509,8 +520,12 @@ impl Stage {
 
 /// Credentials that nobody looks at: SASL happens before the core.
 pub fn credentials(user: UserId) -> Credentials {
-    let keys =
-        || ScramKeys { salt: vec![0; 16], iterations: 4_096, stored_key: vec![0; 20], server_key: vec![0; 20] };
+    let keys = || ScramKeys {
+        salt: vec![0; 16],
+        iterations: 4_096,
+        stored_key: vec![0; 20],
+        server_key: vec![0; 20],
+    };
     Credentials { user, sha1: keys(), sha256: keys() }
 }
 
@@ -523,8 +538,14 @@ fn start(
 ) -> Core {
     let node = NodeKey::from_seed([7; 32]).id();
     let settings = settings.clone();
-    let setup =
-        Setup { node, seed: [seed; 32], settings, contents: contents.clone(), keys, built: BEGIN - 1_000_000 };
+    let setup = Setup {
+        node,
+        seed: [seed; 32],
+        settings,
+        contents: contents.clone(),
+        keys,
+        built: BEGIN - 1_000_000,
+    };
     Core::new(setup, now).expect("the core starts")
 }
 

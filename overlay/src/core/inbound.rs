@@ -83,8 +83,11 @@ impl Overlay {
     /// Makes room: the pair that was used longest ago is forgotten. Its sender starts again at the lowest place that it
     /// still wants, so nothing is lost; only a repeat of what is under way at that moment would not be noticed.
     fn forget_oldest_pair(&mut self) -> bool {
-        let idle = self.inbound.tracks.iter().filter(|(_, track)| track.pending.is_none() && track.early.is_empty());
-        let Some(pair) = idle.min_by_key(|(_, track)| track.used).map(|(pair, _)| *pair) else { return false };
+        let idle =
+            self.inbound.tracks.iter().filter(|(_, track)| track.pending.is_none() && track.early.is_empty());
+        let Some(pair) = idle.min_by_key(|(_, track)| track.used).map(|(pair, _)| *pair) else {
+            return false;
+        };
         self.inbound.tracks.remove(&pair);
         let (sender, recipient) = pair;
         self.outputs.push_back(Output::Write(Write::ForgetInbound { sender, recipient, slots: RING }));

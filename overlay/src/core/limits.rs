@@ -15,9 +15,12 @@ pub struct Limits {
     pub addresses: usize,
     /// Users that one peer may prove; further ones are ignored. Default 4,096.
     pub users_per_peer: usize,
-    /// Users whose record is remembered; the one that changed longest ago goes, unless it is live or a message waits
-    /// for it. Default 8,192, at most 32 KiB each, usually 1 KiB.
+    /// Users whose record is remembered; the one that changed longest ago goes, unless it is live, is
+    /// [kept](super::Overlay::keep), or a message waits for it. Default 8,192, at most 32 KiB each, usually 1 KiB.
     pub users: usize,
+    /// Bytes of all remembered records; the same go. When half of it is used, a peer whose users take a quarter may not
+    /// bring more. Default 16 MiB.
+    pub user_bytes: usize,
     /// Waiting messages of one user; a further one is not accepted. Default 2,000.
     pub outbox_per_user: usize,
     /// Waiting messages of all users. Default 20,000.
@@ -46,6 +49,7 @@ impl Default for Limits {
             addresses: 8,
             users_per_peer: 4_096,
             users: 8_192,
+            user_bytes: 16 * 1_024 * 1_024,
             outbox_per_user: 2_000,
             outbox: 20_000,
             outbox_bytes: 64 * 1_024 * 1_024,

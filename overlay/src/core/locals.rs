@@ -7,8 +7,8 @@ use super::{Alarm, LocalUser, Output, Overlay, Write};
 use crate::id::{DeviceId, NodeId, UserId};
 use crate::keys::{DeviceKey, SealingKey};
 use crate::record::{
-    Context, DeviceCert, DeviceInfo, LinkPresence, LinkStatus, NameCert, NodeBinding, PresenceRecord,
-    PresenceSession, Refusal, SealingPublic, Unverified, UserRecord, Verified,
+    DeviceCert, DeviceInfo, LinkPresence, LinkStatus, NameCert, NodeBinding, PresenceRecord, PresenceSession,
+    Refusal, SealingPublic, Unverified, UserRecord, Verified,
 };
 use crate::time::{DAY, HOUR, HlcClock, MAX_SKEW, Now};
 use crate::wire::{Frame, MAX_RECORDS, UserFrame};
@@ -83,7 +83,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// A user's own certificates. Their end is no reason to refuse them: delivery goes on (DESIGN.md §3.3).
+    /// A user's own certificates. No time is a reason to refuse them: delivery goes on (DESIGN.md §3.3).
     fn own_certificates(
         &self,
         user: &UserId,
@@ -92,7 +92,7 @@ impl Overlay {
         name: Option<&[u8]>,
         now: Now,
     ) -> Result<(Verified<DeviceCert>, Option<Verified<NameCert>>), Refusal> {
-        let context = Context { enforce_end: false, ..self.users.context(self.clock.trusted(now)) };
+        let context = self.users.own_context(self.clock.trusted(now));
         let cert = Unverified::<DeviceCert>::parse(cert)?.verify(&context)?;
         let name = name.map(|name| Unverified::<NameCert>::parse(name)?.verify(&context)).transpose()?;
         let fits = cert.user == *user && cert.device == *device;
@@ -133,7 +133,7 @@ impl Overlay {
         let (past, past_epoch) = (part.info.at, part.info.epoch);
         match self.hlc.observe(past, self.time(now)) {
             Ok(()) => epoch.max(past_epoch),
-            Err(_) => epoch.max(past_epoch + 1),
+            Err(_) => epoch.max(past_epoch.saturating_add(1)),
         }
     }
 
@@ -177,7 +177,7 @@ impl Overlay {
                 .collect(),
             epoch: local.info_epoch,
             at,
-            expires: at.millis + 7 * DAY,
+            expires: at.millis.saturating_add(7 * DAY),
         };
         let binding =
             NodeBinding { user: *user, device, node, issued, expires: issued.saturating_add(7 * DAY) };
@@ -229,14 +229,15 @@ impl Overlay {
         let time = self.clock.trusted(now);
         let Some(local) = self.locals.get_mut(user) else { return };
         local.sealing.sort_by_key(|key| std::cmp::Reverse((key.created, key.public())));
-        let due = local.sealing.first().is_none_or(|newest| newest.created + SEALING_LIFE <= time.millis);
+        let age = |key: &SealingKey| time.millis.saturating_sub(key.created);
+        let due = local.sealing.first().is_none_or(|newest| age(newest) >= SEALING_LIFE);
         let asked = local.asked_for_key.is_some_and(|asked| now.mono < asked + DAY);
         if due && !asked {
             local.asked_for_key = Some(now.mono);
             self.outputs.push_back(Output::SealingKeyDue { user: *user });
         }
         let old = |keys: &[SealingKey]| {
-            keys.windows(2).position(|pair| time.credible && pair[0].created + SEALING_MEMORY < time.millis)
+            keys.windows(2).position(|pair| time.credible && age(&pair[0]) > SEALING_MEMORY)
         };
         if let Some(index) = old(&local.sealing) {
             for key in local.sealing.drain(index + 1..) {
@@ -286,7 +287,7 @@ impl Overlay {
     /// Persists, once a day, a time that is certainly past.
     fn persist_time(&mut self, now: Now) {
         let certain = now.wall.saturating_sub(MAX_SKEW);
-        if self.clock.credible(now) && certain >= self.clock.floor() + DAY {
+        if self.clock.credible(now) && certain >= self.clock.floor().saturating_add(DAY) {
             self.clock.raise_floor(certain);
             self.outputs.push_back(Output::Write(Write::PutTimeFloor(certain)));
         }

@@ -14,6 +14,7 @@ const MAX_ALARMED: usize = 256;
 impl Overlay {
     /// First sights, alarms, and who holds which address.
     pub(super) fn note_names(&mut self, record: &UserRecord, now: Now) {
+        let time = self.clock.trusted(now);
         for name in record.names().values() {
             let domain = name.domain().to_owned();
             match self.users.authorities.get(&domain) {
@@ -23,6 +24,8 @@ impl Overlay {
                 }
                 Some(known) if known.how == Provenance::FirstSight => {}
                 Some(known) => {
+                    // One from the own store may have been made by a clock that was wrong.
+                    let wrong = time.credible && time.is_too_far_ahead(name.issued);
                     if known.how != Provenance::Own {
                         self.clock.raise_floor(name.issued);
                     }

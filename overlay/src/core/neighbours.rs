@@ -48,7 +48,8 @@ impl Overlay {
         let Some(local) = self.locals.get_mut(user) else { return };
         local.shown.link_presence = local.shown.link_status.clone().and_then(|status| {
             let device = local.device.id();
-            let record = LinkPresence { user: *user, device, status, at, expires: at.millis + LIFE };
+            let record =
+                LinkPresence { user: *user, device, status, at, expires: at.millis.saturating_add(LIFE) };
             Verified::sign(record, &local.device, None).ok()
         });
     }

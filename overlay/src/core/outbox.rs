@@ -198,7 +198,8 @@ impl Overlay {
     /// The devices of a user that get copies: none of this node, and no long silent one beside others.
     fn devices_for(&self, user: &UserId, now: Now) -> Vec<DeviceId> {
         let time = self.clock.trusted(now);
-        let silent = |part: &DevicePart| time.credible && part.info.at.millis + SILENT < time.millis;
+        let silent =
+            |part: &DevicePart| time.credible && time.millis.saturating_sub(part.info.at.millis) > SILENT;
         let parts = self.users.record(user).into_iter().flat_map(|record| record.devices());
         let others: Vec<_> = parts.filter(|(device, _)| !self.local_devices.contains_key(device)).collect();
         let all_silent = others.iter().all(|(_, part)| silent(part));

@@ -8,7 +8,7 @@ use super::dial::Candidate;
 use super::timers::{Pair, TICK, Timer, on_grid};
 use super::{Output, Overlay, PeerEvent, PeerInfo};
 use crate::id::{DeviceId, NodeId, UserId};
-use crate::time::{MINUTE, Now, SECOND};
+use crate::time::{HOUR, MINUTE, Now, SECOND};
 use crate::wire::{Frame, Hello, MIN_WIRE_VERSION, WIRE_VERSION, encode};
 
 /// A peer to whom nothing was sent for so long gets a heartbeat.
@@ -21,6 +21,10 @@ const MAX_OFFENCES: usize = 8;
 const BAN: u64 = 5 * MINUTE;
 /// Nodes that are banned at most; the one whose ban ends first goes.
 const MAX_BANNED: usize = 256;
+/// What a peer may still make us verify is remembered for so long after it has left, …
+const CREDIT_MEMORY: u64 = HOUR;
+/// … of so many nodes; the one that earned longest ago goes.
+const MAX_CREDITS: usize = 1_024;
 /// After the start of a session, frames about users not proven yet may still be honest.
 const GRACE: u64 = 5 * SECOND;
 /// What this program calls itself.
@@ -56,6 +60,8 @@ pub(super) struct Peers {
     pub(super) candidates: BTreeMap<NodeId, Candidate>,
     pub(super) connected: BTreeMap<NodeId, Peer>,
     banned: BTreeMap<NodeId, u64>,
+    /// Credit, and since when it grows, of nodes that have left: coming back gives none.
+    credits: BTreeMap<NodeId, (u64, u64)>,
 }
 
 impl Peers {
@@ -74,6 +80,14 @@ impl Peers {
 
     pub(super) fn is_banned(&self, node: &NodeId, now: Now) -> bool {
         self.banned.get(node).is_some_and(|until| now.mono < *until)
+    }
+
+    fn remember_credit(&mut self, node: NodeId, credit: u64, since: u64) {
+        if self.credits.len() >= MAX_CREDITS {
+            let first = self.credits.iter().min_by_key(|(_, (_, since))| *since).map(|(node, _)| *node);
+            first.map(|node| self.credits.remove(&node));
+        }
+        self.credits.insert(node, (credit, since));
     }
 
     fn ban(&mut self, node: NodeId, now: Now) {
@@ -116,6 +130,9 @@ impl Overlay {
         }
         self.timers.cancel(Timer::Dial(node));
         let session = self.rng.next_u64();
+        let before = self.peers.credits.remove(&node);
+        let before = before.filter(|(_, since)| now.mono < since.saturating_add(CREDIT_MEMORY));
+        let (credit, credit_at) = before.unwrap_or((self.limits.users_per_peer as u64, now.mono));
         let peer = Peer {
             address,
             inbound,
@@ -129,8 +146,8 @@ impl Overlay {
             proven: BTreeMap::new(),
             flight: 0,
             blocked: VecDeque::new(),
-            credit: self.limits.users_per_peer as u64,
-            credit_at: now.mono,
+            credit,
+            credit_at,
         };
         self.peers.connected.insert(node, peer);
         self.timers.set(Timer::Peer(node), on_grid(now.mono + HEARTBEAT, TICK));
@@ -142,7 +159,8 @@ impl Overlay {
             version: WIRE_VERSION,
             min_version: MIN_WIRE_VERSION,
             agent: AGENT.to_owned(),
-            wall: now.wall,
+            // Two nodes without a clock then agree on what time it is at least.
+            wall: now.wall.max(self.clock.floor()),
             session,
         };
         self.send_frame(node, &Frame::Hello(hello), false, now);
@@ -164,7 +182,9 @@ impl Overlay {
     /// Forgets a connection and everything that was proven by it.
     fn drop_peer(&mut self, node: NodeId, now: Now) {
         self.forget_session(node);
-        self.peers.connected.remove(&node);
+        if let Some(peer) = self.peers.connected.remove(&node) {
+            self.peers.remember_credit(node, peer.credit, peer.credit_at);
+        }
         self.timers.cancel(Timer::Peer(node));
         self.clock.forget_peer(&node);
         self.check_clock(now);

@@ -186,6 +186,6 @@ fn presence(
     at: Hlc,
 ) -> Option<Verified<PresenceRecord>> {
     let device = DeviceId::from_bytes(local.device.public());
-    let record = PresenceRecord { user, device, at, expires: at.millis + LIFE, sessions };
+    let record = PresenceRecord { user, device, at, expires: at.millis.saturating_add(LIFE), sessions };
     Verified::sign(record, &local.device, None).ok()
 }

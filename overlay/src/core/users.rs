@@ -21,6 +21,8 @@ pub(super) struct Known {
     pub(super) record: UserRecord,
     /// Unix milliseconds of the last change.
     pub(super) changed: u64,
+    /// Bytes that it was when it was taken in.
+    size: usize,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub(super) struct Holder {
 #[derive(Debug, Default)]
 pub(super) struct Users {
     pub(super) known: BTreeMap<UserId, Known>,
+    /// The sum of the sizes of `known`.
+    bytes: usize,
+    /// Those whom the node knows.
+    kept: BTreeSet<UserId>,
     pub(super) by_device: BTreeMap<DeviceId, UserId>,
     /// Addresses given by pinned authorities.
     pub(super) holders: BTreeMap<String, Holder>,
@@ -75,6 +81,13 @@ impl Users {
         Context { time, certificates: self, revocations: &self.revocations, enforce_end: true }
     }
 
+    /// For what comes out of the own store or key files: neither its end nor a clock that was wrong when it was made is
+    /// a reason to refuse it.
+    pub(super) fn own_context(&self, time: TrustedTime) -> Context<'_> {
+        let time = TrustedTime { latest: u64::MAX, ..time };
+        Context { enforce_end: false, ..self.context(time) }
+    }
+
     pub(super) fn is_pinned(&self, domain: &str, key: &AuthorityId) -> bool {
         let pinned = |known: &Authority| known.key == *key && known.how != Provenance::FirstSight;
         self.authorities.get(domain).is_some_and(pinned)
@@ -94,11 +107,14 @@ impl Users {
         for device in record.devices().keys() {
             self.by_device.insert(*device, record.user());
         }
-        self.known.insert(record.user(), Known { record, changed });
+        let (user, size) = (record.user(), record.encode().len());
+        let before = self.known.insert(user, Known { record, changed, size });
+        self.bytes = self.bytes - before.map_or(0, |known| known.size) + size;
     }
 
     fn forget(&mut self, user: &UserId) {
-        if self.known.remove(user).is_some() {
+        if let Some(known) = self.known.remove(user) {
+            self.bytes -= known.size;
             self.by_device.retain(|_, owner| owner != user);
             self.holders.retain(|_, holder| holder.user != *user);
         }
@@ -116,14 +132,13 @@ impl Overlay {
         let time = self.clock.trusted(now);
         for bytes in &restored.revocations {
             let revocation = Unverified::<Revocation>::parse(bytes);
-            match revocation.and_then(|revocation| revocation.verify(&self.users.context(time))) {
+            match revocation.and_then(|revocation| revocation.verify(&self.users.own_context(time))) {
                 Ok(revocation) => drop(self.users.revocations.insert(revocation)),
                 Err(_) => self.counters.drop("stored revocation"),
             }
         }
         for cached in restored.records.iter().take(self.limits.users) {
-            let context = Context { enforce_end: false, ..self.users.context(time) };
-            match UserRecord::verify(&cached.record, &context) {
+            match UserRecord::verify(&cached.record, &self.users.own_context(time)) {
                 Ok(record) => {
                     self.users.remember(record.clone(), cached.seen);
                     self.note_names(&record, now);
@@ -154,6 +169,10 @@ impl Overlay {
     fn on_record(&mut self, node: NodeId, frame: &UserFrame, now: Now) -> Result<Option<UserId>, Refusal> {
         let malformed = Refusal::Malformed { kind: "user-record", what: "user" };
         let user = UserRecord::claimed_user(&frame.record).ok_or(malformed)?;
+        if self.crowds(&node, &user, frame.record.len()) {
+            self.counters.drop("more bytes of records than a peer may have");
+            return Ok(None);
+        }
         let time = self.clock.trusted(now);
         let context = self.users.context(time);
         let record = UserRecord::verify_knowing(&frame.record, self.users.record(&user), &context)?;
@@ -176,13 +195,11 @@ impl Overlay {
                 }
                 merged
             }
-            None => {
-                if !self.make_room_for_user() {
-                    return self.counters.drop("no room for another user");
-                }
-                record.clone()
-            }
+            None => record.clone(),
         };
+        if !self.make_room_for_user(&user, merged.encode().len()) {
+            return self.counters.drop("no room for the record of a user");
+        }
         self.users.remember(merged, now.wall);
         self.outputs.push_back(Output::Write(Write::PutRecord(self.cached(&user, now))));
         self.note_names(record, now);
@@ -198,22 +215,49 @@ impl Overlay {
         }
     }
 
-    /// Forgets whoever changed longest ago if there are too many; nobody who is live or whom a message waits for.
-    fn make_room_for_user(&mut self) -> bool {
-        if self.users.known.len() < self.limits.users {
-            return true;
+    pub(super) fn keep_user(&mut self, user: &UserId) {
+        if self.users.kept.len() < self.limits.users {
+            self.users.kept.insert(*user);
+        } else if !self.users.kept.contains(user) {
+            self.counters.drop("no room to keep another user");
         }
-        let idle = self.users.known.iter().filter(|(user, _)| {
-            !self.locals.contains_key(user)
-                && self.users.live_devices(user).is_empty()
-                && !self.outbox.has_entries_for(user)
-        });
-        let Some(oldest) = idle.min_by_key(|(_, known)| known.changed).map(|(user, _)| *user) else {
+    }
+
+    /// Whether a record would take bytes from others that one peer must not have.
+    fn crowds(&self, node: &NodeId, user: &UserId, size: usize) -> bool {
+        let known = |user: &UserId| self.users.known.get(user).map_or(0, |known| known.size);
+        if self.users.bytes <= self.limits.user_bytes / 2 || size <= known(user) {
             return false;
-        };
-        self.users.forget(&oldest);
-        self.outputs.push_back(Output::Write(Write::DeleteRecord(oldest)));
-        true
+        }
+        let Some(peer) = self.peers.connected.get(node) else { return false };
+        let rest = peer.proven.keys().filter(|other| *other != user).map(known).sum::<usize>();
+        rest + size > self.limits.user_bytes / 4
+    }
+
+    /// Whether `size` bytes about a user fit, after forgetting those who changed longest ago; but nobody of this node,
+    /// who is live, whom the node knows, or whom a message waits for. Users of this node always fit.
+    fn make_room_for_user(&mut self, user: &UserId, size: usize) -> bool {
+        loop {
+            let before = self.users.known.get(user).map(|known| known.size);
+            let one_more = before.is_none() && self.users.known.len() >= self.limits.users;
+            let grown = size.saturating_sub(before.unwrap_or_default());
+            if !one_more && (grown == 0 || self.users.bytes + grown <= self.limits.user_bytes) {
+                return true;
+            }
+            let idle = self.users.known.iter().filter(|(other, _)| *other != user && self.is_idle(other));
+            let Some(oldest) = idle.min_by_key(|(_, known)| known.changed).map(|(user, _)| *user) else {
+                return self.locals.contains_key(user);
+            };
+            self.users.forget(&oldest);
+            self.outputs.push_back(Output::Write(Write::DeleteRecord(oldest)));
+        }
+    }
+
+    fn is_idle(&self, user: &UserId) -> bool {
+        !self.locals.contains_key(user)
+            && !self.users.kept.contains(user)
+            && !self.outbox.has_entries_for(user)
+            && self.users.live_devices(user).is_empty()
     }
 
     /// Marks a device live on a node; true if it was not.

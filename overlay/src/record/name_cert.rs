@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn validity_ends_with_the_certificate_for_a_credible_clock_only() {
         let end = cert().expires;
-        assert!(cert().is_valid(TrustedTime { millis: end - 1, credible: true }));
-        assert!(!cert().is_valid(TrustedTime { millis: end, credible: true }));
-        assert!(cert().is_valid(TrustedTime { millis: end, credible: false }));
+        assert!(cert().is_valid(TrustedTime::certain(end - 1)));
+        assert!(!cert().is_valid(TrustedTime::certain(end)));
+        assert!(cert().is_valid(TrustedTime { credible: false, ..TrustedTime::certain(end) }));
     }
 }

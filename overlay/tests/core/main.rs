@@ -7,6 +7,8 @@
     reason = "the whole crate is a test: what is not expected fails it"
 )]
 
+mod bounds;
+mod clocks;
 mod faults;
 mod hostile;
 mod meeting;

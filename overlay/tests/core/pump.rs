@@ -6,8 +6,9 @@ use crosstalk_overlay::core::*;
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
-use crosstalk_overlay::record::{DeviceCert, LinkStatus, NameCert, PresenceSession, RefusalCode};
-use crosstalk_overlay::time::{DAY, Now};
+use crosstalk_overlay::record::*;
+use crosstalk_overlay::time::{DAY, Hlc, Now};
+use crosstalk_overlay::wire::{Frame, Hello, UserFrame, WIRE_VERSION, encode};
 
 /// Wall clock at the start.
 pub(crate) const START: u64 = 20_000 * DAY;
@@ -17,12 +18,12 @@ pub(crate) const START: u64 = 20_000 * DAY;
 pub(crate) struct Store {
     pub(crate) outbox: BTreeMap<u64, state::OutboxEntry>,
     outbound: BTreeMap<(DeviceId, DeviceId), OutboundSequence>,
-    inbound: BTreeMap<(DeviceId, DeviceId), InboundSequence>,
+    pub(crate) inbound: BTreeMap<(DeviceId, DeviceId), InboundSequence>,
     seen: BTreeMap<(DeviceId, DeviceId, u32), Seen>,
-    records: BTreeMap<UserId, CachedUserRecord>,
+    pub(crate) records: BTreeMap<UserId, CachedUserRecord>,
     authorities: BTreeMap<String, KnownAuthority>,
     revocations: BTreeSet<Vec<u8>>,
-    time_floor: u64,
+    pub(crate) time_floor: u64,
     /// What the node stored of deliveries.
     pub(crate) inbox: Vec<(UserId, UserId, MessageId, Vec<u8>)>,
 }
@@ -96,6 +97,25 @@ impl Account {
             epoch: self.epoch,
         }
     }
+}
+
+/// The record of an account of user seed `user`, made at `millis`, with its binding to a node: what an honest peer with
+/// such a clock pushes.
+pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: NodeId) -> UserFrame {
+    let cert = DeviceCert::issue(&UserKey::from_seed([user; 32]), account.device.id(), millis).unwrap();
+    let (user, device, expires) = (account.user, account.device.id(), millis + 7 * DAY);
+    let sealing = vec![SealingPublic { public: account.sealing[0].public(), created: START }];
+    let info = DeviceInfo { user, device, sealing, epoch: 1, at: Hlc { millis, counter: 0 }, expires };
+    let info = Verified::sign(info, &account.device, None).unwrap();
+    let binding = NodeBinding { user, device, node, issued: millis, expires };
+    let binding = Verified::sign(binding, &account.device, None).unwrap().bytes().to_vec();
+    UserFrame { record: UserRecord::new(cert, info, None).unwrap().encode(), binding }
+}
+
+/// The Hello of a node that a test plays.
+pub(crate) fn hello(session: u64, wall: u64) -> Vec<u8> {
+    let (version, min_version) = (WIRE_VERSION, WIRE_VERSION);
+    encode(&Frame::Hello(Hello { version, min_version, agent: "test".into(), wall, session }))
 }
 
 /// What the node does with deliveries.

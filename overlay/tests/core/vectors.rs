@@ -242,7 +242,7 @@ fn frames_read_back() {
 #[test]
 fn the_envelope_opens() {
     let bob = cast(0x20);
-    let time = crosstalk_overlay::time::TrustedTime { millis: AT, credible: true };
+    let time = crosstalk_overlay::time::TrustedTime::certain(AT);
     let revocations = RevocationSet::default();
     let context =
         Context { time, certificates: &NoCertificates, revocations: &revocations, enforce_end: true };

@@ -126,7 +126,8 @@ fn run_all(scenario: &'static Scenario, (from, to): (u64, u64), options: &Option
                 }
                 Err(broken) => {
                     stop.store(!options.keep_going, Ordering::Relaxed);
-                    let what = broken.violation.what.chars().filter(|c| !c.is_ascii_digit()).take(90).collect();
+                    let what =
+                        broken.violation.what.chars().filter(|c| !c.is_ascii_digit()).take(90).collect();
                     tally.kinds.entry(what).or_insert((0, broken.seed)).0 += 1;
                     if tally.broken.as_ref().is_none_or(|earlier| broken.seed < earlier.seed) {
                         tally.broken = Some(broken);

@@ -8,6 +8,7 @@ use super::ownership::numbered;
 use crate::client::view::bare_of;
 use crate::world::World;
 use crate::world::events::{ClientId, PersonId};
+use crate::world::host::Power;
 use crate::world::story::Checked;
 
 /// Leaving is seen within 30 s (DESIGN.md §6), counted from what the last frame may have needed on its way.
@@ -112,7 +113,8 @@ impl World {
     pub(crate) fn check_departed(&self) -> Checked {
         for client in self.clients.iter().filter(|client| client.is_ready()) {
             let host = &self.hosts[client.host.0];
-            if client.ready_since + LEAVING > self.time || host.booted + LEAVING > self.time {
+            let here_since = client.ready_since.max(host.booted);
+            if host.power != Power::On || here_since + LEAVING > self.time {
                 continue;
             }
             for full in client.view.online.keys() {

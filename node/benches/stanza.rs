@@ -89,7 +89,8 @@ impl Node {
     fn account(&mut self, number: u8, name: &str) -> UserId {
         let (key, device) = (UserKey::from_seed([number; 32]), DeviceKey::from_seed([number + 100; 32]));
         let cert = DeviceCert::issue(&key, device.id(), NOW.wall).expect("a certificate");
-        let keys = || ScramKeys { salt: vec![0; 16], iterations: 4_096, stored_key: vec![], server_key: vec![] };
+        let keys =
+            || ScramKeys { salt: vec![0; 16], iterations: 4_096, stored_key: vec![], server_key: vec![] };
         let account = NewAccount {
             name: name.to_owned(),
             domain: XID_DOMAIN.to_owned(),

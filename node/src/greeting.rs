@@ -27,12 +27,18 @@ const NAMED: usize = 5;
 ///
 /// # Errors
 /// When the first account cannot be made.
-pub(crate) async fn say(service: &Service, config: &Config, data: &Path, door: &FrontDoor) -> Result<(), Failure> {
+pub(crate) async fn say(
+    service: &Service,
+    config: &Config,
+    data: &Path,
+    door: &FrontDoor,
+) -> Result<(), Failure> {
     let accounts = accounts(service).await?;
     if accounts.is_empty() {
         let added = service.add(person(), None, None).await?;
         let password = added.password.as_ref().map(|password| password.as_str());
-        let welcome = show::welcome(&added.account.login, show::server(&door.listen), password, &added.recovery);
+        let welcome =
+            show::welcome(&added.account.login, show::server(&door.listen), password, &added.recovery);
         output::line(match std::io::stdout().is_terminal() {
             true => welcome,
             false => leave_note(data, &welcome)?,
@@ -48,8 +54,12 @@ pub(crate) async fn say(service: &Service, config: &Config, data: &Path, door: &
 /// Nobody reads this on a terminal, and what is printed may end in a log: the first login is left in a file.
 fn leave_note(data: &Path, welcome: &str) -> Result<String, Failure> {
     let note = data.join(NOTE);
-    write_synced(&note, welcome.as_bytes()).map_err(Failure::system("cannot leave the first login in the data directory"))?;
-    Ok(format!("How to log in is written in {}, readable by you only: read it and delete it.", note.display()))
+    write_synced(&note, welcome.as_bytes())
+        .map_err(Failure::system("cannot leave the first login in the data directory"))?;
+    Ok(format!(
+        "How to log in is written in {}, readable by you only: read it and delete it.",
+        note.display()
+    ))
 }
 
 async fn accounts(service: &Service) -> Result<Vec<AccountView>, ServiceError> {

@@ -90,6 +90,7 @@ pub struct Overlay {
     peers: peers::Peers,
     users: users::Users,
     outbox: outbox::Outbox,
+    live_load: live::LiveLoad,
     inbound: inbound::Inbound,
     presences: presence::Presences,
     neighbours: neighbours::Neighbours,
@@ -114,6 +115,7 @@ impl Overlay {
             peers: peers::Peers::default(),
             users: users::Users::default(),
             outbox: outbox::Outbox::default(),
+            live_load: live::LiveLoad::default(),
             inbound: inbound::Inbound::default(),
             presences: presence::Presences::default(),
             neighbours: neighbours::Neighbours::default(),
@@ -188,7 +190,8 @@ impl Overlay {
         self.accept(message, now)
     }
 
-    /// Sends a stanza to the live device that has the resource, or else to all live devices of the recipient.
+    /// Sends a stanza to the live device that has the resource, or else to all live devices of the recipient, as far as
+    /// [`Limits::live_bytes_per_peer`] allows.
     pub fn send_live(&mut self, live: Live, now: Now) -> Result<(), Unreachable> {
         self.send_now(live, now)
     }

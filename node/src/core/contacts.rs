@@ -163,7 +163,8 @@ impl Core {
         let Some(session) = self.session(id).filter(|session| session.interested) else { return };
         let (user, known) = (session.user, session.roster_known);
         let Some(account) = self.accounts.get(&user) else { return };
-        let mut changed: Vec<_> = account.roster.items.values().filter(|item| item.version > known).cloned().collect();
+        let mut changed: Vec<_> =
+            account.roster.items.values().filter(|item| item.version > known).cloned().collect();
         changed.sort_by_key(|item| item.version);
         for item in changed {
             self.push_to(id, user, self.contact_element(user, &item), Some(item.version));
@@ -172,7 +173,10 @@ impl Core {
 
     /// The `<item/>` of a contact with its subscription.
     pub(crate) fn contact_element(&self, user: UserId, item: &RosterItem) -> Element {
-        item_element(item, user_of(item).map(|other| self.subscription_between(user, other)).unwrap_or_default())
+        item_element(
+            item,
+            user_of(item).map(|other| self.subscription_between(user, other)).unwrap_or_default(),
+        )
     }
 
     /// The address under which a contact is listed: other addresses of the same user lead to it.

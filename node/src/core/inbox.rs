@@ -125,7 +125,9 @@ impl Core {
 
     /// Messages, and their bytes, that a session was sent from the inbox and has not acknowledged.
     fn on_the_way(&self, user: UserId, id: SessionId) -> (usize, usize) {
-        let (Some(session), Some(account)) = (self.session(id), self.accounts.get(&user)) else { return (0, 0) };
+        let (Some(session), Some(account)) = (self.session(id), self.accounts.get(&user)) else {
+            return (0, 0);
+        };
         let sizes = |numbers: &mut dyn Iterator<Item = u64>| {
             let sizes = numbers.filter_map(|number| account.inbox.get(number)).map(|held| held.stanza.len());
             sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
@@ -155,11 +157,14 @@ impl Core {
             if account.inbox.get(number).is_none_or(|held| held.session != Some(id)) {
                 continue;
             }
-            let other = account.sessions.iter().find_map(|other| has_held(*other, self.sessions.get(other)?, number));
+            let other =
+                account.sessions.iter().find_map(|other| has_held(*other, self.sessions.get(other)?, number));
             account.inbox.assign(number, other.map(|(other, _)| other));
             self.save_held(&user, number, other.map_or(0, |(_, sequence)| sequence));
         }
-        for Unacked { stanza, .. } in unacked.into_iter().filter(|unacked| unacked.held.is_none() && !unacked.copy) {
+        for Unacked { stanza, .. } in
+            unacked.into_iter().filter(|unacked| unacked.held.is_none() && !unacked.copy)
+        {
             self.return_stanza(user, stanza);
         }
         if let Some(other) = self.top_sessions(user).first().copied() {

@@ -202,7 +202,8 @@ impl Core {
             session.interested = stored.interested;
             session.carbons = stored.carbons;
             session.blocklist = stored.blocklist;
-            session.neighbours = stored.neighbours.iter().filter_map(|user| UserId::from_slice(user)).collect();
+            session.neighbours =
+                stored.neighbours.iter().filter_map(|user| UserId::from_slice(user)).collect();
             session.roster_known = stored.roster_known;
             session.restored = true;
             session.management =

@@ -213,7 +213,8 @@ impl Core {
         let viewer = session.user;
         let gone = session.neighbours.iter().copied().filter(|user| !self.sees_nearby(viewer, *user));
         for user in gone.collect::<Vec<_>>() {
-            let contact = self.accounts.get(&viewer).is_some_and(|account| account.roster.by_user(&user).is_some());
+            let contact =
+                self.accounts.get(&viewer).is_some_and(|account| account.roster.by_user(&user).is_some());
             if let Some(gone) = self.absence(viewer, user) {
                 self.send(id, gone, None, false);
             }

@@ -57,7 +57,9 @@ impl RemotePresence {
     /// Resources that were last known of a user, here now or not.
     fn resources(&self, user: &UserId) -> BTreeSet<String> {
         let of_user = self.devices.iter().filter(|((of, _), _)| of == user);
-        of_user.flat_map(|(_, known)| known.record.sessions.iter().map(|session| session.resource.clone())).collect()
+        of_user
+            .flat_map(|(_, known)| known.record.sessions.iter().map(|session| session.resource.clone()))
+            .collect()
     }
 
     /// Whether a user has a session somewhere else now.
@@ -187,8 +189,14 @@ impl Core {
                 .iter()
                 .filter_map(|stanza| Some(stanza.from.as_ref()?.resource()?.as_str().to_owned()))
                 .collect();
-            let gone = self.remote_presence.resources(&other).into_iter().filter(|resource| !here.contains(resource));
-            for stanza in gone.filter_map(|resource| unavailable_stanza(&address, &resource)).collect::<Vec<_>>() {
+            let gone = self
+                .remote_presence
+                .resources(&other)
+                .into_iter()
+                .filter(|resource| !here.contains(resource));
+            for stanza in
+                gone.filter_map(|resource| unavailable_stanza(&address, &resource)).collect::<Vec<_>>()
+            {
                 self.send(id, Stanza { to: Some(to.clone()), ..stanza }, None, false);
             }
         }
@@ -247,7 +255,10 @@ impl Core {
         if self.accounts.contains(&user) {
             if user != viewer
                 && (self.is_blocked_between(user, viewer)
-                || !self.accounts.get(&user).is_some_and(|account| account.roster.subscription(&viewer).from))
+                    || !self
+                        .accounts
+                        .get(&user)
+                        .is_some_and(|account| account.roster.subscription(&viewer).from))
             {
                 return Vec::new();
             }

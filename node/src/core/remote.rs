@@ -1,7 +1,9 @@
 //! What the overlay brings and takes: its outputs become deliveries, presence, neighbours, writes and frames. *Pure.*
 
 use crosstalk_link_local::neighbours::{NeighbourKey, Sighting};
-use crosstalk_overlay::core::{Reach, Delivery, Disposition, FailReason, Live, Outcome, Output as Overlay, Write};
+use crosstalk_overlay::core::{
+    Delivery, Disposition, FailReason, Live, Outcome, Output as Overlay, Reach, Write,
+};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::{RefusalCode, Says};
@@ -85,7 +87,8 @@ impl Core {
         let xid = format!("{}@{}", other.xid(), crosstalk_overlay::id::XID_DOMAIN);
         let name = self.overlay.name_of(other).map(|name| name.address);
         let shown = self.address_for(user, other);
-        let forms = [Some(xid), name].into_iter().flatten().filter_map(|form| Jid::new(&form).ok()).chain(shown);
+        let forms =
+            [Some(xid), name].into_iter().flatten().filter_map(|form| Jid::new(&form).ok()).chain(shown);
         forms.into_iter().any(|form| account.blocks(&form))
     }
 
@@ -142,7 +145,8 @@ impl Core {
                 if !self.accounts.contains(&to) {
                     return Disposition::Refused(RefusalCode::NoSuchUser);
                 }
-                let stranger = self.accounts.get(&to).is_some_and(|a| !a.roster.relations.contains_key(&from));
+                let stranger =
+                    self.accounts.get(&to).is_some_and(|a| !a.roster.relations.contains_key(&from));
                 match record.says {
                     // Somebody who was never asked and never asks has nothing to grant or to take back.
                     Says::Grant | Says::Refuse | Says::Withdraw if stranger => {

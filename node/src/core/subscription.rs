@@ -78,7 +78,9 @@ impl Core {
             Type::Unsubscribe if !before.to && !before.ask => return Ok(()),
             Type::Unsubscribe => Says::Withdraw,
             Type::Subscribed if before.from => return Ok(()),
-            Type::Subscribed if !before.pending_in => return self.approve_in_advance(user, other, bare, true),
+            Type::Subscribed if !before.pending_in => {
+                return self.approve_in_advance(user, other, bare, true);
+            }
             Type::Subscribed => Says::Grant,
             Type::Unsubscribed => {
                 self.approve_in_advance(user, other, bare, false)?;
@@ -114,7 +116,8 @@ impl Core {
         approved: bool,
     ) -> Result<(), StanzaError> {
         let address = self.canonical(user, bare);
-        let known = self.accounts.get(&user).and_then(|account| account.roster.get(address.as_str())).cloned();
+        let known =
+            self.accounts.get(&user).and_then(|account| account.roster.get(address.as_str())).cloned();
         let item = match known {
             Some(item) if item.approved == approved => return Ok(()),
             Some(item) => item,
@@ -256,8 +259,10 @@ impl Core {
         let Some(account) = self.accounts.get(&user) else { return };
         let to = Jid::from(account.jid.clone());
         let relations = account.roster.relations.keys().copied();
-        let pending: Vec<UserId> =
-            relations.filter(|other| account.roster.subscription(other).pending_in).take(REQUESTS_SHOWN).collect();
+        let pending: Vec<UserId> = relations
+            .filter(|other| account.roster.subscription(other).pending_in)
+            .take(REQUESTS_SHOWN)
+            .collect();
         for other in pending {
             let Some(address) = self.address_for(user, &other) else { continue };
             let mut stanza = Stanza::new(Kind::Presence, Type::Subscribe);
@@ -270,7 +275,9 @@ impl Core {
     /// The contact begins to see the user, or no longer does: told at once, by presence as it is now. Users elsewhere
     /// are told by the overlay, which knows the watchers.
     pub(super) fn own_presence_shown_to(&mut self, user: UserId, other: UserId, shown: bool) {
-        let Some(account) = self.accounts.get(&other).filter(|_| !self.is_blocked(other, &user)) else { return };
+        let Some(account) = self.accounts.get(&other).filter(|_| !self.is_blocked(other, &user)) else {
+            return;
+        };
         let to = Jid::from(account.jid.clone());
         for id in self.sessions_of(user, |session| session.presence.is_some()) {
             let Some(presence) = self.session(id).and_then(|session| session.presence.clone()) else {

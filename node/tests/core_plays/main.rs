@@ -18,5 +18,6 @@ mod management;
 mod messages;
 mod nearby;
 mod presence;
+mod proof;
 mod store_trouble;
 mod subscription;

@@ -181,6 +181,9 @@ pub enum Unreachable {
     /// Larger than a frame.
     #[error("the stanza is larger than 256 KiB")]
     TooLarge,
+    /// The recipient's nodes were sent as much as [`Limits::live_bytes_per_peer`](super::Limits) allows.
+    #[error("too much is on its way to the recipient's node: try again in a second")]
+    Busy,
 }
 
 /// What the node did with a delivery.

@@ -31,6 +31,11 @@ pub struct Limits {
     pub flight: usize,
     /// Envelopes without receipt to one peer. Default 256.
     pub flight_per_peer: usize,
+    /// Bytes of envelopes without receipt to one peer; when so many are reached, further ones wait. Default 768 KiB, which
+    /// with the last one is 1 MiB at most: half of what may wait to be written to a peer.
+    pub flight_bytes_per_peer: usize,
+    /// Bytes of live stanzas to one peer at once, and then in each second; a further one is refused. Default 512 KiB.
+    pub live_bytes_per_peer: usize,
     /// Bytes of envelopes that came too early and are held back; beyond, they are dropped and will be sent again.
     /// Default 8 MiB.
     pub held_back_bytes: usize,
@@ -55,6 +60,8 @@ impl Default for Limits {
             outbox_bytes: 64 * 1_024 * 1_024,
             flight: 32,
             flight_per_peer: 256,
+            flight_bytes_per_peer: 768 * 1_024,
+            live_bytes_per_peer: 512 * 1_024,
             held_back_bytes: 8 * 1_024 * 1_024,
             pairs: 4_096,
             authorities: 1_024,

@@ -26,7 +26,7 @@ impl Overlay {
                 Some(known) => {
                     // One from the own store may have been made by a clock that was wrong.
                     let wrong = time.credible && time.is_too_far_ahead(name.issued);
-                    if known.how != Provenance::Own {
+                    if known.how != Provenance::Own && !wrong {
                         self.clock.raise_floor(name.issued);
                     }
                     self.note_holder(name);

@@ -31,6 +31,8 @@ pub(super) struct Outbox {
     bytes: usize,
     next: u64,
     lanes: BTreeMap<Pair, Lane>,
+    /// Bytes without receipt, of each node that has any.
+    flight_bytes: BTreeMap<NodeId, usize>,
     /// The same pairs, recipient first.
     towards: BTreeSet<(DeviceId, DeviceId)>,
 }
@@ -39,6 +41,15 @@ impl Outbox {
     fn add_lane(&mut self, pair: Pair, epoch: u64, seq: u64) {
         self.towards.insert((pair.1, pair.0));
         self.lanes.insert(pair, Lane { epoch, seq, ..Lane::default() });
+    }
+
+    /// Counts bytes that are under way to a node, in place of others that are not any more.
+    fn count_flight(&mut self, node: NodeId, more: usize, less: usize) {
+        let bytes = self.flight_bytes.entry(node).or_default();
+        *bytes = (*bytes + more).saturating_sub(less);
+        if *bytes == 0 {
+            self.flight_bytes.remove(&node);
+        }
     }
 
     /// The pairs of devices whose recipient is `device`.
@@ -329,6 +340,7 @@ impl Overlay {
         if let Some(sender) = self.locals.get(&entry.from).map(|local| local.device.id()) {
             for pair in entry.copies.keys().map(|device| (sender, *device)) {
                 self.leave_lane(pair, number, now);
+                self.pump_blocked(&pair.1, now);
                 self.pump(pair, now);
             }
         }

@@ -14,26 +14,62 @@ use crate::wire::{Frame, MAX_WATCHERS};
 /// How long a presence record counts; it is refreshed at half of it.
 const LIFE: u64 = 10 * MINUTE;
 const REFRESH: u64 = LIFE / 2;
-/// What is remembered of presences: so many pairs of a user here and a device elsewhere.
+/// What is remembered of presences: so many pairs of a user here and a device elsewhere, …
 const MAX_SHOWN: usize = 65_536;
+/// … and so many bytes of their resources; the oldest go. A stanza for a resource that is not remembered goes to all live
+/// devices of its user.
+const MAX_SHOWN_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// The newest that was shown to one user of one device.
 #[derive(Debug)]
 struct Newest {
     at: Hlc,
-    resources: BTreeSet<String>,
+    /// Its place in the order of arrival.
+    turn: u64,
+    resources: Vec<String>,
+}
+
+impl Newest {
+    fn bytes(&self) -> usize {
+        self.resources.iter().map(|resource| resource.len() + size_of::<String>()).sum()
+    }
 }
 
 /// Presences of others: device elsewhere, user here.
 #[derive(Debug, Default)]
 pub(super) struct Presences {
     shown: BTreeMap<(DeviceId, UserId), Newest>,
+    /// The same, oldest first.
+    turns: BTreeMap<u64, (DeviceId, UserId)>,
+    next_turn: u64,
+    bytes: usize,
 }
 
 impl Presences {
     /// Whether a device is known to have this session, as far as `to` may see.
     pub(super) fn has_resource(&self, device: &DeviceId, to: &UserId, resource: &str) -> bool {
-        self.shown.get(&(*device, *to)).is_some_and(|shown| shown.resources.contains(resource))
+        self.shown.get(&(*device, *to)).is_some_and(|shown| shown.resources.iter().any(|one| one == resource))
+    }
+
+    /// Takes the newest in, and forgets the oldest if there is no room.
+    fn remember(&mut self, key: (DeviceId, UserId), at: Hlc, resources: Vec<String>) {
+        self.forget(&key);
+        self.next_turn += 1;
+        let newest = Newest { at, turn: self.next_turn, resources };
+        self.bytes += newest.bytes();
+        self.turns.insert(newest.turn, key);
+        self.shown.insert(key, newest);
+        while self.shown.len() > MAX_SHOWN || self.bytes > MAX_SHOWN_BYTES {
+            let Some((_, oldest)) = self.turns.first_key_value() else { return };
+            self.forget(&oldest.clone());
+        }
+    }
+
+    fn forget(&mut self, key: &(DeviceId, UserId)) {
+        if let Some(newest) = self.shown.remove(key) {
+            self.turns.remove(&newest.turn);
+            self.bytes -= newest.bytes();
+        }
     }
 }
 
@@ -158,15 +194,11 @@ impl Overlay {
 
     fn show_locally(&mut self, to: UserId, record: &Verified<PresenceRecord>) {
         let key = (record.device, to);
-        match self.presences.shown.get(&key) {
-            Some(shown) if shown.at >= record.at => return self.counters.drop("presence that is not newer"),
-            None if self.presences.shown.len() >= MAX_SHOWN => {
-                return self.counters.drop("no room for another presence");
-            }
-            Some(_) | None => {}
+        if self.presences.shown.get(&key).is_some_and(|shown| shown.at >= record.at) {
+            return self.counters.drop("presence that is not newer");
         }
         let resources = record.sessions.iter().map(|session| session.resource.clone()).collect();
-        self.presences.shown.insert(key, Newest { at: record.at, resources });
+        self.presences.remember(key, record.at, resources);
         self.outputs.push_back(Output::Presence { to, from: record.user, record: record.clone() });
     }
 
@@ -175,7 +207,7 @@ impl Overlay {
         let (low, high) = (UserId::from_bytes([0; 32]), UserId::from_bytes([0xff; 32]));
         let keys: Vec<_> =
             self.presences.shown.range((*device, low)..=(*device, high)).map(|(key, _)| *key).collect();
-        keys.iter().for_each(|key| drop(self.presences.shown.remove(key)));
+        keys.iter().for_each(|key| self.presences.forget(key));
     }
 }
 
@@ -188,4 +220,55 @@ fn presence(
     let device = DeviceId::from_bytes(local.device.public());
     let record = PresenceRecord { user, device, at, expires: at.millis.saturating_add(LIFE), sessions };
     Verified::sign(record, &local.device, None).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> (DeviceId, UserId) {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        (DeviceId::from_bytes([1; 32]), UserId::from_bytes(bytes))
+    }
+
+    fn show(presences: &mut Presences, number: usize, millis: u64, resources: &[&str]) {
+        let resources = resources.iter().map(|resource| (*resource).to_owned()).collect();
+        presences.remember(key(number), Hlc { millis, counter: 0 }, resources);
+    }
+
+    fn has(presences: &Presences, number: usize, resource: &str) -> bool {
+        presences.has_resource(&key(number).0, &key(number).1, resource)
+    }
+
+    #[test]
+    fn resources_of_any_size_take_a_known_amount_of_memory_and_the_oldest_go() {
+        let mut presences = Presences::default();
+        let long = "x".repeat(1_023);
+        show(&mut presences, 0, 1, &["desk"]);
+        show(&mut presences, 1, 1, &[&long[..]; 16]);
+        show(&mut presences, 0, 2, &["phone"]);
+        for number in 2..300 {
+            show(&mut presences, number, 1, &[&long[..]; 16]);
+            assert!(presences.bytes <= MAX_SHOWN_BYTES);
+            if !presences.shown.contains_key(&key(1)) {
+                break;
+            }
+        }
+        assert!(!has(&presences, 1, &long), "the oldest has gone");
+        assert!(has(&presences, 0, "phone") && !has(&presences, 0, "desk"), "news is young");
+        assert!(has(&presences, presences.shown.len(), &long), "the newest stays");
+    }
+
+    #[test]
+    fn presences_are_bounded_by_number_and_what_is_forgotten_gives_its_room_back() {
+        let mut presences = Presences::default();
+        for number in 0..=MAX_SHOWN {
+            show(&mut presences, number, 1, &["desk"]);
+        }
+        assert_eq!(presences.shown.len(), MAX_SHOWN);
+        assert!(!has(&presences, 0, "desk") && has(&presences, MAX_SHOWN, "desk"));
+        (0..=MAX_SHOWN).for_each(|number| presences.forget(&key(number)));
+        assert_eq!((presences.bytes, presences.turns.len()), (0, 0));
+    }
 }

@@ -207,6 +207,35 @@ fn live_stanzas_go_to_the_device_that_has_the_resource_or_to_all() {
 }
 
 #[test]
+fn live_stanzas_beyond_what_a_peer_takes_in_a_second_are_refused() {
+    let accounts = [vec![Account::new(1, 101)], vec![Account::new(2, 102)], vec![Account::new(3, 103)]];
+    let mut net = Net::new(accounts.to_vec());
+    let (anna, ben, carl) = (net.user(0), net.user(1), net.user(2));
+    net.join(0, 1);
+    net.join(0, 2);
+    net.run(10);
+    let send = |net: &mut Net, to| {
+        let xml = vec![b'x'; 240 * 1_024];
+        let (from_resource, to_resource) = (String::new(), String::new());
+        let mut result = Ok(());
+        net.with(0, |core, now| {
+            result = core.send_live(Live { from: anna, from_resource, to, to_resource, xml }, now);
+        });
+        result
+    };
+    let results: Vec<_> = (0..9).map(|_| send(&mut net, ben)).collect();
+    assert_eq!(results[..2], [Ok(()), Ok(())]);
+    assert_eq!(results[2..], [Err(Unreachable::Busy); 7]);
+    assert_eq!(send(&mut net, carl), Ok(()), "another peer has its own room");
+    net.run(400);
+    assert_eq!(send(&mut net, ben), Err(Unreachable::Busy));
+    net.run(600);
+    assert_eq!([send(&mut net, ben), send(&mut net, ben)], [Ok(()), Ok(())]);
+    net.run(10);
+    assert_eq!(net.count(1, |event| matches!(event, Output::Live(_))), 4);
+}
+
+#[test]
 fn a_restart_that_nobody_noticed_starts_the_session_anew() {
     let mut net = Net::two();
     let user = net.user(0);

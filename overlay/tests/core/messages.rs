@@ -323,6 +323,59 @@ fn a_thousand_messages_do_not_crowd_the_link() {
 }
 
 #[test]
+fn large_messages_do_not_overrun_the_queue_of_a_peer() {
+    let accounts = vec![vec![Account::new(1, 101), Account::new(2, 102)], vec![Account::new(3, 103)]];
+    let mut net = Net::new(accounts);
+    let from: Vec<_> = net.hosts[0].accounts.iter().map(|account| account.user).collect();
+    let to = net.user(1);
+    net.join(0, 1);
+    net.run(100);
+    // Numbers with many leading zeros; each envelope is padded to 128 KiB.
+    for number in 1..=40 {
+        let xml = format!("{}{number}", "0".repeat(100_000)).into_bytes();
+        let content = Content::Stanza { from_resource: String::new(), to_resource: String::new(), xml };
+        let message = Outgoing { content, ..outgoing(from[number % 2], to, number as u64) };
+        net.with(0, |core, now| core.send(message, now).unwrap());
+    }
+    let before = net.tape.len();
+    net.run(1);
+    let bytes: usize = net.tape[before..].iter().map(|(.., frame)| frame.len()).sum();
+    assert!((512 * 1_024..=1_024 * 1_024).contains(&bytes), "{bytes} bytes without receipt");
+    net.run(SECOND);
+    assert_eq!(net.got(1, from[1]), (1..=40).step_by(2).collect::<Vec<_>>());
+    assert_eq!(net.got(1, from[0]), (2..=40).step_by(2).collect::<Vec<_>>());
+    assert_eq!(net.hosts[0].core.counters().resent, 0, "nobody had to wait for a timer");
+}
+
+#[test]
+fn one_envelope_may_be_larger_than_the_bound_and_a_message_taken_back_makes_room() {
+    let limits = Limits { flight_bytes_per_peer: 1, ..Limits::default() };
+    let senders = vec![Account::new(1, 101), Account::new(2, 102)];
+    let mut net = Net::with_limits(vec![senders, vec![Account::new(9, 109)]], limits);
+    let from: Vec<_> = net.hosts[0].accounts.iter().map(|account| account.user).collect();
+    let to = net.user(1);
+    net.join(0, 1);
+    net.run(100);
+    net.weather.loss = 1_000;
+    net.send_as(0, from[0], to, 1);
+    net.send_as(0, from[1], to, 2);
+    net.weather.loss = 0;
+    net.with(0, |core, now| assert!(core.cancel(message_id(1), now)));
+    net.run(5);
+    assert_eq!((net.got(1, from[0]), net.got(1, from[1])), (vec![], vec![2]));
+    net.cut(0, 1);
+    net.send_as(0, from[0], to, 3);
+    net.send_as(0, from[1], to, 4);
+    net.join(0, 1);
+    net.run(5 * SECOND);
+    assert_eq!(
+        (net.got(1, from[0]), net.got(1, from[1])),
+        (vec![3], vec![2, 4]),
+        "nothing counts after a cut"
+    );
+}
+
+#[test]
 fn contact_records_answer_each_other_whatever_the_clocks_say() {
     let mut net = Net::two();
     let (anna, ben) = (net.user(0), net.user(1));

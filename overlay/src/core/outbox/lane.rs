@@ -39,6 +39,8 @@ pub(super) struct Flight {
     pub(super) key: [u8; 32],
     pub(super) due: u64,
     pub(super) attempts: u32,
+    /// What it takes of [`Limits::flight_bytes_per_peer`](crate::core::Limits).
+    pub(super) size: usize,
 }
 
 impl Overlay {
@@ -69,8 +71,9 @@ impl Overlay {
             .copied()
             .collect();
         for number in next {
+            let full = self.is_full(&node);
             let Some(peer) = self.peers.connected.get_mut(&node) else { break };
-            if peer.flight >= self.limits.flight_per_peer {
+            if full {
                 if !peer.blocked.contains(&pair) {
                     peer.blocked.push_back(pair);
                 }
@@ -84,6 +87,13 @@ impl Overlay {
             self.transmit(pair, number, node, now);
         }
         written
+    }
+
+    /// Whether as much is under way to a node as may be. An idle one has room for an envelope of any size.
+    fn is_full(&self, node: &NodeId) -> bool {
+        let number = self.peers.connected.get(node).map_or(0, |peer| peer.flight);
+        let bytes = self.outbox.flight_bytes.get(node).copied().unwrap_or_default();
+        number >= self.limits.flight_per_peer || (bytes > 0 && bytes >= self.limits.flight_bytes_per_peer)
     }
 
     /// Gives a copy its place in the order and writes that down. None: it has to wait for earlier ones.
@@ -126,9 +136,10 @@ impl Overlay {
         };
         let attempts = lane.flight.get(&number).map_or(0, |flight| flight.attempts) + 1;
         let due = now.mono + (RESEND << attempts.saturating_sub(2).min(3)).min(MAX_RESEND);
-        if lane.flight.insert(number, Flight { envelope: id, key, due, attempts }).is_none() {
-            peer.flight += 1;
-        }
+        let size = sealed.as_ref().map_or(0, |envelope| envelope.sealed.ciphertext.len());
+        let before = lane.flight.insert(number, Flight { envelope: id, key, due, attempts, size });
+        peer.flight += usize::from(before.is_none());
+        self.outbox.count_flight(node, size, before.map_or(0, |before| before.size));
         self.timers.set_earlier(Timer::Lane(pair), due);
         match sealed {
             Ok(envelope) => self.send_frame(node, &Frame::Envelope(envelope), true, now),
@@ -185,11 +196,12 @@ impl Overlay {
     pub(super) fn leave_lane(&mut self, pair: Pair, number: u64, now: Now) {
         let Some(lane) = self.outbox.lanes.get_mut(&pair) else { return };
         lane.queue.remove(&number);
-        if lane.flight.remove(&number).is_some()
-            && let Some(peer) =
-                self.users.node_of(&pair.1).and_then(|node| self.peers.connected.get_mut(&node))
+        if let Some(flight) = lane.flight.remove(&number)
+            && let Some(node) = self.users.node_of(&pair.1)
+            && let Some(peer) = self.peers.connected.get_mut(&node)
         {
             peer.flight = peer.flight.saturating_sub(1);
+            self.outbox.count_flight(node, 0, flight.size);
         }
         self.arm_lane(pair, now);
     }
@@ -197,10 +209,8 @@ impl Overlay {
     /// Room was made at a peer that may have been full: those that wait longest get their turn.
     pub(super) fn pump_blocked(&mut self, device: &DeviceId, now: Now) {
         let Some(node) = self.users.node_of(device) else { return };
-        while let Some(peer) = self.peers.connected.get_mut(&node) {
-            if peer.flight >= self.limits.flight_per_peer {
-                return;
-            }
+        while !self.is_full(&node) {
+            let Some(peer) = self.peers.connected.get_mut(&node) else { return };
             let Some(pair) = peer.blocked.pop_front() else { return };
             self.pump(pair, now);
         }
@@ -225,13 +235,16 @@ impl Overlay {
 
     /// A device is no longer reached over a node: what was under way to it will be sent again.
     pub(in crate::core) fn forget_flight(&mut self, device: &DeviceId, node: &NodeId) {
-        let mut lost = 0;
+        let (mut lost, mut bytes) = (0, 0);
         for pair in self.outbox.pairs_to(device) {
             if let Some(lane) = self.outbox.lanes.get_mut(&pair) {
-                lost += std::mem::take(&mut lane.flight).len();
+                let flight = std::mem::take(&mut lane.flight);
+                lost += flight.len();
+                bytes += flight.values().map(|flight| flight.size).sum::<usize>();
             }
             self.timers.cancel(Timer::Lane(pair));
         }
+        self.outbox.count_flight(*node, 0, bytes);
         if let Some(peer) = self.peers.connected.get_mut(node) {
             peer.flight = peer.flight.saturating_sub(lost);
             // The room that this makes is given to those that wait for it by the next timeout, which is now.

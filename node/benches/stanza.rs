@@ -1,5 +1,7 @@
 //! The way of a stanza: bytes to element, core, bytes. `cargo bench -p crosstalk`.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to say")]
+
 use std::collections::BTreeMap;
 
 use crosstalk::core::admin::{Command, NewAccount};

@@ -1,7 +1,7 @@
 //! The only loop: waits for one thing, takes what else is there, hands it to the core, performs the outputs in order.
 //!
 //! It decides nothing and it never waits but in one place. Where something downstream is slow it stops taking inputs
-//! from upstream: with [`MOST_IN_FLIGHT`] batches not yet durable, or commands that the swarm has no room for, clients
+//! from upstream: with `MOST_IN_FLIGHT` batches not yet durable, or commands that the swarm has no room for, clients
 //! and peers are not read until that is over, and TCP slows them down.
 
 mod chores;

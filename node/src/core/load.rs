@@ -162,6 +162,12 @@ impl Core {
                 account.roster.items.insert(item.jid.clone(), item);
             }
         }
+        let users: Vec<UserId> = self.accounts.iter().map(|account| account.user).collect();
+        for user in users {
+            if let Some(account) = self.accounts.get_mut(&user) {
+                account.roster.restored();
+            }
+        }
         for (key, stored) in entries::<StoredContactRecord>(contents)? {
             let user = user_key(&key, Tree::ContactRecord)?;
             let other = user_key(&key[32..], Tree::ContactRecord)?;

@@ -63,6 +63,14 @@ impl Roster {
         self.relations.iter().filter(|(_, relation)| subscription(&relation.slots).to).map(|(user, _)| *user)
     }
 
+    /// After a start: where as many removals are remembered as may be, older ones were forgotten.
+    pub(crate) fn restored(&mut self) {
+        let removed = self.items.values().filter(|item| item.removed).map(|item| item.version);
+        if removed.clone().count() >= TOMBSTONES {
+            self.told_from = removed.min().unwrap_or_default();
+        }
+    }
+
     /// The oldest tombstone beyond the limit, taken out to be deleted from the store too.
     pub(crate) fn surplus_tombstone(&mut self) -> Option<RosterItem> {
         let removed = || self.items.values().filter(|item| item.removed);

@@ -96,6 +96,7 @@ impl Core {
             let error = StreamError::new(StreamCondition::Conflict, "the same resource logged in elsewhere");
             self.end_session(older, Some(error));
         }
+        self.make_room_for_session(user);
         if self.accounts.get(&user)?.sessions.len() >= self.settings.session_limit {
             let text =
                 format!("an account has at most {} sessions: log out elsewhere", self.settings.session_limit);
@@ -108,6 +109,18 @@ impl Core {
         self.conns.insert(conn, Conn::Bound(id));
         let bound = Element::new("jid", ns::BIND).text(jid.as_str());
         Some(iq.result(Some(Element::new("bind", ns::BIND).child(bound))))
+    }
+
+    /// An account that has as many sessions as it may gives up the oldest that waits to be resumed.
+    fn make_room_for_session(&mut self, user: UserId) {
+        if self
+            .accounts
+            .get(&user)
+            .is_some_and(|account| account.sessions.len() >= self.settings.session_limit)
+            && let Some(oldest) = self.sessions_of(user, |session| session.conn.is_none()).first()
+        {
+            self.end_session(*oldest, None);
+        }
     }
 
     pub(super) fn open_session(&mut self, user: UserId, jid: FullJid) -> SessionId {

@@ -1,6 +1,6 @@
 //! What the tests of the command line share: a data directory of their own and a node on ports that are free.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, clippy::expect_used, reason = "each test file uses a part, and says what it needs")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

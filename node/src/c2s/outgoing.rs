@@ -57,7 +57,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What waits for one client.
+/// What waits for one client: at most `limit` bytes, or one piece that is larger.
 pub(super) struct Outbox {
     limit: usize,
     state: Mutex<State>,
@@ -82,13 +82,16 @@ pub(super) enum Order {
 }
 
 impl Outbox {
+    /// Whatever its size, what nothing waits before never cuts the client off: a message that did would do so at each
+    /// login again.
     fn push(&self, data: Vec<u8>) {
         let mut state = lock(&self.state);
         if state.order.is_some() {
             return;
         }
         let first = state.waiting.is_empty();
-        if state.waiting.len() + state.taken + data.len() > self.limit {
+        let unread = state.waiting.len() + state.taken;
+        if unread > 0 && unread + data.len() > self.limit {
             state.waiting = Vec::new();
             state.order = Some(Order::Cut);
             state.wake();
@@ -140,5 +143,26 @@ impl State {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_joins_unread_bytes_cuts_a_client_off() {
+        let cx = Context::from_waker(Waker::noop());
+        let outbox = Outbox { limit: 10, state: Mutex::default() };
+        outbox.push(vec![0; 100]);
+        assert!(outbox.order(&cx).is_none());
+        assert_eq!(outbox.take(&cx).len(), 100);
+        assert!(outbox.take(&cx).is_empty());
+        outbox.push(vec![0; 6]);
+        assert_eq!(outbox.take(&cx).len(), 6);
+        outbox.push(vec![0; 4]);
+        assert!(outbox.order(&cx).is_none());
+        outbox.push(vec![0; 1]);
+        assert!(matches!(outbox.order(&cx), Some(Order::Cut)));
     }
 }

@@ -122,7 +122,10 @@ impl Core {
             ..item
         };
         account.roster.items.insert(item.jid.clone(), item.clone());
-        let surplus = account.roster.surplus_tombstone();
+        if let Some(other) = user_of(&item) {
+            self.overlay.keep(&other);
+        }
+        let surplus = self.accounts.get_mut(&user).and_then(|account| account.roster.surplus_tombstone());
         self.writes.put(Tree::Roster, key(user.as_bytes(), &item.jid), encode(&item));
         if let Some(old) = surplus {
             self.writes.delete(Tree::Roster, key(user.as_bytes(), &old.jid));

@@ -28,6 +28,7 @@ use super::account::{Account, Accounts, Held, Inbox, address};
 use super::barrier::Barrier;
 use super::io::Output;
 use super::presence::RemotePresence;
+use super::roster::user_of;
 use super::save::TIME_FLOOR;
 use super::session::{Management, SessionId, Unacked, priority_of};
 use super::settings::{DeviceKeys, LoadError, Settings, Setup};
@@ -105,7 +106,10 @@ impl Core {
             let Some(own) = keys.remove(&user) else {
                 return Err(LoadError::KeysMissing { account: stored.name, xid: user.xid() });
             };
-            self.open_account(user, stored, own, vcard)?;
+            let name = stored.name.clone();
+            if let Err(why) = self.open_account(user, stored, own, vcard) {
+                self.notice(format!("the account {name} cannot be used here: {why}"));
+            }
         }
         for (key, _) in contents.tree(Tree::Block) {
             let user = user_key(key, Tree::Block)?;
@@ -158,6 +162,9 @@ impl Core {
     fn load_rosters(&mut self, contents: &Contents) -> Result<(), LoadError> {
         for (key, item) in entries::<RosterItem>(contents)? {
             let user = user_key(&key, Tree::Roster)?;
+            if let Some(other) = user_of(&item) {
+                self.overlay.keep(&other);
+            }
             if let Some(account) = self.accounts.get_mut(&user) {
                 account.roster.items.insert(item.jid.clone(), item);
             }

@@ -2,7 +2,7 @@
 
 use crosstalk_link_local::neighbours::{NeighbourKey, Sighting};
 use crosstalk_overlay::core::{
-    Delivery, Disposition, FailReason, Live, Outcome, Output as Overlay, Reach, Write,
+    Delivery, Disposition, FailReason, Live, Outcome, Output as Overlay, Reach, Unreachable, Write,
 };
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::UserId;
@@ -293,6 +293,7 @@ impl Core {
         let sent = self.overlay.send_live(Live { from, from_resource, to, to_resource, xml }, self.now);
         sent.map_err(|why| {
             let condition = match stanza.kind {
+                _ if why == Unreachable::Busy => Condition::ResourceConstraint,
                 Kind::Iq => Condition::ServiceUnavailable,
                 Kind::Message | Kind::Presence => Condition::RecipientUnavailable,
             };

@@ -1,12 +1,14 @@
 //! An XML element with its namespace resolved, and its way back to bytes. *Pure.*
 
+use std::fmt;
+
 use compact_str::CompactString;
 
 use super::ns::{self, Namespace};
 use super::parse;
 
-/// What stands between the tags of an element.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What stands between the tags of an element. `Debug` shows no text.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Node {
     /// A child element.
     Element(Element),
@@ -14,8 +16,8 @@ pub enum Node {
     Text(CompactString),
 }
 
-/// An attribute; `ns` is set only for a prefixed one (`xml:lang` has [`ns::XML`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An attribute; `ns` is set only for a prefixed one (`xml:lang` has [`ns::XML`]). `Debug` shows no value.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Attribute {
     /// Namespace of a prefixed attribute.
     pub ns: Option<Namespace>,
@@ -26,7 +28,8 @@ pub struct Attribute {
 }
 
 /// An XML element. Prefixes are gone: names are (namespace, local name), and writing declares what is needed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `Debug` shows names and sizes, neither text nor values.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Element {
     name: CompactString,
     ns: Namespace,
@@ -183,30 +186,62 @@ impl Element {
         &self.nodes
     }
 
-    /// Writes the element for a place where `scope` is the default namespace.
+    /// Writes the element for a place where `scope` is the default namespace. What [`parse::element`] accepted
+    /// grows by no more than [`parse::Limits::written_bytes`] say.
     pub fn write(&self, out: &mut Vec<u8>, scope: &str) {
-        out.push(b'<');
-        out.extend_from_slice(self.name.as_bytes());
-        if self.ns.as_str() != scope {
-            write_attribute(out, "xmlns", self.ns.as_str());
-        }
-        for (index, attribute) in self.attributes.iter().enumerate() {
-            attribute.write(out, index);
-        }
-        if self.nodes.is_empty() {
-            out.extend_from_slice(b"/>");
-            return;
-        }
-        out.push(b'>');
+        self.write_start(out, scope);
         for node in &self.nodes {
             match node {
                 Node::Element(child) => child.write(out, self.ns.as_str()),
-                Node::Text(text) => escape(out, text, false),
+                Node::Text(text) => out.put_escaped(text, false),
             }
         }
-        out.extend_from_slice(b"</");
-        out.extend_from_slice(self.name.as_bytes());
-        out.push(b'>');
+        self.write_end(out);
+    }
+
+    /// The start tag up to its `>`, which [`Self::write_end`] or the first node brings.
+    fn write_start(&self, out: &mut impl Sink, scope: &str) {
+        out.put(b"<");
+        out.put(self.name.as_bytes());
+        if self.ns.as_str() != scope {
+            out.declare("xmlns", self.ns.as_str());
+        }
+        for (index, attribute) in self.attributes.iter().enumerate() {
+            let Attribute { ns, name, value } = attribute;
+            match ns {
+                None => out.attribute(name, value),
+                Some(ns) if ns.as_str() == ns::XML => out.attribute(&format!("xml:{name}"), value),
+                Some(ns) => {
+                    let same = |other: &Attribute| other.ns.as_ref() == Some(ns);
+                    let first = self.attributes.iter().position(same).unwrap_or(index);
+                    if first == index {
+                        out.declare(&format!("xmlns:a{first}"), ns.as_str());
+                    }
+                    out.attribute(&format!("a{first}:{name}"), value);
+                }
+            }
+        }
+        if !self.nodes.is_empty() {
+            out.put(b">");
+        }
+    }
+
+    /// What follows the nodes.
+    fn write_end(&self, out: &mut impl Sink) {
+        if self.nodes.is_empty() {
+            return out.put(b"/>");
+        }
+        out.put(b"</");
+        out.put(self.name.as_bytes());
+        out.put(b">");
+    }
+
+    /// What [`Self::write`] adds around the nodes, as the element is now.
+    pub(super) fn own_size(&self, scope: &str) -> Size {
+        let mut size = Size::default();
+        self.write_start(&mut size, scope);
+        self.write_end(&mut size);
+        size
     }
 
     /// Reads an element that stands where `jabber:client` is the default namespace.
@@ -226,32 +261,90 @@ impl Element {
     }
 }
 
-impl Attribute {
-    fn write(&self, out: &mut Vec<u8>, index: usize) {
-        match &self.ns {
-            None => write_attribute(out, &self.name, &self.value),
-            Some(ns) if ns.as_str() == ns::XML => {
-                write_attribute(out, &format!("xml:{}", self.name), &self.value)
-            }
-            Some(ns) => {
-                write_attribute(out, &format!("xmlns:a{index}"), ns.as_str());
-                write_attribute(out, &format!("a{index}:{}", self.name), &self.value);
-            }
+impl fmt::Debug for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} xmlns='{}'>", self.name, self.ns.as_str())?;
+        f.debug_list().entries(&self.attributes).entries(&self.nodes).finish()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Element(element) => element.fmt(f),
+            Self::Text(text) => write!(f, "{} bytes of text", text.len()),
         }
+    }
+}
+
+impl fmt::Debug for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} bytes", self.name, self.value.len())
+    }
+}
+
+/// Where an element is written to: bytes, or only their number, so that both can never differ.
+trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+
+    /// Puts character data, or an attribute's value.
+    fn put_escaped(&mut self, text: &str, attribute: bool);
+
+    /// Puts a namespace declaration.
+    fn declare(&mut self, name: &str, uri: &str) {
+        self.attribute(name, uri);
+    }
+
+    fn attribute(&mut self, name: &str, value: &str) {
+        self.put(b" ");
+        self.put(name.as_bytes());
+        self.put(b"='");
+        self.put_escaped(value, true);
+        self.put(b"'");
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn put_escaped(&mut self, text: &str, attribute: bool) {
+        escape(self, text, attribute);
+    }
+}
+
+/// How much would be written.
+#[derive(Debug, Default)]
+pub(super) struct Size {
+    /// Bytes.
+    pub(super) bytes: usize,
+    /// Namespace declarations among them.
+    pub(super) declarations: usize,
+}
+
+impl Sink for Size {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
+    }
+
+    fn put_escaped(&mut self, text: &str, attribute: bool) {
+        self.bytes += escaped_len(text, attribute);
+    }
+
+    fn declare(&mut self, name: &str, uri: &str) {
+        self.declarations += 1;
+        self.attribute(name, uri);
     }
 }
 
 /// Writes ` name='value'`.
 pub fn write_attribute(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.push(b' ');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"='");
-    escape(out, value, true);
-    out.push(b'\'');
+    out.attribute(name, value);
 }
 
-/// Writes character data with the five predefined entities. Line breaks are written as references, so that a
-/// parser's normalisation of attributes and line ends (XML 1.0, 2.11 and 3.3.3) does not change them.
+/// Writes character data with the entities that it needs: quotes need none outside of attributes. Line breaks that
+/// a parser would normalise (XML 1.0, 2.11 and 3.3.3) are written as references.
 fn escape(out: &mut Vec<u8>, text: &str, attribute: bool) {
     let bytes = text.as_bytes();
     let mut done = 0;
@@ -260,9 +353,9 @@ fn escape(out: &mut Vec<u8>, text: &str, attribute: bool) {
             b'<' => b"&lt;",
             b'>' => b"&gt;",
             b'&' => b"&amp;",
-            b'\'' => b"&apos;",
-            b'"' => b"&quot;",
             b'\r' => b"&#13;",
+            b'\'' if attribute => b"&apos;",
+            b'"' if attribute => b"&quot;",
             b'\n' if attribute => b"&#10;",
             b'\t' if attribute => b"&#9;",
             _ => continue,
@@ -272,6 +365,21 @@ fn escape(out: &mut Vec<u8>, text: &str, attribute: bool) {
         done = at + 1;
     }
     out.extend_from_slice(&bytes[done..]);
+}
+
+/// How many bytes [`escape`] writes.
+pub(super) fn escaped_len(text: &str, attribute: bool) -> usize {
+    // Arithmetic without branches in one byte, because that is what the compiler turns into vector instructions.
+    let is = |byte: u8, wanted: u8| u8::from(byte == wanted);
+    let in_text = |b: u8| 3 * (is(b, b'<') + is(b, b'>')) + 4 * (is(b, b'&') + is(b, b'\r'));
+    let in_attribute =
+        |b: u8| in_text(b) + 5 * (is(b, b'\'') + is(b, b'"')) + 4 * is(b, b'\n') + 3 * is(b, b'\t');
+    let growth = |bytes: &[u8]| match attribute {
+        true => bytes.iter().fold(0, |sum: u8, byte| sum + in_attribute(*byte)),
+        false => bytes.iter().fold(0, |sum: u8, byte| sum + in_text(*byte)),
+    };
+    // 5 bytes of growth each: 32 of them fit in the sum.
+    text.len() + text.as_bytes().chunks(32).map(|chunk| usize::from(growth(chunk))).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -285,8 +393,29 @@ mod tests {
             .attr("to", "bob@id.internal")
             .child(body)
             .child(Element::new("active", ns::CHAT_STATES));
-        let expected = "<message to='bob@id.internal'><body>a &lt; b &amp; &apos;c&apos;</body>\
+        let expected = "<message to='bob@id.internal'><body>a &lt; b &amp; 'c'</body>\
                         <active xmlns='http://jabber.org/protocol/chatstates'/></message>";
         assert_eq!(String::from_utf8(message.to_bytes(ns::CLIENT)).unwrap(), expected);
+    }
+
+    #[test]
+    fn attributes_of_one_namespace_share_a_prefix() {
+        let mut element = Element::new("x", ns::CLIENT);
+        for (ns, name) in [("urn:a", "k"), ("urn:b", "k"), ("urn:a", "l")] {
+            element.push_attribute(Attribute { ns: Some(ns.into()), name: name.into(), value: "'\"".into() });
+        }
+        let expected = "<x xmlns:a0='urn:a' a0:k='&apos;&quot;' xmlns:a1='urn:b' a1:k='&apos;&quot;' \
+                        a0:l='&apos;&quot;'/>";
+        assert_eq!(String::from_utf8(element.to_bytes(ns::CLIENT)).unwrap(), expected);
+        assert_eq!(Element::read(expected.as_bytes()).as_ref(), Ok(&element));
+    }
+
+    #[test]
+    fn debug_shows_neither_text_nor_values() {
+        let element = Element::new("body", ns::CLIENT).attr("password", "secret").text("secret");
+        let message = Element::new("message", ns::CLIENT).child(element);
+        let shown = format!("{message:?} {message:#?}");
+        assert!(shown.contains("body") && shown.contains("6 bytes"), "{shown}");
+        assert!(!shown.contains("secret"), "{shown}");
     }
 }

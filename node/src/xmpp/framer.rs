@@ -301,7 +301,8 @@ mod tests {
 
     const OPEN: &str =
         "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='a'>";
-    const SMALL: Limits = Limits { stanza_bytes: 400, depth: 4, attributes: 4, elements: 8 };
+    const SMALL: Limits =
+        Limits { stanza_bytes: 400, written_bytes: 800, depth: 4, attributes: 4, elements: 8 };
 
     /// All frames of `text` fed in pieces that end at `cuts`, or the frames before the error, and its condition.
     fn frames(text: &[u8], cuts: &[usize]) -> (Vec<Frame>, Option<C>) {

@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::element::{Attribute, Element};
+use super::element::{Attribute, Element, escaped_len};
 use super::error::{StreamCondition, StreamError};
 use super::ns::{self, Namespace};
 
@@ -18,7 +18,11 @@ pub struct Limits {
     pub stanza_bytes: usize,
     /// Elements inside each other, the top-level one counted.
     pub depth: usize,
-    /// Attributes and namespace declarations of one element, and prefixes declared at any one place.
+    /// Bytes of a top-level element as this node writes it; prefixes that are gone and characters that are escaped
+    /// make it longer. What is written no longer than it was read is accepted in any case.
+    pub written_bytes: usize,
+    /// Attributes and namespace declarations of one element, and prefixes declared at any one place; both as they
+    /// were read and as they are written, so that what is written can be read again.
     pub attributes: usize,
     /// Elements in one top-level element, itself counted; keeps the tree within about 100 bytes for each.
     pub elements: usize,
@@ -26,12 +30,23 @@ pub struct Limits {
 
 impl Limits {
     /// For a stranger: no request before login is larger.
-    pub const BEFORE_LOGIN: Self = Self { stanza_bytes: 64 << 10, depth: 8, attributes: 32, elements: 64 };
+    pub const BEFORE_LOGIN: Self =
+        Self { stanza_bytes: 64 << 10, written_bytes: 128 << 10, depth: 8, attributes: 32, elements: 64 };
     /// For a user: room for a picture in a vCard.
-    pub const AFTER_LOGIN: Self = Self { stanza_bytes: 256 << 10, depth: 32, attributes: 64, elements: 4096 };
+    pub const AFTER_LOGIN: Self =
+        Self { stanza_bytes: 256 << 10, written_bytes: 512 << 10, depth: 32, attributes: 64, elements: 4096 };
     /// For what this node or another wrote: a stanza with the stamps it got on its way.
-    pub const KEPT: Self = Self { stanza_bytes: 512 << 10, depth: 40, attributes: 64, elements: 8192 };
+    pub const KEPT: Self = Self {
+        stanza_bytes: 512 << 10,
+        written_bytes: 512 << 10,
+        depth: 40,
+        attributes: 128,
+        elements: 8192,
+    };
 }
+
+/// Bytes of a namespace name, which is written wherever it changes.
+const NAMESPACE_BYTES: usize = 1024;
 
 /// Namespaces that a stream header declares for everything in its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +85,7 @@ pub struct Header {
 /// (RFC 6120 §4.9.3).
 pub fn element(text: &str, scope: &Scope, limits: &Limits) -> Result<Element, StreamError> {
     let mut reader = Reader::from_str(text);
-    let mut tree = Tree::new(scope, limits);
+    let mut tree = Tree::new(scope, limits, text.len());
     let root = loop {
         let done = match reader.read_event().map_err(|why| not_well_formed(&why))? {
             Event::Start(tag) => {
@@ -79,14 +94,14 @@ pub fn element(text: &str, scope: &Scope, limits: &Limits) -> Result<Element, St
             }
             Event::Empty(tag) => {
                 tree.open(&tag)?;
-                tree.close()
+                tree.close()?
             }
-            Event::End(_) => tree.close(),
+            Event::End(_) => tree.close()?,
             Event::Text(text) => tree.text(&text.into_inner())?,
-            Event::CData(text) => tree.push_lines(&text.into_inner()),
+            Event::CData(text) => tree.push_lines(&text.into_inner())?,
             Event::GeneralRef(name) => {
                 let mut utf8 = [0; 4];
-                tree.push_text(reference(&name.into_inner())?.encode_utf8(&mut utf8))
+                tree.push_text(reference(&name.into_inner())?.encode_utf8(&mut utf8))?
             }
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => return Err(restricted()),
             Event::Eof => return Err(not_well_formed(&"the element does not end")),
@@ -134,16 +149,28 @@ pub fn header(text: &str, limits: &Limits) -> Result<Header, StreamError> {
 
 /// Elements that are open, and the namespaces declared in them.
 struct Tree<'a> {
-    open: Vec<(Element, usize)>,
+    open: Vec<Open>,
     bindings: Bindings<'a>,
     limits: &'a Limits,
     elements: usize,
+    /// Bytes of what is complete when it is written again.
+    written: usize,
+    most_written: usize,
+}
+
+struct Open {
+    element: Element,
+    /// Bindings that were there before it.
+    outer: usize,
+    /// Namespace declarations that hold in it when it is written again.
+    declared: usize,
 }
 
 impl<'a> Tree<'a> {
-    fn new(scope: &'a Scope, limits: &'a Limits) -> Self {
+    fn new(scope: &'a Scope, limits: &'a Limits, read: usize) -> Self {
         let bindings = Bindings { base: scope, local: Vec::new() };
-        Self { open: Vec::with_capacity(4), bindings, limits, elements: 0 }
+        let most_written = limits.written_bytes.max(read);
+        Self { open: Vec::with_capacity(4), bindings, limits, elements: 0, written: 0, most_written }
     }
 
     fn open(&mut self, tag: &BytesStart<'_>) -> Result<(), StreamError> {
@@ -156,20 +183,42 @@ impl<'a> Tree<'a> {
         }
         let outer = self.bindings.local.len();
         let element = read_tag(tag, &mut self.bindings, self.limits)?;
-        self.open.push((element, outer));
-        Ok(())
+        let (scope, declared) = match self.open.last() {
+            Some(parent) => (parent.element.ns(), parent.declared),
+            None => (self.bindings.base.default_ns(), 0),
+        };
+        let size = element.own_size(scope);
+        let declared = declared + size.declarations;
+        if declared.max(element.attributes().len() + size.declarations) > self.limits.attributes {
+            return Err(too_much("attributes and namespaces, when written", self.limits.attributes));
+        }
+        self.open.push(Open { element, outer, declared });
+        self.grow(size.bytes)
     }
 
     /// Ends the innermost element; gives it back when it was the outermost, too.
-    fn close(&mut self) -> Option<Element> {
-        let (element, outer) = self.open.pop()?;
+    fn close(&mut self) -> Result<Option<Element>, StreamError> {
+        let Some(Open { element, outer, .. }) = self.open.pop() else { return Ok(None) };
         self.bindings.local.truncate(outer);
+        if !element.nodes().is_empty() {
+            // `></name>` instead of `/>`.
+            self.grow(element.name().len() + 2)?;
+        }
         match self.open.last_mut() {
-            Some((parent, _)) => {
-                parent.push(element);
-                None
+            Some(parent) => {
+                parent.element.push(element);
+                Ok(None)
             }
-            None => Some(element),
+            None => Ok(Some(element)),
+        }
+    }
+
+    /// Counts bytes that will be written.
+    fn grow(&mut self, bytes: usize) -> Result<(), StreamError> {
+        self.written += bytes;
+        match self.written > self.most_written {
+            true => Err(too_much("bytes in one stanza, when written", self.most_written)),
+            false => Ok(()),
         }
     }
 
@@ -177,22 +226,23 @@ impl<'a> Tree<'a> {
         if memchr::memchr(b']', raw.as_bytes()).is_some() && raw.contains("]]>") {
             return Err(not_well_formed(&"']]>' stands in text"));
         }
-        Ok(self.push_lines(raw))
+        self.push_lines(raw)
     }
 
     /// Adds text with its line ends normalised (XML 1.0, 2.11).
-    fn push_lines(&mut self, raw: &str) -> Option<Element> {
+    fn push_lines(&mut self, raw: &str) -> Result<Option<Element>, StreamError> {
         if memchr::memchr(b'\r', raw.as_bytes()).is_none() {
             return self.push_text(raw);
         }
         self.push_text(&raw.replace("\r\n", "\n").replace('\r', "\n"))
     }
 
-    fn push_text(&mut self, text: &str) -> Option<Element> {
-        if let Some((element, _)) = self.open.last_mut() {
-            element.push_text(text);
+    fn push_text(&mut self, text: &str) -> Result<Option<Element>, StreamError> {
+        if let Some(open) = self.open.last_mut() {
+            open.element.push_text(text);
+            self.grow(escaped_len(text, false))?;
         }
-        None
+        Ok(None)
     }
 }
 
@@ -229,6 +279,9 @@ impl Bindings<'_> {
         };
         if forbidden || self.local[outer..].iter().any(|(known, _)| known == prefix) {
             return Err(not_well_formed(&format_args!("the prefix '{prefix}' cannot be declared so")));
+        }
+        if uri.len() > NAMESPACE_BYTES {
+            return Err(too_much("bytes in one namespace name", NAMESPACE_BYTES));
         }
         if self.local.len() >= limits.attributes {
             return Err(too_much("namespace declarations", limits.attributes));
@@ -489,6 +542,44 @@ mod tests {
         assert_eq!(parse(&siblings).children().count(), 20);
     }
 
+    #[test]
+    fn what_would_be_written_too_large_is_refused() {
+        let refused = |text: &str, limits| {
+            let error = element(text, &Scope::new(ns::CLIENT), limits).unwrap_err();
+            assert_eq!(error.condition, StreamCondition::PolicyViolation);
+            error.text
+        };
+        let presence = |ns: usize, children: usize| {
+            format!("<presence xmlns:p='{}'>{}</presence>", "u".repeat(ns), "<p:b/>".repeat(children))
+        };
+        for limits in [&Limits::AFTER_LOGIN, &Limits::KEPT] {
+            assert!(refused(&presence(NAMESPACE_BYTES + 1, 1), limits).contains("namespace name"));
+            assert!(refused(&presence(NAMESPACE_BYTES, 4000), limits).contains("when written"));
+            let text = format!("<message><body>{}</body></message>", ">".repeat(140_000));
+            assert!(refused(&text, limits).contains("when written"));
+        }
+        assert_eq!(parse(&presence(NAMESPACE_BYTES, 400)).children().count(), 400);
+        let quotes = "'\"".repeat(130_000);
+        let body = parse(&format!("<body>{quotes}</body>"));
+        assert!(body.to_bytes(ns::CLIENT).len() < quotes.len() + 20);
+        let attributes = |spaces: usize| -> String {
+            let declared: String = (0..spaces).map(|n| format!(" xmlns:q{n}='urn:{n}'")).collect();
+            let used: String = (0..60).map(|n| format!(" q{}:a{n}=''", n % spaces)).collect();
+            format!("<x{declared}><y xmlns='urn:x'{used}/></x>")
+        };
+        let many = parse(&attributes(1));
+        assert_eq!(Element::read(&many.to_bytes(ns::CLIENT)).as_ref(), Ok(&many));
+        assert!(refused(&attributes(50), &Limits::AFTER_LOGIN).contains("when written"));
+    }
+
+    #[test]
+    fn what_was_written_is_read_however_long_it_is() {
+        let long = Element::new("body", ns::CLIENT).text(&"<>".repeat(200_000));
+        let bytes = long.to_bytes(ns::CLIENT);
+        assert!(bytes.len() > Limits::KEPT.written_bytes);
+        assert_eq!(Element::read(&bytes).as_ref(), Ok(&long));
+    }
+
     /// Prints the cost of a message, for the record: `cargo test --release -p crosstalk parse::tests::cost -- --ignored`.
     #[test]
     #[ignore = "a measurement"]
@@ -575,7 +666,56 @@ mod tests {
         })
     }
 
+    /// XML as clients may write it, with prefixes that are declared far away from where they are used.
+    fn foreign() -> impl Strategy<Value = String> {
+        let declarations = (0..40)
+            .map(|n| format!(" xmlns:p{n}='urn:{}'", "'&lt;".repeat(n).replace('\'', "&apos;")))
+            .collect::<String>();
+        let attributes = prop::collection::btree_set((0..50_usize, 0..4_usize), 0..50);
+        let tag = (0..40_usize, attributes, any::<bool>()).prop_map(|(prefix, attributes, plain)| {
+            // Prefix 40 and above: none.
+            let name = |(prefix, n): (usize, usize)| match prefix {
+                0..40 => format!(" p{prefix}:a{n}=\"'&#10;>\""),
+                _ => format!(" a{prefix}x{n}='\t'"),
+            };
+            let attributes: String = attributes.into_iter().map(name).collect();
+            let name = if plain { "n".into() } else { format!("p{prefix}:n") };
+            (name, attributes)
+        });
+        let leaf = tag.clone().prop_map(|(name, attributes)| format!("<{name}{attributes}/>"));
+        let inner = leaf.prop_recursive(6, 40, 6, move |inner| {
+            let node = prop_oneof![inner, Just("<![CDATA[<&>]]>\r'\"".to_owned())];
+            (tag.clone(), prop::collection::vec(node, 0..6)).prop_map(|((name, attributes), nodes)| {
+                format!("<{name}{attributes}>{}</{name}>", nodes.concat())
+            })
+        });
+        inner.prop_map(move |inner| format!("<message{declarations}>{inner}</message>"))
+    }
+
     proptest! {
+        #[test]
+        fn what_a_client_may_send_is_kept(text in foreign()) {
+            if let Ok(read) = element(&text, &Scope::new(ns::CLIENT), &Limits::AFTER_LOGIN) {
+                let bytes = read.to_bytes(ns::CLIENT);
+                prop_assert!(bytes.len() <= Limits::AFTER_LOGIN.written_bytes);
+                let again = Element::read(&bytes);
+                prop_assert_eq!(again.as_ref(), Ok(&read), "{}", String::from_utf8_lossy(&bytes));
+            }
+        }
+
+        /// The limit counts exactly what is written: one byte less is refused.
+        #[test]
+        fn written_bytes_are_counted(text in foreign()) {
+            let scope = Scope::new(ns::CLIENT);
+            let wide = Limits { attributes: 4096, written_bytes: 1 << 30, ..Limits::KEPT };
+            let read = element(&text, &scope, &wide).unwrap();
+            let written = read.to_bytes(ns::CLIENT).len();
+            let exact = Limits { written_bytes: written, ..wide };
+            prop_assert!(element(&text, &scope, &exact).is_ok());
+            let less = Limits { written_bytes: written - 1, ..wide };
+            prop_assert_eq!(element(&text, &scope, &less).is_ok(), written <= text.len());
+        }
+
         #[test]
         fn what_is_written_is_read_again(tree in tree(), scope in namespace()) {
             let bytes = tree.to_bytes(&scope);

@@ -1,5 +1,7 @@
 //! Message, presence and IQ (RFC 6120 §8): addresses and type parsed, payload as elements. *Pure.*
 
+use std::fmt;
+
 use compact_str::CompactString;
 use jid::Jid;
 
@@ -107,8 +109,9 @@ impl Type {
     }
 }
 
-/// A stanza. `from` of what a client sent is stamped from its session, never taken from the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A stanza. `from` of what a client sent is stamped from its session, never taken from the wire. `Debug`
+/// shows what it is and its size, neither addresses nor text.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Stanza {
     /// Message, presence or IQ.
     pub kind: Kind,
@@ -316,5 +319,24 @@ impl Stanza {
             element.push_attribute(Attribute { ns, name: "lang".into(), value: lang.clone() });
         }
         element.children_from(self.payload.iter().cloned())
+    }
+}
+
+impl fmt::Debug for Stanza {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({:?}) ", self.kind, self.type_)?;
+        f.debug_list().entries(&self.payload).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_text() {
+        let stanza = Stanza::read(b"<message to='bob@b' type='chat'><body>secret</body></message>").unwrap();
+        let shown = format!("{stanza:?}");
+        assert!(shown.starts_with("Message (Chat)") && !shown.contains("secret"), "{shown}");
     }
 }

@@ -157,6 +157,8 @@ pub(crate) struct Net {
     cables: BTreeSet<(usize, usize)>,
     links: BTreeSet<(usize, usize)>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
+    /// Frames on a link whose cable is cut: a stream sends them again, or ends.
+    stuck: Vec<(usize, usize, Vec<u8>)>,
     serial: u64,
     dice: u64,
     /// Frames that arrived, for replaying.
@@ -185,6 +187,7 @@ impl Net {
             cables: BTreeSet::new(),
             links: BTreeSet::new(),
             air: BTreeMap::new(),
+            stuck: Vec::new(),
             serial: 0,
             dice: 0x9e37_79b9_7f4a_7c15,
             tape: Vec::new(),
@@ -244,6 +247,10 @@ impl Net {
     /// Lays a cable and lets both sides discover each other.
     pub(crate) fn join(&mut self, a: usize, b: usize) {
         self.cables.insert(pair(a, b));
+        for (from, to, frame) in std::mem::take(&mut self.stuck) {
+            self.serial += 1;
+            self.air.insert((self.mono + 1, self.serial), (from, to, frame));
+        }
         for (here, there) in [(a, b), (b, a)] {
             let event =
                 PeerEvent::Discovered { node: node_id(there), addresses: vec![format!("/memory/{there}")] };
@@ -267,6 +274,7 @@ impl Net {
             return;
         }
         self.air.retain(|_, (from, to, _)| pair(*from, *to) != pair(a, b));
+        self.stuck.retain(|(from, to, _)| pair(*from, *to) != pair(a, b));
         for (here, there) in [(a, b), (b, a)] {
             self.peer_event(here, PeerEvent::Disconnected { node: node_id(there) });
         }
@@ -404,6 +412,8 @@ impl Net {
             if self.cables.contains(&pair(from, to)) {
                 self.tape.push((from, to, frame.clone()));
                 self.inject(from, to, frame);
+            } else {
+                self.stuck.push((from, to, frame));
             }
         }
         for host in 0..self.hosts.len() {

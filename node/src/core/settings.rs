@@ -60,7 +60,7 @@ impl Default for Settings {
             resume_timeout: 600_000,
             unacked_limit: 6_000,
             inbox_limit: 2_000,
-            inbox_bytes: 4 << 20,
+            inbox_bytes: 2 << 20,
             held_bytes: 64 << 20,
             roster_limit: 2_000,
             request_limit: 200,

@@ -37,11 +37,8 @@ pub(super) struct Known {
 }
 
 impl RemotePresence {
-    /// Own records are kept for what they say after a restart; what is here now, sessions say.
-    fn own(&mut self, record: Verified<PresenceRecord>, seen: u64) {
-        self.restore(record, seen);
-    }
-
+    /// A record that speaks for no session now: from before a restart, or an own one, kept for what it says after the
+    /// next. What is here of this node's users, sessions say.
     pub(super) fn restore(&mut self, record: Verified<PresenceRecord>, seen: u64) {
         self.devices.insert((record.user, record.device), Known { record, seen, current: false, until: 0 });
     }
@@ -339,7 +336,7 @@ impl Core {
             self.overlay.set_presence(&user, sessions, watchers, self.now);
             if let Some(record) = self.overlay.own_presence(&user).cloned() {
                 self.save_presence(&record);
-                self.remote_presence.own(record, self.now.wall);
+                self.remote_presence.restore(record, self.now.wall);
             }
             self.publish_to_link(user, &ids);
         }

@@ -189,10 +189,7 @@ impl Core {
     ) {
         let Some(mut message) = self.stanza_from_remote(user, user, from_resource, "", xml) else { return };
         let peer = self.address_for(user, &peer);
-        message.to = peer.and_then(|peer| match to_resource {
-            "" => Some(peer),
-            resource => peer.to_bare().with_resource_str(resource).ok().map(Jid::from),
-        });
+        message.to = peer.and_then(|peer| at_resource(peer, to_resource));
         if message.kind == Kind::Message && message.to.is_some() {
             self.copy_from_own_device(user, &message);
         }
@@ -207,13 +204,9 @@ impl Core {
         to_resource: &str,
         xml: &[u8],
     ) -> Option<Stanza> {
-        let with_resource = |address: Jid, resource: &str| match resource {
-            "" => Some(address.to_bare().into()),
-            resource => address.to_bare().with_resource_str(resource).ok().map(Jid::from),
-        };
         let mut stanza = Stanza::read(xml).ok()?;
-        stanza.from = Some(with_resource(self.address_for(to, &from)?, from_resource)?);
-        stanza.to = Some(with_resource(self.accounts.get(&to)?.jid.clone().into(), to_resource)?);
+        stanza.from = Some(at_resource(self.address_for(to, &from)?, from_resource)?);
+        stanza.to = Some(at_resource(self.accounts.get(&to)?.jid.clone().into(), to_resource)?);
         Some(stanza)
     }
 
@@ -330,12 +323,8 @@ impl Core {
         let Ok(mut stanza) = Stanza::read(xml) else { return };
         let Some(account) = self.accounts.get(&from) else { return };
         let own = account.jid.clone();
-        let resource = |bare: Jid, resource: &str| match resource {
-            "" => Some(bare.to_bare().into()),
-            resource => bare.to_bare().with_resource_str(resource).ok().map(Jid::from),
-        };
-        stanza.from = resource(own.into(), from_resource);
-        stanza.to = self.address_for(from, &to).and_then(|address| resource(address, to_resource));
+        stanza.from = at_resource(own.into(), from_resource);
+        stanza.to = self.address_for(from, &to).and_then(|address| at_resource(address, to_resource));
         let condition = match reason {
             FailReason::Refused(RefusalCode::NoSuchUser) => Condition::ItemNotFound,
             FailReason::Refused(RefusalCode::Full) => Condition::ResourceConstraint,
@@ -349,5 +338,13 @@ impl Core {
 
     fn overlay_write(&mut self, write: Write) {
         super::save::overlay(&mut self.writes, write);
+    }
+}
+
+/// An address as the overlay says it: of a user, with a resource unless that is empty.
+fn at_resource(address: Jid, resource: &str) -> Option<Jid> {
+    match resource {
+        "" => Some(address.to_bare().into()),
+        resource => address.to_bare().with_resource_str(resource).ok().map(Jid::from),
     }
 }

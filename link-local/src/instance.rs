@@ -61,15 +61,17 @@ impl Instance {
     }
 
     /// The next name to try when this one is taken on the link: `anna@laptop`, `anna-2@laptop`, `anna-3@laptop` …
+    /// Always another one: a long machine's name is shortened as in [`Self::compose`], and 65535 begins anew behind it.
     #[must_use]
     pub fn next(&self) -> Self {
         let (nickname, machine) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
+        let machine = cut(machine, MAX_MACHINE);
         let numbered = nickname.rsplit_once('-').and_then(|(name, number)| {
             let canonical = !number.starts_with(['0', '+']) && !name.is_empty();
             canonical.then(|| number.parse::<u16>().ok()).flatten().map(|number| (name, number))
         });
         let (name, number) = match numbered {
-            Some((name, number)) if number >= 2 => (name, number.saturating_add(1)),
+            Some((name, number)) if (2..u16::MAX).contains(&number) => (name, number + 1),
             Some(_) | None => (nickname, 2),
         };
         Self::joined(name, &format!("-{number}"), machine)
@@ -204,6 +206,14 @@ mod tests {
         assert_eq!(instance("anna-1@laptop").next().as_str(), "anna-1-2@laptop");
         assert_eq!(instance("R2-D2").next().as_str(), "R2-D2-2");
         assert_eq!(instance("-7@x").next().as_str(), "-7-2@x");
+        assert_eq!(instance("anna-65534@x").next().as_str(), "anna-65535@x");
+        assert_eq!(instance("anna-65535@x").next().as_str(), "anna-65535-2@x");
+    }
+
+    #[test]
+    fn a_long_machine_leaves_room_to_count() {
+        let long = instance(&format!("-2@{}", "m".repeat(60)));
+        assert_eq!(long.next().as_str(), format!("-2-2@{}", "m".repeat(MAX_MACHINE)));
     }
 
     #[test]
@@ -247,6 +257,16 @@ mod tests {
             let jid = format!("{local}@{LINK_DOMAIN}");
             if let Some(instance) = Instance::from_jid(&jid) {
                 prop_assert_eq!(instance.to_jid(), jid);
+            }
+        }
+
+        #[test]
+        fn the_next_of_any_name_is_valid_and_another(name in "[a-z@ß-]{0,20}(-(2|9|65535))?@?[a-z@ß-]{0,63}") {
+            if let Ok(instance) = Instance::new(name) {
+                let next = instance.next();
+                prop_assert_eq!(Instance::new(next.as_str()), Ok(next.clone()));
+                prop_assert_ne!(next.next(), next.clone());
+                prop_assert_ne!(next, instance);
             }
         }
 

@@ -28,7 +28,7 @@
 
 mod address;
 mod discovery;
-mod framing;
+pub mod framing;
 mod interfaces;
 mod link;
 mod probe;

@@ -2,7 +2,8 @@
 //!
 //! | file | promise |
 //! | --- | --- |
-//! | `delivery` | exactly once, in order, refused never |
+//! | `delivery` | exactly once, in order |
+//! | `refusal` | refused only for want of room; then told, and not delivered |
 //! | `ownership` | from its acknowledgement on a message always has a durable owner |
 //! | `shown` | nothing unverified is shown; nobody who is gone is shown as here |
 //! | `ending` | when all is well again: all delivered, nothing left over, both sides agree; bounds |
@@ -10,6 +11,7 @@
 mod delivery;
 mod ending;
 mod ownership;
+mod refusal;
 mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +45,8 @@ pub(crate) struct Book {
     sent: BTreeMap<(ClientId, PersonId), u32>,
     /// Messages that their senders were told are safe.
     accepted: BTreeSet<MessageKey>,
+    /// Messages that nodes had no room for.
+    refused: BTreeMap<MessageKey, refusal::Refusal>,
     /// How often a client got a message.
     got: BTreeMap<(ClientId, MessageKey), u32>,
     /// The newest message of a sender that a client got.

@@ -6,10 +6,12 @@
 //! | [`world`] | that time and network: hosts, disks, links, faults |
 //! | `client` | chat programs by script |
 //! | `invariants` | what has to be true after each step |
+//! | [`fuzz`] | what has to hold for any bytes that a parser meets |
 //! | [`load`] | the load program |
 
 mod client;
 mod errors;
+pub mod fuzz;
 mod invariants;
 pub mod load;
 pub mod scenario;

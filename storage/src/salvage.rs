@@ -40,9 +40,12 @@ pub(crate) struct Verdict {
     pub(crate) incomplete: Vec<Tree>,
     /// The state after the last commit that was found.
     pub(crate) contents: Contents,
-    /// The newest frame number seen anywhere.
+    /// The newest frame number seen anywhere that can be counted on from.
     pub(crate) sequence: u64,
 }
+
+/// No store commits so often: a number from here on was never written by one, whatever its checksum says.
+const END_OF_NUMBERS: u64 = 1 << 62;
 
 /// A copy of the trees, with the frame up to which it is complete.
 struct Copy<'a> {
@@ -102,12 +105,13 @@ impl Evidence {
         let snapshot =
             self.snapshot.as_ref().map(|found| Copy { mark: &found.mark, contents: &found.contents });
         let target = self.target();
+        let last = self.last_sequence();
         let mut verdict = Verdict {
-            damage: self.damage_of_files(),
+            damage: self.damage_of_files(last),
             from: BTreeMap::new(),
             incomplete: Vec::new(),
             contents: Contents::default(),
-            sequence: self.last_sequence(),
+            sequence: if last < END_OF_NUMBERS { last } else { 0 },
         };
         for tree in Tree::ALL {
             let (entries, source, whole) =
@@ -165,8 +169,9 @@ impl Evidence {
         Restored { entries, proven, current: self.continuous_after(expected.sequence) }
     }
 
-    fn damage_of_files(&self) -> Option<String> {
+    fn damage_of_files(&self, last: u64) -> Option<String> {
         let journal = match &self.journal {
+            _ if last >= END_OF_NUMBERS => Some("a frame number is not one that was ever written"),
             None => Some("the journal is missing"),
             Some(found) if found.header.is_none() => Some("the header of the journal is damaged"),
             Some(found) if found.holes => Some("the journal is damaged in the middle"),
@@ -217,6 +222,7 @@ fn replay(frame: &Frame, tree: Tree, entries: &mut Entries) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::encode_commit;
     use crate::{MemoryDisk, Opened, Options, Rebuilt, Store, WriteSet};
 
     /// A checkpointed store with one entry per tree, whose database then loses one without a trace.
@@ -242,6 +248,33 @@ mod tests {
             (Source::Snapshot, Source::Database)
         );
         assert!(rebuilt.incomplete.is_empty() && rebuilt.to_string().contains("Nothing is missing"));
+    }
+
+    /// Opens a store whose journal starts at `base`, with one commit of this number.
+    fn numbered(base: u64, frame: u64) -> (Store, Opened) {
+        let mut set = WriteSet::new();
+        set.put(Tree::Outbox, "key", "value");
+        let header = Header { generation: 1, base: Mark { sequence: base, digest: Digest::default() } };
+        let journal = [header.encode(), encode_commit(frame, &[set])].concat();
+        let disk = MemoryDisk::with_files(Some(journal), None);
+        let (store, contents, opened) = Store::open_memory(&disk, Options::default()).unwrap();
+        assert_eq!(contents.get(Tree::Outbox, b"key"), Some(b"value".as_slice()));
+        (store, opened)
+    }
+
+    #[test]
+    fn impossible_frame_numbers_are_damage_and_counting_begins_anew() {
+        for (base, frame) in [(END_OF_NUMBERS, END_OF_NUMBERS + 1), (u64::MAX - 1, u64::MAX), (7, u64::MAX)] {
+            let (mut store, opened) = numbered(base, frame);
+            assert!(matches!(opened, Opened::Rebuilt(_)), "{base}, {frame}: {opened}");
+            let mut set = WriteSet::new();
+            set.put(Tree::Outbox, "more", "value");
+            store.commit(&[set]).unwrap();
+            let (store, contents, opened) = store.crash().unwrap();
+            assert!(matches!(opened, Opened::Replayed { commits: 1, cut: 0 }), "{base}, {frame}: {opened}");
+            assert_eq!((store.sequence, contents.len()), (2, 2));
+        }
+        assert!(matches!(numbered(END_OF_NUMBERS - 2, END_OF_NUMBERS - 1).1, Opened::Replayed { .. }));
     }
 
     #[test]

@@ -10,7 +10,7 @@ const MAX_PREFIX: usize = 3;
 
 /// Why a stream can't be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(super) enum FramingError {
+pub enum FramingError {
     /// The length is not a varint in its shortest form, or is zero.
     #[error("the length of a frame is not a valid varint")]
     BadLength,
@@ -25,7 +25,7 @@ pub(super) enum FramingError {
 }
 
 /// Appends `frame` with its length prefix to `out`.
-pub(super) fn encode(frame: &[u8], out: &mut Vec<u8>) {
+pub fn encode(frame: &[u8], out: &mut Vec<u8>) {
     let mut rest = frame.len();
     while rest >= 0x80 {
         out.push((rest & 0x7f) as u8 | 0x80);
@@ -37,7 +37,7 @@ pub(super) fn encode(frame: &[u8], out: &mut Vec<u8>) {
 
 /// Cuts a byte stream into frames. Holds at most one unfinished frame, and never more memory than twice what arrived.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub struct Decoder {
     limit: usize,
     state: State,
 }
@@ -54,12 +54,12 @@ impl State {
 
 impl Decoder {
     /// A decoder that refuses frames above `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self { limit, state: State::START }
     }
 
     /// Takes bytes from the front of `input` until a frame is complete or the input is used up.
-    pub(super) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, FramingError> {
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, FramingError> {
         while let Some((&first, rest)) = input.split_first() {
             match &mut self.state {
                 State::Prefix { value, read } => {

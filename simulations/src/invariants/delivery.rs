@@ -26,6 +26,7 @@ impl World {
         if self.clients[to.0].person != key.to {
             return Err(self.violation(format!("{name} got {}, which is for somebody else", key.body())));
         }
+        self.check_refused(to, key)?;
         let times = self.book.got.entry((to, key)).or_default();
         *times += 1;
         let excused = self.book.excused.contains(&to) || self.book.excused.contains(&key.from);
@@ -38,7 +39,9 @@ impl World {
         }
         let newest = self.book.newest.entry((to, key.from, key.to)).or_default();
         let before = std::mem::replace(newest, key.number.max(*newest));
-        if strict && !self.book.any_order && key.number != before + 1 {
+        let skipped = |number| self.book.is_refused(&MessageKey { number, ..key });
+        let next = key.number > before && (before + 1..key.number).all(skipped);
+        if strict && !self.book.any_order && !next {
             let why = format!("{name} got {} after number {before}: order is lost", key.body());
             return Err(self.violation(why));
         }
@@ -75,7 +78,7 @@ impl World {
             for receiver in self.receivers(*to) {
                 let missing = |number: &u32| {
                     let key = MessageKey { from: *from, to: *to, number: *number };
-                    !self.book.got.contains_key(&(receiver, key))
+                    !self.book.got.contains_key(&(receiver, key)) && !self.is_told(&key)
                 };
                 if let Some(number) = (1..=*count).find(missing) {
                     return Some((receiver, MessageKey { from: *from, to: *to, number }));
@@ -92,9 +95,11 @@ impl World {
             (1..=*count).map(|number| MessageKey { from: *from, to: *to, number })
         });
         keys.all(|key| {
-            self.receivers(self.clients[by.0].person)
-                .filter(|other| *other != by && self.clients[other.0].traits.carbons)
-                .all(|other| self.book.copies.contains_key(&(other, key)))
+            self.book.is_refused(&key)
+                || self
+                    .receivers(self.clients[by.0].person)
+                    .filter(|other| *other != by && self.clients[other.0].traits.carbons)
+                    .all(|other| self.book.copies.contains_key(&(other, key)))
         })
     }
 }

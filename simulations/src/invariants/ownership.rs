@@ -84,10 +84,14 @@ fn message_in(tree: Tree, value: &[u8]) -> Option<MessageKey> {
 
 /// The message whose text stands somewhere in these bytes.
 pub(super) fn numbered(bytes: &[u8]) -> Option<MessageKey> {
-    let start = memchr::memmem::find(bytes, b"<body>m")? + 7;
+    let start = memchr::memmem::find(bytes, b"<body>m")? + 6;
     let rest = bytes.get(start..)?;
-    let text = std::str::from_utf8(rest.get(..memchr::memchr(b'<', rest)?)?).ok()?;
-    let mut parts = text.split('.').map(|part| part.parse::<u32>().ok());
+    key_of(std::str::from_utf8(rest.get(..memchr::memchr(b'<', rest)?)?).ok()?)
+}
+
+/// The message whose text this is, as [`MessageKey::body`] writes it.
+pub(super) fn key_of(text: &str) -> Option<MessageKey> {
+    let mut parts = text.strip_prefix('m')?.split('.').map(|part| part.parse::<u32>().ok());
     let (from, to, number) = (parts.next()??, parts.next()??, parts.next()??);
     Some(MessageKey {
         from: ClientId(usize::try_from(from).ok()?),
@@ -100,7 +104,7 @@ impl World {
     /// Whatever has changed still has an owner.
     pub(crate) fn check_owners(&mut self) -> Checked {
         for key in std::mem::take(&mut self.book.doubtful) {
-            if !self.book.accepted.contains(&key) {
+            if !self.book.accepted.contains(&key) || self.book.is_refused(&key) {
                 continue;
             }
             for receiver in self.receivers(key.to) {

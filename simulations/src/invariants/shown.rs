@@ -18,8 +18,7 @@ impl World {
     /// A client got a stanza.
     pub(crate) fn check_stanza(&mut self, to: ClientId, stanza: &Element) -> Checked {
         if stanza.get_attr("type") == Some("error") {
-            let text = String::from_utf8_lossy(&stanza.to_bytes(ns::CLIENT)).into_owned();
-            return Err(self.violation(format!("{} got an error: {text}", self.clients[to.0].name)));
+            return self.check_error(to, stanza);
         }
         match stanza.name() {
             "message" => self.check_message(to, stanza),

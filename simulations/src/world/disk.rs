@@ -19,6 +19,12 @@ pub(crate) struct Disk {
     writing: usize,
     /// Milliseconds that a write takes, from and to.
     pub(crate) latency: (u64, u64),
+    /// Whether it has no room.
+    pub(crate) full: bool,
+    /// Whether it ever had none.
+    pub(crate) was_full: bool,
+    /// Whether the core was told so.
+    pub(crate) told: bool,
     /// For a sabotage: an older state, and how many commits it is old.
     older: Option<(Contents, u32)>,
 }
@@ -43,6 +49,9 @@ impl Disk {
             queue: VecDeque::new(),
             writing: 0,
             latency: (0, 4),
+            full: false,
+            was_full: false,
+            told: false,
             older: None,
         })
     }
@@ -65,6 +74,17 @@ impl Disk {
     /// Milliseconds until the write is done.
     pub(crate) fn wait(&self, dice: &mut Dice) -> u64 {
         dice.between(self.latency.0, self.latency.1)
+    }
+
+    /// Tries to write while there is no room: nothing may be kept of what was refused.
+    pub(crate) fn refuse(&mut self) -> Result<(), String> {
+        let sets: Vec<WriteSet> = self.queue.iter().take(self.writing).map(|(_, set)| set.clone()).collect();
+        let store = self.store.as_mut().ok_or("a crashed store was written to")?;
+        self.was_full = true;
+        self.medium.set_full(true);
+        let refused = store.commit(&sets).is_err() || sets.iter().all(WriteSet::is_empty);
+        self.medium.set_full(false);
+        if refused { Ok(()) } else { Err("a full disk took a commit".to_owned()) }
     }
 
     /// The write is done.
@@ -105,7 +125,9 @@ impl Disk {
         let sets: Vec<WriteSet> = self.queue.drain(..self.writing).map(|(_, set)| set).collect();
         self.queue.clear();
         self.writing = 0;
+        self.told = false;
         match dice.below(3) {
+            _ if self.full => Ok(Vec::new()),
             0 => Ok(Vec::new()),
             1 => {
                 self.commit(&sets)?;

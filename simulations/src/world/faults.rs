@@ -47,9 +47,23 @@ pub(crate) enum Fault {
     LogOut(ClientId, u64),
     /// A disk becomes slow, or fast again: milliseconds from and to.
     Disk(HostId, (u64, u64)),
+    /// A disk is full, or has room again.
+    Full(HostId, bool),
+    /// The wall clock of a host is set: milliseconds that it is off by from now on, beside its usual error.
+    Clock(HostId, i64),
+    /// What multicast DNS knows of a host runs out at another, though both are there.
+    Expired {
+        /// Where it runs out.
+        at: HostId,
+        /// Whose announcement.
+        whom: HostId,
+    },
     /// The network becomes slow, or fast again: milliseconds from and to.
     Delay((u64, u64)),
 }
+
+/// A wall clock may be wrong by this, milliseconds: two of them by less than the 48 h that nodes put up with.
+const MOST_WRONG: u64 = 23 * 3_600_000;
 
 /// What may go wrong in a scenario.
 #[derive(Clone, Copy)]
@@ -95,11 +109,20 @@ impl World {
             (58..62, _, _, Some(client)) => vec![(0, Fault::LogOut(client, self.wait()))],
             (62..75, _, _, Some(client)) => vec![(0, Fault::CutClient(client))],
             (75..82, _, _, Some(client)) => vec![(0, Fault::ClientAway(client, self.wait()))],
-            (82..92, Some(host), _, _) => {
+            (82..85, Some(host), _, _) => {
+                vec![(0, Fault::Full(host, true)), (self.wait(), Fault::Full(host, false))]
+            }
+            (85..88, Some(host), _, _) => {
+                let wrong = i64::try_from(self.dice.below(2 * MOST_WRONG)).unwrap_or_default();
+                let wrong = wrong.saturating_sub_unsigned(MOST_WRONG);
+                vec![(0, Fault::Clock(host, wrong)), (self.wait(), Fault::Clock(host, 0))]
+            }
+            (88..90, Some(at), Some(whom), _) => vec![(0, Fault::Expired { at, whom })],
+            (90..94, Some(host), _, _) => {
                 let slow = self.dice.between(20, 3_000);
                 vec![(0, Fault::Disk(host, (slow / 4, slow))), (self.wait(), Fault::Disk(host, (0, 4)))]
             }
-            (92..100, _, _, _) => {
+            (94..100, _, _, _) => {
                 let slow = self.dice.between(20, 2_000);
                 vec![(0, Fault::Delay((slow / 4, slow))), (self.wait(), Fault::Delay((1, 5)))]
             }
@@ -136,12 +159,15 @@ impl World {
             Fault::ClientAway(client, wait) => self.cut_client(client, wait),
             Fault::LogOut(client, wait) => self.log_out(client, wait),
             Fault::Disk(host, latency) => self.hosts[host.0].disk.latency = latency,
+            Fault::Full(host, full) => self.hosts[host.0].disk.full = full,
+            Fault::Clock(host, wrong) => self.hosts[host.0].wrong = wrong,
+            Fault::Expired { at, whom } => self.forget(at, whom),
             Fault::Delay(delay) => self.network.delay = delay,
         }
         Ok(())
     }
 
-    /// Everything is well again: cables, hosts, disks.
+    /// Everything is well again: cables, hosts, disks, clocks.
     pub(crate) fn heal(&mut self) -> Checked {
         self.story.tell(self.time, || "*** all is well again".to_owned());
         self.healed = true;
@@ -151,6 +177,8 @@ impl World {
         for host in (0..self.hosts.len()).map(HostId) {
             self.hosts[host.0].crash_after = None;
             self.hosts[host.0].disk.latency = (0, 4);
+            self.hosts[host.0].disk.full = false;
+            self.hosts[host.0].wrong = 0;
             self.boot(host)?;
         }
         Ok(())

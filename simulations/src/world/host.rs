@@ -25,6 +25,8 @@ const BUILT: u64 = 1_790_000_000_000;
 const MOST_OUTPUTS: usize = 50_000;
 /// Time-outs within a virtual second; more means that a timer spins.
 const MOST_WAKES: u32 = 200;
+/// How long after a refused write the next try follows, milliseconds.
+const TRY_AGAIN: u64 = 5_000;
 /// How long an answer to the command line may take, milliseconds.
 const PATIENCE: u64 = 120_000;
 
@@ -52,8 +54,10 @@ pub(crate) struct Host {
     lives: u32,
     /// When it started, virtual milliseconds.
     pub(crate) booted: u64,
-    /// What its wall clock is wrong by, milliseconds.
-    pub(crate) skew: i64,
+    /// What its wall clock is wrong by always, milliseconds.
+    skew: i64,
+    /// What it is wrong by beside that, by a [fault](super::faults::Fault::Clock), milliseconds.
+    pub(crate) wrong: i64,
     timeout: Option<u64>,
     drain_planned: bool,
     /// It crashes after so many outputs.
@@ -102,6 +106,7 @@ impl World {
             lives: 0,
             booted: 0,
             skew,
+            wrong: 0,
             timeout: None,
             drain_planned: false,
             crash_after: None,
@@ -118,7 +123,8 @@ impl World {
     /// Both clocks of a host.
     pub(crate) fn now(&self, host: HostId) -> Now {
         let host = &self.hosts[host.0];
-        Now { mono: self.time - host.booted, wall: (EPOCH + self.time).saturating_add_signed(host.skew) }
+        let wall = (EPOCH + self.time).saturating_add_signed(host.skew + host.wrong);
+        Now { mono: self.time - host.booted, wall }
     }
 
     /// The present life of a host.
@@ -259,6 +265,7 @@ impl World {
         match output {
             Output::Client { conn, data } => {
                 self.story.mark(self.time, 2, conn.0, &data);
+                self.note_refusals(id, &data)?;
                 self.send_down(conn, Downward::Data(data));
             }
             Output::CloseClient { conn, error } => {
@@ -320,6 +327,14 @@ impl World {
 
     /// The disk has written what waited when it began.
     pub(crate) fn written(&mut self, id: HostId) -> Checked {
+        if self.hosts[id.0].disk.full {
+            self.hosts[id.0].disk.refuse().map_err(|why| self.violation(why))?;
+            self.queue.push(self.time + TRY_AGAIN, Event::Written(self.life(id)));
+            if !std::mem::replace(&mut self.hosts[id.0].disk.told, true) {
+                self.tell(id, Input::StoreTrouble(Some("the disk is full".to_owned())));
+            }
+            return Ok(());
+        }
         let done = self.hosts[id.0].disk.finish(self.sabotage, &mut self.dice);
         if let Some(done) = done.map_err(|why| self.violation(why))? {
             for set in &done.sets {
@@ -327,6 +342,9 @@ impl World {
             }
             self.check_owners()?;
             self.tell(id, Input::Committed { batch: done.batch });
+            if std::mem::take(&mut self.hosts[id.0].disk.told) {
+                self.tell(id, Input::StoreTrouble(None));
+            }
         }
         if self.hosts[id.0].disk.begin() {
             self.write(id, 0);

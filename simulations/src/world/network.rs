@@ -140,6 +140,14 @@ impl World {
         self.peer_event(by, PeerEvent::Discovered { node, addresses });
     }
 
+    /// What a host learnt of another has run out.
+    pub(crate) fn forget(&mut self, at: HostId, whom: HostId) {
+        if self.hosts[at.0].power == Power::On {
+            let node = self.hosts[whom.0].node;
+            self.peer_event(at, PeerEvent::Expired { node, addresses: vec![address(whom)] });
+        }
+    }
+
     /// A host has come to the link: it asks from now on.
     pub(crate) fn join_the_link(&mut self, host: HostId) {
         let soon = self.time + self.dice.between(5, 200);

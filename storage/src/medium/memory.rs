@@ -20,6 +20,18 @@ impl MemoryDisk {
         Self::default()
     }
 
+    /// A disk with these files and an empty database, as it might be found after an accident.
+    pub fn with_files(journal: Option<Vec<u8>>, snapshot: Option<Vec<u8>>) -> Self {
+        let disk = Self::default();
+        disk.with(|state| (state.journal, state.snapshot) = (journal, snapshot));
+        disk
+    }
+
+    /// The journal and the snapshot as they are now.
+    pub fn files(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        self.with(|state| (state.journal.clone(), state.snapshot.clone()))
+    }
+
     /// Cuts the power: what was not flushed is lost, and a store still open on this disk fails until
     /// [`MemoryDisk::restart`].
     pub fn crash(&self) {

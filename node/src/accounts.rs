@@ -62,7 +62,6 @@ pub struct OwnDomain {
 }
 
 /// An account that is ready to be added: its key file is durable.
-#[derive(Debug)]
 pub struct Prepared {
     /// For the core.
     pub account: NewAccount,
@@ -73,7 +72,6 @@ pub struct Prepared {
 }
 
 /// What a new password changes.
-#[derive(Debug)]
 pub struct NewPassword {
     /// The password, as given or as made.
     pub password: Zeroizing<String>,
@@ -83,6 +81,18 @@ pub struct NewPassword {
     pub sealed: Option<Vec<u8>>,
     /// A fresh certificate of this node's device, if the user key was opened.
     pub device_cert: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Prepared({})", self.account.user)
+    }
+}
+
+impl std::fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NewPassword({}, sealed {})", self.credentials.user, self.sealed.is_some())
+    }
 }
 
 /// Makes accounts of one node. Everything here may take 50 ms: call it off the event loop.
@@ -183,10 +193,18 @@ impl Accounts {
         let credentials = credentials(user, &password)?;
         let sealed = key.map(|key| seal_under_password(key, &password)).transpose()?;
         let device_cert = match key {
-            Some(key) => Some(certify_device(key, &self.keys.user(user)?.device, wall_millis())?),
+            Some(key) => Some(self.renewed(user, key)?),
             None => None,
         };
         Ok(NewPassword { password, credentials, sealed, device_cert })
+    }
+
+    /// A fresh certificate of this node's device.
+    ///
+    /// # Errors
+    /// When the device key cannot be read.
+    pub fn renewed(&self, user: UserId, key: &UserKey) -> Result<Vec<u8>, AccountError> {
+        certify_device(key, &self.keys.user(user)?.device, wall_millis())
     }
 
     /// Opens a user key with the password that it was sealed under.
@@ -248,4 +266,23 @@ fn seal_under_password(key: &UserKey, password: &str) -> Result<Vec<u8>, Account
 fn seal_under_recovery(key: &UserKey, code: &str) -> Result<Vec<u8>, AccountError> {
     let code = secrets::normal_recovery_code(code);
     Ok(seal::seal(key, code.as_bytes(), Cost::RECOVERY, &random::bytes()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let data = tempfile::tempdir().expect("dir");
+        let accounts = Accounts::new(KeyDir::open(data.path()).expect("opened"), None);
+        let secret = || Some(Zeroizing::new("wherefore".to_owned()));
+        let made = accounts.prepare("anna", secret(), None).expect("made");
+        let sealed = format!("{:?}", &made.account.sealed_by_password[..8]);
+        let fresh = accounts.new_password(made.account.user, None, secret()).expect("made");
+        let printed = format!("{made:?} {fresh:?}");
+        for secret in ["wherefore", made.recovery.as_str(), sealed.trim_matches(['[', ']'])] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
+    }
 }

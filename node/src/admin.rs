@@ -5,15 +5,15 @@
 
 pub mod client;
 pub mod registration;
+pub mod renewal;
 pub mod server;
 pub mod service;
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::core::admin::{AccountView, Reply};
+
+pub use crate::secret::Secret;
 
 /// Name of the socket in the data directory.
 pub const SOCKET: &str = "crosstalk.sock";
@@ -21,42 +21,6 @@ pub const SOCKET: &str = "crosstalk.sock";
 pub const MAX_REQUEST: usize = 16 * 1024;
 /// Longest response line, bytes: some thousand contacts or accounts.
 pub const MAX_RESPONSE: u64 = 16 * 1024 * 1024;
-
-/// A password or recovery code on its way: erased when dropped, never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// What it hides.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-}
-
-impl From<Zeroizing<String>> for Secret {
-    fn from(text: Zeroizing<String>) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
 
 /// What opens a user's sealed key.
 #[derive(Debug, Serialize, Deserialize)]
@@ -169,6 +133,7 @@ pub enum Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zeroize::Zeroizing;
 
     #[test]
     fn secrets_are_not_printed() {

@@ -25,6 +25,7 @@ mod directory;
 mod listener;
 mod negotiate;
 mod outgoing;
+mod plain;
 mod rate;
 mod register;
 mod sasl;
@@ -37,6 +38,7 @@ mod wire;
 
 pub use directory::Directory;
 pub use outgoing::Clients;
+pub use plain::PlainLogin;
 pub use register::RegisterRequest;
 
 use listener::Door;
@@ -53,6 +55,8 @@ pub struct Settings {
     /// Where wishes for accounts go; `None` when registration is off. Give it little room: a full queue tells the
     /// client to try again.
     pub register: Option<mpsc::Sender<RegisterRequest>>,
+    /// Who is told of logins that brought the password itself; when it is full, it is not told.
+    pub plain_logins: Option<mpsc::Sender<PlainLogin>>,
     /// Stream features after login.
     pub features: fn() -> Vec<Element>,
     /// From [`tls::load_or_create`].
@@ -163,6 +167,7 @@ fn door(settings: Settings, directory: Directory, inputs: mpsc::Sender<Input>) -
     Arc::new(Door {
         domains: settings.domains,
         register: settings.register,
+        plain_logins: settings.plain_logins,
         features: settings.features,
         direct_tls: tls::for_direct_tls(&settings.tls),
         starttls: settings.tls,

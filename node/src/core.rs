@@ -12,6 +12,7 @@
 //! | `stream`, `management` | elements of a client: binding, stanzas, XEP-0352; XEP-0198 |
 //! | `session`, `account`, `roster` | the working set in memory |
 //! | `router` | where a stanza goes |
+//! | `asked` | requests that wait for the answer of another session |
 //! | `message`, `inbox` | message rules of RFC 6121 §8; what is held until a client has it |
 //! | `presence`, `subscription` | RFC 6121 §3 and §4 |
 //! | `contacts`, `nearby` | changes of contact lists; neighbours laid over them |
@@ -25,6 +26,7 @@ pub mod io;
 pub mod settings;
 
 pub(crate) mod account;
+mod asked;
 mod barrier;
 mod commands;
 mod contacts;
@@ -53,6 +55,7 @@ use crosstalk_storage::WriteSet;
 use jid::Jid;
 use rand_chacha::ChaCha20Rng;
 
+use crate::secret::Secret;
 use crate::xmpp::{Stanza, StanzaError, StreamError};
 
 pub use io::{ConnId, Input, Output};
@@ -82,6 +85,8 @@ enum Timer {
     Presence(UserId, DeviceId),
     /// A client without XEP-0198 did not answer a ping: the session, and the ping's number.
     Ping(SessionId, u64),
+    /// A request to another node is not answered.
+    Asked(SessionId),
     /// An authenticated client has neither bound nor resumed.
     Bind(ConnId),
     /// Changes of low value are committed.
@@ -113,6 +118,8 @@ pub struct Core {
     watchers_changed: BTreeSet<UserId>,
     /// Password changes that wait for their credentials: who asked, and the request.
     passwords: BTreeMap<u64, (SessionId, Stanza)>,
+    /// Recovery codes of new accounts that nobody has seen.
+    recoveries: BTreeMap<UserId, Secret>,
     timers: BTreeSet<(u64, Timer)>,
     next_session: u64,
     next_held: u64,
@@ -164,6 +171,7 @@ impl Core {
                 Timer::Resume(_) => "a lost session is given up",
                 Timer::Ping(..) => "a client did not answer a ping",
                 Timer::Presence(..) => "a presence was not refreshed",
+                Timer::Asked(_) => "another node did not answer a request",
                 Timer::Bind(_) => "a client did not bind",
                 Timer::Lazy => "changes of low value are committed",
             };
@@ -181,6 +189,7 @@ impl Core {
                 Timer::Resume(session) => self.resume_expired(session),
                 Timer::Ping(session, ping) => self.ping_expired(session, ping),
                 Timer::Presence(user, device) => self.presence_outlived(user, device),
+                Timer::Asked(session) => self.asked_too_long(session),
                 Timer::Bind(conn) => self.bind_expired(conn),
                 Timer::Lazy => self.writes.merge(std::mem::take(&mut self.lazy)),
             }

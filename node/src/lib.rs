@@ -10,6 +10,7 @@ pub mod event_loop;
 pub mod features;
 mod greeting;
 pub mod run;
+pub mod secret;
 pub mod store_thread;
 pub mod telemetry;
 pub mod xmpp;

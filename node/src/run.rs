@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::accounts::key_dir::KeyDir;
 use crate::accounts::{Accounts, OwnDomain, names, random};
 use crate::admin::service::{ASKS, Service};
-use crate::admin::{self, Request, Response, registration};
+use crate::admin::{self, Request, Response, registration, renewal};
 use crate::c2s;
 use crate::cli::failure::{DomainError, Failure};
 use crate::cli::output;
@@ -73,12 +73,14 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let (to_core, from_clients) = mpsc::channel(INPUTS);
     let directory = directory(&ground.node);
     let (wishes, wished) = mpsc::channel(registration::QUEUE);
-    let door = c2s::open(door(&place, &accounts, wishes)?, directory.clone(), to_core).await?;
+    let (plain_logins, logged_in) = mpsc::channel(renewal::QUEUE);
+    let door = c2s::open(door(&place, &accounts, wishes, plain_logins)?, directory.clone(), to_core).await?;
     ports::check_overlay(&place.config)?;
     let network = swarm::start(network(&place.config, &ground.node))?;
     let socket = admin::server::open(&place.data)?;
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
+        tokio::spawn(renewal::serve(logged_in, service.clone())),
         tokio::spawn(admin::server::serve(socket, service.clone())),
     ];
 
@@ -229,6 +231,7 @@ fn door(
     place: &Place,
     accounts: &Accounts,
     wishes: mpsc::Sender<c2s::RegisterRequest>,
+    plain_logins: mpsc::Sender<c2s::PlainLogin>,
 ) -> Result<c2s::Settings, Failure> {
     let xmpp = &place.config.xmpp;
     let domains = vec![accounts.domain().to_owned()];
@@ -238,6 +241,7 @@ fn door(
         tls: c2s::tls::load_or_create(&place.data, &domains)?,
         domains,
         register: xmpp.registration.then_some(wishes),
+        plain_logins: Some(plain_logins),
         features: crate::features::stream_features,
         limits: c2s::Limits {
             connections: xmpp.max_clients,

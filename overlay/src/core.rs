@@ -196,6 +196,12 @@ impl Overlay {
         self.send_now(live, now)
     }
 
+    /// Sends a request, which one device has to answer, and returns which is asked: for a session the device that has it,
+    /// or the only one that is there; for the account the first of those that are there, always the same.
+    pub fn send_request(&mut self, live: Live, now: Now) -> Result<DeviceId, Unreachable> {
+        self.ask_one(live, now)
+    }
+
     /// Says which sessions of a user are there and who may see them. Live watchers are told now, others when they
     /// become live; somebody who is no longer a watcher is told "offline" once. No sessions: offline.
     pub fn set_presence(

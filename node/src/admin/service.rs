@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::UserKey;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::{Opener, Request, Response, Secret};
-use crate::accounts::{AccountError, Accounts, Prepared};
+use crate::accounts::{AccountError, Accounts, Prepared, RENEW_BEFORE};
 use crate::core::admin::{AccountView, Command, Refused, Reply};
+use crate::event_loop::clock::wall_millis;
 
 /// Questions to the core that wait at once; who asks more waits.
 pub const ASKS: usize = 64;
@@ -64,7 +65,7 @@ pub struct Added {
 pub struct Service {
     core: mpsc::Sender<Ask>,
     accounts: Arc<Accounts>,
-    /// Keys are made one at a time: each takes 19 MiB while it lasts.
+    /// Keys are made one at a time: each takes 46 MiB while it lasts.
     making: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -93,16 +94,16 @@ impl Service {
     async fn try_execute(&self, request: Request) -> Result<Response, ServiceError> {
         let command = match request {
             Request::AddAccount { name, password, nickname } => {
-                let added = self.add(name, password.map(|secret| secret.0), nickname).await?;
-                let password = added.password.map(Secret);
+                let added = self.add(name, password.map(Secret::into_inner), nickname).await?;
+                let password = added.password.map(Secret::from);
                 return Ok(Response::Added {
                     account: added.account,
                     password,
-                    recovery: Secret(added.recovery),
+                    recovery: Secret::from(added.recovery),
                 });
             }
             Request::SetPassword { account, password, opener } => {
-                return self.set_password(account, password.map(|secret| secret.0), opener).await;
+                return self.set_password(account, password.map(Secret::into_inner), opener).await;
             }
             Request::SetProfile { account, nickname, visible } => {
                 let nickname = nickname.as_deref().map(Accounts::nickname).transpose()?;
@@ -165,7 +166,26 @@ impl Service {
         if renewed.is_some() {
             done(self.ask(Command::Renew { user, device_cert: renewed, name_cert: None }).await)?;
         }
-        Ok(Response::PasswordSet { password: made.then_some(Secret(fresh.password)), resealed })
+        Ok(Response::PasswordSet { password: made.then_some(Secret::from(fresh.password)), resealed })
+    }
+
+    /// Renews the device certificate of a user whose password is known to be right, if it ends soon. Returns whether it
+    /// did.
+    ///
+    /// # Errors
+    /// When the password does not open the user key, or nothing can be saved.
+    pub async fn renew(&self, user: UserId, password: Secret) -> Result<bool, ServiceError> {
+        let account = format!("{}@{XID_DOMAIN}", user.xid());
+        let until = self.account(account.clone()).await?.device_until;
+        if until > wall_millis().saturating_add(RENEW_BEFORE) {
+            return Ok(false);
+        }
+        let (user, Some(key)) = self.open(&account, Some(Opener::Password(password))).await? else {
+            return Ok(false);
+        };
+        let cert = self.laborious(move |accounts| accounts.renewed(user, &key)).await?;
+        done(self.ask(Command::Renew { user, device_cert: Some(cert), name_cert: None }).await)?;
+        Ok(true)
     }
 
     /// The user behind an account and, with an opener, the opened user key.

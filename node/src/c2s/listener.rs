@@ -17,6 +17,7 @@ use crate::xmpp::{Element, StreamError};
 use super::connection::{Session, Writing, linger};
 use super::negotiate::{LoggedIn, Negotiation};
 use super::outgoing::Clients;
+use super::plain::PlainLogin;
 use super::rate::{Bucket, Failures};
 use super::register::RegisterRequest;
 use super::strangers::Strangers;
@@ -31,6 +32,7 @@ const STRANGERS_GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Door {
     pub(super) domains: Vec<String>,
     pub(super) register: Option<mpsc::Sender<RegisterRequest>>,
+    pub(super) plain_logins: Option<mpsc::Sender<PlainLogin>>,
     pub(super) features: fn() -> Vec<Element>,
     pub(super) limits: Limits,
     pub(super) starttls: Arc<ServerConfig>,

@@ -17,6 +17,7 @@ use crate::xmpp::{Element, Kind, Stanza, StreamError, ns};
 
 use super::connection::{end, linger};
 use super::listener::Door;
+use super::plain::PlainLogin;
 use super::sasl::{self, Exchange, Failure, Progress};
 use super::transport::Transport;
 use super::wire::{Stop, Wire, stop};
@@ -268,8 +269,11 @@ impl Negotiation {
                 Ok(Progress::Password(password, keys, user)) => {
                     let account = exchange.address().unwrap_or_default();
                     self.wait_turn(&account).await;
-                    return match (self.check(password, keys).await, user) {
-                        (true, Some(user)) => self.succeed(&exchange, user, None).await.map(Ok),
+                    return match (self.check(password.clone(), keys).await, user) {
+                        (true, Some(user)) => {
+                            self.tell_plain_login(user, password);
+                            self.succeed(&exchange, user, None).await.map(Ok)
+                        }
                         (true, None) | (false, _) => {
                             self.blame(&exchange);
                             Ok(Err(Failure::NotAuthorized))
@@ -308,6 +312,13 @@ impl Negotiation {
     async fn check(&self, password: zeroize::Zeroizing<String>, keys: crate::core::io::ScramKeys) -> bool {
         let Ok(_turn) = self.door.hashing.acquire().await else { return false };
         tokio::task::spawn_blocking(move || credentials::verify(&password, &keys)).await.unwrap_or(false)
+    }
+
+    /// Whoever needs passwords may miss one: there will be another login.
+    fn tell_plain_login(&self, user: UserId, password: zeroize::Zeroizing<String>) {
+        if let Some(logins) = &self.door.plain_logins {
+            let _ = logins.try_send(PlainLogin { user, password: password.into() });
+        }
     }
 
     async fn succeed(

@@ -67,6 +67,7 @@ impl TestNode {
                 direct_tls: vec!["127.0.0.1:0".parse().unwrap()],
                 domains: domains.clone(),
                 register: None,
+                plain_logins: None,
                 features,
                 tls: tls::load_or_create(dir.path(), &domains).unwrap(),
                 limits: Limits { grace: Duration::from_millis(300), ..Limits::default() },

@@ -11,7 +11,6 @@ use super::roster::Roster;
 use super::session::SessionId;
 
 /// A message held for an account until one of its clients has acknowledged it.
-#[derive(Debug)]
 pub(crate) struct Held {
     /// The stanza as it is delivered, without delay stamp.
     pub(crate) stanza: Vec<u8>,
@@ -20,6 +19,12 @@ pub(crate) struct Held {
     pub(crate) arrived: u64,
     /// The session that it was handed to.
     pub(crate) session: Option<SessionId>,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({} bytes for {:?})", self.stanza.len(), self.session)
+    }
 }
 
 /// Messages held for an account, by number, with the bytes of their stanzas.
@@ -88,7 +93,6 @@ impl Inbox {
 }
 
 /// A local account.
-#[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) user: UserId,
     pub(crate) device: DeviceId,
@@ -103,6 +107,13 @@ pub(crate) struct Account {
     pub(crate) vcard: Option<Vec<u8>>,
     /// Neighbours that this account removed from "Nearby", until they leave.
     pub(crate) dismissed: BTreeSet<UserId>,
+}
+
+/// Neither sealed keys nor the vCard.
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Account({}, {} held, {} sessions)", self.user, self.inbox.len(), self.sessions.len())
+    }
 }
 
 impl Account {

@@ -7,6 +7,8 @@ use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::keys::{DeviceKey, SealingKey};
 use serde::{Deserialize, Serialize};
 
+use crate::secret::Secret;
+
 use super::io::Credentials;
 
 /// What can be asked of a node.
@@ -26,6 +28,13 @@ pub enum Command {
         credentials: Credentials,
         /// The user key sealed under the new password; `None` leaves it under an earlier one.
         sealed: Option<Vec<u8>>,
+    },
+    /// Show a recovery code to the first client that logs in to an account and is available. It is kept in memory only.
+    ShowRecovery {
+        /// Login name or address.
+        account: String,
+        /// The code.
+        recovery: Secret,
     },
     /// The user's key as it is sealed, to open it with a password or the recovery code.
     SealedKeys(String),
@@ -88,6 +97,7 @@ impl Command {
             | Self::RemoveContact { .. } => true,
             Self::ListAccounts
             | Self::ShowAccount(_)
+            | Self::ShowRecovery { .. }
             | Self::SealedKeys(_)
             | Self::Status
             | Self::Peers
@@ -98,7 +108,6 @@ impl Command {
 }
 
 /// An account as the account service made it; its key file is durable already.
-#[derive(Debug)]
 pub struct NewAccount {
     /// Login name (localpart, RFC 7622).
     pub name: String,
@@ -122,6 +131,13 @@ pub struct NewAccount {
     pub sealed_by_recovery: Vec<u8>,
     /// Shown to others.
     pub nickname: String,
+}
+
+/// Neither credentials nor sealed keys.
+impl std::fmt::Debug for NewAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NewAccount({})", self.user)
+    }
 }
 
 /// Why a command was refused.

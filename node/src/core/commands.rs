@@ -44,6 +44,11 @@ impl Core {
                 self.set_credentials(user, credentials, sealed);
                 Ok(Reply::Done)
             }
+            Command::ShowRecovery { account, recovery } => {
+                let user = self.named(&account)?;
+                self.show_recovery(user, recovery);
+                Ok(Reply::Done)
+            }
             Command::SealedKeys(name) => self.sealed_keys(&name),
             Command::SetProfile { account, nickname, visible } => {
                 let user = self.named(&account)?;

@@ -20,14 +20,12 @@ const WINDOW: usize = 100;
 const WINDOW_BYTES: usize = 256 << 10;
 
 impl Core {
-    /// Holds a message for an account. Returns its number.
+    /// Holds a message for an account. Returns its number. While the store cannot write it waits in memory with what
+    /// depends on it, such as the receipt: the node that sent it keeps it until then.
     ///
     /// # Errors
-    /// `resource-constraint` when the account holds as many as it may, or the store cannot write.
+    /// `resource-constraint` when the account holds as many as it may.
     pub(super) fn hold(&mut self, user: UserId, message: &Stanza, id: [u8; 16]) -> Result<u64, StanzaError> {
-        if let Some(error) = self.store_error() {
-            return Err(error);
-        }
         let (arrived, number) = (self.now.wall, self.next_held);
         let held = Held { stanza: message.to_bytes(), message: id, arrived, session: None };
         let bytes = held.stanza.len();
@@ -207,7 +205,14 @@ impl Core {
                 let arrival = Arrival { message: [0; 16], promised: false, sent: None };
                 self.deliver_message(user, answer, arrival);
             }
-            Kind::Presence | Kind::Iq => {
+            Kind::Iq => {
+                let by =
+                    answer.from.as_ref().and_then(|from| self.accounts.by_address(from.to_bare().as_str()));
+                if let Some(by) = by {
+                    self.answered(by, answer);
+                }
+            }
+            Kind::Presence => {
                 if let Some(session) = self.session_at(&user, &to) {
                     self.send(session, answer, None, false);
                 }

@@ -81,8 +81,7 @@ pub enum Input {
     Timeout,
 }
 
-/// What the core asks the shell to do, in this order.
-#[derive(Debug)]
+/// What the core asks the shell to do, in this order. `Debug` shows neither bytes nor passwords.
 pub enum Output {
     /// Bytes for a client.
     Client {
@@ -165,6 +164,30 @@ pub enum Output {
     Notice(String),
 }
 
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Client { conn, data } => write!(f, "Client({}, {} bytes)", conn.0, data.len()),
+            Self::CloseClient { conn, error } => {
+                let condition = error.as_ref().map(|error| error.condition);
+                write!(f, "CloseClient({}, {condition:?})", conn.0)
+            }
+            Self::Commit { batch, .. } => write!(f, "Commit({batch})"),
+            Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
+            Self::Dial { node, addresses } => write!(f, "Dial({node}, {} addresses)", addresses.len()),
+            Self::ClosePeer { node, reason } => write!(f, "ClosePeer({node}, {reason})"),
+            Self::Login(LoginChange::Put { .. }) => f.write_str("Login(put)"),
+            Self::Login(LoginChange::Remove { .. }) => f.write_str("Login(remove)"),
+            Self::SealingKeyDue { user } => write!(f, "SealingKeyDue({user})"),
+            Self::SealingKeyErase { user, .. } => write!(f, "SealingKeyErase({user})"),
+            Self::EraseKeys { user } => write!(f, "EraseKeys({user})"),
+            Self::NewPassword { ticket, user, .. } => write!(f, "NewPassword({ticket}, {user})"),
+            Self::Answer { request, .. } => write!(f, "Answer({request})"),
+            Self::Notice(text) => write!(f, "Notice({} bytes)", text.len()),
+        }
+    }
+}
+
 /// A change of who may log in.
 #[derive(Clone, Debug)]
 pub enum LoginChange {
@@ -213,5 +236,33 @@ pub struct ScramKeys {
 impl std::fmt::Debug for ScramKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ScramKeys({} rounds)", self.iterations)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::account::Held;
+
+    const SECRET: &str = "wherefore";
+
+    /// Bodies and passwords, as text or as numbers of their bytes.
+    #[test]
+    fn contents_are_not_printed() {
+        let (conn, user, node) = (ConnId(1), UserId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        let bytes = || SECRET.as_bytes().to_vec();
+        let body = Element::new("body", "jabber:client").attr("a", SECRET).text(SECRET);
+        let numbers = format!("{:?}", bytes());
+        let printed = [
+            format!("{:?}", Output::Client { conn, data: bytes() }),
+            format!("{:?}", Output::Frame { node, frame: bytes() }),
+            format!("{:?}", Output::NewPassword { ticket: 1, user, password: SECRET.to_owned().into() }),
+            format!("{:?}", Output::Notice(SECRET.to_owned())),
+            format!("{:?}", Input::Elements { conn, elements: vec![body] }),
+            format!("{:?}", Held { stanza: bytes(), message: [0; 16], arrived: 0, session: None }),
+        ];
+        for text in printed {
+            assert!(!text.contains(SECRET) && !text.contains(numbers.trim_matches(['[', ']'])), "{text}");
+        }
     }
 }

@@ -14,15 +14,15 @@ use crosstalk_storage::tree::contact_record::StoredContactRecord;
 use crosstalk_storage::tree::inbox::InboxEntry;
 use crosstalk_storage::tree::presence::StoredPresence;
 use crosstalk_storage::tree::roster::RosterItem;
-use crosstalk_storage::tree::session::StoredSession;
+use crosstalk_storage::tree::session::{AskedRequest, StoredSession, UnackedStanza};
 use crosstalk_storage::tree::vcard::StoredVCard;
 use crosstalk_storage::{Contents, Tree, WriteSet};
 use crosstalk_storage::{Stored, decode};
-use jid::FullJid;
+use jid::{FullJid, Jid};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use crate::xmpp::Stanza;
+use crate::xmpp::{Condition, Stanza, StanzaError};
 
 use super::account::{Account, Accounts, Held, Inbox, address};
 use super::barrier::Barrier;
@@ -68,6 +68,7 @@ impl Core {
             dirty: BTreeSet::new(),
             watchers_changed: BTreeSet::new(),
             passwords: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
             timers: BTreeSet::new(),
             next_session: 1,
             next_held: 1,
@@ -86,7 +87,6 @@ impl Core {
         core.load_accounts(&contents, &mut keys)?;
         core.load_rosters(&contents)?;
         core.load_sessions(&contents)?;
-        core.load_inboxes(&contents)?;
         core.load_presences(&contents)?;
         core.drain_overlay();
         Ok(core)
@@ -192,7 +192,10 @@ impl Core {
         Ok(())
     }
 
+    /// Sessions that wait to be resumed, with what their clients have not acknowledged.
     fn load_sessions(&mut self, contents: &Contents) -> Result<(), LoadError> {
+        let mut unacked: BTreeMap<SessionId, Vec<Unacked>> = BTreeMap::new();
+        let mut asked: Vec<(SessionId, AskedRequest)> = Vec::new();
         for (key, stored) in entries::<StoredSession>(contents)? {
             let bad = |what: &str| unreadable(Tree::Session, what.to_owned());
             let stream: [u8; 16] = key.as_slice().try_into().map_err(|_| bad("a key of another length"))?;
@@ -221,17 +224,39 @@ impl Core {
             session.restored = true;
             session.management =
                 Some(Management { outbound: stored.outbound, resumable: true, ..Management::default() });
+            let readable = read_unacked(&stored);
+            if readable.len() < stored.unacked.len() {
+                self.count("stored stanzas for clients that could not be read");
+            }
+            unacked.insert(id, readable);
+            asked.extend(stored.asked.into_iter().map(|request| (id, request)));
             self.watchers_changed.insert(user);
             self.set_timer(self.settings.resume_timeout, Timer::Resume(id));
         }
+        self.load_inboxes(contents, unacked)?;
+        self.fail_requests_under_way(asked);
         Ok(())
     }
 
-    /// Held messages; those that a resumable session was sent stand in its queue again, with their numbers.
-    fn load_inboxes(&mut self, contents: &Contents) -> Result<(), LoadError> {
+    /// Nobody will answer what was asked before the restart.
+    fn fail_requests_under_way(&mut self, asked: Vec<(SessionId, AskedRequest)>) {
+        let text = "the node was restarted before an answer came: ask again";
+        let error = StanzaError::new(Condition::RecipientUnavailable, text);
+        for (id, request) in asked {
+            if let Ok(to) = Jid::new(&request.to) {
+                self.fail_request(id, request.id.into(), to, &error, true);
+            }
+        }
+    }
+
+    /// Messages that are held; those that a resumable session was sent stand in its queue again, with their numbers.
+    fn load_inboxes(
+        &mut self,
+        contents: &Contents,
+        mut unacked: BTreeMap<SessionId, Vec<Unacked>>,
+    ) -> Result<(), LoadError> {
         let by_stream: BTreeMap<Vec<u8>, SessionId> =
             self.sessions.iter().map(|(id, session)| (session.stream.to_vec(), *id)).collect();
-        let mut unacked: BTreeMap<SessionId, Vec<Unacked>> = BTreeMap::new();
         for (key, entry) in entries::<InboxEntry>(contents)? {
             let user = user_key(&key, Tree::Inbox)?;
             let bad = |what: &str| unreadable(Tree::Inbox, what.to_owned());
@@ -303,6 +328,15 @@ fn overlay_setup(
     };
     let limits = Limits { connections: settings.max_peers, ..Limits::default() };
     Ok(OverlaySetup { node, seed, limits, restored, built })
+}
+
+/// What a session's client had not acknowledged, but for held messages.
+fn read_unacked(stored: &StoredSession) -> Vec<Unacked> {
+    let read = |unacked: &UnackedStanza| {
+        let stanza = Stanza::read(&unacked.stanza).ok()?;
+        Some(Unacked { sequence: unacked.sequence, stanza, held: None, copy: false })
+    };
+    stored.unacked.iter().filter_map(read).collect()
 }
 
 fn unreadable(tree: Tree, why: String) -> LoadError {

@@ -146,7 +146,10 @@ impl Core {
 
     /// Copies of what a user sent: to the user's other sessions here, and to its other devices.
     fn copy_sent(&mut self, id: SessionId, user: UserId, to: &Jid, message: Stanza) {
-        self.carbon(user, &[id], carbons::Direction::Sent, &message);
+        // XEP-0280 §7: what is sent to the own account reaches its other sessions as received, if not itself.
+        if self.route(to) != Route::Local(user) {
+            self.carbon(user, &[id], carbons::Direction::Sent, &message);
+        }
         if is_durable(&message) && self.overlay.reach(&user) != Reach::Unknown {
             self.copy_to_own_devices(id, user, to, &message);
         }
@@ -193,6 +196,7 @@ impl Core {
         if let Some(sent) = arrival.sent {
             delay::stamp(&mut message, &self.domain(), sent);
         }
+        let own = message.from.as_ref().is_some_and(|from| from.to_bare() == account.jid);
         let durable = is_durable(&message);
         let Some((&first, others)) = targets.split_first() else {
             return self.hold_for_later(user, message, arrival);
@@ -214,11 +218,14 @@ impl Core {
             Some(number) if takes => self.flush_inbox(user, first, Some((number, &message))),
             held => self.send(first, message.clone(), held, arrival.promised),
         }
+        // Behind a backlog it is like any message that waited: for one session, without copies (XEP-0280 §6.1).
         if held.is_some_and(|number| self.is_waiting(user, number)) {
             return Delivered::Taken;
         }
         if copy {
-            self.carbon(user, &targets, carbons::Direction::Received, &message);
+            let sender = message.from.as_ref().and_then(|from| self.session_at(&user, from));
+            let except: Vec<_> = targets.iter().copied().chain(sender.filter(|_| own)).collect();
+            self.carbon(user, &except, carbons::Direction::Received, &message);
         }
         for other in others {
             self.send_copy(*other, message.clone(), held, arrival.promised);
@@ -235,14 +242,16 @@ impl Core {
     /// The sessions that a message goes to; none: it is held. `Err` where it goes to nobody.
     fn targets(&self, user: UserId, message: &Stanza) -> Result<Vec<SessionId>, Delivered> {
         let to = message.to.as_ref();
-        let full = to.filter(|to| to.resource().is_some());
+        let full = to.filter(|to| super::nearby::session_of(to).is_some());
         if let Some(session) = full.and_then(|to| self.session_at(&user, to)) {
             return Ok(vec![session]);
         }
         match message.type_ {
             Type::Error => Err(Delivered::Dropped),
             Type::Groupchat => Err(Delivered::Refused(Condition::ServiceUnavailable.into())),
-            // RFC 6121 §8.5.3.2.1: an alert for a session that is gone is for nobody else.
+            // RFC 6121 §8.5.3.2.1: what is no chat is for that session and nobody else; of more than an alert the sender
+            // is told.
+            Type::Normal if full.is_some() => Err(Delivered::Refused(Condition::ServiceUnavailable.into())),
             Type::Headline if full.is_some() => Err(Delivered::Dropped),
             Type::Headline => match self.available_sessions(user, |_| true) {
                 sessions if sessions.is_empty() => Err(Delivered::Dropped),

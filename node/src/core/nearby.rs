@@ -22,6 +22,11 @@ pub(crate) const GROUP: &str = "Nearby";
 /// Resource that a neighbour's presence is shown from.
 pub(crate) const RESOURCE: &str = "nearby";
 
+/// The session that an address names. None: the user, also where presence is shown as that of a neighbour.
+pub(super) fn session_of(address: &Jid) -> Option<&str> {
+    address.resource().map(|resource| resource.as_str()).filter(|resource| *resource != RESOURCE)
+}
+
 /// A neighbour as it shows itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Person {

@@ -102,6 +102,7 @@ impl Core {
             self.send_known_presences(id, user);
             self.send_pending_requests(id, user);
             self.show_nearby_presences(id, user);
+            self.recovery_shown(id, user);
         }
         if negative_before && takes_messages {
             self.flush_inbox(user, id, None);
@@ -437,7 +438,7 @@ fn published(session: &Session) -> Option<PresenceSession> {
 
 /// The presence stanza of a session elsewhere.
 fn remote_stanza(address: &Jid, session: &PresenceSession) -> Option<Stanza> {
-    let stanza = Stanza::read(&session.payload).ok()?;
+    let stanza = Stanza::read_from_peer(&session.payload).ok()?;
     let plain = stanza.kind == Kind::Presence && stanza.type_ == Type::Available;
     let from = address.to_bare().with_resource_str(&session.resource).ok()?;
     plain.then(|| Stanza { from: Some(from.into()), to: None, id: None, ..stanza })

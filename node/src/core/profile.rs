@@ -11,13 +11,17 @@ use jid::Jid;
 use zeroize::Zeroizing;
 
 use crate::features::Request;
+use crate::secret::Secret;
 use crate::xmpp::error::StreamCondition;
-use crate::xmpp::{Condition, Element, Stanza, StanzaError, StreamError, Type, ns};
+use crate::xmpp::{Condition, Element, Kind, Stanza, StanzaError, StreamError, Type, ns};
 
 use super::account::to_stored;
 use super::io::{Credentials, LoginChange, Output};
 use super::session::SessionId;
 use super::{Core, Origin};
+
+/// Recovery codes that wait for their person.
+const RECOVERIES: usize = 100;
 
 impl Core {
     /// Whether whoever asks may see the presence of an account: itself, or a contact with a subscription.
@@ -98,6 +102,13 @@ impl Core {
                 self.set_credentials(user, credentials, None);
                 self.changed_by(Origin::Session(id));
                 self.answer(Origin::Session(id), iq.result(None), true);
+                let name = self.accounts.get(&user).map(|account| account.stored.name.clone());
+                let text = format!(
+                    "Your user key is still sealed under the earlier password: keep that or the recovery code, or run \
+                     `crosstalk account password {}` to seal it under the new one.",
+                    name.unwrap_or_default()
+                );
+                self.tell_person(id, "Your password was changed", &text);
             }
             None => {
                 let error = StanzaError::new(
@@ -107,6 +118,39 @@ impl Core {
                 self.bounce(Origin::Session(id), &iq, &error);
             }
         }
+    }
+
+    /// Keeps the recovery code of a new account, in memory only, for the first client that comes.
+    pub(super) fn show_recovery(&mut self, user: UserId, recovery: Secret) {
+        self.recoveries.insert(user, recovery);
+        if self.recoveries.len() > RECOVERIES {
+            self.recoveries.pop_first();
+        }
+    }
+
+    /// Shows the recovery code of a new account to a client that has just become available.
+    pub(super) fn recovery_shown(&mut self, id: SessionId, user: UserId) {
+        let Some(recovery) = self.recoveries.remove(&user) else { return };
+        let text = format!(
+            "The recovery code of this account is {}. Write it down now: it is not shown again, and without it nobody \
+             can help when the password is lost.",
+            recovery.reveal()
+        );
+        self.tell_person(id, "Your recovery code", &text);
+    }
+
+    /// Tells the person at a client something. Not held: it is for now.
+    fn tell_person(&mut self, id: SessionId, subject: &str, text: &str) {
+        let Some(session) = self.session(id) else { return };
+        let mut message = Stanza::new(Kind::Message, Type::Headline);
+        message.to = Some(session.jid.clone().into());
+        message.from = Jid::new(&self.domain()).ok();
+        message.payload = vec![
+            Element::new("subject", ns::CLIENT).text(subject),
+            Element::new("body", ns::CLIENT).text(text),
+            Element::new("no-store", ns::HINTS),
+        ];
+        self.send(id, message, None, true);
     }
 
     /// New credentials; without a new seal the user key stays sealed under the earlier password.

@@ -35,6 +35,7 @@ impl Core {
                 Overlay::Reachable { user } => self.reachable(user),
                 Overlay::Unreachable { user, device } => {
                     self.remote_unknown(user, device);
+                    self.asked_in_vain(device);
                     if self.overlay.reach(&user) != Reach::Live {
                         self.visits_over(user);
                     }
@@ -204,7 +205,7 @@ impl Core {
         to_resource: &str,
         xml: &[u8],
     ) -> Option<Stanza> {
-        let mut stanza = Stanza::read(xml).ok()?;
+        let mut stanza = Stanza::read_from_peer(xml).ok()?;
         stanza.from = Some(at_resource(self.address_for(to, &from)?, from_resource)?);
         stanza.to = Some(at_resource(self.accounts.get(&to)?.jid.clone().into(), to_resource)?);
         Some(stanza)
@@ -259,11 +260,21 @@ impl Core {
         }
     }
 
-    /// Sends an IQ of a client to a user elsewhere; fails at once if nobody is there (DESIGN.md §5, class live).
+    /// Sends an IQ of a client to a user elsewhere; fails at once if nobody is there (DESIGN.md §5, class live). A request
+    /// goes to one device, which answers for the session or the account (RFC 6121 §8.5.1).
     pub(super) fn iq_to_remote(&mut self, id: super::session::SessionId, to: UserId, iq: &Stanza) {
         let Some(from) = self.session(id).map(|session| session.user) else { return };
-        if let Err(error) = self.live_to_remote(from, to, iq) {
-            self.bounce(Origin::Session(id), iq, &error);
+        let sent = match iq.is_request() {
+            true => live_of(from, to, iq).and_then(|live| {
+                let asked = self.overlay.send_request(live, self.now);
+                asked.map(Some).map_err(|why| unreachable(iq.kind, why))
+            }),
+            false => self.live_to_remote(from, to, iq).map(|()| None),
+        };
+        match sent {
+            Ok(Some(device)) => self.note_request(id, iq, to, Some(device)),
+            Ok(None) => {}
+            Err(error) => self.bounce(Origin::Session(id), iq, &error),
         }
     }
 
@@ -277,21 +288,8 @@ impl Core {
         to: UserId,
         stanza: &Stanza,
     ) -> Result<(), StanzaError> {
-        let Content::Stanza { from_resource, mut to_resource, xml } = content_of(stanza) else {
-            return Err(Condition::InternalServerError.into());
-        };
-        if to_resource == super::nearby::RESOURCE {
-            to_resource.clear();
-        }
-        let sent = self.overlay.send_live(Live { from, from_resource, to, to_resource, xml }, self.now);
-        sent.map_err(|why| {
-            let condition = match stanza.kind {
-                _ if why == Unreachable::Busy => Condition::ResourceConstraint,
-                Kind::Iq => Condition::ServiceUnavailable,
-                Kind::Message | Kind::Presence => Condition::RecipientUnavailable,
-            };
-            StanzaError::new(condition, why.to_string())
-        })
+        let live = live_of(from, to, stanza)?;
+        self.overlay.send_live(live, self.now).map_err(|why| unreachable(stanza.kind, why))
     }
 
     /// Answers of the node to a user elsewhere, in the name of the account that was asked.
@@ -347,4 +345,25 @@ fn at_resource(address: Jid, resource: &str) -> Option<Jid> {
         "" => Some(address.to_bare().into()),
         resource => address.to_bare().with_resource_str(resource).ok().map(Jid::from),
     }
+}
+
+/// A stanza for now or never.
+fn live_of(from: UserId, to: UserId, stanza: &Stanza) -> Result<Live, StanzaError> {
+    let Content::Stanza { from_resource, mut to_resource, xml } = content_of(stanza) else {
+        return Err(Condition::InternalServerError.into());
+    };
+    if to_resource == super::nearby::RESOURCE {
+        to_resource.clear();
+    }
+    Ok(Live { from, from_resource, to, to_resource, xml })
+}
+
+/// What the sender of a stanza for now or never is told when it did not leave.
+fn unreachable(kind: Kind, why: Unreachable) -> StanzaError {
+    let condition = match kind {
+        _ if why == Unreachable::Busy => Condition::ResourceConstraint,
+        Kind::Iq => Condition::ServiceUnavailable,
+        Kind::Message | Kind::Presence => Condition::RecipientUnavailable,
+    };
+    StanzaError::new(condition, why.to_string())
 }

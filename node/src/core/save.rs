@@ -4,15 +4,20 @@ use crosstalk_overlay::core::Write;
 use crosstalk_overlay::core::state::{InboundSequence, OutboundSequence};
 use crosstalk_overlay::id::UserId;
 use crosstalk_storage::encode;
-use crosstalk_storage::tree::session::StoredSession;
+use crosstalk_storage::tree::session::{AskedRequest, StoredSession, UnackedStanza};
 use crosstalk_storage::{Tree, WriteSet};
 use sha2::{Digest, Sha256};
 
-use super::session::Session;
+use super::asked::Asked;
+use super::session::{Management, Session};
 use super::{Core, Timer};
+use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type, ns};
 
 /// Key of the lowest believable time in [`Tree::Meta`].
 pub(super) const TIME_FLOOR: &[u8] = b"time floor";
+
+/// Bytes of stanzas that are stored with a session.
+const KEPT_BYTES: usize = 64 << 10;
 
 impl Core {
     /// At the end of a batch: state of the resumable sessions that changed.
@@ -34,6 +39,8 @@ impl Core {
                 blocklist: session.blocklist,
                 roster_known: session.roster_known,
                 neighbours: session.neighbours.iter().map(|user| user.as_bytes().to_vec()).collect(),
+                unacked: unacked(management),
+                asked: session.asked.iter().map(asked).collect(),
             };
             self.writes.put(Tree::Session, session.stream.to_vec(), encode(&stored));
         }
@@ -64,6 +71,39 @@ impl Core {
             self.writes.put(Tree::Account, user.as_bytes().to_vec(), encode(&account.stored));
         }
     }
+}
+
+/// Whether a stanza to a client is lost for good if this process dies before the client has it. Held messages stand in the
+/// inbox; contact list and presence are told anew after a resumption; requests of others are answered with an error.
+pub(super) fn is_kept(stanza: &Stanza) -> bool {
+    match (stanza.kind, stanza.type_) {
+        (_, Type::Error) | (Kind::Iq, Type::Result) => true,
+        (Kind::Iq, Type::Set) => stanza.payload.first().is_some_and(|push| push.ns() == ns::BLOCKING),
+        (Kind::Presence, type_) => !matches!(type_, Type::Available | Type::Unavailable),
+        (Kind::Iq | Kind::Message, _) => false,
+    }
+}
+
+/// The part of a session's queue that is stored with it. Of an answer that finds no room, what is stored says so.
+fn unacked(management: &Management) -> Vec<UnackedStanza> {
+    let mut room = KEPT_BYTES;
+    let kept = management.unacked.iter().filter(|unacked| unacked.held.is_none() && is_kept(&unacked.stanza));
+    let stored = kept.map(|unacked| {
+        let mut stanza = unacked.stanza.to_bytes();
+        if stanza.len() > room && unacked.stanza.kind == Kind::Iq {
+            let text = "the node was restarted and has not kept this long answer: ask again";
+            let error = StanzaError::new(Condition::ResourceConstraint, text);
+            let payload = vec![error.to_element()];
+            stanza = Stanza { type_: Type::Error, payload, ..unacked.stanza.clone() }.to_bytes();
+        }
+        room = room.saturating_sub(stanza.len());
+        UnackedStanza { sequence: unacked.sequence, stanza }
+    });
+    stored.collect()
+}
+
+fn asked(asked: &Asked) -> AskedRequest {
+    AskedRequest { id: asked.id.to_string(), to: asked.to.to_string() }
 }
 
 /// What the overlay wants to keep.

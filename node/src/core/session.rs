@@ -7,6 +7,7 @@ use jid::{FullJid, Jid};
 
 use crate::xmpp::Stanza;
 
+use super::asked::Asked;
 use super::io::ConnId;
 
 /// A session, numbered by the core; it may outlive its connection (XEP-0198).
@@ -34,8 +35,11 @@ pub(crate) struct Session {
     pub(crate) blocklist: bool,
     /// Enabled carbons (XEP-0280).
     pub(crate) carbons: bool,
-    /// Where it sent directed presence (RFC 6121 §4.6).
+    /// Where it sent directed presence (RFC 6121 §4.6). Not stored: when this node goes, other nodes take it back, and
+    /// its own sessions are told who is gone when they resume.
     pub(crate) directed: BTreeSet<Jid>,
+    /// Its requests that other sessions have not answered, oldest first.
+    pub(crate) asked: VecDeque<Asked>,
     /// Neighbours that its client shows in "Nearby".
     pub(crate) neighbours: BTreeSet<UserId>,
     /// Version of the contact list that it has for certain.

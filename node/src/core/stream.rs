@@ -140,6 +140,7 @@ impl Core {
             blocklist: false,
             carbons: false,
             directed: std::collections::BTreeSet::new(),
+            asked: std::collections::VecDeque::new(),
             neighbours: std::collections::BTreeSet::new(),
             roster_known: 0,
             restored: false,
@@ -236,6 +237,12 @@ impl Core {
     /// An IQ for an account of this node, from anybody.
     pub(super) fn iq_for_local(&mut self, origin: Origin, user: UserId, iq: Stanza) {
         let Some(to) = iq.to.clone() else { return };
+        if !iq.is_request() {
+            if let Some(by) = self.sender_of(origin) {
+                self.answered(by, iq);
+            }
+            return;
+        }
         if iq
             .from
             .as_ref()
@@ -243,12 +250,26 @@ impl Core {
         {
             return self.bounce(origin, &iq, &Condition::ServiceUnavailable.into());
         }
-        if to.resource().is_none() {
+        if super::nearby::session_of(&to).is_none() {
             return self.iq_for_account(origin, user, iq);
         }
         match self.session_at(&user, &to) {
-            Some(session) => self.send(session, iq, None, false),
+            Some(session) => {
+                if let Origin::Session(asker) = origin {
+                    self.note_request(asker, &iq, user, None);
+                }
+                self.send(session, iq, None, false);
+            }
             None => self.bounce(origin, &iq, &Condition::ServiceUnavailable.into()),
+        }
+    }
+
+    /// The user that a stanza comes from.
+    fn sender_of(&self, origin: Origin) -> Option<UserId> {
+        match origin {
+            Origin::Session(id) => self.session(id).map(|session| session.user),
+            Origin::Remote(user) => Some(user),
+            Origin::Local => None,
         }
     }
 
@@ -272,10 +293,15 @@ impl Core {
         let conn = session.conn;
         let data = conn.map(|_| stanza.to_bytes());
         let asks = held.is_some() || session.management.is_some();
+        let kept = held.is_none() && super::save::is_kept(&stanza);
         match &mut session.management {
             Some(management) => {
                 let sequence = management.sent(stanza, held);
                 let full = management.unacked.len() > limit;
+                // What is promised is part of what survives this process.
+                if promise && kept && management.resumable {
+                    self.dirty.insert(id);
+                }
                 if let Some(held) = held {
                     self.assign_held(id, held, sequence);
                 }
@@ -410,7 +436,9 @@ impl Core {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.touched.remove(&id);
         self.dirty.remove(&id);
-        self.timers.retain(|(_, timer)| !matches!(timer, Timer::Resume(s) | Timer::Ping(s, _) if *s == id));
+        self.timers.retain(
+            |(_, timer)| !matches!(timer, Timer::Resume(s) | Timer::Asked(s) | Timer::Ping(s, _) if *s == id),
+        );
         if let Some(conn) = session.conn {
             self.close_client(conn, error);
         }
@@ -420,7 +448,9 @@ impl Core {
         }
         self.forget_session(&session);
         self.session_unavailable(&session);
+        let (user, jid) = (session.user, session.jid.clone());
         self.return_unacked(id, session);
+        self.asked_of_ended(user, &jid);
     }
 }
 

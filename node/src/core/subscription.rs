@@ -68,6 +68,18 @@ impl Core {
         bare: &BareJid,
         type_: Type,
     ) -> Result<(), StanzaError> {
+        self.state(user, other, bare, type_, true)
+    }
+
+    /// The same; whether it is `shown` what it makes of the contact.
+    fn state(
+        &mut self,
+        user: UserId,
+        other: UserId,
+        bare: &BareJid,
+        type_: Type,
+        shown: bool,
+    ) -> Result<(), StanzaError> {
         if let Some(error) = self.store_error() {
             return Err(error);
         }
@@ -103,7 +115,7 @@ impl Core {
                 "this account has no device key here",
             ));
         };
-        self.record_said(user, other, &record, before);
+        self.record_said(user, other, &record, before, shown);
         self.send_record(user, other, record)
     }
 
@@ -136,10 +148,11 @@ impl Core {
         other: UserId,
         record: &Verified<ContactRecord>,
         before: Subscription,
+        shown: bool,
     ) {
         self.store_record(user, other, record);
         let after = self.subscription_between(user, other);
-        if before != after {
+        if shown && before != after {
             self.push_contact_of(user, other);
         }
         if before.from != after.from {
@@ -340,7 +353,8 @@ impl Core {
         let Some(other) = user_of(item) else { return };
         let Ok(bare) = BareJid::new(&item.jid) else { return };
         for type_ in [Type::Unsubscribe, Type::Unsubscribed] {
-            if self.say(user, other, &bare, type_).is_err() {
+            // The entry goes: what it is on the way is shown to nobody (RFC 6121 §2.5.2).
+            if self.state(user, other, &bare, type_, false).is_err() {
                 self.count("withdrawals that could not be sent");
             }
         }

@@ -23,8 +23,7 @@ const AT_ONCE: usize = 16;
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// One thing to do.
-#[derive(Debug)]
+/// One thing to do. `Debug` shows no password.
 pub(super) enum Chore {
     /// Make a sealing key and write it down.
     NewSealingKey(UserId),
@@ -41,6 +40,17 @@ pub(super) enum Chore {
         /// The password.
         password: Zeroizing<String>,
     },
+}
+
+impl std::fmt::Debug for Chore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NewSealingKey(user) => write!(f, "NewSealingKey({user})"),
+            Self::EraseSealingKey(user, _) => write!(f, "EraseSealingKey({user})"),
+            Self::EraseKeys(user) => write!(f, "EraseKeys({user})"),
+            Self::Credentials { ticket, user, .. } => write!(f, "Credentials({ticket}, {user})"),
+        }
+    }
 }
 
 /// Results, and chores that could not be done.
@@ -161,5 +171,12 @@ mod tests {
         assert!(chores.next().await.is_empty());
         assert_eq!(chores.queue.len(), 1);
         assert!(chores.is_idle());
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let user = UserId::from_bytes([1; 32]);
+        let chore = Chore::Credentials { ticket: 1, user, password: "wherefore".to_owned().into() };
+        assert!(!format!("{chore:?}").contains("wherefore"));
     }
 }

@@ -249,8 +249,20 @@ impl Element {
     /// # Errors
     /// A sentence about what is wrong with it.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        Self::read_within(bytes, &parse::Limits::KEPT)
+    }
+
+    /// The same for what another node wrote: less is taken, so that there is room for what this node adds.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with it.
+    pub fn read_from_peer(bytes: &[u8]) -> Result<Self, String> {
+        Self::read_within(bytes, &parse::Limits::FROM_PEER)
+    }
+
+    fn read_within(bytes: &[u8], limits: &parse::Limits) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|why| why.to_string())?;
-        parse::element(text, &parse::Scope::new(ns::CLIENT), &parse::Limits::KEPT).map_err(|error| error.text)
+        parse::element(text, &parse::Scope::new(ns::CLIENT), limits).map_err(|error| error.text)
     }
 
     /// The element as bytes for a place where `scope` is the default namespace.

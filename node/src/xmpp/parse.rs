@@ -35,13 +35,21 @@ impl Limits {
     /// For a user: room for a picture in a vCard.
     pub const AFTER_LOGIN: Self =
         Self { stanza_bytes: 256 << 10, written_bytes: 512 << 10, depth: 32, attributes: 64, elements: 4096 };
-    /// For what this node or another wrote: a stanza with the stamps it got on its way.
-    pub const KEPT: Self = Self {
+    /// For what another node wrote: what its client may send, with the stamps it got there.
+    pub const FROM_PEER: Self = Self {
         stanza_bytes: 512 << 10,
         written_bytes: 512 << 10,
         depth: 40,
         attributes: 128,
         elements: 8192,
+    };
+    /// For what this node wrote: more than is taken from anybody, by the addresses and stamps that it adds.
+    pub const KEPT: Self = Self {
+        stanza_bytes: 512 << 10,
+        written_bytes: 512 << 10,
+        depth: 48,
+        attributes: 160,
+        elements: 8448,
     };
 }
 

@@ -145,7 +145,18 @@ impl Stanza {
     /// # Errors
     /// A sentence about what is wrong with it.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let element = Element::read(bytes)?;
+        Self::of(Element::read(bytes)?)
+    }
+
+    /// The same for what another node wrote, see [`Element::read_from_peer`].
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with it.
+    pub fn read_from_peer(bytes: &[u8]) -> Result<Self, String> {
+        Self::of(Element::read_from_peer(bytes)?)
+    }
+
+    fn of(element: Element) -> Result<Self, String> {
         let kind = Self::kind_of(&element).filter(|_| element.ns() == ns::CLIENT).ok_or("no stanza")?;
         Self::from_element(kind, element).map_err(|(_, error)| error.text.unwrap_or_default())
     }
@@ -338,5 +349,25 @@ mod tests {
         let stanza = Stanza::read(b"<message to='bob@b' type='chat'><body>secret</body></message>").unwrap();
         let shown = format!("{stanza:?}");
         assert!(shown.starts_with("Message (Chat)") && !shown.contains("secret"), "{shown}");
+    }
+
+    /// What is just taken from another node can be read again with all that this node adds; what is longer than that is
+    /// bounded by the frame, and is written no longer than it was read.
+    #[test]
+    fn what_a_peer_sent_is_readable_with_our_stamps() {
+        let most = crate::xmpp::framer::Limits::FROM_PEER.elements;
+        let message = |elements: usize| {
+            let rest = "<a/>".repeat(elements - 2);
+            format!("<message type='chat'><body>x</body>{rest}</message>").into_bytes()
+        };
+        assert!(Stanza::read_from_peer(&message(most + 1)).is_err());
+        let mut stanza = Stanza::read_from_peer(&message(most)).unwrap();
+        let long = format!("{}@far.example/{}", "n".repeat(1_023), "r".repeat(1_023));
+        let long = Jid::new(&long).unwrap();
+        stanza.from = Some(long.clone());
+        stanza.to = Some(long.clone());
+        crate::features::stanza_id::stamp(&mut stanza, long.as_str(), &[7; 16]);
+        crate::features::delay::stamp(&mut stanza, "far.example", 1);
+        assert_eq!(Stanza::read(&stanza.to_bytes()).as_ref(), Ok(&stanza));
     }
 }

@@ -64,6 +64,35 @@ fn the_seventeenth_session_is_refused() {
     more.bind("desk");
 }
 
+/// XEP-0198 §5: a session that waits to be resumed makes room for a new one; one that is connected does not.
+#[test]
+fn a_lost_session_makes_room() {
+    let play = Play::with(|settings| settings.session_limit = 2);
+    let (lost, here) = (play.login("anna/lost"), play.login("anna/here"));
+    let stream = lost.enables_management();
+    lost.breaks();
+    let new = play.login("anna/new");
+    lost.reconnects();
+    lost.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{stream}' h='0'/>"));
+    lost.expects("<failed xmlns='urn:xmpp:sm:3'>…</failed>");
+    lost.send(&format!("<iq type='set' id='b'>{BIND}</iq>"));
+    lost.expects("<iq type='error' id='b'><error type='wait'><resource-constraint/></error></iq>");
+    drop((here, new));
+}
+
+/// RFC 6120 §7: whoever logs in and does not bind is sent away after a minute; whoever binds is not.
+#[test]
+fn a_client_has_to_bind_in_time() {
+    let play = Play::new();
+    let (slow, quick) = (play.connect("anna"), play.login("bob/phone"));
+    play.wait(59_000);
+    slow.hears_nothing();
+    play.wait(2_000);
+    slow.is_closed_with("connection-timeout");
+    quick.send("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
+    quick.expects("<iq type='result' id='p'/>");
+}
+
 /// RFC 6120 §7.1: nothing but binding before binding.
 #[test]
 fn stanzas_before_binding_are_not_allowed() {

@@ -192,3 +192,50 @@ fn the_list_survives_a_restart_once_it_was_confirmed() {
     anna.expects("<iq type='result' id='get'/>");
     anna.expects("<iq type='set' id='*'><query xmlns='jabber:iq:roster' ver='1'><item jid='a@far.example' subscription='none' name='A'/></query></iq>");
 }
+
+/// RFC 6121 §2.6.3: of more than a hundred changes the whole list is told.
+#[test]
+fn many_changes_are_a_whole_list() {
+    let play = Play::new();
+    let anna = play.login("anna/desk");
+    for number in 0..100 {
+        set(&anna, &format!("<item jid='c{number}@far.example'/>"));
+    }
+    anna.forget();
+    get(&anna, "ver='0'");
+    anna.expects("<iq type='result' id='get'/>");
+    assert_eq!(anna.forget(), 100);
+    set(&anna, "<item jid='one.more@far.example'/>");
+    anna.forget();
+    get(&anna, "ver='0'");
+    let all =
+        anna.expects("<iq type='result' id='get'><query xmlns='jabber:iq:roster' ver='101'>…</query></iq>");
+    assert_eq!(all.children().next().unwrap().children().count(), 101);
+}
+
+/// RFC 6121 §2.6.3: whoever is from before the oldest removal that is remembered gets the whole list, also after a restart.
+#[test]
+fn forgotten_removals_are_a_whole_list() {
+    let play = Play::new();
+    let anna = play.login("anna/desk");
+    set(&anna, "<item jid='stays@far.example'/>");
+    for number in 0..=1_000 {
+        set(&anna, &format!("<item jid='c{number}@far.example'/>"));
+        set(&anna, &format!("<item jid='c{number}@far.example' subscription='remove'/>"));
+    }
+    anna.forget();
+    assert_eq!(play.stored(crosstalk_storage::Tree::Roster), 1_001);
+    // The oldest removal made version 3.
+    let list = "<iq type='result' id='get'><query xmlns='jabber:iq:roster' ver='2003'>\
+                <item jid='stays@far.example' subscription='none'/></query></iq>";
+    let asks = |client: &Client| {
+        get(client, "ver='2'");
+        client.expects(list);
+        get(client, "ver='2001'");
+        client.expects("<iq type='result' id='get'/>");
+        client.expects_item("<item jid='c1000@far.example' subscription='remove'/>");
+    };
+    asks(&anna);
+    play.restart();
+    asks(&play.login("anna/desk"));
+}

@@ -301,6 +301,49 @@ fn vcards() {
     gets(&anna, "", card);
 }
 
+/// DESIGN §6: the card of an account that is hidden is shown to those who may see its presence.
+#[test]
+fn the_card_of_a_hidden_account() {
+    use crosstalk::core::admin::Command;
+    let play = Play::new();
+    let (anna, bob) = (play.online("anna/desk"), play.online("bob/phone"));
+    let hide = Command::SetProfile { account: "bob".to_owned(), nickname: None, visible: Some(false) };
+    play.command(hide);
+    let card = "<vCard xmlns='vcard-temp'/>";
+    ask(&anna, "get", "bob@school.example", card);
+    is_refused(&anna, "bob@school.example", "cancel", "service-unavailable");
+    ask(&bob, "get", "", card);
+    bob.expects(&format!("<iq type='result' id='*'>{card}</iq>"));
+    play.befriend(&anna, &bob);
+    ask(&anna, "get", "bob@school.example", card);
+    gets(&anna, "bob@school.example", card);
+}
+
+/// XEP-0280 §7: a message to the own account reaches each session once: itself or as received, never as sent too.
+#[test]
+fn carbons_of_a_message_to_oneself() {
+    let play = Play::new();
+    let desk = with_carbons(&play, "anna/desk");
+    let phone = with_carbons(&play, "anna/phone");
+    let tablet = with_carbons(&play, "anna/tablet");
+    for client in [&desk, &phone, &tablet] {
+        client.forget();
+    }
+    desk.send("<message to='anna@school.example/phone' type='chat'><body>memo</body></message>");
+    phone.expects("<message from='anna@school.example/desk' to='*' type='chat'><body>memo</body></message>");
+    let copies = tablet.takes_all();
+    assert_eq!(copies.len(), 1, "{copies:?}");
+    assert!(copies[0].has("received", "urn:xmpp:carbons:2"));
+    desk.hears_nothing();
+    desk.send("<message to='anna@school.example' type='chat'><body>memo</body></message>");
+    for client in [&desk, &phone, &tablet] {
+        client.expects(
+            "<message from='anna@school.example/desk' to='*' type='chat'><body>memo</body></message>",
+        );
+        client.hears_nothing();
+    }
+}
+
 /// XEP-0077 §3.3: a new password; the answer waits for the credentials and for the commit.
 #[test]
 fn a_password_is_changed() {
@@ -333,7 +376,32 @@ fn a_password_is_changed() {
     anna.hears_nothing();
     play.commit();
     gets(&anna, "school.example", "");
+    // The node cannot seal the user key anew, and says so.
+    let told = anna.expects("<message type='headline' from='school.example'>…</message>");
+    assert!(
+        told.get("body", "jabber:client").unwrap().own_text().contains("crosstalk account password anna")
+    );
     assert!(play.others().iter().any(|output| matches!(output, Output::Login(LoginChange::Put { .. }))));
+}
+
+/// XEP-0077 §3.1: the recovery code of an account that a client made is shown to the first client that comes, and only
+/// to that.
+#[test]
+fn a_recovery_code_is_shown_once() {
+    use crosstalk::core::admin::Command;
+    let play = Play::new();
+    play.account("anna");
+    let show = Command::ShowRecovery { account: "anna".to_owned(), recovery: "ABCD-EFGH".to_owned().into() };
+    assert!(!format!("{show:?}").contains("ABCD"));
+    play.command(show);
+    let (desk, phone) = (play.login("anna/desk"), play.login("anna/phone"));
+    desk.send("<presence/>");
+    desk.expects("<presence from='anna@school.example/desk'/>");
+    let told = desk.expects("<message type='headline' from='school.example'>…</message>");
+    assert!(told.get("body", "jabber:client").unwrap().own_text().contains("ABCD-EFGH"));
+    phone.send("<presence/>");
+    assert!(phone.takes_all().iter().all(|element| element.name() == "presence"));
+    desk.forget();
 }
 
 /// XEP-0077 §3.3: a password that cannot be prepared (RFC 8265).

@@ -10,14 +10,19 @@
 #[path = "../core_support/mod.rs"]
 mod core_support;
 
+mod answers;
 mod binding;
 mod blocking;
 mod contact_list;
+mod elsewhere;
 mod features;
+mod inbox;
 mod management;
 mod messages;
 mod nearby;
 mod presence;
 mod proof;
+mod requests;
+mod resumption;
 mod store_trouble;
 mod subscription;

@@ -73,7 +73,8 @@ fn a_message_to_a_full_address() {
     desk.hears_nothing();
 }
 
-/// RFC 6121 §8.5.3.2.1: a session that is gone: chat goes to the others, an alert to nobody, group chat is an error.
+/// RFC 6121 §8.5.3.2.1: a session that is gone: chat goes to the others, an alert to nobody; of a message of no type and
+/// of group chat the sender is told.
 #[test]
 fn a_message_to_a_session_that_is_gone() {
     let play = Play::new();
@@ -82,11 +83,15 @@ fn a_message_to_a_session_that_is_gone() {
     hears(&desk, "hi");
     anna.send("<message to='bob@school.example/gone' type='headline'><body>x</body></message>");
     anna.send("<message to='bob@school.example/gone' type='error'><body>x</body></message>");
-    anna.send("<message to='bob@school.example/gone' type='groupchat' id='g'><body>x</body></message>");
-    anna.expects(
-        "<message from='bob@school.example/gone' type='error' id='g'>\
-         <error type='cancel'><service-unavailable/></error></message>",
-    );
+    for type_ in ["groupchat", "normal"] {
+        anna.send(&format!(
+            "<message to='bob@school.example/gone' type='{type_}' id='g'><body>x</body></message>"
+        ));
+        anna.expects(
+            "<message from='bob@school.example/gone' type='error' id='g'>\
+             <error type='cancel'><service-unavailable/></error></message>",
+        );
+    }
     desk.hears_nothing();
 }
 

@@ -83,8 +83,14 @@ fn messages_between_neighbours() {
     anna.forget();
     anna.send("<message to='bob@xid' type='chat'><body>hi</body></message>");
     bob.expects("<message from='anna@xid/desk' type='chat'><body>hi</body></message>");
-    anna.send("<message to='bob@xid/nearby' type='chat'><body>you</body></message>");
-    bob.expects("<message from='anna@xid/desk' to='bob@xid/nearby' type='chat'><body>you</body></message>");
+    for type_ in ["type='chat'", ""] {
+        anna.send(&format!("<message to='bob@xid/nearby' {type_}><body>you</body></message>"));
+        bob.expects(&format!(
+            "<message from='anna@xid/desk' to='bob@xid/nearby' {type_}><body>you</body></message>"
+        ));
+    }
+    anna.send("<iq type='get' id='c' to='bob@xid/nearby'><vCard xmlns='vcard-temp'/></iq>");
+    anna.expects("<iq type='result' id='c' from='bob@xid/nearby'><vCard xmlns='vcard-temp'/></iq>");
 }
 
 /// An edit turns a neighbour into a contact in its true state.
@@ -156,4 +162,26 @@ fn a_node_with_a_domain_shows_no_local_neighbours() {
     let anna = play.online("anna/desk");
     let _bob = play.online("bob/desk");
     anna.hears_nothing();
+}
+
+/// DESIGN §6: as many neighbours as are shown, and no more; when one leaves, there is room for the next that comes.
+#[test]
+fn neighbours_are_limited() {
+    let play = Play::with(|settings| {
+        settings.domain = None;
+        settings.nearby_limit = 2;
+    });
+    let anna = play.online("anna/desk");
+    let bob = play.online("bob/phone");
+    appears(&anna);
+    let eve = play.online("eve/phone");
+    anna.hears_nothing();
+    bob.leaves();
+    disappears(&anna);
+    eve.send("<presence><show>away</show></presence>");
+    eve.forget();
+    anna.expects_item(
+        "<item jid='eve@xid' subscription='both' name='eve (this node)'><group>Nearby</group></item>",
+    );
+    anna.forget();
 }

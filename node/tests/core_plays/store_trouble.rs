@@ -1,5 +1,6 @@
 //! DESIGN §8: while the store cannot write, nothing durable is promised, and everything else goes on.
 
+use crate::core_support::link::{join, rest};
 use crate::core_support::{Client, Play};
 
 const TROUBLE: &str = "the disk is full: make room";
@@ -61,4 +62,55 @@ fn presence_and_live_things_go_on() {
     bob.expects(
         "<iq type='get' from='anna@school.example/desk' id='v'><query xmlns='jabber:iq:version'/></iq>",
     );
+}
+
+/// While the store cannot write, nothing is given to it and nothing promised leaves; then all of it, in order.
+#[test]
+fn what_is_promised_leaves_when_the_store_works_again() {
+    let play = Play::new();
+    let (anna, _) = crate::management::manage(&play, "anna/desk");
+    let bob = play.online("bob/phone");
+    anna.send("<message to='bob@school.example' type='chat'><body>before</body></message>");
+    bob.forget();
+    let before = play.stored(crosstalk_storage::Tree::Session);
+    play.store_trouble(Some(TROUBLE));
+    anna.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq><r xmlns='urn:xmpp:sm:3'/>");
+    anna.send("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
+    bob.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    bob.hears_nothing();
+    anna.hears_nothing();
+    assert_eq!(play.stored(crosstalk_storage::Tree::Session), before);
+    play.store_trouble(None);
+    anna.expects("<iq type='result' id='r'><query xmlns='jabber:iq:roster' ver='0'/></iq>");
+    anna.expects("<r xmlns='urn:xmpp:sm:3'/>");
+    anna.expects("<iq type='result' id='p'/>");
+    bob.expects("<enabled xmlns='urn:xmpp:sm:3' resume='true' id='*' max='600'/>");
+    assert_eq!(play.stored(crosstalk_storage::Tree::Session), before + 1);
+}
+
+/// DESIGN §5: what another node has promised to deliver is not refused for want of room here: it waits there.
+#[test]
+fn what_others_have_promised_is_not_refused() {
+    let (here, there) = (Play::elsewhere(1), Play::elsewhere(2));
+    let nodes = [&here, &there];
+    here.account("anna");
+    there.account("bob");
+    join(&nodes, &here, &there);
+    let (anna, bob) = (here.online("anna/desk"), there.online("bob/phone"));
+    rest(&nodes);
+    anna.forget();
+    bob.forget();
+    there.store_trouble(Some(TROUBLE));
+    anna.send("<message to='bob@xid' type='chat' id='m'><body>x</body></message>");
+    rest(&nodes);
+    anna.hears_nothing();
+    bob.hears_nothing();
+    let kept = [crosstalk_storage::Tree::Outbox, crosstalk_storage::Tree::Inbox];
+    assert_eq!([here.stored(kept[0]), there.stored(kept[1])], [1, 0]);
+    there.store_trouble(None);
+    rest(&nodes);
+    bob.expects("<message from='anna@xid/desk' to='*' type='chat' id='m'><body>x</body></message>");
+    bob.answers_ping();
+    anna.hears_nothing();
+    assert_eq!(here.stored(kept[0]), 0);
 }

@@ -349,6 +349,8 @@ fn a_removed_contact_sees_why() {
     let gone = |element: &&Element| element.is("presence", ns::CLIENT);
     let gone: Vec<_> = seen.iter().filter(gone).map(|presence| presence.get_attr("type")).collect();
     assert_eq!(gone, [Some("unavailable")]);
+    let pushes = seen.iter().filter(|element| element.get_attr("type") == Some("set")).count();
+    assert_eq!(pushes, 1, "no state on the way is shown");
     assert_eq!(seen.last().unwrap().get_attr("id"), Some("rm"));
     let item = |state: &str| {
         format!(

@@ -178,6 +178,9 @@ pub enum Unreachable {
     /// No device of the recipient is on a proven, connected node, or the sender is not a user of this node.
     #[error("no device of the recipient is connected now")]
     NotLive,
+    /// The recipient is on several nodes, and none is known to have a session of this name.
+    #[error("no connected device of the recipient is known to have this session")]
+    NoSession,
     /// Larger than a frame.
     #[error("the stanza is larger than 256 KiB")]
     TooLarge,

@@ -39,24 +39,46 @@ impl LiveLoad {
 
 impl Overlay {
     pub(super) fn send_now(&mut self, live: Live, now: Now) -> Result<(), Unreachable> {
+        let devices = self.devices_of(&live)?;
+        let nodes = match self.owner(&devices, &live) {
+            Some((_, node)) => BTreeSet::from([node]),
+            None => devices.into_iter().map(|(_, node)| node).collect(),
+        };
+        self.send_to(nodes, live, now)
+    }
+
+    pub(super) fn ask_one(&mut self, live: Live, now: Now) -> Result<DeviceId, Unreachable> {
+        let devices = self.devices_of(&live)?;
+        let (device, node) = match (self.owner(&devices, &live), devices.as_slice()) {
+            (Some(owner), _) => owner,
+            (None, [first, ..]) if live.to_resource.is_empty() => *first,
+            (None, [only]) => *only,
+            (None, _) => return Err(Unreachable::NoSession),
+        };
+        self.send_to(BTreeSet::from([node]), live, now).map(|()| device)
+    }
+
+    /// Live devices of the recipient, at least one.
+    fn devices_of(&self, live: &Live) -> Result<Vec<(DeviceId, NodeId)>, Unreachable> {
         if live.xml.len() > MAX_LIVE {
             return Err(Unreachable::TooLarge);
         }
-        if !self.locals.contains_key(&live.from) {
+        let devices = self.users.live_devices(&live.to);
+        if devices.is_empty() || !self.locals.contains_key(&live.from) {
             return Err(Unreachable::NotLive);
         }
-        let devices = self.users.live_devices(&live.to);
+        Ok(devices)
+    }
+
+    /// The device that is known to have the session that a stanza is for.
+    fn owner(&self, devices: &[(DeviceId, NodeId)], live: &Live) -> Option<(DeviceId, NodeId)> {
         let owns = |(device, _): &&(DeviceId, NodeId)| {
             self.presences.has_resource(device, &live.from, &live.to_resource)
         };
-        let owner = devices.iter().find(owns).map(|(_, node)| *node);
-        let mut nodes: BTreeSet<NodeId> = match owner {
-            Some(node) => BTreeSet::from([node]),
-            None => devices.into_iter().map(|(_, node)| node).collect(),
-        };
-        if nodes.is_empty() {
-            return Err(Unreachable::NotLive);
-        }
+        devices.iter().find(owns).copied()
+    }
+
+    fn send_to(&mut self, mut nodes: BTreeSet<NodeId>, live: Live, now: Now) -> Result<(), Unreachable> {
         let (size, limit) = (live.xml.len() + FRAME_OVERHEAD, self.limits.live_bytes_per_peer);
         self.live_load.drain(limit, now);
         nodes.retain(|node| self.live_load.take(*node, size, limit, now));

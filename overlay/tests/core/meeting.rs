@@ -207,6 +207,38 @@ fn live_stanzas_go_to_the_device_that_has_the_resource_or_to_all() {
 }
 
 #[test]
+fn a_request_goes_to_one_device() {
+    let accounts = [vec![Account::new(1, 101)], vec![Account::new(2, 102)], vec![Account::new(2, 103)]];
+    let mut net = Net::new(accounts.to_vec());
+    let (anna, ben) = (net.user(0), net.user(1));
+    let ask = |net: &mut Net, resource: &str| {
+        let (from_resource, to_resource, xml) = ("desk".into(), resource.into(), b"<iq/>".to_vec());
+        let live = Live { from: anna, from_resource, to: ben, to_resource, xml };
+        let mut asked = Err(Unreachable::Busy);
+        net.with(0, |core, now| asked = core.send_request(live, now));
+        net.run(10);
+        asked
+    };
+    let arrived = |net: &Net| [1, 2].map(|host| net.count(host, |event| matches!(event, Output::Live(_))));
+    assert_eq!(ask(&mut net, ""), Err(Unreachable::NotLive));
+    net.join(0, 1);
+    net.run(10);
+    assert!(ask(&mut net, "watch").is_ok(), "its only node knows");
+    assert_eq!(arrived(&net), [1, 0]);
+    net.join(0, 2);
+    net.run(10);
+    assert_eq!(ask(&mut net, "watch"), Err(Unreachable::NoSession));
+    let first = ask(&mut net, "");
+    assert!(first.is_ok() && first == ask(&mut net, ""), "always the same");
+    assert_eq!(arrived(&net).iter().sum::<usize>(), 3);
+    net.with(2, |core, now| core.set_presence(&ben, vec![session("phone")], vec![anna], now));
+    net.run(10);
+    let before = arrived(&net);
+    assert!(ask(&mut net, "phone").is_ok());
+    assert_eq!(arrived(&net), [before[0], before[1] + 1]);
+}
+
+#[test]
 fn live_stanzas_beyond_what_a_peer_takes_in_a_second_are_refused() {
     let accounts = [vec![Account::new(1, 101)], vec![Account::new(2, 102)], vec![Account::new(3, 103)]];
     let mut net = Net::new(accounts.to_vec());

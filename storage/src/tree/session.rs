@@ -3,7 +3,7 @@
 use crate::Tree;
 use crate::codec::Stored;
 
-/// What a session needs to be resumed after a restart. Its unacknowledged messages are inbox entries that name it.
+/// What a session needs to be resumed after a restart. Its unacknowledged held messages are inbox entries that name it.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StoredSession {
     /// Local user.
@@ -36,6 +36,34 @@ pub struct StoredSession {
     /// Version of the contact list that its client has for certain.
     #[prost(uint64, tag = "10")]
     pub roster_known: u64,
+    /// Other stanzas that its client has not acknowledged and could not get again, oldest first; at most 64 KiB.
+    #[prost(message, repeated, tag = "11")]
+    pub unacked: Vec<UnackedStanza>,
+    /// Its requests that others have not answered, oldest first; at most 100.
+    #[prost(message, repeated, tag = "12")]
+    pub asked: Vec<AskedRequest>,
+}
+
+/// A stanza on its way to a client.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UnackedStanza {
+    /// Its number among those sent to the client.
+    #[prost(uint32, tag = "1")]
+    pub sequence: u32,
+    /// As it is written.
+    #[prost(bytes = "vec", tag = "2")]
+    pub stanza: Vec<u8>,
+}
+
+/// An IQ request of a client that was acknowledged and is not answered.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AskedRequest {
+    /// The client's id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The address that it asked.
+    #[prost(string, tag = "2")]
+    pub to: String,
 }
 
 impl Stored for StoredSession {

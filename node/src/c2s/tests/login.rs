@@ -259,3 +259,19 @@ async fn registration_is_refused_elsewhere() {
         }
     }
 }
+
+/// Only a password that was right is told.
+#[tokio::test]
+async fn a_login_with_the_password_itself_is_told() {
+    let (logins, mut told) = mpsc::channel(4);
+    let node = TestNode::start(|settings| settings.plain_logins = Some(logins.clone())).await;
+    let mut client = node.connect().await;
+    client.open().await;
+    client.plain("alice", "wrong").await;
+    client.expect("</failure>").await;
+    assert!(told.try_recv().is_err());
+    client.plain("alice", "secret").await;
+    client.expect("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    let login = timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
+    assert_eq!((login.user, login.password.reveal()), (alice(), "secret"));
+}

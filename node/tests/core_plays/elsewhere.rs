@@ -1,0 +1,117 @@
+//! Users of other nodes: how many of them may ask, under which addresses they are blocked, what is left when they go.
+
+use crosstalk::core::Settings;
+use crosstalk_overlay::keys::AuthorityKey;
+
+use crate::core_support::link::{cut, join, rest};
+use crate::core_support::{Client, Play};
+
+/// Anna on a node with these settings, the others on one with a domain.
+fn apart(change: impl FnOnce(&mut Settings), others: &[&str]) -> (Play, Play, Client, Vec<Client>) {
+    let here = Play::elsewhere_with(1, change);
+    let authority = AuthorityKey::from_seed([9; 32]).id();
+    let there =
+        Play::elsewhere_with(2, |settings| settings.domain = Some(("far.example".to_owned(), authority)));
+    here.account("anna");
+    others.iter().for_each(|name| there.account(name));
+    join(&[&here, &there], &here, &there);
+    let anna = here.online("anna/desk");
+    let others: Vec<_> = others.iter().map(|name| there.online(&format!("{name}/phone"))).collect();
+    rest(&[&here, &there]);
+    anna.forget();
+    (here, there, anna, others)
+}
+
+fn ask(others: &[Client]) {
+    for other in others {
+        other.send("<presence to='anna@xid' type='subscribe'/>");
+    }
+}
+
+/// Who asked, as Anna sees it.
+fn asked(anna: &Client) -> usize {
+    anna.takes_all().iter().filter(|element| element.get_attr("type") == Some("subscribe")).count()
+}
+
+/// Requests of strangers beyond the limit are refused until some were answered.
+#[test]
+fn requests_of_strangers_are_limited() {
+    let (here, there, anna, others) = apart(|settings| settings.request_limit = 2, &["bob", "carl", "dora"]);
+    let nodes = [&here, &there];
+    ask(&others);
+    rest(&nodes);
+    assert_eq!(asked(&anna), 2);
+    assert_eq!(here.stored(crosstalk_storage::Tree::ContactRecord), 2);
+    others.iter().for_each(|other| assert!(other.forget() > 0));
+}
+
+/// So are relations in all, twice as many as contacts.
+#[test]
+fn relations_are_limited() {
+    let (here, there, anna, others) = apart(|settings| settings.roster_limit = 1, &["bob", "carl", "dora"]);
+    ask(&others);
+    rest(&[&here, &there]);
+    assert_eq!(asked(&anna), 2);
+    others.iter().for_each(|other| assert!(other.forget() > 0));
+}
+
+/// XEP-0191 §5: whoever is blocked is blocked under each address: the self-certified one, the certified one, its domain.
+#[test]
+fn every_address_of_a_user_blocks() {
+    for blocked in ["", "bob@xid", "bob@far.example", "far.example", "bob@far.example/phone"] {
+        let (here, there, anna, others) = apart(|_| {}, &["bob"]);
+        if !blocked.is_empty() {
+            anna.send(&format!(
+                "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='{blocked}'/></block></iq>"
+            ));
+            anna.expects("<iq type='result' id='b'/>");
+        }
+        others[0].send("<message to='anna@xid' type='chat'><body>hi</body></message>");
+        others[0].send("<presence to='anna@xid' type='subscribe'/>");
+        rest(&[&here, &there]);
+        let heard = anna.takes_all().iter().filter(|element| element.get_attr("id").is_none()).count();
+        let whole = blocked.is_empty() || blocked.contains('/');
+        assert_eq!(heard, if whole { 2 } else { 0 }, "{blocked}");
+        others[0].forget();
+    }
+}
+
+/// RFC 6121 §4.6: directed presence of somebody elsewhere is taken back when that node is gone, and then not again.
+#[test]
+fn directed_presence_from_elsewhere_is_taken_back() {
+    let (here, there, anna, others) = apart(|_| {}, &["bob"]);
+    let nodes = [&here, &there];
+    others[0].send("<presence to='anna@xid/desk'><show>chat</show></presence>");
+    rest(&nodes);
+    anna.expects("<presence from='bob@xid/phone'><show>chat</show></presence>");
+    cut(&nodes, &here, &there);
+    anna.expects("<presence from='bob@xid/phone' type='unavailable'/>");
+    join(&nodes, &here, &there);
+    cut(&nodes, &here, &there);
+    anna.hears_nothing();
+}
+
+/// XEP-0280 between two nodes: copies of what was sent on the one side and of what was received on the other.
+#[test]
+fn carbons_on_both_sides() {
+    let (here, there, anna, others) = apart(|_| {}, &["bob"]);
+    let nodes = [&here, &there];
+    let (phone, tablet) = (here.login("anna/phone"), there.login("bob/tablet"));
+    for client in [&phone, &tablet] {
+        client.send("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+        client.expects("<iq type='result' id='c'/>");
+    }
+    anna.send("<message to='bob@xid/phone' type='chat'><body>hi</body></message>");
+    rest(&nodes);
+    let body = |client: &Client, direction: &str| {
+        let copy = client.takes_all().into_iter().next().expect("a copy");
+        assert_eq!(copy.get_attr("from"), Some(client.bare().as_str()));
+        let copied = copy.get(direction, "urn:xmpp:carbons:2").expect("of this direction").to_bytes("");
+        assert!(String::from_utf8(copied).unwrap().contains("<body>hi</body>"));
+    };
+    body(&phone, "sent");
+    body(&tablet, "received");
+    others[0].expects("<message from='anna@xid/desk' to='*' type='chat'><body>hi</body></message>");
+    others[0].forget();
+    anna.forget();
+}

@@ -1,0 +1,269 @@
+//! The node of a play with its clock, its store and its wires, driven by the law of its core. *Pure.*
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crosstalk::core::admin::{Command, NewAccount, Reply};
+use crosstalk::core::io::{Credentials, ScramKeys};
+use crosstalk::core::settings::DeviceKeys;
+use crosstalk::core::{ConnId, Core, Input, Output, Settings, Setup};
+use crosstalk::xmpp::Element;
+use crosstalk_overlay::id::{UserId, XID_DOMAIN};
+use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
+use crosstalk_overlay::record::{DeviceCert, NameCert};
+use crosstalk_overlay::time::Now;
+use crosstalk_storage::{Contents, WriteSet};
+
+/// Domain of the node, where it has one.
+pub const DOMAIN: &str = "school.example";
+/// Wall clock at the beginning: 2027-01-15T08:00:00Z.
+pub const BEGIN: u64 = 1_800_000_000_000;
+/// Seed of the node that most plays are about.
+pub(super) const NODE: u8 = 7;
+
+pub(super) struct Stage {
+    pub(super) node: u8,
+    pub(super) core: Core,
+    pub(super) now: Now,
+    pub(super) settings: Settings,
+    pub(super) contents: Contents,
+    /// People of other nodes: their addresses and names in scripts.
+    pub(super) elsewhere: BTreeMap<String, String>,
+    pub(super) people: BTreeMap<String, Person>,
+    pub(super) wires: BTreeMap<ConnId, Wire>,
+    pub(super) next_conn: u64,
+    /// The store is asleep: commits wait.
+    pub(super) asleep: bool,
+    pub(super) waiting: VecDeque<(u64, WriteSet)>,
+    pub(super) replies: BTreeMap<u64, Reply>,
+    pub(super) others: Vec<Output>,
+}
+
+pub(super) struct Person {
+    pub(super) user: UserId,
+    pub(super) device: DeviceKey,
+    pub(super) sealing: SealingKey,
+    pub(super) xid: String,
+}
+
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) received: VecDeque<Element>,
+    pub(super) closed: Option<String>,
+}
+
+impl Stage {
+    pub(super) fn new(node: u8, settings: Settings) -> Self {
+        let now = Now { mono: 1_000, wall: BEGIN };
+        let contents = Contents::default();
+        let core = start(node, &settings, &contents, BTreeMap::new(), now, node);
+        Self {
+            node,
+            core,
+            now,
+            settings,
+            contents,
+            elsewhere: BTreeMap::new(),
+            people: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            next_conn: 1,
+            asleep: false,
+            waiting: VecDeque::new(),
+            replies: BTreeMap::new(),
+            others: Vec::new(),
+        }
+    }
+
+    pub(super) fn account(&mut self, name: &str) {
+        if self.people.contains_key(name) {
+            return;
+        }
+        let (user, device, sealing) = self.seeds(name);
+        let key = UserKey::from_seed(user);
+        let device = DeviceKey::from_seed(device);
+        let sealing = SealingKey::from_seed(sealing, self.now.wall);
+        let cert = DeviceCert::issue(&key, device.id(), self.now.wall).unwrap();
+        let user = key.id();
+        let xid = format!("{}@{XID_DOMAIN}", user.xid());
+        let person = Person { user, device: device.clone(), sealing: sealing.clone(), xid };
+        self.people.insert(name.to_owned(), person);
+        let account = NewAccount {
+            name: name.to_owned(),
+            domain: self.domain(),
+            user,
+            device,
+            sealing,
+            device_cert: cert.bytes().to_vec(),
+            name_cert: self.name_cert(name, user),
+            credentials: credentials(user),
+            sealed_by_password: Vec::new(),
+            sealed_by_recovery: Vec::new(),
+            nickname: name.to_owned(),
+        };
+        let asleep = std::mem::replace(&mut self.asleep, false);
+        let reply = self.command(Command::AddAccount(Box::new(account)));
+        assert!(matches!(reply, Reply::Account(_)), "{name} got no account: {reply:?}");
+        self.asleep = asleep;
+    }
+
+    fn name_cert(&self, name: &str, user: UserId) -> Option<Vec<u8>> {
+        let (domain, _) = self.settings.domain.as_ref().filter(|_| self.node != NODE)?;
+        let (authority, now) = (AuthorityKey::from_seed([9; 32]), self.now.wall);
+        let cert = NameCert::issue(&authority, &format!("{name}@{domain}"), user, 1, now).unwrap();
+        Some(cert.bytes().to_vec())
+    }
+
+    /// Seeds of the keys of a new account: user, device, sealing.
+    fn seeds(&self, name: &str) -> ([u8; 32], [u8; 32], [u8; 32]) {
+        let number = u8::try_from(self.people.len()).unwrap();
+        if self.node == NODE {
+            return ([number + 10; 32], [number + 60; 32], [number + 110; 32]);
+        }
+        let (mut user, mut device) = ([200; 32], [self.node; 32]);
+        user[..name.len()].copy_from_slice(name.as_bytes());
+        device[..name.len()].copy_from_slice(name.as_bytes());
+        (user, device, device)
+    }
+
+    pub(super) fn domain(&self) -> String {
+        self.settings.domain.as_ref().map_or_else(|| XID_DOMAIN.to_owned(), |(domain, _)| domain.clone())
+    }
+
+    pub(super) fn connect(&mut self, name: &str) -> ConnId {
+        self.account(name);
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        self.wires.insert(conn, Wire::default());
+        let user = self.people[name].user;
+        self.handle(Input::Authenticated { conn, user });
+        conn
+    }
+
+    pub(super) fn command(&mut self, command: Command) -> Reply {
+        let request = 1 + self.replies.keys().last().copied().unwrap_or_default();
+        self.handle(Input::Admin { request, command: Box::new(command) });
+        let reply = self.replies.get_mut(&request).expect("an answer to the command");
+        std::mem::replace(reply, Reply::Done)
+    }
+
+    pub(super) fn handle(&mut self, input: Input) {
+        self.core.handle(input, self.now);
+        self.drain();
+    }
+
+    /// Performs what the core asks for until it asks for nothing.
+    pub(super) fn drain(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Client { conn, data } => {
+                    let text = self.readable(&String::from_utf8(data).unwrap());
+                    let wire = self.wires.entry(conn).or_default();
+                    assert!(wire.closed.is_none(), "written after the end of the stream: {text}");
+                    wire.received.extend(elements(&text));
+                }
+                Output::CloseClient { conn, error } => {
+                    let how = error.map_or("", |error| error.condition.as_str());
+                    self.wires.entry(conn).or_default().closed = Some(how.to_owned());
+                }
+                Output::Commit { batch, writes } => {
+                    self.waiting.push_back((batch, writes));
+                    if !self.asleep {
+                        self.commit_waiting();
+                    }
+                }
+                Output::Answer { request, reply } => {
+                    self.replies.insert(request, *reply);
+                }
+                other => self.others.push(other),
+            }
+        }
+    }
+
+    pub(super) fn commit(&mut self) {
+        self.commit_waiting();
+        self.drain();
+    }
+
+    pub(super) fn commit_waiting(&mut self) {
+        while let Some((batch, writes)) = self.waiting.pop_front() {
+            self.contents.apply(&writes);
+            self.core.handle(Input::Committed { batch }, self.now);
+        }
+    }
+
+    pub(super) fn wait(&mut self, millis: u64) {
+        let end = self.now.mono + millis;
+        loop {
+            let due = self.core.poll_timeout().map(|(when, _)| when).filter(|when| *when <= end);
+            let to = due.unwrap_or(end).max(self.now.mono);
+            let passed = to - self.now.mono;
+            self.now = Now { mono: to, wall: self.now.wall + passed };
+            if due.is_none() {
+                return;
+            }
+            self.handle(Input::Timeout);
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.waiting.clear();
+        let keys = self.people.values().map(|person| {
+            (person.user, DeviceKeys { device: person.device.clone(), sealing: vec![person.sealing.clone()] })
+        });
+        let seed = u8::try_from(self.next_conn % 200).unwrap() + 20;
+        self.core = start(self.node, &self.settings, &self.contents, keys.collect(), self.now, seed);
+        self.drain();
+    }
+
+    /// Self-certified addresses as `NAME@xid`.
+    pub(super) fn readable(&self, text: &str) -> String {
+        self.xids().fold(text.to_owned(), |text, (name, xid)| text.replace(xid, &format!("{name}@xid")))
+    }
+
+    pub(super) fn real(&self, text: &str) -> String {
+        self.xids().fold(text.to_owned(), |text, (name, xid)| text.replace(&format!("{name}@xid"), xid))
+    }
+
+    fn xids(&self) -> impl Iterator<Item = (&String, &String)> {
+        let own = self.people.iter().map(|(name, person)| (name, &person.xid));
+        own.chain(self.elsewhere.iter().map(|(xid, name)| (name, xid)))
+    }
+}
+
+/// Credentials that nobody looks at: SASL happens before the core.
+pub fn credentials(user: UserId) -> Credentials {
+    let keys = || ScramKeys {
+        salt: vec![0; 16],
+        iterations: 4_096,
+        stored_key: vec![0; 20],
+        server_key: vec![0; 20],
+    };
+    Credentials { user, sha1: keys(), sha256: keys() }
+}
+
+fn start(
+    node: u8,
+    settings: &Settings,
+    contents: &Contents,
+    keys: BTreeMap<UserId, DeviceKeys>,
+    now: Now,
+    seed: u8,
+) -> Core {
+    let node = NodeKey::from_seed([node; 32]).id();
+    let settings = settings.clone();
+    let setup = Setup {
+        node,
+        seed: [seed; 32],
+        settings,
+        contents: contents.clone(),
+        keys,
+        built: BEGIN - 1_000_000,
+    };
+    Core::new(setup, now).expect("the core starts")
+}
+
+/// The elements of a piece of stream.
+pub(super) fn elements(xml: &str) -> Vec<Element> {
+    let all = format!("<all>{xml}</all>");
+    let all = Element::read(all.as_bytes()).unwrap_or_else(|why| panic!("{xml}: {why}"));
+    all.into_children().collect()
+}

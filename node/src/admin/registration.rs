@@ -45,3 +45,54 @@ fn answer(error: &ServiceError) -> StanzaError {
     };
     StanzaError::new(condition, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::accounts::Accounts;
+    use crate::accounts::key_dir::KeyDir;
+    use crate::admin::renewal::tests::view;
+    use crate::admin::service::Ask;
+    use crate::core::admin::Reply;
+
+    /// Nobody else sees the recovery code of such an account.
+    #[tokio::test]
+    async fn the_recovery_code_is_to_be_shown() {
+        let data = tempfile::tempdir().expect("dir");
+        let accounts = Arc::new(Accounts::new(KeyDir::open(data.path()).expect("opened"), None));
+        let (asking, mut asks) = mpsc::channel::<Ask>(4);
+        let (wishes, waiting) = mpsc::channel(1);
+        let core = async {
+            let (mut made, mut shown) = (false, None);
+            while let Some(Ask { command, answer }) = asks.recv().await {
+                let reply = match *command {
+                    Command::ShowAccount(_) if made => Reply::Account(view(0)),
+                    Command::ShowAccount(name) => Reply::Refused(Refused::NoAccount(name)),
+                    Command::AddAccount(_) => {
+                        made = true;
+                        Reply::Done
+                    }
+                    Command::ShowRecovery { recovery, .. } => {
+                        shown = Some(recovery);
+                        Reply::Done
+                    }
+                    other => panic!("{other:?}"),
+                };
+                answer.send(Box::new(reply)).expect("asked for");
+            }
+            shown
+        };
+        let (reply, made) = tokio::sync::oneshot::channel();
+        let password = Zeroizing::new("wherefore".to_owned());
+        let wish = RegisterRequest { name: "anna".to_owned(), domain: String::new(), password, reply };
+        wishes.send(wish).await.expect("room");
+        drop(wishes);
+        let ((), shown) = tokio::join!(serve(waiting, Service::new(asking, accounts)), core);
+        assert!(made.await.expect("answered").is_ok());
+        assert!(shown.is_some_and(|code| !code.reveal().is_empty()));
+    }
+}

@@ -30,7 +30,7 @@ pub async fn serve(mut logins: mpsc::Receiver<PlainLogin>, service: Service) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use crosstalk_overlay::id::UserId;
@@ -40,12 +40,12 @@ mod tests {
     use crate::accounts::key_dir::KeyDir;
     use crate::accounts::{Accounts, RENEW_BEFORE};
     use crate::admin::service::Ask;
-    use crate::core::admin::{AccountView, Command, Reply};
+    use crate::core::admin::{AccountView, Command, Reply, Sealed};
     use crate::event_loop::clock::wall_millis;
 
     const DAY: u64 = 24 * 60 * 60 * 1_000;
 
-    fn view(device_until: u64) -> AccountView {
+    pub(crate) fn view(device_until: u64) -> AccountView {
         AccountView {
             name: "anna".to_owned(),
             login: String::new(),
@@ -79,8 +79,8 @@ mod tests {
                     Command::SealedKeys(_) => Reply::SealedKeys {
                         account: view(device_until),
                         user: *user.as_bytes(),
-                        by_password: made.sealed_by_password.clone(),
-                        by_recovery: Vec::new(),
+                        by_password: Sealed(made.sealed_by_password.clone()),
+                        by_recovery: Sealed::default(),
                     },
                     Command::Renew { user, device_cert: Some(cert), .. } => {
                         renewed.push((user, cert));

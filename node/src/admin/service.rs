@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Opener, Request, Response, Secret};
 use crate::accounts::{AccountError, Accounts, Prepared, RENEW_BEFORE};
-use crate::core::admin::{AccountView, Command, Refused, Reply};
+use crate::core::admin::{AccountView, Command, Refused, Reply, Sealed};
 use crate::event_loop::clock::wall_millis;
 
 /// Questions to the core that wait at once; who asks more waits.
@@ -161,7 +161,8 @@ impl Service {
         let fresh =
             self.laborious(move |accounts| accounts.new_password(user, key.as_ref(), password)).await?;
         let (resealed, renewed) = (fresh.sealed.is_some(), fresh.device_cert);
-        let command = Command::SetPassword { account, credentials: fresh.credentials, sealed: fresh.sealed };
+        let sealed = fresh.sealed.map(Sealed);
+        let command = Command::SetPassword { account, credentials: fresh.credentials, sealed };
         done(self.ask(command).await)?;
         if renewed.is_some() {
             done(self.ask(Command::Renew { user, device_cert: renewed, name_cert: None }).await)?;
@@ -204,10 +205,10 @@ impl Service {
             Some(opener) => Some(
                 self.laborious(move |_| match &opener {
                     Opener::Password(secret) => {
-                        Accounts::open_with_password(user, &by_password, secret.reveal())
+                        Accounts::open_with_password(user, &by_password.0, secret.reveal())
                     }
                     Opener::Recovery(secret) => {
-                        Accounts::open_with_recovery(user, &by_recovery, secret.reveal())
+                        Accounts::open_with_recovery(user, &by_recovery.0, secret.reveal())
                     }
                 })
                 .await?,

@@ -11,6 +11,17 @@ use crate::secret::Secret;
 
 use super::io::Credentials;
 
+/// A user key as it is sealed. `Debug` shows its size.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(pub Vec<u8>);
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
 /// What can be asked of a node.
 #[derive(Debug)]
 pub enum Command {
@@ -27,7 +38,7 @@ pub enum Command {
         /// Made from the new password.
         credentials: Credentials,
         /// The user key sealed under the new password; `None` leaves it under an earlier one.
-        sealed: Option<Vec<u8>>,
+        sealed: Option<Sealed>,
     },
     /// Show a recovery code to the first client that logs in to an account and is available. It is kept in memory only.
     ShowRecovery {
@@ -188,9 +199,9 @@ pub enum Reply {
         /// Public user key.
         user: [u8; 32],
         /// Sealed under the password.
-        by_password: Vec<u8>,
+        by_password: Sealed,
         /// Sealed under the recovery code.
-        by_recovery: Vec<u8>,
+        by_recovery: Sealed,
     },
     /// Status.
     Status(Box<StatusView>),

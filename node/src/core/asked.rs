@@ -17,6 +17,9 @@ use super::{Core, Timer};
 const ASKED: usize = 100;
 /// How long a user elsewhere may take to answer, milliseconds.
 const PATIENCE: u64 = 60_000;
+/// Requests are given up at whole steps, milliseconds: a session that asks and is answered without end has no more timers
+/// than there are steps.
+const STEP: u64 = 1_000;
 
 /// A request that waits for its answer.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Core {
         elsewhere: Option<DeviceId>,
     ) {
         let (Some(to), Some(number)) = (iq.to.clone(), iq.id.clone()) else { return };
-        let until = self.now.mono.saturating_add(PATIENCE);
+        let until = self.now.mono.saturating_add(PATIENCE).next_multiple_of(STEP);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let first = elsewhere.is_some() && session.asked.iter().all(|asked| asked.elsewhere.is_none());
         let resource = super::nearby::session_of(&to).unwrap_or_default().to_owned();
@@ -48,7 +51,7 @@ impl Core {
         session.asked.push_back(Asked { id: number, to, by: (by, resource), elsewhere });
         let surplus = if session.asked.len() > ASKED { session.asked.pop_front() } else { None };
         if first {
-            self.set_timer(PATIENCE, Timer::Asked(id));
+            self.timers.insert((until, Timer::Asked(id)));
         }
         if let Some(oldest) = surplus {
             let error = StanzaError::new(Condition::RemoteServerTimeout, "too many requests were under way");

@@ -12,7 +12,7 @@ use crate::xmpp::{StanzaError, Type};
 use super::Core;
 use super::account::{Account, to_stored};
 use super::admin::{
-    AccountView, Command, ContactView, NewAccount, OutboxView, PeerView, Refused, Reply, StatusView,
+    AccountView, Command, ContactView, NewAccount, OutboxView, PeerView, Refused, Reply, Sealed, StatusView,
 };
 use super::io::Output;
 use super::roster::{subscription_name, user_of};
@@ -41,7 +41,7 @@ impl Core {
             Command::SetPassword { account, credentials, sealed } => {
                 let user = self.named(&account)?;
                 self.saveable()?;
-                self.set_credentials(user, credentials, sealed);
+                self.set_credentials(user, credentials, sealed.map(|sealed| sealed.0));
                 Ok(Reply::Done)
             }
             Command::ShowRecovery { account, recovery } => {
@@ -158,8 +158,8 @@ impl Core {
         Ok(Reply::SealedKeys {
             account: self.account_view(account),
             user: *user.as_bytes(),
-            by_password: account.stored.sealed_by_password.clone(),
-            by_recovery: account.stored.sealed_by_recovery.clone(),
+            by_password: Sealed(account.stored.sealed_by_password.clone()),
+            by_recovery: Sealed(account.stored.sealed_by_recovery.clone()),
         })
     }
 

@@ -259,6 +259,7 @@ mod tests {
             format!("{:?}", Output::NewPassword { ticket: 1, user, password: SECRET.to_owned().into() }),
             format!("{:?}", Output::Notice(SECRET.to_owned())),
             format!("{:?}", Input::Elements { conn, elements: vec![body] }),
+            format!("{:?}", super::super::admin::Sealed(bytes())),
             format!("{:?}", Held { stanza: bytes(), message: [0; 16], arrived: 0, session: None }),
         ];
         for text in printed {

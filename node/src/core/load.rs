@@ -267,7 +267,8 @@ impl Core {
             let stanza = session.and_then(|_| Stanza::read(&entry.stanza).ok());
             let session = session.filter(|_| stanza.is_some());
             if let (Some(id), Some(stanza)) = (session, stanza) {
-                let waiting = Unacked { sequence: entry.sequence, stanza, held: Some(number), copy: false };
+                let (sequence, bytes) = (entry.sequence, entry.stanza.len());
+                let waiting = Unacked { sequence, stanza, bytes, held: Some(number), copy: false };
                 unacked.entry(id).or_default().push(waiting);
             }
             let held = Held { stanza: entry.stanza, message, arrived: entry.arrived, session };
@@ -287,7 +288,7 @@ impl Core {
             if let Some(last) = waiting.last() {
                 management.outbound = last.sequence;
             }
-            management.unacked = waiting.into();
+            management.replace(waiting.into());
         }
         for session in self.sessions.values_mut() {
             if let Some(management) = &mut session.management {
@@ -334,7 +335,8 @@ fn overlay_setup(
 fn read_unacked(stored: &StoredSession) -> Vec<Unacked> {
     let read = |unacked: &UnackedStanza| {
         let stanza = Stanza::read(&unacked.stanza).ok()?;
-        Some(Unacked { sequence: unacked.sequence, stanza, held: None, copy: false })
+        let bytes = unacked.stanza.len();
+        Some(Unacked { sequence: unacked.sequence, stanza, bytes, held: None, copy: false })
     };
     stored.unacked.iter().filter_map(read).collect()
 }

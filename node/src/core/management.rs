@@ -144,7 +144,7 @@ impl Core {
         let covered = management.acknowledge(handled).unwrap_or_default();
         management.requested = false;
         management.outbound = handled;
-        let again: Vec<_> = management.unacked.drain(..).collect();
+        let again: Vec<_> = management.replace(Default::default()).into();
         for held in covered.iter().filter_map(|unacked| unacked.held) {
             self.release_held(&user, held);
         }

@@ -16,7 +16,7 @@ use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type, ns};
 /// Key of the lowest believable time in [`Tree::Meta`].
 pub(super) const TIME_FLOOR: &[u8] = b"time floor";
 
-/// Bytes of stanzas that are stored with a session.
+/// Bytes of stanzas that are stored with a session; as many again for errors in the place of answers that find no room.
 const KEPT_BYTES: usize = 64 << 10;
 
 impl Core {
@@ -84,22 +84,30 @@ pub(super) fn is_kept(stanza: &Stanza) -> bool {
     }
 }
 
-/// The part of a session's queue that is stored with it. Of an answer that finds no room, what is stored says so.
+/// The part of a session's queue that is stored with it. Of an answer that finds no room, what is stored says so; other
+/// stanzas that find none, and answers beyond the room for errors, are not stored.
 fn unacked(management: &Management) -> Vec<UnackedStanza> {
-    let mut room = KEPT_BYTES;
+    let (mut room, mut room_for_errors) = (KEPT_BYTES, KEPT_BYTES);
     let kept = management.unacked.iter().filter(|unacked| unacked.held.is_none() && is_kept(&unacked.stanza));
-    let stored = kept.map(|unacked| {
+    let stored = kept.filter_map(|unacked| {
         let mut stanza = unacked.stanza.to_bytes();
-        if stanza.len() > room && unacked.stanza.kind == Kind::Iq {
-            let text = "the node was restarted and has not kept this long answer: ask again";
-            let error = StanzaError::new(Condition::ResourceConstraint, text);
-            let payload = vec![error.to_element()];
-            stanza = Stanza { type_: Type::Error, payload, ..unacked.stanza.clone() }.to_bytes();
+        let mut left = &mut room;
+        if stanza.len() > *left {
+            stanza = not_kept(&unacked.stanza)?.to_bytes();
+            left = &mut room_for_errors;
         }
-        room = room.saturating_sub(stanza.len());
-        UnackedStanza { sequence: unacked.sequence, stanza }
+        *left = left.checked_sub(stanza.len())?;
+        Some(UnackedStanza { sequence: unacked.sequence, stanza })
     });
     stored.collect()
+}
+
+/// What is stored in the place of an answer.
+fn not_kept(answer: &Stanza) -> Option<Stanza> {
+    let text = "the node was restarted and has not kept this long answer: ask again";
+    let payload = vec![StanzaError::new(Condition::ResourceConstraint, text).to_element()];
+    let is_answer = answer.kind == Kind::Iq && !answer.is_request();
+    is_answer.then(|| Stanza { type_: Type::Error, payload, lang: None, ..answer.error_base() })
 }
 
 fn asked(asked: &Asked) -> AskedRequest {
@@ -148,4 +156,39 @@ fn outbound_key(sequence: &OutboundSequence) -> Vec<u8> {
 
 fn inbound_key(sequence: &InboundSequence) -> Vec<u8> {
     [&sequence.sender[..], &sequence.recipient[..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xmpp::Element;
+
+    fn stored(stanza: &Stanza, count: usize) -> Vec<Stanza> {
+        let mut management = Management::default();
+        for _ in 0..count {
+            management.sent(stanza.clone(), 0, None);
+        }
+        let stored = unacked(&management);
+        assert!(stored.iter().map(|unacked| unacked.stanza.len()).sum::<usize>() <= 2 * KEPT_BYTES);
+        stored.iter().map(|unacked| Stanza::read(&unacked.stanza).unwrap()).collect()
+    }
+
+    fn of(kind: Kind, type_: Type, bytes: usize) -> Stanza {
+        let payload = vec![Element::new("a", ns::BLOCKING).text(&"x".repeat(bytes))];
+        Stanza { id: Some("i".into()), payload, ..Stanza::new(kind, type_) }
+    }
+
+    #[test]
+    fn what_is_stored_with_a_session_is_bounded() {
+        let kinds =
+            [(Kind::Message, Type::Error), (Kind::Presence, Type::Subscribe), (Kind::Iq, Type::Result)];
+        for (kind, type_) in kinds {
+            assert!(stored(&of(kind, type_, 100), 6_000).len() > 300);
+        }
+        assert_eq!(stored(&of(Kind::Message, Type::Error, KEPT_BYTES), 3).len(), 0);
+        let errors = stored(&of(Kind::Iq, Type::Result, KEPT_BYTES), 3);
+        assert!(errors.len() == 3 && errors.iter().all(|answer| answer.type_ == Type::Error));
+        // A push is no answer: nothing stands in its place.
+        assert_eq!(stored(&of(Kind::Iq, Type::Set, KEPT_BYTES), 3).len(), 0);
+    }
 }

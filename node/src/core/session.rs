@@ -64,6 +64,8 @@ pub(crate) struct Management {
     pub(crate) outbound: u32,
     /// Those it has not acknowledged.
     pub(crate) unacked: VecDeque<Unacked>,
+    /// Bytes of them.
+    pub(crate) bytes: usize,
     /// A request for an acknowledgement is under way.
     pub(crate) requested: bool,
     /// May be resumed.
@@ -75,6 +77,8 @@ pub(crate) struct Management {
 pub(crate) struct Unacked {
     pub(crate) sequence: u32,
     pub(crate) stanza: Stanza,
+    /// Its length as it is written.
+    pub(crate) bytes: usize,
     /// Number in the inbox, for a message that is held there.
     pub(crate) held: Option<u64>,
     /// Another session has the same message: it is not delivered anew if this one ends.
@@ -120,13 +124,22 @@ impl Management {
         }
         let covered = |unacked: &Unacked| handled.wrapping_sub(unacked.sequence).cast_signed() >= 0;
         let count = self.unacked.iter().take_while(|unacked| covered(unacked)).count();
-        Ok(self.unacked.drain(..count).collect())
+        let covered: Vec<_> = self.unacked.drain(..count).collect();
+        self.bytes -= covered.iter().map(|unacked| unacked.bytes).sum::<usize>();
+        Ok(covered)
     }
 
-    /// Counts a stanza that is sent now.
-    pub(crate) fn sent(&mut self, stanza: Stanza, held: Option<u64>) -> u32 {
+    /// Puts a queue in the place of the one that there is. Returns that.
+    pub(crate) fn replace(&mut self, unacked: VecDeque<Unacked>) -> VecDeque<Unacked> {
+        self.bytes = unacked.iter().map(|unacked| unacked.bytes).sum();
+        std::mem::replace(&mut self.unacked, unacked)
+    }
+
+    /// Counts a stanza that is sent now, with so many bytes.
+    pub(crate) fn sent(&mut self, stanza: Stanza, bytes: usize, held: Option<u64>) -> u32 {
         self.outbound = self.outbound.wrapping_add(1);
-        self.unacked.push_back(Unacked { sequence: self.outbound, stanza, held, copy: false });
+        self.unacked.push_back(Unacked { sequence: self.outbound, stanza, bytes, held, copy: false });
+        self.bytes += bytes;
         self.outbound
     }
 }
@@ -157,14 +170,16 @@ mod tests {
     fn acknowledgements_wrap_and_cover_only_what_was_sent() {
         let mut management = Management { outbound: u32::MAX - 1, ..Management::default() };
         for held in 0..3 {
-            management.sent(message(), Some(held));
+            management.sent(message(), 10, Some(held));
         }
         assert_eq!(management.outbound, 1);
         assert_eq!(management.acknowledge(5).unwrap_err(), 1);
         let covered = management.acknowledge(0).unwrap();
         assert_eq!(covered.iter().map(|unacked| unacked.held).collect::<Vec<_>>(), [Some(0), Some(1)]);
         assert!(management.acknowledge(0).unwrap().is_empty());
+        assert_eq!(management.bytes, 10);
         assert_eq!(management.acknowledge(1).unwrap().len(), 1);
+        assert_eq!(management.bytes, 0);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Settings {
     pub resume_timeout: u64,
     /// Stanzas that a session may leave unacknowledged before it is given up.
     pub unacked_limit: usize,
+    /// Bytes of them.
+    pub unacked_bytes: usize,
     /// Messages kept for an account whose clients are away.
     pub inbox_limit: usize,
     /// Bytes of messages kept for an account whose clients are away.
@@ -59,6 +61,7 @@ impl Default for Settings {
             domain: None,
             resume_timeout: 600_000,
             unacked_limit: 6_000,
+            unacked_bytes: 8 << 20,
             inbox_limit: 2_000,
             inbox_bytes: 2 << 20,
             held_bytes: 64 << 20,

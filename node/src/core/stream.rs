@@ -288,7 +288,7 @@ impl Core {
     /// Writes a stanza to a session. `held` is its number in the inbox; `promise` makes it wait for the commit.
     pub(crate) fn send(&mut self, id: SessionId, stanza: Stanza, held: Option<u64>, promise: bool) {
         let Some(stanza) = self.spare(id, stanza) else { return };
-        let limit = self.settings.unacked_limit;
+        let (limit, most) = (self.settings.unacked_limit, self.settings.unacked_bytes);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let conn = session.conn;
         let data = conn.map(|_| stanza.to_bytes());
@@ -296,8 +296,9 @@ impl Core {
         let kept = held.is_none() && super::save::is_kept(&stanza);
         match &mut session.management {
             Some(management) => {
-                let sequence = management.sent(stanza, held);
-                let full = management.unacked.len() > limit;
+                let bytes = data.as_ref().map_or_else(|| stanza.to_bytes().len(), Vec::len);
+                let sequence = management.sent(stanza, bytes, held);
+                let full = management.unacked.len() > limit || management.bytes > most;
                 // What is promised is part of what survives this process.
                 if promise && kept && management.resumable {
                     self.dirty.insert(id);

@@ -9,6 +9,9 @@ use super::element::{Attribute, Element, write_attribute};
 use super::error::{Condition, StanzaError};
 use super::ns::{self, Namespace};
 
+/// Longest id of an IQ, bytes.
+const IQ_ID_BYTES: usize = 1_023;
+
 /// Which of the three stanzas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -208,9 +211,16 @@ impl Stanza {
         }
     }
 
-    /// RFC 6120 §8.2.3: an id always, and exactly one payload in a request.
+    /// RFC 6120 §8.2.3: an id always, and exactly one payload in a request. The id is remembered until the answer comes,
+    /// so it has a limit.
     fn iq_shape_error(&self) -> Option<StanzaError> {
         let request = matches!(self.type_, Type::Get | Type::Set);
+        if self.id.as_ref().is_some_and(|id| id.len() > IQ_ID_BYTES) {
+            return Some(StanzaError::new(
+                Condition::PolicyViolation,
+                "the id of an iq has at most 1,023 bytes",
+            ));
+        }
         match (self.id.is_some(), request, self.payload.len()) {
             (false, _, _) => Some(StanzaError::new(Condition::BadRequest, "an iq needs an id")),
             (true, true, 1) | (true, false, _) => None,
@@ -349,6 +359,15 @@ mod tests {
         let stanza = Stanza::read(b"<message to='bob@b' type='chat'><body>secret</body></message>").unwrap();
         let shown = format!("{stanza:?}");
         assert!(shown.starts_with("Message (Chat)") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn the_id_of_an_iq_has_a_limit() {
+        let iq = |length: usize| {
+            format!("<iq type='get' id='{}'><ping xmlns='urn:xmpp:ping'/></iq>", "i".repeat(length))
+        };
+        assert!(Stanza::read(iq(1_023).as_bytes()).is_ok());
+        assert!(Stanza::read(iq(1_024).as_bytes()).is_err());
     }
 
     /// What is just taken from another node can be read again with all that this node adds; what is longer than that is

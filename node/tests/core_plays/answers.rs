@@ -1,7 +1,7 @@
 //! XEP-0198 §5 and RFC 6120 §8.2.3: what a client is owed when the node dies after it acknowledged a request.
 
 use crate::core_support::{Client, Play};
-use crate::management::{R, is_resumed, manage, managed, resume};
+use crate::management::{R, chat, hears, is_resumed, manage, managed, resume};
 
 fn asks(client: &Client, id: &str, to: &str, payload: &str) {
     client.send(&format!("<iq type='get' id='{id}' {to}>{payload}</iq>{R}"));
@@ -127,4 +127,22 @@ fn an_answer_of_somebody_else_waits_for_the_commit() {
     anna.expects(&format!("<iq from='bob@school.example/phone' type='result' id='v'>{VERSION}</iq>"));
     anna.expects(R);
     bob.forget();
+}
+
+/// XEP-0198 §5: what comes again after a restart comes in the order of before, held messages between answers.
+#[test]
+fn the_order_is_that_of_before() {
+    let (play, anna, bob, _, stream) = managed();
+    asks(&bob, "1", "", PING);
+    chat(&anna, "one");
+    asks(&bob, "2", "", PING);
+    bob.forget();
+    anna.forget();
+    play.restart();
+    resume(&bob, &stream, 1);
+    is_resumed(&bob, &stream, 3);
+    bob.expects("<iq type='result' id='1'/>");
+    hears(&bob, "one");
+    bob.expects("<iq type='result' id='2'/>");
+    bob.expects(R);
 }

@@ -59,21 +59,29 @@ fn relations_are_limited() {
 #[test]
 fn every_address_of_a_user_blocks() {
     for blocked in ["", "bob@xid", "bob@far.example", "far.example", "bob@far.example/phone"] {
-        let (here, there, anna, others) = apart(|_| {}, &["bob"]);
-        if !blocked.is_empty() {
-            anna.send(&format!(
-                "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='{blocked}'/></block></iq>"
-            ));
-            anna.expects("<iq type='result' id='b'/>");
-        }
-        others[0].send("<message to='anna@xid' type='chat'><body>hi</body></message>");
-        others[0].send("<presence to='anna@xid' type='subscribe'/>");
-        rest(&[&here, &there]);
-        let heard = anna.takes_all().iter().filter(|element| element.get_attr("id").is_none()).count();
-        let whole = blocked.is_empty() || blocked.contains('/');
-        assert_eq!(heard, if whole { 2 } else { 0 }, "{blocked}");
-        others[0].forget();
+        blocks(blocked, |_| {});
     }
+    // Where the other is shown under its certified name.
+    let authority = AuthorityKey::from_seed([9; 32]).id();
+    blocks("bob@xid", |settings| settings.domain = Some(("far.example".to_owned(), authority)));
+}
+
+fn blocks(blocked: &str, change: impl FnOnce(&mut Settings)) {
+    let (here, there, anna, others) = apart(change, &["bob"]);
+    if !blocked.is_empty() {
+        anna.send(&format!(
+            "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='{blocked}'/></block></iq>"
+        ));
+        anna.expects("<iq type='result' id='b'/>");
+    }
+    others[0].send("<message to='anna@xid' type='chat'><body>hi</body></message>");
+    others[0].send("<presence to='anna@xid' type='subscribe'/>");
+    others[0].send("<presence to='anna@xid/desk'/>");
+    rest(&[&here, &there]);
+    let heard = anna.takes_all().iter().filter(|element| element.get_attr("id").is_none()).count();
+    let whole = blocked.is_empty() || blocked.contains('/');
+    assert_eq!(heard, if whole { 3 } else { 0 }, "{blocked}");
+    others[0].forget();
 }
 
 /// RFC 6121 §4.6: directed presence of somebody elsewhere is taken back when that node is gone, and then not again.
@@ -87,6 +95,14 @@ fn directed_presence_from_elsewhere_is_taken_back() {
     cut(&nodes, &here, &there);
     anna.expects("<presence from='bob@xid/phone' type='unavailable'/>");
     join(&nodes, &here, &there);
+    cut(&nodes, &here, &there);
+    anna.hears_nothing();
+    join(&nodes, &here, &there);
+    for type_ in ["", "type='unavailable'"] {
+        others[0].send(&format!("<presence to='anna@xid/desk' {type_}/>"));
+        rest(&nodes);
+        anna.expects(&format!("<presence from='bob@xid/phone' {type_}/>"));
+    }
     cut(&nodes, &here, &there);
     anna.hears_nothing();
 }

@@ -122,3 +122,16 @@ fn the_word_of_the_other_session_is_enough() {
     tablet.hears_nothing();
     anna.forget();
 }
+
+/// XEP-0280 §6.1: what waits behind a backlog is for one session: no copies of it now.
+#[test]
+fn no_copies_of_what_waits_behind_a_backlog() {
+    let (play, bob) = backlog(150, 3);
+    let tablet = play.login("bob/tablet");
+    tablet.send("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+    tablet.expects("<iq type='result' id='c'/>");
+    bob.forget();
+    chat(&play.login("anna/desk"), "late");
+    tablet.hears_nothing();
+    bob.hears_nothing();
+}

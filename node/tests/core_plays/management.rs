@@ -172,3 +172,22 @@ fn too_much_unacknowledged_ends_the_session() {
     bob.forget();
     anna.forget();
 }
+
+/// So is one that leaves too many bytes; what it acknowledges makes room.
+#[test]
+fn too_many_bytes_unacknowledged_end_the_session() {
+    let play = Play::with(|settings| settings.unacked_bytes = 10_000);
+    let (anna, stream) = manage(&play, "anna/desk");
+    let ask =
+        || anna.send(&format!("<iq type='get' id='{}'><ping xmlns='urn:xmpp:ping'/></iq>", "i".repeat(900)));
+    for handled in 0..20 {
+        ask();
+        anna.acknowledges(2 + handled);
+    }
+    (0..9).for_each(|_| ask());
+    anna.breaks();
+    resume(&anna, &stream, 22);
+    (0..3).for_each(|_| ask());
+    assert!(anna.forget() > 2);
+    anna.is_closed_with("policy-violation");
+}

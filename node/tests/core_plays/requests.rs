@@ -20,6 +20,14 @@ fn apart() -> (Play, Play, Client, Client) {
     (here, there, anna, bob)
 }
 
+/// Seconds pass.
+fn pass(nodes: &[&Play], seconds: u32) {
+    for _ in 0..seconds {
+        nodes.iter().for_each(|node| node.wait(980));
+        rest(nodes);
+    }
+}
+
 fn asks(client: &Client, to: &str, id: &str) {
     client.send(&format!("<iq type='get' id='{id}' to='{to}'>{VERSION}</iq>"));
 }
@@ -63,19 +71,29 @@ fn silence_is_a_timeout() {
     asks(&anna, "bob@xid/phone", "v");
     rest(&[&here, &there]);
     is_asked(&bob, "v");
-    let wait = |seconds| {
-        for _ in 0..seconds {
-            [&here, &there].into_iter().for_each(|node| node.wait(980));
-            rest(&[&here, &there]);
-        }
-    };
-    wait(58);
+    pass(&[&here, &there], 58);
     anna.hears_nothing();
-    wait(4);
+    pass(&[&here, &there], 4);
     fails(&anna, "bob@xid/phone", "v", "wait", "remote-server-timeout");
     answers(&bob, "v");
     rest(&[&here, &there]);
     anna.hears_nothing();
+}
+
+/// Each request has a minute of its own.
+#[test]
+fn a_later_request_waits_longer() {
+    let (here, there, anna, bob) = apart();
+    let nodes = [&here, &there];
+    asks(&anna, "bob@xid/phone", "v");
+    pass(&nodes, 30);
+    asks(&anna, "bob@xid/phone", "w");
+    pass(&nodes, 32);
+    fails(&anna, "bob@xid/phone", "v", "wait", "remote-server-timeout");
+    anna.hears_nothing();
+    pass(&nodes, 30);
+    fails(&anna, "bob@xid/phone", "w", "wait", "remote-server-timeout");
+    bob.forget();
 }
 
 #[test]

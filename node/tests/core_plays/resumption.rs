@@ -336,3 +336,21 @@ fn a_session_is_what_it_was_after_a_restart() {
         !copies.is_empty() && copies.iter().all(|copy| copy.get_attr("from") == Some("bob@school.example"))
     );
 }
+
+/// XEP-0198 §5: after a restart the client may have counted more than was stored; what came for it meanwhile is not lost.
+#[test]
+fn a_client_that_counted_more_than_was_stored() {
+    let (play, anna, bob, _, stream) = managed();
+    for show in ["away", "dnd", "xa"] {
+        anna.send(&format!("<presence to='bob@school.example/phone'><show>{show}</show></presence>"));
+    }
+    assert!(bob.forget() >= 3);
+    anna.forget();
+    play.restart();
+    let eve = play.login("eve/desk");
+    chat(&eve, "meanwhile");
+    resume(&bob, &stream, 4);
+    is_resumed(&bob, &stream, 1);
+    bob.expects("<message from='eve@school.example/desk' type='chat'>…</message>");
+    bob.forget();
+}

@@ -36,7 +36,7 @@ pub struct StoredSession {
     /// Version of the contact list that its client has for certain.
     #[prost(uint64, tag = "10")]
     pub roster_known: u64,
-    /// Other stanzas that its client has not acknowledged and could not get again, oldest first; at most 64 KiB.
+    /// Other stanzas that its client has not acknowledged and could not get again, oldest first; at most 128 KiB.
     #[prost(message, repeated, tag = "11")]
     pub unacked: Vec<UnackedStanza>,
     /// Its requests that others have not answered, oldest first; at most 100.

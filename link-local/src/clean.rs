@@ -6,12 +6,43 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 pub const MAX_NICKNAME: usize = 64;
 /// Most characters of a status text.
 pub const MAX_STATUS: usize = 256;
+/// Words that say here how sure it is who somebody is, without blanks, and what users may take for such.
+const TIERS: [&str; 8] =
+    ["certified", "certificateended", "key", "link", "verified", "unverified", "thisnode", "trusted"];
+/// What begins such a word.
+const CLAIMS: &str = "claims";
 /// Combining marks kept on one character: enough for the languages that stack them.
 const MAX_MARKS: usize = 3;
 
-/// A nickname as it may be shown, at most [`MAX_NICKNAME`] characters on one line; empty if nothing is left.
+/// A nickname as it may be shown, at most [`MAX_NICKNAME`] characters on one line; empty if nothing is left. What is
+/// put behind names here to say how sure they are, as "Bob (certified)", does not stay at its end.
 pub fn nickname(text: &str) -> String {
-    clean(text, MAX_NICKNAME)
+    let mut name = clean(text, MAX_NICKNAME);
+    while let Some(end) = tier_at(&name) {
+        name.truncate(end);
+        name.truncate(name.trim_end().len());
+    }
+    name
+}
+
+/// Where a word in brackets begins that would be taken for a tier: the last thing in `name` but for marks and signs.
+fn tier_at(name: &str) -> Option<usize> {
+    let ends = |char: char| char.general_category() == GeneralCategory::ClosePunctuation;
+    let starts = |char: char| char.general_category() == GeneralCategory::OpenPunctuation;
+    let end = name.trim_end_matches(|char: char| !char.is_alphanumeric() && !ends(char));
+    let inside = end.trim_end_matches(ends);
+    let start = inside.rfind(starts).filter(|_| inside.len() < end.len())?;
+    let word: String =
+        inside.get(start..)?.chars().filter_map(plain_letter).flat_map(char::to_lowercase).collect();
+    let is_tier = TIERS.contains(&word.as_str()) || word.starts_with(CLAIMS);
+    is_tier.then(|| name.get(..start).unwrap_or_default().trim_end_matches(starts).len())
+}
+
+/// A letter, a full-width one as the one that it looks like.
+fn plain_letter(char: char) -> Option<char> {
+    let wide = matches!(char, '\u{ff01}'..='\u{ff5e}');
+    let plain = if wide { char::from_u32(u32::from(char) - 0xfee0)? } else { char };
+    plain.is_alphabetic().then_some(plain)
 }
 
 /// A status text as it may be shown, at most [`MAX_STATUS`] characters on one line; empty if nothing is left.
@@ -154,6 +185,32 @@ mod tests {
     }
 
     #[test]
+    fn nobody_names_their_own_tier() {
+        for tier in [
+            "(certified)",
+            "(link)",
+            " ( K\u{200b}ey )",
+            "[verified]",
+            "(this\u{a0}node)",
+            "(certi\u{301}fied)",
+            "\u{ff08}\u{ff4b}ey\u{ff09}",
+            "(key) (link)",
+            "((key))",
+            "(certified)\u{301} .",
+            "(certified) ✓",
+            "(claims bob@office.example)",
+            "(certificate ended)",
+        ] {
+            assert_eq!(nickname(&format!("Bob{tier}")), "Bob", "{tier}");
+            assert_eq!(nickname(&format!("Bob\u{200b} {tier}")), "Bob", "{tier}");
+        }
+        assert_eq!(nickname("(certified)"), "");
+        for name in ["Bob (work)", "Bob (key) Smith", "Keyla (linked)", "certified", "Bob)", "(Bob"] {
+            assert_eq!(nickname(name), name);
+        }
+    }
+
+    #[test]
     fn length_is_capped() {
         assert_eq!(nickname(&"x".repeat(1000)).len(), MAX_NICKNAME);
         assert_eq!(status(&"x ".repeat(1000)).len(), MAX_STATUS - 1, "no blank at the end");
@@ -167,6 +224,22 @@ mod tests {
             prop_assert!(!cleaned.chars().any(|char| char.is_control() || kind(char) == Kind::Nothing));
             prop_assert_eq!(cleaned.trim(), cleaned.as_str());
             prop_assert_eq!(nickname(&cleaned), cleaned);
+        }
+
+        /// Whatever stands before it, around it and between its letters.
+        #[test]
+        fn no_tier_stays_at_the_end(
+            name in "\\PC{0,20}",
+            tier in 0..TIERS.len(),
+            between in "[ \u{301}\u{200b}\u{2060}]{0,2}",
+            after in "[ .!\u{301}\u{200b}]{0,3}",
+        ) {
+            let word: String = TIERS[tier].chars().map(|char| format!("{char}{between}")).collect();
+            let cleaned = nickname(&format!("{name} ({word}){after}"));
+            prop_assert!(tier_at(&cleaned).is_none());
+            let suffix = format!("({})", TIERS[tier]);
+            prop_assert!(!cleaned.ends_with(&suffix), "{}", cleaned);
+            prop_assert_eq!(&cleaned, &nickname(&name));
         }
     }
 }

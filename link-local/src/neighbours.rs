@@ -16,9 +16,11 @@ use crate::show::Show;
 
 /// Most neighbours. When full, newcomers are refused and counted.
 pub const MAX_NEIGHBOURS: usize = 1024;
+/// Most of them that are known by XEP-0174 only: names that cost nothing to invent keep no signed neighbour out.
+pub const MAX_BONJOUR: usize = 512;
 /// Most devices of one user, as many as one user record may have. More are refused and counted.
 pub const MAX_DEVICES: usize = 16;
-/// Longest life of a sighting, in milliseconds: that of an XEP-0174 TXT record, 75 minutes.
+/// Longest life of a signed sighting, in milliseconds: that of an XEP-0174 TXT record, 75 minutes.
 pub const MAX_LIFE: u64 = 75 * 60 * 1000;
 
 /// How a neighbour was seen.
@@ -62,7 +64,8 @@ pub struct Sighting {
     pub status: String,
     /// XEP-0174 instance, if it is a valid one.
     pub instance: Option<Instance>,
-    /// Until when it holds: milliseconds of the monotonic clock, at most [`MAX_LIFE`] ahead.
+    /// Until when it holds: milliseconds of the monotonic clock, at most [`MAX_LIFE`] ahead. That of a
+    /// [`NeighbourKey::Bonjour`] holds until [`Neighbours::gone`]: multicast DNS knows itself who left.
     pub expires: u64,
 }
 
@@ -147,6 +150,11 @@ pub struct Neighbours {
     deadlines: BTreeSet<(u64, NeighbourKey)>,
     /// Those with something to tell, each at most once.
     changed: VecDeque<Who>,
+    /// Signed sightings by the XEP-0174 instance that they name.
+    named: BTreeMap<Instance, BTreeSet<NeighbourKey>>,
+    /// Instances that are named by others than when last asked.
+    renamed: BTreeSet<Instance>,
+    bonjour: usize,
     /// Counts sightings: of two equally good devices the later one is shown.
     turn: u64,
     refused: u64,
@@ -193,16 +201,26 @@ impl Neighbours {
             return;
         }
         self.turn += 1;
-        let expires = sighting.expires.min(now.mono.saturating_add(MAX_LIFE));
+        let expires = match &key {
+            NeighbourKey::Node(..) => sighting.expires.min(now.mono.saturating_add(MAX_LIFE)),
+            NeighbourKey::Bonjour(_) => u64::MAX,
+        };
         let view = view(sighting);
-        let entry = self.all.entry(who.clone()).or_default();
-        let old = entry.devices.get(&key);
-        if let Some(old) = old {
+        let old = self.all.get_mut(&who).and_then(|entry| entry.devices.remove(&key));
+        if let Some(old) = &old {
             self.deadlines.remove(&(old.expires, key.clone()));
         }
+        let before = old.as_ref().and_then(|old| old.view.instance.clone());
+        self.rename(&key, before, view.instance.clone());
+        let is_new = old.is_none();
         let turn = old.filter(|old| old.view == view).map_or(self.turn, |old| old.turn);
-        entry.devices.insert(key.clone(), Device { view, expires, turn });
-        self.deadlines.insert((expires, key));
+        self.all.entry(who.clone()).or_default().devices.insert(key.clone(), Device { view, expires, turn });
+        match key {
+            NeighbourKey::Node(..) => {
+                self.deadlines.insert((expires, key));
+            }
+            NeighbourKey::Bonjour(_) => self.bonjour += usize::from(is_new),
+        }
         self.mark(who);
     }
 
@@ -211,7 +229,44 @@ impl Neighbours {
         let who = key.who();
         let Some(device) = self.all.get_mut(&who).and_then(|entry| entry.devices.remove(key)) else { return };
         self.deadlines.remove(&(device.expires, key.clone()));
+        self.rename(key, device.view.instance, None);
+        if matches!(key, NeighbourKey::Bonjour(_)) {
+            self.bonjour -= 1;
+        }
         self.mark(who);
+    }
+
+    /// Users whose signed sightings name this XEP-0174 instance as theirs.
+    pub fn naming(&self, instance: &Instance) -> impl Iterator<Item = UserId> {
+        let user = |key: &NeighbourKey| match key {
+            NeighbourKey::Node(user, _) => Some(*user),
+            NeighbourKey::Bonjour(_) => None,
+        };
+        self.named.get(instance).into_iter().flatten().filter_map(user)
+    }
+
+    /// Instances for which the answer of [`Self::naming`] has changed since this was last called.
+    pub fn take_renamed(&mut self) -> BTreeSet<Instance> {
+        std::mem::take(&mut self.renamed)
+    }
+
+    fn rename(&mut self, key: &NeighbourKey, before: Option<Instance>, after: Option<Instance>) {
+        if before == after || matches!(key, NeighbourKey::Bonjour(_)) {
+            return;
+        }
+        if let Some(before) = before {
+            if let Some(keys) = self.named.get_mut(&before) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.named.remove(&before);
+                }
+            }
+            self.renamed.insert(before);
+        }
+        if let Some(after) = after {
+            self.named.entry(after.clone()).or_default().insert(key.clone());
+            self.renamed.insert(after);
+        }
     }
 
     /// Drops whoever has not been seen for too long.
@@ -252,6 +307,11 @@ impl Neighbours {
         self.all.values().filter_map(Entry::best)
     }
 
+    /// Somebody who is there.
+    pub fn get(&self, who: &Who) -> Option<&Neighbour> {
+        self.all.get(who).and_then(Entry::best)
+    }
+
     /// How many sightings of newcomers found no room.
     pub fn refused(&self) -> u64 {
         self.refused
@@ -260,6 +320,7 @@ impl Neighbours {
     fn has_room(&self, who: &Who, key: &NeighbourKey) -> bool {
         match self.all.get(who) {
             Some(entry) => entry.devices.contains_key(key) || entry.devices.len() < MAX_DEVICES,
+            None if matches!(key, NeighbourKey::Bonjour(_)) && self.bonjour >= MAX_BONJOUR => false,
             None => self.all.len() < MAX_NEIGHBOURS,
         }
     }
@@ -414,6 +475,58 @@ mod tests {
         let mut neighbours = Neighbours::new();
         neighbours.sighted(seen(1, 1, Show::Available, u64::MAX), at(5));
         assert_eq!(neighbours.poll_timeout().map(|(when, _)| when), Some(5 + MAX_LIFE));
+    }
+
+    fn bonjour(name: &str) -> Sighting {
+        let instance = Instance::new(name).unwrap();
+        Sighting { nickname: name.to_owned(), ..Sighting::new(NeighbourKey::Bonjour(instance), 1) }
+    }
+
+    #[test]
+    fn a_bonjour_neighbour_stays_until_it_is_gone() {
+        let mut neighbours = Neighbours::new();
+        neighbours.sighted(bonjour("bob@h2"), at(0));
+        assert_eq!(neighbours.poll_timeout(), None);
+        neighbours.handle_timeout(at(u64::MAX));
+        assert_eq!(drain(&mut neighbours), [('+', "bob@h2".into(), Show::Available)]);
+        neighbours.gone(&bonjour("bob@h2").key, at(9));
+        assert_eq!(drain(&mut neighbours), [('-', "bob@h2".into(), Show::Available)]);
+    }
+
+    #[test]
+    fn invented_names_keep_no_signed_neighbour_out() {
+        let mut neighbours = Neighbours::new();
+        for number in 0..1_000 {
+            neighbours.sighted(bonjour(&format!("n{number}")), at(0));
+        }
+        assert_eq!(neighbours.iter().count(), MAX_BONJOUR);
+        neighbours.sighted(seen(1, 1, Show::Available, 100), at(0));
+        assert_eq!(neighbours.iter().count(), MAX_BONJOUR + 1);
+        neighbours.sighted(bonjour("n0"), at(0));
+        neighbours.gone(&bonjour("n0").key, at(0));
+        neighbours.sighted(bonjour("n999"), at(0));
+        assert_eq!(neighbours.iter().count(), MAX_BONJOUR + 1, "room was made for one");
+    }
+
+    #[test]
+    fn signed_sightings_name_instances() {
+        let (mut neighbours, bob) = (Neighbours::new(), Instance::new("bob@h2").unwrap());
+        let user = |number| NeighbourKey::who(&key(number, 1));
+        let named = |number| Sighting { instance: Some(bob.clone()), ..seen(number, 1, Show::Away, 100) };
+        neighbours.sighted(named(1), at(0));
+        neighbours.sighted(named(2), at(0));
+        neighbours.sighted(named(2), at(1));
+        let naming: Vec<Who> = neighbours.naming(&bob).map(Who::User).collect();
+        assert_eq!(naming, [user(1), user(2)]);
+        assert_eq!(neighbours.take_renamed().into_iter().collect::<Vec<_>>(), std::slice::from_ref(&bob));
+        neighbours.sighted(seen(1, 1, Show::Away, 100), at(2));
+        neighbours.handle_timeout(at(100));
+        assert_eq!(neighbours.naming(&bob).count(), 0);
+        assert_eq!(neighbours.take_renamed().len(), 1);
+        assert!(neighbours.named.is_empty() && neighbours.take_renamed().is_empty());
+        let unsigned = Sighting { instance: Some(bob.clone()), ..bonjour("eve@h3") };
+        neighbours.sighted(unsigned, at(101));
+        assert_eq!(neighbours.naming(&bob).count(), 0, "an unsigned word names nobody");
     }
 
     #[derive(Debug, Clone)]

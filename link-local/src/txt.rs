@@ -7,6 +7,11 @@ use crate::show::Show;
 pub const MAX_RECORD: usize = 8 * 1024;
 /// Most keys kept that this parser does not know; more are ignored.
 pub const MAX_UNKNOWN: usize = 16;
+/// The key, beside those of XEP-0174, by which users of CrossTalk nodes are known to other nodes; their value is the
+/// first eight bytes, in hexadecimal, of SHA-256 over `crosstalk link mark` and the public user key. It proves nothing
+/// and names nobody to those who do not know the key: it says that a signed presence of that user is on the way, so
+/// that one who has a node waits for it before showing the instance as mere Bonjour.
+pub const NODE_MARK: &str = "crosstalk";
 /// Most bytes of `key=value`: a DNS character-string.
 const MAX_STRING: usize = 255;
 

@@ -15,7 +15,10 @@
 //!
 //! | file | decides |
 //! | --- | --- |
-//! | `dial` | whom to dial, and when |
+//! | `dial` | when to dial, and when again |
+//! | `choice` | whom to be connected with |
+//! | `members` | who is on the link though not connected |
+//! | `gossip` | what is told on about others |
 //! | `peers` | who is connected, heartbeats, offences |
 //! | `users` | other people's records; who is live where |
 //! | `names` | authorities, names, revocations, alarms |
@@ -28,12 +31,13 @@
 //! | `timers` | one deadline for each thing that waits |
 //!
 //! A peer is believed about a user only after the user's record and a binding of a device to that very node have been
-//! verified on the present session. A Hello with a new session number starts a session anew.
+//! verified on the present session. A Hello with a new session number starts a session anew. Of others it may relay what
+//! they signed, which is verified as if they had said it.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng as _, SeedableRng};
 
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
 use crate::keys::SealingKey;
@@ -44,12 +48,15 @@ use crate::record::{
 use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
 use crate::wire::{Frame, decode};
 
+mod choice;
 mod dial;
 mod event;
+mod gossip;
 mod inbound;
 mod limits;
 mod live;
 mod locals;
+mod members;
 mod names;
 mod neighbours;
 mod outbox;
@@ -94,16 +101,22 @@ pub struct Overlay {
     inbound: inbound::Inbound,
     presences: presence::Presences,
     neighbours: neighbours::Neighbours,
+    gossip: gossip::Gossip,
+    members: members::Members,
+    choice: choice::Choice,
 }
 
 impl Overlay {
     /// A core with what the store held. What in it does not verify (any more) is left out and counted.
     pub fn new(setup: Setup, now: Now) -> Self {
         let Setup { node, seed, limits, restored, built } = setup;
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut salt = [0; 32];
+        rng.fill_bytes(&mut salt);
         let mut overlay = Self {
             node,
             limits,
-            rng: ChaCha20Rng::from_seed(seed),
+            rng,
             clock: TrustedClock::new(built, restored.time_floor),
             was_credible: true,
             hlc: HlcClock::default(),
@@ -119,6 +132,9 @@ impl Overlay {
             inbound: inbound::Inbound::default(),
             presences: presence::Presences::default(),
             neighbours: neighbours::Neighbours::default(),
+            gossip: gossip::Gossip::default(),
+            members: members::Members::default(),
+            choice: choice::Choice::new(salt),
         };
         overlay.restore_users(&restored, now);
         overlay.restore_outbox(&restored);
@@ -126,6 +142,7 @@ impl Overlay {
         overlay.check_clock(now);
         overlay.expire_entries(now);
         overlay.timers.set_earlier(Timer::Sweep, on_grid(now.mono + 1, HOUR));
+        overlay.timers.set(Timer::Renew, on_grid(now.mono + 1, neighbours::REFRESH));
         overlay
     }
 
@@ -191,7 +208,8 @@ impl Overlay {
     }
 
     /// Sends a stanza to the live device that has the resource, or else to all live devices of the recipient, as far as
-    /// [`Limits::live_bytes_per_peer`] allows.
+    /// [`Limits::live_bytes_per_peer`] allows. If the recipient is on the link but its node is not connected, it waits
+    /// for that three seconds at most; then [`Output::LiveFailed`] follows.
     pub fn send_live(&mut self, live: Live, now: Now) -> Result<(), Unreachable> {
         self.send_now(live, now)
     }
@@ -310,6 +328,11 @@ impl Overlay {
         self.outbox.iter()
     }
 
+    /// Statements of others that are held to be told on, and their bytes.
+    pub fn relay_load(&self) -> (usize, usize) {
+        self.gossip.load()
+    }
+
     /// What happened how often.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -333,8 +356,10 @@ impl Overlay {
                 Timer::Peer(node) => self.on_peer_timer(node, now),
                 Timer::Lane(pair) => self.on_lane_timer(pair, now),
                 Timer::Gap(pair) => self.on_gap_timer(pair, now),
-                Timer::Neighbour(device) => self.forget_neighbour(&device),
-                Timer::LinkPresence => self.on_link_presence_timer(now),
+                Timer::Renew => self.on_renew_timer(now),
+                Timer::Survey => self.on_survey_timer(now),
+                Timer::Gossip => self.on_gossip_timer(now),
+                Timer::Held => self.on_held_timer(now),
                 Timer::Presence => self.on_presence_timer(now),
                 Timer::Sweep => self.on_sweep_timer(now),
             }
@@ -359,6 +384,7 @@ impl Overlay {
         if !self.is_greeted(&node) && !matches!(frame, Frame::Hello(_) | Frame::Goodbye { .. }) {
             return self.counters.drop("frame before the Hello");
         }
+        self.note_use(&node, &frame, now);
         match frame {
             Frame::Hello(hello) => self.on_hello(node, hello, now),
             Frame::Records(users) => self.on_records(node, users, now),
@@ -368,7 +394,11 @@ impl Overlay {
             Frame::Envelope(envelope) => self.on_envelope(node, &envelope, now),
             Frame::Receipt(receipt) => self.on_receipt(node, &receipt, now),
             Frame::Live(live) => self.on_live(node, live, now),
-            Frame::Heartbeat | Frame::Goodbye { .. } => {}
+            Frame::Have(marks) => self.on_have(node, marks, now),
+            Frame::Want(marks) => self.on_want(node, &marks, now),
+            Frame::Relayed(relayed) => self.on_relayed(node, relayed, now),
+            Frame::Goodbye { reason } => self.on_goodbye(&node, &reason),
+            Frame::Heartbeat => {}
             Frame::Unknown => self.counters.drop("frame of a kind not known here"),
         }
     }

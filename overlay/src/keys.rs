@@ -20,6 +20,8 @@ pub enum Domain {
     DeviceInfo,
     /// [`crate::record::NodeBinding`]
     NodeBinding,
+    /// [`crate::record::NodeLinks`]
+    NodeLinks,
     /// [`crate::record::LinkPresence`]
     LinkPresence,
     /// [`crate::record::PresenceRecord`]
@@ -34,12 +36,13 @@ pub enum Domain {
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
         Self::DeviceInfo,
         Self::NodeBinding,
+        Self::NodeLinks,
         Self::LinkPresence,
         Self::Presence,
         Self::Contact,
@@ -55,6 +58,7 @@ impl Domain {
             Self::Revocation => "crosstalk/1/revocation",
             Self::DeviceInfo => "crosstalk/1/device-info",
             Self::NodeBinding => "crosstalk/1/node-binding",
+            Self::NodeLinks => "crosstalk/1/node-links",
             Self::LinkPresence => "crosstalk/1/link-presence",
             Self::Presence => "crosstalk/1/presence",
             Self::Contact => "crosstalk/1/contact",

@@ -11,6 +11,7 @@
 //! | [`Revocation`] | user or authority | 1 KiB | past the certificate's end | the earlier since, then the smaller bytes |
 //! | [`DeviceInfo`] | device | 1 KiB | 7 days | the later epoch, clock reading, then bytes |
 //! | [`NodeBinding`] | device | 512 | 7 days | the later issued, then the greater bytes |
+//! | [`NodeLinks`] | device | 768 | 1 hour | the later clock reading, then bytes |
 //! | [`LinkPresence`] | device | 4 KiB | 2 minutes | the later clock reading, then bytes |
 //! | [`PresenceRecord`] | device | 16 KiB | 10 minutes | the later clock reading, then bytes |
 //! | [`ContactRecord`] | device | 1 KiB | until superseded | the later clock reading, device, then bytes |
@@ -33,6 +34,7 @@ mod field;
 mod link_presence;
 mod name_cert;
 mod node_binding;
+mod node_links;
 mod presence;
 mod receipt;
 mod refusal;
@@ -46,6 +48,7 @@ pub(crate) use field::{HlcField, hlc_field, id_field, key_field, payload, text_f
 pub use link_presence::{LinkPresence, LinkStatus};
 pub use name_cert::{NameCert, domain_of};
 pub use node_binding::NodeBinding;
+pub use node_links::{MAX_LINKS, NodeLinks, NodePrefix};
 pub use presence::{MAX_SESSIONS, PresenceRecord, PresenceSession};
 pub use receipt::{Receipt, ReceiptOutcome, RefusalCode};
 pub use refusal::Refusal;
@@ -408,6 +411,7 @@ mod tests {
             prop_assert!(check::<Revocation>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<DeviceInfo>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<NodeBinding>(&bytes, &NoCertificates).is_err());
+            prop_assert!(check::<NodeLinks>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<LinkPresence>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<PresenceRecord>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<ContactRecord>(&bytes, &NoCertificates).is_err());

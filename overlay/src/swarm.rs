@@ -5,14 +5,17 @@
 //! | `task` | the one task that owns the libp2p swarm |
 //! | `link`, `link/handler` | the protocol `/crosstalk/link/1`: one link per peer, frames on two substreams |
 //! | `framing`, `queue` | length prefixes; what waits for a peer |
-//! | `discovery`, `sightings`, `probe` | multicast DNS, made prompt and bounded |
-//! | `interfaces` | cables that come back, addresses that go |
-//! | `transport`, `address` | TCP, Noise, Yamux, QUIC; translation to libp2p's vocabulary |
+//! | `discovery`, `sightings`, `probe` | multicast DNS, made prompt, sparing and bounded |
+//! | `interfaces` | cables that come back, addresses and interfaces that go |
+//! | `transport`, `zone`, `address` | TCP, Noise, Yamux, QUIC; link-local addresses; translation to libp2p's vocabulary |
 //!
 //! What it promises to the core: `Connected` and `Disconnected` alternate for each node; frames of a node come in the
 //! order sent and only between the two; a frame that was queued may still be lost when the link breaks. The peer's
 //! node id is proven by the handshake; discovered addresses are hints. Nothing is polled: an idle link costs no
 //! wake-up here.
+//!
+//! An IPv6 link-local address is told and taken as `/ip6zone/IFNAME/ip6/fe80::…/tcp/PORT`. It means something on this
+//! machine only, and is never told to others.
 //!
 //! libp2p-stream is not used: it remembers each connection for ever, drops a substream that arrives together with
 //! another one, and dials by itself.
@@ -21,6 +24,7 @@
 //! | --- | --- | --- |
 //! | events to the core | [`EVENTS`] | the swarm waits, then the peers' TCP windows close |
 //! | commands | [`COMMANDS`] | `try_send` gives the command back |
+//! | hints from another responder | [`HINTS`] | new ones are dropped; they come again |
 //! | frames to a peer | [`MAX_QUEUED_FRAMES`], [`MAX_QUEUED_BYTES`] | the peer is cut off |
 //! | frame from a peer | [`MAX_FRAME`](crate::wire::MAX_FRAME) | the peer is cut off |
 //! | nodes sighted, addresses each | [`MAX_SIGHTED`], [`MAX_ADDRESSES`] | newcomers are refused and counted |
@@ -36,6 +40,7 @@ mod queue;
 mod sightings;
 mod task;
 mod transport;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -60,6 +65,10 @@ use crate::id::NodeId;
 pub const EVENTS: usize = 32;
 /// Commands that wait for the swarm.
 pub const COMMANDS: usize = 256;
+/// Hints that wait for the swarm: answers of so many neighbours that come at once.
+pub const HINTS: usize = 64;
+/// Addresses that are read of one hint, and bytes of each.
+const MAX_HINTED: (usize, usize) = (16, 256);
 
 /// What the swarm has to know.
 pub struct Config {
@@ -82,7 +91,7 @@ pub enum Command {
     Dial {
         /// Who has to answer there.
         node: NodeId,
-        /// IP and port over TCP or QUIC; anything else is ignored.
+        /// IP and port over TCP or QUIC, IPv6 link-local ones with their zone; anything else is ignored.
         addresses: Vec<String>,
     },
     /// Send a frame to a connected node; to another one it is dropped.
@@ -152,17 +161,41 @@ pub enum SendError {
     Stopped,
 }
 
+/// What another responder of this machine has heard on an interface.
+#[derive(Debug)]
+struct Hint {
+    dnsaddrs: Vec<String>,
+    interface: String,
+}
+
 /// Gives commands to a swarm.
 #[derive(Debug, Clone)]
-pub struct Commands(mpsc::Sender<Command>);
+pub struct Commands {
+    commands: mpsc::Sender<Command>,
+    hints: mpsc::Sender<Hint>,
+}
 
 impl Commands {
     /// Queues a command; never waits.
     pub fn try_send(&self, command: Command) -> Result<(), SendError> {
-        self.0.try_send(command).map_err(|error| match error {
+        self.commands.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(command) => SendError::Full(command),
             mpsc::error::TrySendError::Closed(_) => SendError::Stopped,
         })
+    }
+
+    /// Tells of addresses that a multicast DNS responder of this machine has heard by IPv6 in an answer for
+    /// `_p2p._udp.local`, on the interface of this name: `/ip6/ADDRESS/tcp/PORT/p2p/PEER-ID` each; link-local ones get
+    /// the interface as their zone. Anything else, other links' addresses and our own are ignored. An address counts for
+    /// 20 minutes unless it is heard again, or for as long as its node is connected. Without effect when
+    /// [`Config::mdns`] is off. Never waits: with [`HINTS`] waiting already, these are dropped.
+    pub fn sighted(&self, mut dnsaddrs: Vec<String>, interface: String) {
+        let (most, longest) = MAX_HINTED;
+        dnsaddrs.retain(|address| address.len() <= longest);
+        dnsaddrs.truncate(most);
+        if self.hints.try_send(Hint { dnsaddrs, interface }).is_err() {
+            tracing::debug!("a hint of neighbours was dropped: too many wait already");
+        }
     }
 }
 
@@ -180,6 +213,11 @@ impl Handle {
         self.commands.try_send(command)
     }
 
+    /// Tells of neighbours heard of elsewhere; see [`Commands::sighted`].
+    pub fn sighted(&self, dnsaddrs: Vec<String>, interface: String) {
+        self.commands.sighted(dnsaddrs, interface);
+    }
+
     /// Another way to give commands, for another thread.
     pub fn commands(&self) -> Commands {
         self.commands.clone()
@@ -192,6 +230,11 @@ impl Handle {
             tracing::error!(%error, "the swarm's task failed");
         }
     }
+}
+
+/// The libp2p peer id of a node, as text; `None` when the bytes are no valid Ed25519 key.
+pub fn peer_id(node: &NodeId) -> Option<String> {
+    address::peer(node).map(|peer| peer.to_string())
 }
 
 /// Starts a swarm as one task of the current tokio runtime (plus one for each connection and interface).
@@ -215,11 +258,13 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartErr
     let (events, receiver) = mpsc::channel(EVENTS);
     listen(&mut swarm, &config.listen, config.quic, &events);
     let (sender, commands) = mpsc::channel(COMMANDS);
+    let (hints_sender, hints) = mpsc::channel(HINTS);
     let (stop, stopped) = oneshot::channel();
     let changes = interfaces::watch();
-    let task = Task { swarm, commands, events, changes, stop: stopped, dials: BTreeMap::new() };
+    let task = Task { swarm, commands, hints, events, changes, stop: stopped, dials: BTreeMap::new() };
     let task = tokio::spawn(task.run());
-    Ok((Handle { commands: Commands(sender), stop, task }, receiver))
+    let commands = Commands { commands: sender, hints: hints_sender };
+    Ok((Handle { commands, stop, task }, receiver))
 }
 
 fn swarm_config() -> swarm::Config {

@@ -8,13 +8,13 @@ use prost::Message as _;
 
 use crate::envelope::{Envelope, MAX_ENVELOPE};
 use crate::id::{DeviceId, UserId};
-use crate::record::{LinkPresence, MAX_USER_RECORD, NodeBinding, PresenceRecord, Receipt, Record};
+use crate::record::{LinkPresence, MAX_USER_RECORD, NodeBinding, NodeLinks, PresenceRecord, Receipt, Record};
 
 mod shape;
 
 use shape::{
     FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind, LinkAbsenceField, LinkPresencesField,
-    LiveField, PresenceField, RecordsField, UserField,
+    LiveField, PresenceField, RecordsField, RelayedField, UserField,
 };
 
 /// The version that this program speaks.
@@ -31,6 +31,10 @@ pub const MAX_RECORDS: usize = 256;
 pub const MAX_LINK_PRESENCES: usize = 256;
 /// Watchers in one [`Frame::Presence`] at most.
 pub const MAX_WATCHERS: usize = 512;
+/// Marks in one [`Frame::Have`] or [`Frame::Want`] at most.
+pub const MAX_MARKS: usize = 4_096;
+/// Statements in one [`Frame::Relayed`] at most, of each kind.
+pub const MAX_RELAYED: usize = 256;
 /// Bytes of what a program calls itself.
 const MAX_AGENT: usize = 128;
 /// Bytes of a reason.
@@ -76,6 +80,12 @@ pub enum Frame {
         /// At most 256 bytes.
         reason: String,
     },
+    /// Statements of others that the sender could relay.
+    Have(Vec<Mark>),
+    /// Those of them that the sender wants.
+    Want(Vec<Mark>),
+    /// Signed statements about nodes that need not be the sender.
+    Relayed(Relayed),
     /// A kind of a later version: skip it.
     Unknown,
 }
@@ -95,12 +105,38 @@ pub struct Hello {
     pub session: u64,
 }
 
-/// A user of the sending node.
+/// Names a statement: the first eight bytes of the SHA-256 of its bytes.
+pub type Mark = [u8; 8];
+
+/// Signed statements, each to be verified by whoever gets them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relayed {
+    /// Users, each with the node that it is on.
+    pub users: Vec<UserFrame>,
+    /// Signed [`NodeLinks`].
+    pub links: Vec<Vec<u8>>,
+    /// Signed [`LinkPresence`]s; one whose life is zero says that nothing is shown any more.
+    pub presences: Vec<Vec<u8>>,
+}
+
+impl Relayed {
+    /// How many statements it has.
+    pub fn len(&self) -> usize {
+        self.users.len() + self.links.len() + self.presences.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A user, with the node that it is on: in [`Frame::Records`] the sending one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserFrame {
     /// An encoded [`crate::record::UserRecord`].
     pub record: Vec<u8>,
-    /// The signed [`NodeBinding`] of the user's device on the sending node.
+    /// The signed [`NodeBinding`] of the user's device on that node.
     pub binding: Vec<u8>,
 }
 
@@ -119,6 +155,9 @@ impl fmt::Debug for Frame {
             Self::Live(live) => write!(f, "{live:?}"),
             Self::Heartbeat => write!(f, "Heartbeat"),
             Self::Goodbye { .. } => write!(f, "Goodbye"),
+            Self::Have(marks) => write!(f, "Have({})", marks.len()),
+            Self::Want(marks) => write!(f, "Want({})", marks.len()),
+            Self::Relayed(relayed) => write!(f, "Relayed({})", relayed.len()),
             Self::Unknown => write!(f, "Unknown"),
         }
     }
@@ -167,10 +206,7 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
         Frame::Hello(Hello { version, min_version, agent, wall, session }) => {
             Kind::Hello(HelloField { version, min_version, agent, wall, session })
         }
-        Frame::Records(users) => {
-            let users = users.into_iter().map(|UserFrame { record, binding }| UserField { record, binding });
-            Kind::Records(RecordsField { users: users.collect() })
-        }
+        Frame::Records(users) => Kind::Records(RecordsField { users: user_fields(users) }),
         Frame::LinkPresences(records) => Kind::LinkPresences(LinkPresencesField { records }),
         Frame::LinkAbsence { user, device, gone } => Kind::LinkAbsence(LinkAbsenceField {
             user: user.as_bytes().to_vec(),
@@ -192,8 +228,17 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
         }),
         Frame::Heartbeat => Kind::Heartbeat(HeartbeatField {}),
         Frame::Goodbye { reason } => Kind::Goodbye(GoodbyeField { reason }),
+        Frame::Have(marks) => Kind::Have(marks.concat()),
+        Frame::Want(marks) => Kind::Want(marks.concat()),
+        Frame::Relayed(Relayed { users, links, presences }) => {
+            Kind::Relayed(RelayedField { users: user_fields(users), links, presences })
+        }
         Frame::Unknown => return None,
     })
+}
+
+fn user_fields(users: Vec<UserFrame>) -> Vec<UserField> {
+    users.into_iter().map(|UserFrame { record, binding }| UserField { record, binding }).collect()
 }
 
 fn from_wire(kind: Kind) -> Result<Frame, WireError> {
@@ -205,7 +250,7 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
             wall: field.wall,
             session: field.session,
         }),
-        Kind::Records(field) => Frame::Records(records(field)?),
+        Kind::Records(field) => Frame::Records(users(field.users, MAX_RECORDS)?),
         Kind::LinkPresences(field) => {
             at_most(field.records.len(), MAX_LINK_PRESENCES, "list of link presences")?;
             all_at_most(&field.records, LinkPresence::MAX_SIZE, "link presence")?;
@@ -228,16 +273,36 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
         Kind::Live(field) => Frame::Live(live(field)?),
         Kind::Heartbeat(_) => Frame::Heartbeat,
         Kind::Goodbye(field) => Frame::Goodbye { reason: text(field.reason, MAX_REASON, "reason")? },
+        Kind::Have(bytes) => Frame::Have(marks(&bytes)?),
+        Kind::Want(bytes) => Frame::Want(marks(&bytes)?),
+        Kind::Relayed(field) => Frame::Relayed(relayed(field)?),
     })
 }
 
-fn records(field: RecordsField) -> Result<Vec<UserFrame>, WireError> {
-    at_most(field.users.len(), MAX_RECORDS, "list of records")?;
-    for user in &field.users {
+fn marks(bytes: &[u8]) -> Result<Vec<Mark>, WireError> {
+    let (marks, rest) = bytes.as_chunks::<8>();
+    if !rest.is_empty() {
+        return Err(WireError::Field { what: "list of marks" });
+    }
+    at_most(marks.len(), MAX_MARKS, "list of marks")?;
+    Ok(marks.to_vec())
+}
+
+fn relayed(field: RelayedField) -> Result<Relayed, WireError> {
+    at_most(field.links.len(), MAX_RELAYED, "list of node links")?;
+    all_at_most(&field.links, NodeLinks::MAX_SIZE, "node links")?;
+    at_most(field.presences.len(), MAX_RELAYED, "list of link presences")?;
+    all_at_most(&field.presences, LinkPresence::MAX_SIZE, "link presence")?;
+    Ok(Relayed { users: users(field.users, MAX_RELAYED)?, links: field.links, presences: field.presences })
+}
+
+fn users(fields: Vec<UserField>, most: usize) -> Result<Vec<UserFrame>, WireError> {
+    at_most(fields.len(), most, "list of records")?;
+    for user in &fields {
         at_most(user.record.len(), MAX_USER_RECORD, "record")?;
         at_most(user.binding.len(), NodeBinding::MAX_SIZE, "binding")?;
     }
-    Ok(field.users.into_iter().map(|UserField { record, binding }| UserFrame { record, binding }).collect())
+    Ok(fields.into_iter().map(|UserField { record, binding }| UserFrame { record, binding }).collect())
 }
 
 fn presence(field: PresenceField) -> Result<Frame, WireError> {
@@ -319,9 +384,17 @@ mod tests {
                 Frame::Live(crate::core::Live { from, from_resource, to, to_resource, xml })
             },
         );
+        let users = prop::collection::vec(user, 0..4);
+        let marks = prop::collection::vec(any::<[u8; 8]>(), 0..9);
+        let many = || prop::collection::vec(bytes(40), 0..4);
+        let relayed = (users.clone(), many(), many())
+            .prop_map(|(users, links, presences)| Frame::Relayed(Relayed { users, links, presences }));
         prop_oneof![
             hello,
-            prop::collection::vec(user, 0..4).prop_map(Frame::Records),
+            users.prop_map(Frame::Records),
+            marks.clone().prop_map(Frame::Have),
+            marks.prop_map(Frame::Want),
+            relayed,
             prop::collection::vec(bytes(40), 0..4).prop_map(Frame::LinkPresences),
             (user_id(), any::<[u8; 32]>(), any::<bool>()).prop_map(|(user, device, gone)| {
                 Frame::LinkAbsence { user, device: DeviceId::from_bytes(device), gone }
@@ -370,6 +443,11 @@ mod tests {
         assert_eq!(decode(&encode(&long)), Err(WireError::Field { what: "reason" }));
         let nobody = Frame::Presence { to: Vec::new(), record: Vec::new() };
         assert_eq!(decode(&encode(&nobody)), Err(WireError::Field { what: "list of watchers" }));
+        let marks = Frame::Have(vec![[0; 8]; MAX_MARKS + 1]);
+        assert_eq!(decode(&encode(&marks)), Err(WireError::Field { what: "list of marks" }));
+        let links = Relayed { links: vec![Vec::new(); MAX_RELAYED + 1], ..Relayed::default() };
+        let refused = decode(&encode(&Frame::Relayed(links)));
+        assert_eq!(refused, Err(WireError::Field { what: "list of node links" }));
         let unpadded = [0x32, 3, 8, 1, 0];
         assert!(decode(&unpadded).is_err());
     }

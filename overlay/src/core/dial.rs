@@ -1,20 +1,25 @@
-//! Nodes that may be somewhere: remembered within bounds, dialled politely, and less often if that fails. *Pure.*
+//! Nodes that may be somewhere: remembered within bounds, dialled politely, less often if that fails, and quickly again
+//! if they were here a moment ago. *Pure.*
 
 use std::collections::VecDeque;
 
 use rand_core::Rng;
 
+use super::choice::{MIN_BACKOFF, Rank};
 use super::timers::Timer;
 use super::{Output, Overlay};
 use crate::id::NodeId;
 use crate::time::{MINUTE, Now, SECOND};
 
-/// The node with the greater id leaves the first dial to the other for this long.
-const POLITE_WAIT: u64 = 2 * SECOND;
-/// Between two dials of one node at least.
-const MIN_BACKOFF: u64 = SECOND;
 /// Between two dials of one node at most, before jitter.
 const MAX_BACKOFF: u64 = MINUTE;
+/// A node that was connected is dialled as often as [`QUICK`] says for so long after it was lost, …
+const JUST_LOST: u64 = 2 * MINUTE;
+/// … then as [`LESS_QUICK`] says until this, and then like any other.
+const LOST: u64 = 10 * MINUTE;
+/// From one dial of a node just lost to the next; and when such a dial has failed.
+const QUICK: u64 = 3 * SECOND;
+const LESS_QUICK: u64 = 15 * SECOND;
 /// A dial that has not connected by then has failed.
 const DIAL_PATIENCE: u64 = 15 * SECOND;
 /// A node that failed so often may use half of the dials only, so that addresses made up by somebody starve nobody.
@@ -30,6 +35,20 @@ pub(super) struct Candidate {
     pub(super) failures: u32,
     pub(super) last_dial: Option<u64>,
     pub(super) dialling: bool,
+    /// When its connection died, without a goodbye.
+    pub(super) lost: Option<u64>,
+    pub(super) rank: Rank,
+}
+
+impl Candidate {
+    /// From the last dial to the next, and how long one may take, if it was connected not long ago.
+    fn haste(&self, now: Now) -> Option<u64> {
+        match now.mono.saturating_sub(self.lost?) {
+            ..JUST_LOST => Some(QUICK),
+            JUST_LOST..LOST => Some(LESS_QUICK),
+            _ => None,
+        }
+    }
 }
 
 impl Overlay {
@@ -38,17 +57,25 @@ impl Overlay {
             return;
         }
         self.make_room_for(&node);
+        let new = !self.peers.candidates.contains_key(&node);
+        let rank = new.then(|| self.rank_of(&node));
         let candidate = self.peers.candidates.entry(node).or_default();
+        candidate.rank = rank.unwrap_or(candidate.rank);
         candidate.seen = now.mono;
+        let failed = std::mem::take(&mut candidate.failures) > 0;
         candidate.backoff = 0;
         for address in addresses.into_iter().filter(|address| address.len() <= MAX_ADDRESS) {
             candidate.addresses.retain(|known| *known != address);
             candidate.addresses.push_front(address);
         }
         candidate.addresses.truncate(self.limits.addresses);
-        let wait = if self.node < node { 0 } else { POLITE_WAIT };
         let earliest = candidate.last_dial.map_or(0, |last| last + MIN_BACKOFF);
-        if !candidate.dialling && !self.peers.connected.contains_key(&node) {
+        let idle = !candidate.dialling && !self.peers.connected.contains_key(&node);
+        if new || failed {
+            self.consider(node, now);
+        }
+        if idle && self.is_worth_dialling(&node, now) {
+            let wait = self.polite_wait(&node);
             self.timers.set_earlier(Timer::Dial(node), earliest.max(now.mono + wait));
         }
     }
@@ -69,7 +96,17 @@ impl Overlay {
         self.timers.cancel(Timer::Dial(*node));
     }
 
+    /// Whether a node is wanted, or was connected not long ago.
+    fn is_worth_dialling(&self, node: &NodeId, now: Now) -> bool {
+        let lost = self.peers.candidates.get(node).and_then(|candidate| candidate.haste(now));
+        lost.is_some() || self.is_wanted(node, now)
+    }
+
     pub(super) fn on_expired(&mut self, node: NodeId, addresses: &[String]) {
+        if self.is_here(&node) || self.peers.is_ready(&node) {
+            // Multicast may be lost; the node is not.
+            return;
+        }
         let Some(candidate) = self.peers.candidates.get_mut(&node) else { return };
         candidate.addresses.retain(|known| !addresses.contains(known));
         if candidate.addresses.is_empty() {
@@ -81,12 +118,16 @@ impl Overlay {
         let dials = self.peers.dials();
         let room = self.peers.connected.len() + dials < self.limits.connections;
         let banned = self.peers.is_banned(&node, now);
+        let worth = self.is_worth_dialling(&node, now);
         let Some(candidate) = self.peers.candidates.get_mut(&node) else { return };
         if self.peers.connected.contains_key(&node) {
             return;
         }
         if candidate.dialling {
             return self.on_dial_failed(node, now);
+        }
+        if !worth {
+            return;
         }
         let share =
             if candidate.failures >= DOUBTFUL { self.limits.dials.div_ceil(2) } else { self.limits.dials };
@@ -97,7 +138,8 @@ impl Overlay {
         candidate.dialling = true;
         candidate.last_dial = Some(now.mono);
         let addresses = candidate.addresses.iter().cloned().collect();
-        self.timers.set(Timer::Dial(node), now.mono + DIAL_PATIENCE);
+        let patience = candidate.haste(now).map_or(DIAL_PATIENCE, |_| QUICK);
+        self.timers.set(Timer::Dial(node), now.mono + patience);
         self.outputs.push_back(Output::Dial { node, addresses });
     }
 
@@ -106,9 +148,14 @@ impl Overlay {
         candidate.dialling = false;
         candidate.failures = candidate.failures.saturating_add(1);
         candidate.backoff = (2 * candidate.backoff).clamp(MIN_BACKOFF, MAX_BACKOFF);
-        let wait = candidate.backoff;
-        let wait = self.jitter(wait);
-        self.timers.set(Timer::Dial(node), now.mono + wait);
+        let (backoff, haste) = (candidate.backoff, candidate.haste(now));
+        let last = candidate.last_dial.unwrap_or(now.mono);
+        let when = match haste {
+            Some(haste) => (last + self.jitter(haste)).max(now.mono + MIN_BACKOFF / 4),
+            None => now.mono + self.jitter(backoff),
+        };
+        self.timers.set(Timer::Dial(node), when);
+        self.survey_soon(now);
     }
 
     /// `wait`, a quarter more or less.
@@ -117,8 +164,9 @@ impl Overlay {
     }
 
     pub(super) fn redial_later(&mut self, node: NodeId, now: Now) {
-        if self.peers.candidates.contains_key(&node) {
-            let wait = self.jitter(MIN_BACKOFF) + if self.node < node { 0 } else { POLITE_WAIT };
+        self.survey_soon(now);
+        if self.peers.candidates.contains_key(&node) && self.is_worth_dialling(&node, now) {
+            let wait = self.jitter(MIN_BACKOFF) + self.polite_wait(&node);
             self.timers.set(Timer::Dial(node), now.mono + wait);
         }
     }

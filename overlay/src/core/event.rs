@@ -175,7 +175,7 @@ pub enum OutboxFull {
 /// Why a live stanza did not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
-    /// No device of the recipient is on a proven, connected node, or the sender is not a user of this node.
+    /// No device of the recipient is on the link, or the sender is not a user of this node.
     #[error("no device of the recipient is connected now")]
     NotLive,
     /// The recipient is on several nodes, and none is known to have a session of this name.

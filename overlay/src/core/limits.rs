@@ -41,6 +41,15 @@ pub struct Limits {
     pub held_back_bytes: usize,
     /// Pairs of devices whose order is remembered; the one used longest ago is forgotten. Default 4,096.
     pub pairs: usize,
+    /// Devices elsewhere on the link that are remembered by what others tell on; further ones wait until one has been
+    /// away. Default 1,024.
+    pub relayed_users: usize,
+    /// Of these, devices on one node. Default 32.
+    pub relayed_users_per_node: usize,
+    /// Nodes whose statements are told on. Default 512.
+    pub relayed_nodes: usize,
+    /// Bytes of all that is told on. Default 4 MiB.
+    pub relayed_bytes: usize,
     /// Domains whose authority is remembered; further first sights are not. Default 1,024.
     pub authorities: usize,
 }
@@ -64,6 +73,10 @@ impl Default for Limits {
             live_bytes_per_peer: 512 * 1_024,
             held_back_bytes: 8 * 1_024 * 1_024,
             pairs: 4_096,
+            relayed_users: 1_024,
+            relayed_users_per_node: 32,
+            relayed_nodes: 512,
+            relayed_bytes: 4 * 1_024 * 1_024,
             authorities: 1_024,
         }
     }

@@ -1,20 +1,39 @@
-//! Stanzas that are for now or never: straight to the proven node, or refused at once. *Pure.*
+//! Stanzas that are for now or never: straight to the proven node; after a moment, if it has to be connected first; or
+//! refused. *Pure.*
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::timers::Timer;
 use super::{Live, Output, Overlay, Unreachable};
-use crate::id::{DeviceId, NodeId};
+use crate::id::{DeviceId, NodeId, UserId};
 use crate::time::{Now, SECOND};
 use crate::wire::{Frame, MAX_LIVE};
 
 /// What the receiver, the addresses and the framing take of a frame beside the stanza, at most.
 const FRAME_OVERHEAD: usize = 4 * 1_024;
 
+/// A stanza waits so long for the connection to its recipient's node.
+const PATIENCE: u64 = 3 * SECOND;
+/// Stanzas that wait at most, …
+const MAX_HELD: usize = 64;
+/// … and their bytes; further ones are refused.
+const MAX_HELD_BYTES: usize = 1_024 * 1_024;
+
 /// What peers were sent of late: no receipt says when a live stanza has left the queue, so time is taken for it.
 #[derive(Debug, Default)]
 pub(super) struct LiveLoad {
     /// Bytes of a peer that count at that time, monotonic milliseconds; as many as there are busy peers.
     peers: BTreeMap<NodeId, (usize, u64)>,
+    /// Stanzas that wait for a connection, in the order in which they are given up.
+    held: VecDeque<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    until: u64,
+    live: Live,
+    /// A request waits for this device, and for no other.
+    only: Option<DeviceId>,
 }
 
 impl LiveLoad {
@@ -40,34 +59,35 @@ impl LiveLoad {
 impl Overlay {
     pub(super) fn send_now(&mut self, live: Live, now: Now) -> Result<(), Unreachable> {
         let devices = self.devices_of(&live)?;
-        let nodes = match self.owner(&devices, &live) {
+        let nodes: BTreeSet<NodeId> = match self.owner(&devices, &live) {
             Some((_, node)) => BTreeSet::from([node]),
             None => devices.into_iter().map(|(_, node)| node).collect(),
         };
-        self.send_to(nodes, live, now)
+        match nodes.is_empty() {
+            true => self.hold(live, None, now),
+            false => self.send_to(nodes, live, now),
+        }
     }
 
     pub(super) fn ask_one(&mut self, live: Live, now: Now) -> Result<DeviceId, Unreachable> {
         let devices = self.devices_of(&live)?;
-        let (device, node) = match (self.owner(&devices, &live), devices.as_slice()) {
-            (Some(owner), _) => owner,
-            (None, [first, ..]) if live.to_resource.is_empty() => *first,
-            (None, [only]) => *only,
-            (None, _) => return Err(Unreachable::NoSession),
-        };
+        if devices.is_empty() {
+            let (device, _) = self.one_of(&self.present_devices(&live.to), &live)?;
+            return self.hold(live, Some(device), now).map(|()| device);
+        }
+        let (device, node) = self.one_of(&devices, &live)?;
         self.send_to(BTreeSet::from([node]), live, now).map(|()| device)
     }
 
-    /// Live devices of the recipient, at least one.
+    /// Live devices of the recipient; none: it has to be connected first.
     fn devices_of(&self, live: &Live) -> Result<Vec<(DeviceId, NodeId)>, Unreachable> {
         if live.xml.len() > MAX_LIVE {
             return Err(Unreachable::TooLarge);
         }
-        let devices = self.users.live_devices(&live.to);
-        if devices.is_empty() || !self.locals.contains_key(&live.from) {
+        if !self.locals.contains_key(&live.from) {
             return Err(Unreachable::NotLive);
         }
-        Ok(devices)
+        Ok(self.users.live_devices(&live.to))
     }
 
     /// The device that is known to have the session that a stanza is for.
@@ -76,6 +96,17 @@ impl Overlay {
             self.presences.has_resource(device, &live.from, &live.to_resource)
         };
         devices.iter().find(owns).copied()
+    }
+
+    /// The one device that a request is put to.
+    fn one_of(&self, devices: &[(DeviceId, NodeId)], live: &Live) -> Result<(DeviceId, NodeId), Unreachable> {
+        match (self.owner(devices, live), devices) {
+            (Some(owner), _) => Ok(owner),
+            (None, []) => Err(Unreachable::NotLive),
+            (None, [first, ..]) if live.to_resource.is_empty() => Ok(*first),
+            (None, [only]) => Ok(*only),
+            (None, _) => Err(Unreachable::NoSession),
+        }
     }
 
     fn send_to(&mut self, mut nodes: BTreeSet<NodeId>, live: Live, now: Now) -> Result<(), Unreachable> {
@@ -90,6 +121,51 @@ impl Overlay {
             self.send_frame(node, &frame, false, now);
         }
         Ok(())
+    }
+
+    /// Keeps a stanza for a user who is on the link until the node is connected; a request until that of its device is.
+    fn hold(&mut self, live: Live, only: Option<DeviceId>, now: Now) -> Result<(), Unreachable> {
+        if self.present_devices(&live.to).is_empty() {
+            return Err(Unreachable::NotLive);
+        }
+        let held = &mut self.live_load.held;
+        let bytes: usize = held.iter().map(|held| held.live.xml.len()).sum();
+        if held.len() >= MAX_HELD || bytes + live.xml.len() > MAX_HELD_BYTES {
+            return Err(Unreachable::Busy);
+        }
+        let (to, until) = (live.to, now.mono + PATIENCE);
+        held.push_back(Held { until, live, only });
+        self.timers.set_earlier(Timer::Held, until);
+        self.call(&to, now);
+        Ok(())
+    }
+
+    /// A user's node is connected now.
+    pub(super) fn send_held(&mut self, user: &UserId, now: Now) {
+        let devices = self.users.live_devices(user);
+        let there = |held: &Held| {
+            held.live.to == *user
+                && held.only.is_none_or(|only| devices.iter().any(|(device, _)| *device == only))
+        };
+        let (send, keep): (VecDeque<Held>, _) =
+            std::mem::take(&mut self.live_load.held).into_iter().partition(there);
+        self.live_load.held = keep;
+        for Held { live, only, .. } in send {
+            let nodes = devices.iter().filter(|(device, _)| only.is_none_or(|only| only == *device));
+            let nodes = nodes.map(|(_, node)| *node).collect();
+            if self.send_to(nodes, live.clone(), now).is_err() {
+                self.outputs.push_back(Output::LiveFailed(live));
+            }
+        }
+    }
+
+    pub(super) fn on_held_timer(&mut self, now: Now) {
+        let due = self.live_load.held.partition_point(|held| held.until <= now.mono);
+        let failed = self.live_load.held.drain(..due).map(|held| Output::LiveFailed(held.live));
+        self.outputs.extend(failed);
+        if let Some(held) = self.live_load.held.front() {
+            self.timers.set(Timer::Held, held.until);
+        }
     }
 
     pub(super) fn on_live(&mut self, node: NodeId, live: Live, now: Now) {

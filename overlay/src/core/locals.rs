@@ -11,7 +11,7 @@ use crate::record::{
     Refusal, SealingPublic, Unverified, UserRecord, Verified,
 };
 use crate::time::{DAY, HOUR, HlcClock, MAX_SKEW, Now};
-use crate::wire::{Frame, MAX_RECORDS, UserFrame};
+use crate::wire::{Frame, MAX_RECORDS, Relayed, UserFrame};
 
 /// Device records are renewed at half of their life.
 const RENEW: u64 = 7 * DAY / 2;
@@ -39,6 +39,13 @@ pub(super) struct Local {
     binding: Option<Verified<NodeBinding>>,
     asked_for_key: Option<u64>,
     pub(super) shown: Shown,
+}
+
+impl Local {
+    /// Whether its device is bound to this node.
+    pub(super) fn is_bound(&self) -> bool {
+        self.binding.is_some()
+    }
 }
 
 /// What one of our users shows others.
@@ -80,6 +87,7 @@ impl Overlay {
         self.renew_records(&user, now);
         self.check_sealing_keys(&user, now);
         self.adopt_entries(&user, now);
+        self.survey_soon(now);
         Ok(())
     }
 
@@ -141,13 +149,27 @@ impl Overlay {
         let Some(device) = self.locals.get(user).map(|local| local.device.id()) else { return };
         let watchers = self.locals.get(user).map(|local| local.shown.watchers.clone()).unwrap_or_default();
         self.tell_offline(user, &watchers, now);
+        let withdrawn = self.withdrawn(user, now);
         for node in self.peers.ready() {
             self.send_frame(node, &Frame::LinkAbsence { user: *user, device, gone: true }, false, now);
+            if let Some(relayed) = &withdrawn {
+                self.send_frame(node, &Frame::Relayed(relayed.clone()), false, now);
+            }
         }
         self.drop_entries_of(user, &device, now);
         self.drop_tickets_of(&device);
         self.locals.remove(user);
         self.local_devices.remove(&device);
+    }
+
+    /// Says to those who are told by others that a user is no longer on this node: by a binding without a life.
+    fn withdrawn(&mut self, user: &UserId, now: Now) -> Option<Relayed> {
+        let (node, time, record) = (self.node, self.time(now), self.users.record(user)?.encode());
+        let local = self.locals.get(user)?;
+        let (device, issued) = (local.device.id(), time.max(local.binding.as_ref()?.issued + 1));
+        let binding = NodeBinding { user: *user, device, node, issued, expires: issued };
+        let binding = Verified::sign(binding, &local.device, None).ok()?.bytes().to_vec();
+        Some(Relayed { users: vec![UserFrame { record, binding }], ..Relayed::default() })
     }
 
     pub(super) fn insert_sealing_key(&mut self, user: &UserId, key: SealingKey, now: Now) {

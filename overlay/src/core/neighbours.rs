@@ -1,22 +1,25 @@
-//! What users show everybody on the link: ours pushed to every peer, theirs taken in and ended in time. *Pure.*
+//! What users show everybody on the link: ours pushed to every peer, theirs taken in. A statement
+//! counts as long as its node is heard of. *Pure.*
 
 use std::collections::BTreeMap;
 
-use super::timers::{TICK, Timer, on_grid};
+use super::timers::{Timer, on_grid};
 use super::{Output, Overlay};
 use crate::id::{DeviceId, NodeId, UserId};
 use crate::record::{LinkPresence, LinkStatus, Unverified, Verified};
 use crate::time::{MINUTE, Now};
-use crate::wire::{Frame, MAX_LINK_PRESENCES};
+use crate::wire::{Frame, MAX_LINK_PRESENCES, Relayed};
 
-/// How long a statement counts.
+/// How long a statement counts after its node was heard of.
 const LIFE: u64 = 2 * MINUTE;
-/// How often it is renewed.
-const REFRESH: u64 = MINUTE;
+/// How often everything that is said on the link is said anew.
+pub(super) const REFRESH: u64 = 15 * MINUTE;
+/// What others said is forgotten if it was not renewed for so long, twice and a little.
+const STALE: u64 = 2 * REFRESH + 2 * MINUTE;
 /// Bytes of statements in one frame.
 const BYTES: usize = 256 * 1_024;
 
-/// What the devices of others show; at most one for each live device.
+/// What the devices of others show; at most one for each device that is live or present.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     shown: BTreeMap<DeviceId, Verified<LinkPresence>>,
@@ -30,17 +33,34 @@ impl Overlay {
             return;
         }
         local.shown.link_status = status;
-        let device = local.device.id();
+        self.show_on_link(user, now);
+    }
+
+    /// Signs what a user shows and tells every peer.
+    pub(super) fn show_on_link(&mut self, user: &UserId, now: Now) {
         self.sign_link_presence(user, now);
-        let record = self.locals.get(user).and_then(|local| local.shown.link_presence.as_ref());
-        let frame = match record {
-            Some(record) => Frame::LinkPresences(vec![record.bytes().to_vec()]),
-            None => Frame::LinkAbsence { user: *user, device, gone: false },
+        let Some(local) = self.locals.get(user) else { return };
+        let device = local.device.id();
+        let frames = match &local.shown.link_presence {
+            Some(record) => vec![Frame::LinkPresences(vec![record.bytes().to_vec()])],
+            None => {
+                let absence = Frame::LinkAbsence { user: *user, device, gone: false };
+                std::iter::once(absence).chain(self.sign_hidden(user, now)).collect()
+            }
         };
         for node in self.peers.ready() {
-            self.send_frame(node, &frame, false, now);
+            frames.iter().for_each(|frame| self.send_frame(node, frame, false, now));
         }
-        self.timers.set_earlier(Timer::LinkPresence, on_grid(now.mono + 1, REFRESH));
+    }
+
+    /// Says to those who are told by others that a user shows nothing any more: by a statement without a life.
+    fn sign_hidden(&mut self, user: &UserId, now: Now) -> Option<Frame> {
+        let at = self.tick(now);
+        let local = self.locals.get(user)?;
+        let (device, status) = (local.device.id(), LinkStatus::default());
+        let hidden = LinkPresence { user: *user, device, status, at, expires: at.millis };
+        let presences = vec![Verified::sign(hidden, &local.device, None).ok()?.bytes().to_vec()];
+        Some(Frame::Relayed(Relayed { presences, ..Relayed::default() }))
     }
 
     pub(super) fn sign_link_presence(&mut self, user: &UserId, now: Now) {
@@ -72,21 +92,21 @@ impl Overlay {
         }
     }
 
-    pub(super) fn on_link_presence_timer(&mut self, now: Now) {
+    /// Says everything anew, and forgets what others have not.
+    pub(super) fn on_renew_timer(&mut self, now: Now) {
+        self.timers.set(Timer::Renew, on_grid(now.mono + 1, REFRESH));
+        self.forget_stale_statements(STALE, now);
+        self.renew_links(now);
         let users: Vec<UserId> = self
             .locals
             .iter()
             .filter(|(_, local)| local.shown.link_status.is_some())
             .map(|(user, _)| *user)
             .collect();
-        if users.is_empty() {
-            return;
-        }
         users.iter().for_each(|user| self.sign_link_presence(user, now));
         for node in self.peers.ready() {
             self.push_link_presences(node, now);
         }
-        self.timers.set(Timer::LinkPresence, on_grid(now.mono + 1, REFRESH));
     }
 
     pub(super) fn on_link_presences(&mut self, node: NodeId, records: &[Vec<u8>], now: Now) {
@@ -95,7 +115,8 @@ impl Overlay {
             let record = Unverified::<LinkPresence>::parse(bytes);
             match record.and_then(|record| record.verify(&self.users.context(time))) {
                 Ok(record) if self.users.node_of(&record.device) == Some(node) => {
-                    self.on_neighbour(record, now)
+                    self.note_presence(node, node, &record, now);
+                    self.on_neighbour(record);
                 }
                 Ok(_) => self.unproven(node, now),
                 Err(refusal) => self.refused(node, &refusal, now),
@@ -103,14 +124,17 @@ impl Overlay {
         }
     }
 
-    fn on_neighbour(&mut self, record: Verified<LinkPresence>, now: Now) {
+    /// Shows what a device that is on the link shows.
+    pub(super) fn on_neighbour(&mut self, record: Verified<LinkPresence>) {
+        if record.life() == 0 {
+            return self.forget_neighbour(&record.device);
+        }
         let known = self.neighbours.shown.get(&record.device);
         if known.is_some_and(|known| known.at >= record.at) {
             return self.counters.drop("link presence that is not newer");
         }
-        let changed = known.is_none_or(|known| known.status != record.status);
-        // Its life counts from here, by our clock: the two wall clocks may differ by more than that life.
-        self.timers.set(Timer::Neighbour(record.device), on_grid(now.mono + record.life(), TICK));
+        let since = |known: &Verified<LinkPresence>| record.at.millis - known.at.millis;
+        let changed = known.is_none_or(|known| known.status != record.status || since(known) >= REFRESH / 2);
         self.neighbours.shown.insert(record.device, record.clone());
         if changed {
             self.outputs.push_back(Output::LinkPresence(record));
@@ -130,15 +154,15 @@ impl Overlay {
             return self.unproven(node, now);
         }
         if gone {
+            self.gossip.remove(&super::gossip::Key::User(device));
             self.device_left(&device);
         } else {
             self.forget_neighbour(&device);
         }
     }
 
-    /// A neighbour hides, has left, or was not heard of for the life of its last statement.
+    /// A neighbour hides, or has left.
     pub(super) fn forget_neighbour(&mut self, device: &DeviceId) {
-        self.timers.cancel(Timer::Neighbour(*device));
         if let Some(record) = self.neighbours.shown.remove(device) {
             self.outputs.push_back(Output::LinkAbsence { user: record.user, device: *device });
         }

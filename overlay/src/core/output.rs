@@ -36,7 +36,7 @@ pub enum Reach {
     Unknown,
     /// A record is known.
     Known,
-    /// A device is on a connected, proven node.
+    /// A device is on a connected, proven node, or on one of the link that is connected when needed.
     Live,
 }
 
@@ -118,6 +118,8 @@ pub enum Output {
     Deliver(Delivery),
     /// A live stanza arrived.
     Live(Live),
+    /// A live stanza that was accepted could not be sent after all: its recipient's node did not connect in time.
+    LiveFailed(Live),
     /// A contact's presence arrived: verified, and newer than what was there.
     Presence {
         /// The user of this node who may see it.
@@ -127,7 +129,7 @@ pub enum Output {
         /// The record.
         record: Verified<PresenceRecord>,
     },
-    /// A device of a user came on a proven live node.
+    /// A device of a user came: on a proven live node, or on one of the link that others hear. May be told twice.
     Reachable {
         /// The user.
         user: UserId,
@@ -139,9 +141,9 @@ pub enum Output {
         /// The device.
         device: DeviceId,
     },
-    /// What a neighbour shows on the link, new or changed.
+    /// What a neighbour shows on the link: new, changed or renewed. It holds until [`Output::LinkAbsence`].
     LinkPresence(Verified<LinkPresence>),
-    /// A neighbour's device left the link or hides.
+    /// A neighbour's device left the link or hides. Told for each that was shown.
     LinkAbsence {
         /// The user.
         user: UserId,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rand_core::Rng;
 
+use super::choice::NOT_NEEDED;
 use super::dial::Candidate;
 use super::timers::{Pair, TICK, Timer, on_grid};
 use super::{Output, Overlay, PeerEvent, PeerInfo};
@@ -13,7 +14,7 @@ use crate::wire::{Frame, Hello, MIN_WIRE_VERSION, WIRE_VERSION, encode};
 
 /// A peer to whom nothing was sent for so long gets a heartbeat.
 const HEARTBEAT: u64 = 10 * SECOND;
-/// A peer that is silent for so long is closed; with the grid, leaving is seen within 30 s.
+/// A peer that is silent for so long is closed; everybody else learns of that well within 30 s.
 const SILENCE: u64 = 21 * SECOND;
 /// So many offences within [`MINUTE`] close a peer.
 const MAX_OFFENCES: usize = 8;
@@ -34,8 +35,12 @@ const AGENT: &str = concat!("crosstalk/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(super) struct Peer {
     address: String,
-    inbound: bool,
+    pub(super) inbound: bool,
     since: u64,
+    /// When a user's traffic went over it last.
+    pub(super) used: u64,
+    /// It said that it does not need the connection.
+    pub(super) parting: bool,
     /// Ours; told in our Hello.
     session: u64,
     hello: Option<Hello>,
@@ -118,7 +123,7 @@ impl Overlay {
         let refuse = match () {
             () if node == self.node => Some("this is myself"),
             () if self.peers.is_banned(&node, now) => Some("misbehaved a moment ago"),
-            () if self.peers.connected.len() >= self.limits.connections => Some("too many connections"),
+            () if self.no_room() && !self.end_a_surplus(now) => Some("too many connections"),
             () => None,
         };
         if let Some(reason) = refuse {
@@ -137,6 +142,8 @@ impl Overlay {
             address,
             inbound,
             since: now.mono,
+            used: now.mono,
+            parting: false,
             session,
             hello: None,
             hello_at: now.mono,
@@ -154,6 +161,10 @@ impl Overlay {
         self.say_hello(node, session, now);
     }
 
+    fn no_room(&self) -> bool {
+        self.peers.connected.len() >= self.limits.connections
+    }
+
     fn say_hello(&mut self, node: NodeId, session: u64, now: Now) {
         let hello = Hello {
             version: WIRE_VERSION,
@@ -168,6 +179,8 @@ impl Overlay {
 
     fn on_disconnected(&mut self, node: NodeId, now: Now) {
         if self.peers.is_ready(&node) {
+            let parting = self.peers.connected.get(&node).is_some_and(|peer| peer.parting);
+            self.note_lost(&node, !parting, now);
             self.drop_peer(node, now);
             self.redial_later(node, now);
         } else if self.peers.connected.contains_key(&node) {
@@ -185,6 +198,7 @@ impl Overlay {
         if let Some(peer) = self.peers.connected.remove(&node) {
             self.peers.remember_credit(node, peer.credit, peer.credit_at);
         }
+        self.forget_gossip_of(&node);
         self.timers.cancel(Timer::Peer(node));
         self.clock.forget_peer(&node);
         self.check_clock(now);
@@ -210,14 +224,20 @@ impl Overlay {
     pub(super) fn on_peer_timer(&mut self, node: NodeId, now: Now) {
         let Some(peer) = self.peers.connected.get(&node) else { return };
         if now.mono >= peer.last_heard + SILENCE {
+            self.note_lost(&node, true, now);
             return self.close_peer(node, "silent for too long", now);
         }
-        if now.mono >= peer.last_sent + HEARTBEAT {
+        let silent = now.mono >= peer.last_sent + HEARTBEAT;
+        if self.end_if_surplus(node, now) {
+            return;
+        }
+        if silent {
             self.send_frame(node, &Frame::Heartbeat, false, now);
         }
         if let Some(peer) = self.peers.connected.get(&node) {
-            let next = (peer.last_sent + HEARTBEAT).min(peer.last_heard + SILENCE);
-            self.timers.set(Timer::Peer(node), on_grid(next.max(now.mono + 1), TICK));
+            let heartbeat = on_grid((peer.last_sent + HEARTBEAT).max(now.mono + 1), TICK);
+            // Silence is rare, and told without delay.
+            self.timers.set(Timer::Peer(node), heartbeat.min(peer.last_heard + SILENCE));
         }
     }
 
@@ -234,7 +254,7 @@ impl Overlay {
         }
         peer.hello_at = now.mono;
         if let Some(candidate) = self.peers.candidates.get_mut(&node) {
-            (candidate.backoff, candidate.failures) = (0, 0);
+            (candidate.backoff, candidate.failures, candidate.lost) = (0, 0, None);
         }
         self.clock.observe_peer(node, hello.wall, now);
         self.check_clock(now);
@@ -245,7 +265,25 @@ impl Overlay {
         }
         self.renew_stale_records(now);
         self.push_records(node, now);
+        self.push_links(node, now);
         self.push_link_presences(node, now);
+        self.offer_all(node, now);
+        self.survey_soon(now);
+    }
+
+    /// If it only does not need the connection, that is no loss.
+    pub(super) fn on_goodbye(&mut self, node: &NodeId, reason: &str) {
+        if let Some(peer) = self.peers.connected.get_mut(node) {
+            peer.parting = reason == NOT_NEEDED;
+        }
+    }
+
+    fn note_lost(&mut self, node: &NodeId, lost: bool, now: Now) {
+        // Of one that nobody here wanted, its own node takes care.
+        let lost = lost && self.is_wanted(node, now);
+        if let Some(candidate) = self.peers.candidates.get_mut(node) {
+            candidate.lost = lost.then_some(now.mono);
+        }
     }
 
     pub(super) fn is_greeted(&self, node: &NodeId) -> bool {
@@ -290,8 +328,18 @@ impl Overlay {
     pub(super) fn send_frame(&mut self, node: NodeId, frame: &Frame, durable: bool, now: Now) {
         let Some(peer) = self.peers.connected.get_mut(&node) else { return };
         peer.last_sent = now.mono;
+        if is_for_users(frame) {
+            peer.used = now.mono;
+        }
         self.counters.frames_out += 1;
         self.outputs.push_back(Output::Send { node, frame: encode(frame), durable });
+    }
+
+    /// A user's traffic went over a connection.
+    pub(super) fn note_use(&mut self, node: &NodeId, frame: &Frame, now: Now) {
+        if let Some(peer) = self.peers.connected.get_mut(node).filter(|_| is_for_users(frame)) {
+            peer.used = now.mono;
+        }
     }
 
     pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
@@ -306,4 +354,9 @@ impl Overlay {
         };
         self.peers.connected.iter().map(info).collect()
     }
+}
+
+/// Whether a frame carries what a user said or shows to somebody.
+fn is_for_users(frame: &Frame) -> bool {
+    matches!(frame, Frame::Envelope(_) | Frame::Receipt(_) | Frame::Live(_) | Frame::Presence { .. })
 }

@@ -51,6 +51,12 @@ impl Presences {
         self.shown.get(&(*device, *to)).is_some_and(|shown| shown.resources.iter().any(|one| one == resource))
     }
 
+    /// Whether anybody here was shown a device's presence.
+    pub(super) fn shows(&self, device: &DeviceId) -> bool {
+        let low = UserId::from_bytes([0; 32]);
+        self.shown.range((*device, low)..).next().is_some_and(|((shown, _), _)| shown == device)
+    }
+
     /// Takes the newest in, and forgets the oldest if there is no room.
     fn remember(&mut self, key: (DeviceId, UserId), at: Hlc, resources: Vec<String>) {
         self.forget(&key);
@@ -89,6 +95,9 @@ impl Overlay {
         local.shown.sessions = sessions;
         let added: BTreeSet<UserId> = watchers.difference(&before).copied().collect();
         let removed: BTreeSet<UserId> = before.difference(&watchers).copied().collect();
+        if !added.is_empty() {
+            self.survey_soon(now);
+        }
         self.tell_offline(user, &removed, now);
         if changed {
             self.sign_presence(user, now);

@@ -22,10 +22,14 @@ pub(super) enum Timer {
     Lane(Pair),
     /// Envelopes held back behind a gap.
     Gap(Pair),
-    /// The end of what a neighbour shows.
-    Neighbour(DeviceId),
-    /// What our users show on the link.
-    LinkPresence,
+    /// What is said on the link is said anew; what others said is forgotten.
+    Renew,
+    /// Who is here, and whom to be connected with.
+    Survey,
+    /// Offers and requests.
+    Gossip,
+    /// Live stanzas that wait for a connection.
+    Held,
     /// What our users show their contacts.
     Presence,
     /// Expiry, renewal of records and keys, the clock.
@@ -39,15 +43,17 @@ impl Timer {
             Self::Peer(_) => "heartbeat",
             Self::Lane(_) => "resend",
             Self::Gap(_) => "gap",
-            Self::Neighbour(_) => "neighbour expires",
-            Self::LinkPresence => "link presence",
+            Self::Renew => "link presence",
+            Self::Survey => "who is here",
+            Self::Gossip => "gossip",
+            Self::Held => "live stanza waits",
             Self::Presence => "presence",
             Self::Sweep => "sweep",
         }
     }
 }
 
-/// The deadlines, monotonic milliseconds. As many as there are peers, candidates, pairs and neighbours at most.
+/// The deadlines, monotonic milliseconds. As many as there are peers, candidates and pairs at most.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     when: BTreeMap<Timer, u64>,
@@ -72,6 +78,10 @@ impl Timers {
         if self.when.get(&timer).is_none_or(|old| when < *old) {
             self.set(timer, when);
         }
+    }
+
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.when.contains_key(&timer)
     }
 
     pub(super) fn cancel(&mut self, timer: Timer) {

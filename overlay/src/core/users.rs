@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::peers::Peer;
 use super::state::{CachedUserRecord, Provenance, STATE_VERSION};
+use super::timers::Timer;
 use super::{Output, Overlay, Reach, Restored, Write};
 use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
 use crate::record::{
@@ -75,6 +76,11 @@ impl Users {
     pub(super) fn live_devices(&self, user: &UserId) -> Vec<(DeviceId, NodeId)> {
         let devices = self.record(user).into_iter().flat_map(|record| record.devices().keys());
         devices.filter_map(|device| Some((*device, *self.live.get(device)?))).collect()
+    }
+
+    /// Whether the node knows a user.
+    pub(super) fn is_kept(&self, user: &UserId) -> bool {
+        self.kept.contains(user)
     }
 
     pub(super) fn context(&self, time: TrustedTime) -> Context<'_> {
@@ -181,6 +187,12 @@ impl Overlay {
         if binding.node != node || binding.user != user {
             return Err(Refusal::WrongSigner { kind: "node-binding" });
         }
+        if self.note_user(node, &record, &binding, frame, now) {
+            self.survey_soon(now);
+        }
+        if binding.expires == binding.issued {
+            return Ok(None);
+        }
         Ok(self.prove(node, user, binding.device).then_some(user))
     }
 
@@ -218,6 +230,8 @@ impl Overlay {
     pub(super) fn keep_user(&mut self, user: &UserId) {
         if self.users.kept.len() < self.limits.users {
             self.users.kept.insert(*user);
+            // With the next timeout, which is now.
+            self.timers.set_earlier(Timer::Survey, 0);
         } else if !self.users.kept.contains(user) {
             self.counters.drop("no room to keep another user");
         }
@@ -257,7 +271,7 @@ impl Overlay {
         !self.locals.contains_key(user)
             && !self.users.kept.contains(user)
             && !self.outbox.has_entries_for(user)
-            && self.users.live_devices(user).is_empty()
+            && !self.is_on_link(user)
     }
 
     /// Marks a device live on a node; true if it was not.
@@ -282,6 +296,7 @@ impl Overlay {
         if let Some(before) = here {
             self.device_left(&before);
         }
+        self.is_connected_now(&device);
         if let Some(peer) = self.peers.connected.get_mut(&node) {
             peer.proven.insert(user, device);
         }
@@ -297,6 +312,7 @@ impl Overlay {
         self.push_presences(users, now);
         for user in users {
             self.pump_user(user, now);
+            self.send_held(user, now);
         }
     }
 
@@ -307,6 +323,9 @@ impl Overlay {
         let Some(user) = self.users.by_device.get(device).copied() else { return };
         peer.proven.remove(&user);
         self.forget_flight(device, &node);
+        if self.stays_present(device, &node) {
+            return;
+        }
         self.forget_presence(device);
         self.forget_neighbour(device);
         self.outputs.push_back(Output::Unreachable { user, device: *device });
@@ -324,14 +343,14 @@ impl Overlay {
     pub(super) fn reach_of(&self, user: &UserId) -> Reach {
         match self.users.record(user) {
             None => Reach::Unknown,
-            Some(_) if self.users.live_devices(user).is_empty() => Reach::Known,
-            Some(_) => Reach::Live,
+            Some(_) if self.is_on_link(user) => Reach::Live,
+            Some(_) => Reach::Known,
         }
     }
 }
 
 /// Takes one verification from what a peer may still make us do.
-fn take_credit(peer: &mut Peer, now: Now) -> bool {
+pub(super) fn take_credit(peer: &mut Peer, now: Now) -> bool {
     let earned = (now.mono - peer.credit_at) / SECOND * CREDIT_PER_SECOND;
     if earned > 0 {
         peer.credit = peer.credit.saturating_add(earned).min(4_096);

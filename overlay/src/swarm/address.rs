@@ -1,6 +1,7 @@
 //! Translation between our vocabulary (node ids, socket addresses, strings) and libp2p's (peer ids, multiaddresses),
 //! and which addresses are worth dialling.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use libp2p::identity::{PublicKey, ed25519};
@@ -34,14 +35,21 @@ pub(super) fn quic(socket: SocketAddr) -> Multiaddr {
     Multiaddr::from(socket.ip()).with(Protocol::Udp(socket.port())).with(Protocol::QuicV1)
 }
 
-/// The IP address at the front of a multiaddress.
+/// The IP address at the front of a multiaddress, or behind its zone.
 #[expect(clippy::wildcard_enum_match_arm, reason = "some thirty protocols that we don't use")]
 pub(super) fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
+    let mut parts = address.iter().skip_while(|part| matches!(part, Protocol::Ip6zone(_)));
+    match parts.next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,
     }
+}
+
+/// The zone (RFC 4007 §6: here the name of an interface of this machine) that a multiaddress starts with.
+pub(super) fn zone(address: &Multiaddr) -> Option<String> {
+    let Protocol::Ip6zone(zone) = address.iter().next()? else { return None };
+    Some(zone.into_owned())
 }
 
 /// The address without a peer id at its end.
@@ -59,18 +67,15 @@ pub(super) enum Kind {
 }
 
 /// Reads an address to dial: exactly IP and port over TCP or QUIC, with or without the peer id `peer` behind it.
-/// `None` for anything else, for addresses that can't be a node's, and for IPv6 link-local ones, which need a zone
-/// that multiaddresses of this libp2p can't carry.
+/// IPv6 link-local ones need a zone in front, others have none, and QUIC can't carry any. `None` for anything else and
+/// for addresses that can't be a node's.
 pub(super) fn dialable(address: &Multiaddr, peer: &PeerId) -> Option<(Kind, Multiaddr)> {
-    let mut parts = address.iter();
-    let ip = ip(address).filter(|ip| is_host(*ip))?;
-    parts.next();
+    let host = host(address)?;
+    let mut parts = address.iter().skip(host.iter().count());
     let (kind, plain) = match (parts.next()?, parts.next()) {
-        (Protocol::Tcp(port), end) if port != 0 => {
-            (Kind::Tcp, (Multiaddr::from(ip).with(Protocol::Tcp(port)), end))
-        }
-        (Protocol::Udp(port), Some(Protocol::QuicV1)) if port != 0 => {
-            let plain = Multiaddr::from(ip).with(Protocol::Udp(port)).with(Protocol::QuicV1);
+        (Protocol::Tcp(port), end) if port != 0 => (Kind::Tcp, (host.with(Protocol::Tcp(port)), end)),
+        (Protocol::Udp(port), Some(Protocol::QuicV1)) if port != 0 && zone(&host).is_none() => {
+            let plain = host.with(Protocol::Udp(port)).with(Protocol::QuicV1);
             (Kind::Quic, (plain, parts.next()))
         }
         _ => return None,
@@ -78,6 +83,41 @@ pub(super) fn dialable(address: &Multiaddr, peer: &PeerId) -> Option<(Kind, Mult
     let (plain, end) = plain;
     let ends_well = end.is_none_or(|end| end == Protocol::P2p(*peer)) && parts.next().is_none();
     ends_well.then_some((kind, plain))
+}
+
+/// The part of an address that names a host: an IP address, with its zone if it needs one.
+fn host(address: &Multiaddr) -> Option<Multiaddr> {
+    let ip = ip(address).filter(|ip| is_host(*ip))?;
+    match zone(address) {
+        None => (!is_link_local6(ip)).then(|| Multiaddr::from(ip)),
+        Some(zone) => (is_link_local6(ip) && is_interface(&zone)).then(|| zoned(&zone, &ip.into())),
+    }
+}
+
+/// Could be the name of an interface: what Linux allows.
+fn is_interface(name: &str) -> bool {
+    let odd = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+    (1..=15).contains(&name.len()) && !name.contains(odd)
+}
+
+/// `address` behind the zone `zone`.
+pub(super) fn zoned(zone: &str, address: &Multiaddr) -> Multiaddr {
+    let zone = Protocol::Ip6zone(Cow::Owned(zone.to_owned()));
+    std::iter::once(zone).chain(address.iter()).collect()
+}
+
+/// Reads what a neighbour has told of itself by multicast over IPv6, `/ip6/…/tcp/…/p2p/…`, and was heard on
+/// `interface`. A zone of the neighbour's own would mean nothing here and is refused.
+pub(super) fn hinted(told: &str, interface: &str) -> Option<(PeerId, Multiaddr)> {
+    let told: Multiaddr = told.parse().ok()?;
+    let Protocol::P2p(peer) = told.iter().last()? else { return None };
+    let ip = ip(&told).filter(IpAddr::is_ipv6)?;
+    if zone(&told).is_some() {
+        return None;
+    }
+    let told = if is_link_local6(ip) { zoned(interface, &told) } else { told };
+    let is_tcp = matches!(dialable(&told, &peer)?, (Kind::Tcp, _));
+    neighbourly(&told, &peer).filter(|_| is_tcp).map(|plain| (peer, plain))
 }
 
 /// An address that a neighbour may have told: dialable, and not on this machine alone.
@@ -89,9 +129,33 @@ pub(super) fn neighbourly(address: &Multiaddr, peer: &PeerId) -> Option<Multiadd
 fn is_host(ip: IpAddr) -> bool {
     let usable = match ip {
         IpAddr::V4(ip) => !ip.is_broadcast(),
-        IpAddr::V6(ip) => !ip.is_unicast_link_local() && ip.to_ipv4_mapped().is_none(),
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().is_none(),
     };
     usable && !ip.is_unspecified() && !ip.is_multicast()
+}
+
+/// `fe80::/10`: the same on every link.
+pub(super) fn is_link_local6(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// A network that an interface of this machine is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Network {
+    /// The machine's address in it.
+    pub(super) ip: IpAddr,
+    /// The length of its prefix, bits.
+    pub(super) prefix: u8,
+    /// The name of the interface.
+    pub(super) interface: String,
+}
+
+impl Network {
+    /// Whether this address, to be dialled or of a connection, is reached by way of this network.
+    pub(super) fn holds(&self, address: &Multiaddr) -> bool {
+        zone(address).is_none_or(|zone| zone == self.interface)
+            && ip(address).is_some_and(|ip| in_network(ip, (self.ip, self.prefix)))
+    }
 }
 
 /// True when `ip` lies in the network `base`/`prefix`.
@@ -140,11 +204,59 @@ mod tests {
             "/ip4/10.0.0.1/tcp/1/ws",
             "/ip4/10.0.0.1/tcp/1/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf",
             "/ip6/fe80::1/tcp/1",
+            "/ip6zone/eth0/ip6/fd00::1/tcp/1",
+            "/ip6zone/eth0/ip4/10.0.0.1/tcp/1",
+            "/ip6zone/eth0/ip6zone/eth1/ip6/fe80::1/tcp/1",
+            "/ip6zone/averylonginterface/ip6/fe80::1/tcp/1",
+            "/ip6zone/two words/ip6/fe80::1/tcp/1",
+            "/ip6zone/eth0/ip6/fe80::1/udp/1/quic-v1",
+            "/ip6zone/eth0/ip6/fe80::1/tcp/0",
             "/ip6/::ffff:10.0.0.1/tcp/1",
             "/dns4/example.org/tcp/1",
         ] {
             assert_eq!(dial(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn link_local_addresses_are_dialled_with_their_zone() {
+        let zoned = "/ip6zone/eth0/ip6/fe80::1/tcp/14774";
+        assert_eq!(dial(zoned).as_deref(), Some(zoned));
+        assert_eq!(dial(&format!("{zoned}/p2p/{}", a_peer())).as_deref(), Some(zoned));
+    }
+
+    #[test]
+    fn a_hint_gets_the_zone_where_it_was_heard() {
+        let id = a_peer();
+        let hint = |told: &str| {
+            let told = format!("{told}/p2p/{id}");
+            let (peer, address) = hinted(&told, "wlan0")?;
+            assert_eq!(peer, id);
+            Some(address.to_string())
+        };
+        assert_eq!(hint("/ip6/fe80::7/tcp/9").as_deref(), Some("/ip6zone/wlan0/ip6/fe80::7/tcp/9"));
+        assert_eq!(hint("/ip6/fd00::7/tcp/9").as_deref(), Some("/ip6/fd00::7/tcp/9"));
+        for bad in [
+            "/ip6zone/eth0/ip6/fe80::7/tcp/9",
+            "/ip6/::1/tcp/9",
+            "/ip4/10.0.0.1/tcp/9",
+            "/ip6/fd00::7/udp/9/quic-v1",
+            "/ip6/ff02::fb/tcp/9",
+            "/ip6/fe80::7/tcp/9/ws",
+        ] {
+            assert_eq!(hint(bad), None, "{bad}");
+        }
+        assert_eq!(hinted("/ip6/fd00::7/tcp/9", "wlan0"), None, "of nobody");
+        assert_eq!(hinted(&format!("/ip6/fe80::7/tcp/9/p2p/{id}"), "a/b"), None, "no interface");
+    }
+
+    #[test]
+    fn a_network_ends_at_its_interface() {
+        let network = Network { ip: "fe80::1".parse().unwrap(), prefix: 64, interface: "eth0".into() };
+        let holds = |text: &str| network.holds(&text.parse().unwrap());
+        assert!(holds("/ip6zone/eth0/ip6/fe80::7/tcp/9"));
+        assert!(!holds("/ip6zone/eth1/ip6/fe80::7/tcp/9"));
+        assert!(!holds("/ip6/fd00::7/tcp/9"));
     }
 
     #[test]

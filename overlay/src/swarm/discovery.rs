@@ -1,138 +1,206 @@
-//! Who else is on the link: libp2p-mdns, made prompt and bounded.
+//! Who else is on the link: libp2p-mdns, made prompt, sparing and bounded; and hints from elsewhere.
 //!
-//! libp2p-mdns decides when to ask and remembers without a limit; it is wrapped here rather than used bare. We ask
-//! beside it whenever an address or a cable comes (`probe.rs`), what it tells goes through a bounded table
-//! (`sightings.rs`), and one that has swollen under a flood is thrown away and started anew. All of it is a hint
-//! for dialling: only the handshake proves who answers.
+//! libp2p-mdns decides when to ask and remembers without a limit; it is wrapped here rather than used bare. It gets
+//! IPv4 only (it can't tell interfaces apart over IPv6; there the machine's own responder hears the neighbours, and
+//! tells by [`Commands::sighted`](super::Commands::sighted)) and TCP addresses only, one for each interface. Beside
+//! it we ask when an address or a cable comes (`probe.rs`). What is heard goes through a bounded table
+//! (`sightings.rs`), and a libp2p-mdns that has swollen under a flood is thrown away and started anew. All of it is a
+//! hint for dialling: only the handshake proves who answers.
+//!
+//! Everybody answers each question by multicast, so questions are what costs. libp2p-mdns asks once when it starts,
+//! again while nobody answers, and so long after the last answer that one node asks for all.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::{ListenerId, PortUse};
-use libp2p::swarm::behaviour::{ExpiredListenAddr, NewListenAddr};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, ExpiredListenAddr, NewListenAddr};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
     ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId, mdns};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::sightings::{Sighting, Sightings};
-use super::{address, probe};
+use super::address::Network;
+use super::probe::Questions;
+use super::sightings::{self, Sighting, Sightings};
+use super::{Hint, address};
 use crate::core::PeerEvent;
+use crate::id::NodeId;
 
-/// How often the link is asked when nothing happens. One question and an answer of each node (some 300 bytes each)
-/// a minute bounds how long a break that no interface notices (a switch between two others) hides a new neighbour.
-const QUERY_INTERVAL: Duration = Duration::from_secs(60);
+/// After how many ms without an answer from anybody libp2p-mdns asks: each node waits another time out of this range,
+/// always the same one, so that on each link one node asks for all and the others wait anew. It bounds how long a
+/// break that no interface notices (a switch between two others) hides a new neighbour.
+const QUERY_INTERVAL: Range<u64> = 90_000..135_000;
 /// libp2p-mdns is started anew when it remembers more than this many addresses …
 const MAX_REMEMBERED: usize = 4096;
 /// … and rests for this long before.
 const REST: Duration = Duration::from_secs(10);
-/// When a link is asked again after a cable came back: bridges and radios may swallow the first packets.
-const RETRIES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
-/// Most listening addresses that are announced; ordinary machines have fewer than ten.
+/// How many ms after the first address libp2p-mdns begins: by then it knows all addresses, and nodes that start
+/// together have not all begun to answer when the others ask.
+const BEGINNING: Range<u64> = 20..120;
+/// When a new address is asked from, in ms, unless somebody else asks. libp2p-mdns mostly does, but it may have known
+/// the address too late to announce it, and packets are lost, most of all when many nodes start together.
+const NEW_ADDRESS: [Range<u64>; 3] = [150..300, 1000..2000, 4000..8000];
+/// The same after a cable came back: bridges and radios may swallow the first packets.
+const NEW_CARRIER: [Range<u64>; 3] = [20..120, 1000..2000, 3000..4000];
+/// Most listening addresses that are kept; ordinary machines have fewer than ten.
 const MAX_LISTENING: usize = 64;
+/// The part of an IPv6 address that neighbours have in common (RFC 4291 §2.5.1), bits.
+const PREFIX6: u8 = 64;
 
 /// See the file's head.
 pub(super) struct Behaviour {
     local: PeerId,
     started: Instant,
-    families: [Family; 2],
+    mdns: State,
+    /// Over TCP, not on loopback.
     listening: Vec<(ListenerId, Multiaddr)>,
+    /// As many as connections are allowed.
+    connected: BTreeSet<NodeId>,
     sightings: Sightings,
-    /// When which address is to ask, sorted by time.
-    questions: VecDeque<(Instant, Ipv4Addr)>,
+    questions: Questions,
+    rng: ChaCha8Rng,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// One address family: libp2p-mdns does only one at a time.
-struct Family {
-    ipv6: bool,
-    state: State,
-}
-
+/// libp2p-mdns. It does not do anything before it is polled.
 enum State {
-    /// Not wanted: there is no address to announce.
-    Off,
+    /// There is no address yet that could be announced.
+    Ready(Box<mdns::tokio::Behaviour>),
+    Beginning(Instant, Box<mdns::tokio::Behaviour>),
     Running(Box<mdns::tokio::Behaviour>),
     Resting(Instant),
+}
+
+impl State {
+    /// To be begun at `now`, or at the end of the wait.
+    fn begun(self, now: Instant) -> Self {
+        match self {
+            Self::Beginning(when, inner) if when <= now => Self::Running(inner),
+            other => other,
+        }
+    }
+
+    fn inner(&mut self) -> Option<&mut mdns::tokio::Behaviour> {
+        match self {
+            Self::Ready(inner) | Self::Beginning(_, inner) | Self::Running(inner) => Some(inner),
+            Self::Resting(_) => None,
+        }
+    }
 }
 
 impl Behaviour {
     /// Fails when the system does not tell about its interfaces.
     pub(super) fn new(local: PeerId) -> io::Result<Self> {
-        let families = [Family { ipv6: false, state: State::Off }, Family { ipv6: true, state: State::Off }];
-        let mut behaviour = Self {
+        // Only to differ from others; nobody gains by foreseeing it.
+        let mut rng = ChaCha8Rng::from_seed(Sha256::digest(local.to_bytes()).into());
+        let mdns = State::Ready(inner(local, &mut rng)?);
+        Ok(Self {
             local,
             started: Instant::now(),
-            families,
+            mdns,
             listening: Vec::new(),
+            connected: BTreeSet::new(),
             sightings: Sightings::default(),
-            questions: VecDeque::new(),
+            questions: Questions::default(),
+            rng,
             timer: None,
-        };
-        behaviour.families[0].start(local, &[])?;
-        Ok(behaviour)
+        })
     }
 
     /// An interface with these networks has its carrier again: ask there, and try everybody known there anew.
-    pub(super) fn restored(&mut self, networks: &[(IpAddr, u8)]) {
-        let now = Instant::now();
-        for (ip, _) in networks {
-            if let IpAddr::V4(ip) = ip {
-                RETRIES.iter().for_each(|delay| self.ask_at(now + *delay, *ip));
+    pub(super) fn restored(&mut self, networks: &[Network]) {
+        for network in networks {
+            if let IpAddr::V4(ip) = network.ip {
+                self.ask(ip, &NEW_CARRIER);
             }
         }
-        let there = |ip| networks.iter().any(|network| address::in_network(ip, *network));
-        self.sightings
-            .again(|text| text.parse().ok().and_then(|address| address::ip(&address)).is_some_and(there));
+        let there = |address: &Multiaddr| networks.iter().any(|network| network.holds(address));
+        self.sightings.again(|text| text.parse().is_ok_and(|address| there(&address)));
         self.timer = None;
     }
 
-    fn ask_at(&mut self, when: Instant, ip: Ipv4Addr) {
-        let announced = self.listening.iter().any(|(_, own)| address::ip(own) == Some(IpAddr::V4(ip)));
-        if !announced || self.questions.len() >= MAX_LISTENING * RETRIES.len() {
-            return;
-        }
-        let place = self.questions.partition_point(|(other, _)| *other <= when);
-        self.questions.insert(place, (when, ip));
+    /// The interface of this name is gone: nobody is reached through it.
+    pub(super) fn interface_gone(&mut self, name: &str) {
+        let through = |address: &Multiaddr| address::zone(address).is_some_and(|zone| zone == name);
+        self.sightings.lost(|text| text.parse().is_ok_and(|address| through(&address)));
     }
 
-    fn is_asking(&self, ip: Ipv4Addr) -> bool {
-        self.questions.iter().any(|(_, asked)| *asked == ip)
+    /// Takes in what the machine's own responder has heard over IPv6.
+    pub(super) fn sighted(&mut self, hint: &Hint) {
+        let now = self.millis(Instant::now());
+        for told in &hint.dnsaddrs {
+            let Some((peer, plain)) = address::hinted(told, &hint.interface) else { continue };
+            let Some(node) = address::node(&peer).filter(|_| peer != self.local) else { continue };
+            if self.is_near(&plain) {
+                let connected = self.connected.contains(&node);
+                self.sightings.hinted(node, plain.to_string(), connected, now);
+            }
+        }
+        self.timer = None;
+    }
+
+    /// Whether an IPv6 address is on a link of ours, and not our own. Who knows a foreign one is found elsewhere.
+    fn is_near(&self, plain: &Multiaddr) -> bool {
+        let own = |(_, own): &(ListenerId, Multiaddr)| plain.iter().eq(own.iter());
+        let Some(ip) = address::ip(plain).filter(|_| !self.listening.iter().any(own)) else { return false };
+        let beside = |own| address::in_network(ip, (own, PREFIX6));
+        address::is_link_local6(ip)
+            || self.listening.iter().filter_map(|(_, own)| address::ip(own)).any(beside)
+    }
+
+    fn ask(&mut self, ip: Ipv4Addr, when: &[Range<u64>]) {
+        if self.listening.iter().any(|(_, own)| address::ip(own) == Some(IpAddr::V4(ip))) {
+            let now = Instant::now();
+            let when = when.iter().map(|range| now + within(range, &mut self.rng));
+            self.questions.plan(ip, when);
+        }
     }
 
     fn new_address(&mut self, listener: ListenerId, own: &Multiaddr) {
+        let Some(ip) = announced(own) else { return };
         if self.listening.len() < MAX_LISTENING {
             self.listening.push((listener, own.clone()));
         }
-        match address::ip(own) {
-            // The second listener (QUIC) of the same address follows at once: one question for both.
-            Some(IpAddr::V4(ip)) if !ip.is_loopback() && !self.is_asking(ip) => {
-                self.ask_at(Instant::now() + Duration::from_millis(5), ip);
-            }
-            // IPv6 link-local addresses can't be dialled yet: announcing them would only cost air time.
-            Some(IpAddr::V6(ip)) if !ip.is_loopback() && !ip.is_unicast_link_local() => {
-                let [_, v6] = &mut self.families;
-                if matches!(v6.state, State::Off)
-                    && let Err(error) = v6.start(self.local, &self.listening)
-                {
-                    tracing::warn!(%error, "no discovery over IPv6");
-                }
-            }
-            _ => {}
+        let IpAddr::V4(ip) = ip else { return };
+        if let Some(inner) = self.mdns.inner() {
+            let event = NewListenAddr { listener_id: listener, addr: own };
+            inner.on_swarm_event(FromSwarm::NewListenAddr(event));
         }
+        let begin = Instant::now() + within(&BEGINNING, &mut self.rng);
+        self.mdns = match std::mem::replace(&mut self.mdns, State::Resting(begin)) {
+            State::Ready(inner) => State::Beginning(begin, inner),
+            other => other,
+        };
+        self.ask(ip, &NEW_ADDRESS);
         self.timer = None;
     }
 
-    fn heard(&mut self, event: mdns::Event) {
+    fn address_gone(&mut self, listener: ListenerId, own: &Multiaddr) {
+        self.listening.retain(|(id, other)| *id != listener || other != own);
+        let Some(IpAddr::V4(ip)) = announced(own) else { return };
+        if let Some(inner) = self.mdns.inner() {
+            let event = ExpiredListenAddr { listener_id: listener, addr: own };
+            inner.on_swarm_event(FromSwarm::ExpiredListenAddr(event));
+        }
+        self.questions.forget(ip);
+    }
+
+    fn heard(&mut self, event: mdns::Event, now: Instant) {
+        let now = self.millis(now);
         let (list, seen) = match event {
             mdns::Event::Discovered(list) => (list, true),
             mdns::Event::Expired(list) => (list, false),
@@ -143,39 +211,46 @@ impl Behaviour {
             if seen {
                 self.sightings.seen(node, plain.to_string());
             } else {
-                self.sightings.gone(node, &plain.to_string());
+                let connected = self.connected.contains(&node);
+                self.sightings.gone(node, &plain.to_string(), connected, now);
             }
         }
     }
 
-    fn poll_families(&mut self, cx: &mut Context<'_>, now: Instant) {
-        for index in 0..self.families.len() {
-            while let Poll::Ready(event) = self.families[index].poll(cx) {
-                if let ToSwarm::GenerateEvent(event) = event {
-                    self.heard(event);
-                }
+    fn poll_mdns(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.mdns = std::mem::replace(&mut self.mdns, State::Resting(now)).begun(now);
+        if let State::Resting(until) = self.mdns
+            && until <= now
+        {
+            self.start_anew(now);
+        }
+        while let State::Running(inner) = &mut self.mdns {
+            let Poll::Ready(event) = inner.poll(cx) else { return };
+            let is_swollen = inner.discovered_nodes().len() > MAX_REMEMBERED;
+            if let ToSwarm::GenerateEvent(event) = event {
+                self.heard(event, now);
             }
-            if self.families[index].is_swollen() {
-                tracing::warn!(refused = self.sightings.refused(), "flood of mDNS answers: discovery rests");
+            if is_swollen {
+                let refused = self.sightings.refused();
+                tracing::warn!(refused, "a flood of multicast DNS answers: discovery over IPv4 starts anew");
                 self.sightings.clear();
-                self.families[index].state = State::Resting(now + REST);
-            }
-            if matches!(self.families[index].state, State::Resting(until) if until <= now) {
-                let started = self.families[index].start(self.local, &self.listening);
-                if let Err(error) = started {
-                    tracing::warn!(%error, "discovery did not start again");
-                    self.families[index].state = State::Resting(now + REST);
-                }
-                cx.waker().wake_by_ref();
+                self.mdns = State::Resting(now + REST);
             }
         }
     }
 
-    fn ask_due(&mut self, now: Instant) {
-        while self.questions.front().is_some_and(|(when, _)| *when <= now) {
-            let Some((_, ip)) = self.questions.pop_front() else { return };
-            if let Err(error) = probe::ask(ip) {
-                tracing::debug!(%ip, %error, "could not ask for neighbours");
+    fn start_anew(&mut self, now: Instant) {
+        match inner(self.local, &mut self.rng) {
+            Ok(mut inner) => {
+                for (listener_id, addr) in &self.listening {
+                    let event = NewListenAddr { listener_id: *listener_id, addr };
+                    inner.on_swarm_event(FromSwarm::NewListenAddr(event));
+                }
+                self.mdns = State::Running(inner);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no discovery over IPv4");
+                self.mdns = State::Resting(now + REST);
             }
         }
     }
@@ -186,12 +261,12 @@ impl Behaviour {
 
     /// The earliest thing that has to be done without being called.
     fn next_deadline(&self) -> Option<Instant> {
-        let resting = self.families.iter().filter_map(|family| match family.state {
-            State::Resting(until) => Some(until),
-            State::Off | State::Running(_) => None,
-        });
-        let held_back = self.sightings.poll_timeout().map(|(at, _)| self.started + Duration::from_millis(at));
-        resting.chain(held_back).chain(self.questions.front().map(|(when, _)| *when)).min()
+        let begin = match self.mdns {
+            State::Resting(until) | State::Beginning(until, _) => Some(until),
+            State::Ready(_) | State::Running(_) => None,
+        };
+        let sightings = self.sightings.poll_timeout().map(|(at, _)| self.started + Duration::from_millis(at));
+        begin.into_iter().chain(sightings).chain(self.questions.next_due()).min()
     }
 
     fn set_timer(&mut self, cx: &mut Context<'_>) {
@@ -209,35 +284,25 @@ impl Behaviour {
     }
 }
 
-impl Family {
-    fn start(&mut self, local: PeerId, listening: &[(ListenerId, Multiaddr)]) -> io::Result<()> {
-        let config = mdns::Config {
-            query_interval: QUERY_INTERVAL,
-            enable_ipv6: self.ipv6,
-            ..mdns::Config::default()
-        };
-        let mut inner = mdns::tokio::Behaviour::new(config, local)?;
-        for (listener_id, addr) in listening {
-            let event = NewListenAddr { listener_id: *listener_id, addr };
-            inner.on_swarm_event(FromSwarm::NewListenAddr(event));
-        }
-        self.state = State::Running(Box::new(inner));
-        Ok(())
-    }
+/// A new libp2p-mdns, for IPv4.
+fn inner(local: PeerId, rng: &mut ChaCha8Rng) -> io::Result<Box<mdns::tokio::Behaviour>> {
+    let config = mdns::Config {
+        query_interval: within(&QUERY_INTERVAL, rng),
+        ttl: Duration::from_millis(sightings::LIFE),
+        enable_ipv6: false,
+    };
+    mdns::tokio::Behaviour::new(config, local).map(Box::new)
+}
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<mdns::Event, Infallible>> {
-        match &mut self.state {
-            State::Running(inner) => inner.poll(cx),
-            State::Off | State::Resting(_) => Poll::Pending,
-        }
-    }
+/// Some time out of a range in ms.
+fn within(range: &Range<u64>, rng: &mut ChaCha8Rng) -> Duration {
+    Duration::from_millis(range.start + rng.next_u64() % (range.end - range.start))
+}
 
-    fn is_swollen(&self) -> bool {
-        match &self.state {
-            State::Running(inner) => inner.discovered_nodes().len() > MAX_REMEMBERED,
-            State::Off | State::Resting(_) => false,
-        }
-    }
+/// The IP address of one of our own addresses if others may hear of it: TCP, and not on this machine alone.
+fn announced(own: &Multiaddr) -> Option<IpAddr> {
+    let is_tcp = matches!(own.iter().last(), Some(Protocol::Tcp(_)));
+    address::ip(own).filter(|ip| is_tcp && !ip.is_loopback())
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -270,24 +335,30 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        for family in &mut self.families {
-            if let State::Running(inner) = &mut family.state {
-                inner.on_swarm_event(event);
+        match event {
+            FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr }) => {
+                self.new_address(listener_id, addr)
             }
-        }
-        if let FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr }) = event {
-            self.new_address(listener_id, addr);
-        }
-        if let FromSwarm::ExpiredListenAddr(ExpiredListenAddr { listener_id, addr }) = event {
-            self.listening.retain(|(id, own)| *id != listener_id || own != addr);
+            FromSwarm::ExpiredListenAddr(ExpiredListenAddr { listener_id, addr }) => {
+                self.address_gone(listener_id, addr);
+            }
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, .. }) => {
+                self.connected.extend(address::node(&peer_id));
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, remaining_established: 0, .. }) => {
+                address::node(&peer_id).map(|node| self.connected.remove(&node));
+            }
+            _ => {}
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         let now = Instant::now();
-        self.poll_families(cx, now);
-        self.ask_due(now);
-        if let Some(sighting) = self.sightings.poll(self.millis(now)) {
+        self.poll_mdns(cx, now);
+        self.questions.poll(cx, now);
+        let millis = self.millis(now);
+        self.sightings.expire(millis, |node| self.connected.contains(node));
+        if let Some(sighting) = self.sightings.poll(millis) {
             let event = match sighting {
                 Sighting::Seen(node, addresses) => PeerEvent::Discovered { node, addresses },
                 Sighting::Gone(node, addresses) => PeerEvent::Expired { node, addresses },

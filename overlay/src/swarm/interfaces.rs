@@ -4,13 +4,11 @@
 //! connection over an address that is gone just falls silent. On systems without netlink this tells nothing: peers
 //! are then missed by their heartbeats, and found again by redialling and the periodic question.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-/// An address and the prefix length of its network.
-pub(super) type Network = (IpAddr, u8);
+use super::address::Network;
 
 /// What changed.
 #[derive(Debug)]
@@ -24,6 +22,8 @@ pub(super) enum Change {
     },
     /// An interface has lost an address.
     AddressGone(Network),
+    /// The interface of this name has gone or was switched off.
+    InterfaceGone(String),
 }
 
 /// Starts watching; the task ends when the receiver is dropped.
@@ -62,25 +62,42 @@ mod linux {
     use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
     use rtnetlink::packet_route::RouteNetlinkMessage;
     use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-    use rtnetlink::packet_route::link::{LinkFlags, LinkMessage};
+    use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
     use rtnetlink::sys::SocketAddr;
     use tokio::sync::mpsc;
     use tokio::time::Instant;
 
-    use super::{Change, Network};
+    use super::super::address::Network;
+    use super::Change;
 
-    /// Per interface: `None` when the carrier is there; else since when it is not.
-    type Carriers = BTreeMap<u32, Option<Instant>>;
+    /// By number.
+    type Interfaces = BTreeMap<u32, Interface>;
+
+    #[derive(Default)]
+    struct Interface {
+        name: String,
+        /// Switched on.
+        up: bool,
+        /// Since when it has no carrier; `None` when it has.
+        down: Option<Instant>,
+    }
+
+    /// What a message says about an interface beside what was known.
+    enum News {
+        /// Its carrier was away since then.
+        Restored(Instant),
+        SwitchedOff,
+    }
 
     pub(super) async fn follow(
         handle: Handle,
         mut messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
         news: mpsc::Sender<Change>,
     ) {
-        let mut carriers = Carriers::new();
+        let mut known = Interfaces::new();
         let mut links = handle.link().get().execute();
         while let Ok(Some(link)) = links.try_next().await {
-            note(&mut carriers, &link);
+            note(&mut known, &link);
         }
         drop(links);
         loop {
@@ -90,7 +107,7 @@ mod linux {
             };
             let Some((message, _)) = message else { return };
             let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
-            let Some(change) = change(&mut carriers, &handle, &message).await else { continue };
+            let Some(change) = change(&mut known, &handle, &message).await else { continue };
             tracing::debug!(?change, "an interface has changed");
             if news.send(change).await.is_err() {
                 return;
@@ -100,50 +117,65 @@ mod linux {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "routes, rules, neighbours and what the kernel adds")]
     async fn change(
-        carriers: &mut Carriers,
+        known: &mut Interfaces,
         handle: &Handle,
         message: &RouteNetlinkMessage,
     ) -> Option<Change> {
         match message {
-            RouteNetlinkMessage::NewLink(link) => {
-                let lost = note(carriers, link)?;
-                let networks = networks(handle, link.header.index).await;
-                Some(Change::Restored { networks, away: lost.elapsed() })
-            }
+            RouteNetlinkMessage::NewLink(link) => match note(known, link)? {
+                News::Restored(lost) => {
+                    let networks = networks(known, handle, link.header.index).await;
+                    Some(Change::Restored { networks, away: lost.elapsed() })
+                }
+                News::SwitchedOff => Some(Change::InterfaceGone(name(known, link.header.index))),
+            },
             RouteNetlinkMessage::DelLink(link) => {
-                carriers.remove(&link.header.index);
-                None
+                known.remove(&link.header.index).map(|interface| Change::InterfaceGone(interface.name))
             }
-            RouteNetlinkMessage::DelAddress(address) => network(address).map(Change::AddressGone),
+            RouteNetlinkMessage::DelAddress(address) => network(known, address).map(Change::AddressGone),
             _ => None,
         }
     }
 
-    /// Notes the state of an interface; answers since when the carrier was away if it has just come back.
-    fn note(carriers: &mut Carriers, link: &LinkMessage) -> Option<Instant> {
-        let there = link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-        let known = carriers.entry(link.header.index).or_insert(None);
-        match (*known, there) {
-            (None, false) => *known = Some(Instant::now()),
-            (Some(_), true) => return known.take(),
+    #[expect(clippy::wildcard_enum_match_arm, reason = "some seventy attributes")]
+    fn note(known: &mut Interfaces, link: &LinkMessage) -> Option<News> {
+        let flags = link.header.flags;
+        let up = flags.contains(LinkFlags::Up);
+        let there = flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+        let interface = known.entry(link.header.index).or_default();
+        if let Some(name) = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        }) {
+            interface.name.clone_from(name);
+        }
+        let was_up = std::mem::replace(&mut interface.up, up);
+        match (interface.down, there) {
+            (None, false) => interface.down = Some(Instant::now()),
+            (Some(_), true) => return interface.down.take().map(News::Restored),
             (None, true) | (Some(_), false) => {}
         }
-        None
+        (was_up && !up).then_some(News::SwitchedOff)
     }
 
-    async fn networks(handle: &Handle, index: u32) -> Vec<Network> {
+    fn name(known: &Interfaces, index: u32) -> String {
+        known.get(&index).map(|interface| interface.name.clone()).unwrap_or_default()
+    }
+
+    async fn networks(known: &Interfaces, handle: &Handle, index: u32) -> Vec<Network> {
         let mut networks = Vec::new();
         let mut addresses = handle.address().get().set_link_index_filter(index).execute();
         while let Ok(Some(message)) = addresses.try_next().await {
-            networks.extend(network(&message));
+            networks.extend(network(known, &message));
         }
         networks
     }
 
-    fn network(message: &AddressMessage) -> Option<Network> {
+    fn network(known: &Interfaces, message: &AddressMessage) -> Option<Network> {
         message.attributes.iter().find_map(|attribute| {
             let AddressAttribute::Address(ip) = attribute else { return None };
-            Some((*ip, message.header.prefix_len))
+            let interface = name(known, message.header.index);
+            Some(Network { ip: *ip, prefix: message.header.prefix_len, interface })
         })
     }
 }

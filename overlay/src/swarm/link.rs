@@ -8,7 +8,6 @@ mod handler;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -110,10 +109,9 @@ impl Behaviour {
     }
 
     /// Gives up at once the links whose far end has an address for which `lost` is true.
-    pub(super) fn cut_where(&mut self, lost: impl Fn(IpAddr) -> bool) {
-        let is_lost = |link: &Link| address::ip(&link.address).is_some_and(&lost);
+    pub(super) fn cut_where(&mut self, lost: impl Fn(&Multiaddr) -> bool) {
         let peers: Vec<PeerId> =
-            self.links.iter().filter(|(_, link)| is_lost(link)).map(|(peer, _)| *peer).collect();
+            self.links.iter().filter(|(_, link)| lost(&link.address)).map(|(peer, _)| *peer).collect();
         peers.iter().for_each(|peer| self.cut(peer));
     }
 

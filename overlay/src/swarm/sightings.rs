@@ -11,6 +11,10 @@ use crate::id::NodeId;
 pub const MAX_SIGHTED: usize = 1024;
 /// Most addresses kept of one node. More are refused and counted.
 pub const MAX_ADDRESSES: usize = 8;
+/// How long an address counts that nobody confirms by another multicast, in ms.
+pub(super) const LIFE: u64 = 20 * 60 * 1000;
+/// A hint of a node that is known but not connected is reported again after so long, in ms.
+const REMIND: u64 = 10 * 1000;
 /// Reports that may come at once, and how many are added per second.
 const BURST: u64 = 256;
 const PER_SECOND: u64 = 64;
@@ -33,12 +37,16 @@ pub(super) struct Sightings {
     /// Reports made, in units of 1/PER_SECOND s behind the clock (a leaky bucket).
     bucket: Bucket,
     refused: u64,
+    /// Nothing ends earlier.
+    next_end: Option<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    now: BTreeSet<String>,
+    /// Each with its end; without one, libp2p-mdns tells of it.
+    now: BTreeMap<String, Option<u64>>,
     told: BTreeSet<String>,
+    told_at: u64,
     again: bool,
     queued: bool,
 }
@@ -67,27 +75,87 @@ impl Bucket {
 }
 
 impl Sightings {
-    /// `node` was heard of at `address`.
+    /// `node` was heard of at `address`; counts until it is `gone`.
     pub(super) fn seen(&mut self, node: NodeId, address: String) {
-        if !self.nodes.contains_key(&node) && self.nodes.len() >= MAX_SIGHTED {
-            self.refused += 1;
-            return;
-        }
-        let entry = self.nodes.entry(node).or_default();
-        if entry.now.len() >= MAX_ADDRESSES && !entry.now.contains(&address) {
-            self.refused += 1;
-            return;
-        }
-        if entry.now.insert(address) {
+        if let Some(entry) = self.room(node, &address)
+            && entry.now.insert(address, None).is_none()
+        {
             self.mark(node);
         }
     }
 
-    /// `address` of `node` is no longer confirmed.
-    pub(super) fn gone(&mut self, node: NodeId, address: &str) {
-        if self.nodes.get_mut(&node).is_some_and(|entry| entry.now.remove(address)) {
+    /// `node` was heard of at `address`; counts for [`LIFE`]. One that is not `connected` is worth another try.
+    pub(super) fn hinted(&mut self, node: NodeId, address: String, connected: bool, now: u64) {
+        let end = now + LIFE;
+        let Some(entry) = self.room(node, &address) else { return };
+        let known = entry.now.insert(address, Some(end)).is_some();
+        entry.again |= known && !connected && now >= entry.told_at + REMIND;
+        if !known || entry.again {
             self.mark(node);
         }
+        self.ends_at(end);
+    }
+
+    /// The entry of `node`, if it has or gets room for `address`.
+    fn room(&mut self, node: NodeId, address: &str) -> Option<&mut Entry> {
+        if !self.nodes.contains_key(&node) && self.nodes.len() >= MAX_SIGHTED {
+            self.refused += 1;
+            return None;
+        }
+        let entry = self.nodes.entry(node).or_default();
+        if entry.now.len() >= MAX_ADDRESSES && !entry.now.contains_key(address) {
+            self.refused += 1;
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// `address` of `node` is no longer confirmed. That of a `connected` node is kept for [`LIFE`]: it may be needed
+    /// when the connection breaks, and multicast may just be bad.
+    pub(super) fn gone(&mut self, node: NodeId, address: &str, connected: bool, now: u64) {
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        if connected {
+            let Some(end) = entry.now.get_mut(address) else { return };
+            *end = Some(now + LIFE);
+            self.ends_at(now + LIFE);
+        } else if entry.now.remove(address).is_some() {
+            self.mark(node);
+        }
+    }
+
+    /// No address for which `which` is true is reached any more.
+    pub(super) fn lost(&mut self, which: impl Fn(&str) -> bool) {
+        self.keep(|_, address, _| !which(address));
+    }
+
+    /// Ends what was not confirmed in time, except of nodes that are connected.
+    pub(super) fn expire(&mut self, now: u64, connected: impl Fn(&NodeId) -> bool) {
+        if self.next_end.is_none_or(|end| now < end) {
+            return;
+        }
+        self.keep(|node, _, end| {
+            if end.is_some_and(|end| end <= now) && connected(node) {
+                *end = Some(now + LIFE);
+            }
+            end.is_none_or(|end| now < end)
+        });
+        self.next_end = self.nodes.values().flat_map(|entry| entry.now.values().flatten()).min().copied();
+    }
+
+    fn ends_at(&mut self, end: u64) {
+        self.next_end = Some(self.next_end.map_or(end, |first| first.min(end)));
+    }
+
+    fn keep(&mut self, mut which: impl FnMut(&NodeId, &str, &mut Option<u64>) -> bool) {
+        let mut changed = Vec::new();
+        for (node, entry) in &mut self.nodes {
+            let before = entry.now.len();
+            entry.now.retain(|address, end| which(node, address, end));
+            if entry.now.len() < before {
+                changed.push(*node);
+            }
+        }
+        changed.into_iter().for_each(|node| self.mark(node));
     }
 
     /// Reports again every node that has an address for which `which` is true: it may be reachable anew.
@@ -95,7 +163,7 @@ impl Sightings {
         let nodes: Vec<NodeId> = self
             .nodes
             .iter()
-            .filter(|(_, entry)| entry.now.iter().any(|address| which(address)))
+            .filter(|(_, entry)| entry.now.keys().any(|address| which(address)))
             .map(|(node, _)| *node)
             .collect();
         for node in nodes {
@@ -106,15 +174,9 @@ impl Sightings {
         }
     }
 
-    /// Forgets all confirmations: each node is reported gone unless it is seen again.
+    /// Forgets what libp2p-mdns has told: it is reported gone unless it is seen again.
     pub(super) fn clear(&mut self) {
-        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
-        for node in nodes {
-            if let Some(entry) = self.nodes.get_mut(&node) {
-                entry.now.clear();
-            }
-            self.mark(node);
-        }
+        self.keep(|_, _, end| end.is_some());
     }
 
     /// How many nodes and addresses found no room so far.
@@ -126,8 +188,10 @@ impl Sightings {
     pub(super) fn poll(&mut self, now: u64) -> Option<Sighting> {
         while let Some(node) = self.changed.front().copied() {
             let entry = self.nodes.entry(node).or_default();
-            let gone: Vec<String> = entry.told.difference(&entry.now).cloned().collect();
-            let news = !entry.now.is_empty() && (entry.again || !entry.now.is_subset(&entry.told));
+            let is_gone = |address: &&String| !entry.now.contains_key(*address);
+            let gone: Vec<String> = entry.told.iter().filter(is_gone).cloned().collect();
+            let is_new = entry.now.keys().any(|address| !entry.told.contains(address));
+            let news = !entry.now.is_empty() && (entry.again || is_new);
             if gone.is_empty() && !news {
                 self.settle(node);
                 continue;
@@ -136,19 +200,23 @@ impl Sightings {
                 return None;
             }
             if !gone.is_empty() {
-                entry.told.retain(|address| entry.now.contains(address));
+                entry.told.retain(|address| entry.now.contains_key(address));
                 return Some(Sighting::Gone(node, gone));
             }
             entry.again = false;
-            entry.told.clone_from(&entry.now);
-            return Some(Sighting::Seen(node, entry.now.iter().cloned().collect()));
+            entry.told = entry.now.keys().cloned().collect();
+            entry.told_at = now;
+            return Some(Sighting::Seen(node, entry.now.keys().cloned().collect()));
         }
         None
     }
 
     /// When `poll` will have something; `None` when only a call can bring news.
     pub(super) fn poll_timeout(&self) -> Option<(u64, &'static str)> {
-        (!self.changed.is_empty()).then(|| (self.bucket.ready_at(), "sightings held back by the rate limit"))
+        let held_back = (self.bucket.ready_at(), "sightings held back by the rate limit");
+        let held_back = (!self.changed.is_empty()).then_some(held_back);
+        let end = self.next_end.map(|end| (end, "an address that was not confirmed for too long"));
+        held_back.into_iter().chain(end).min()
     }
 
     fn mark(&mut self, node: NodeId) {
@@ -196,7 +264,7 @@ mod tests {
         assert_eq!(drain(&mut sightings, 0), [Sighting::Seen(node(1), all)]);
         sightings.seen(node(1), "b".into());
         assert_eq!(drain(&mut sightings, 0), []);
-        sightings.gone(node(1), "a");
+        sightings.gone(node(1), "a", false, 0);
         assert_eq!(drain(&mut sightings, 0), [Sighting::Gone(node(1), vec!["a".into()])]);
     }
 
@@ -204,7 +272,7 @@ mod tests {
     fn seen_and_gone_at_once_is_nothing() {
         let mut sightings = Sightings::default();
         sightings.seen(node(1), "a".into());
-        sightings.gone(node(1), "a");
+        sightings.gone(node(1), "a", false, 0);
         assert_eq!(drain(&mut sightings, 0), []);
         assert!(sightings.nodes.is_empty());
     }
@@ -218,7 +286,7 @@ mod tests {
         sightings.again(|address| address == "b");
         assert_eq!(drain(&mut sightings, 0), [Sighting::Seen(node(2), vec!["b".into()])]);
         sightings.again(|_| true);
-        sightings.gone(node(2), "b");
+        sightings.gone(node(2), "b", false, 0);
         let reports = drain(&mut sightings, 0);
         assert_eq!(reports.len(), 2, "one again, one gone, none without address: {reports:?}");
     }
@@ -233,6 +301,62 @@ mod tests {
         sightings.seen(node(2), "b".into());
         assert_eq!(drain(&mut sightings, 0), [Sighting::Gone(node(1), vec!["a".into()])]);
         assert_eq!(sightings.nodes.len(), 1);
+    }
+
+    #[test]
+    fn hints_end_unless_confirmed_or_connected() {
+        let mut sightings = Sightings::default();
+        for number in 1..=3 {
+            sightings.hinted(node(number), "a".into(), false, 0);
+        }
+        sightings.seen(node(4), "a".into());
+        drain(&mut sightings, 0);
+        sightings.hinted(node(2), "a".into(), true, 1000);
+        assert_eq!(sightings.poll_timeout().map(|(at, _)| at), Some(LIFE));
+        sightings.expire(LIFE - 1, |_| false);
+        assert_eq!(drain(&mut sightings, LIFE), []);
+        let third = |id: &NodeId| *id == node(3);
+        sightings.expire(LIFE, third);
+        assert_eq!(drain(&mut sightings, LIFE), [Sighting::Gone(node(1), vec!["a".into()])]);
+        sightings.expire(LIFE + 1000, third);
+        assert_eq!(drain(&mut sightings, LIFE), [Sighting::Gone(node(2), vec!["a".into()])]);
+        sightings.expire(2 * LIFE, |_| false);
+        assert_eq!(drain(&mut sightings, 2 * LIFE), [Sighting::Gone(node(3), vec!["a".into()])]);
+        assert_eq!(sightings.poll_timeout(), None, "what libp2p-mdns tells has no end here");
+    }
+
+    #[test]
+    fn a_hint_of_somebody_not_connected_is_a_reason_to_try_again() {
+        let mut sightings = Sightings::default();
+        let seen = [Sighting::Seen(node(1), vec!["a".into()])];
+        sightings.hinted(node(1), "a".into(), false, 0);
+        assert_eq!(drain(&mut sightings, 0), seen);
+        sightings.hinted(node(1), "a".into(), false, REMIND - 1);
+        sightings.hinted(node(1), "a".into(), true, REMIND);
+        assert_eq!(drain(&mut sightings, REMIND), []);
+        sightings.hinted(node(1), "a".into(), false, REMIND);
+        assert_eq!(drain(&mut sightings, REMIND), seen);
+    }
+
+    #[test]
+    fn an_address_of_a_connected_node_outlives_its_multicast() {
+        let mut sightings = Sightings::default();
+        sightings.seen(node(1), "a".into());
+        drain(&mut sightings, 0);
+        sightings.gone(node(1), "a", true, 5);
+        assert_eq!(drain(&mut sightings, 5), []);
+        sightings.expire(5 + LIFE, |_| false);
+        assert_eq!(drain(&mut sightings, 5), [Sighting::Gone(node(1), vec!["a".into()])]);
+    }
+
+    #[test]
+    fn what_is_lost_with_its_interface_is_gone() {
+        let mut sightings = Sightings::default();
+        sightings.hinted(node(1), "a".into(), false, 0);
+        sightings.hinted(node(1), "b".into(), false, 0);
+        drain(&mut sightings, 0);
+        sightings.lost(|address| address == "b");
+        assert_eq!(drain(&mut sightings, 0), [Sighting::Gone(node(1), vec!["b".into()])]);
     }
 
     #[test]
@@ -257,7 +381,7 @@ mod tests {
     proptest! {
         #[test]
         fn reports_add_up_to_the_truth(
-            steps in proptest::collection::vec((0u16..4, 0u8..3, 0u8..5), 0..80),
+            steps in proptest::collection::vec((0u16..4, 0u8..3, 0u8..6), 0..80),
         ) {
             let mut sightings = Sightings::default();
             let mut truth = BTreeMap::<NodeId, BTreeSet<String>>::new();
@@ -274,15 +398,16 @@ mod tests {
                 let (id, address) = (node(id), format!("{address}"));
                 match action {
                     0 | 1 => { truth.entry(id).or_default().insert(address.clone()); sightings.seen(id, address); }
-                    2 => { truth.entry(id).or_default().remove(&address); sightings.gone(id, &address); }
+                    2 => { truth.entry(id).or_default().remove(&address); sightings.gone(id, &address, false, 0); }
                     3 => sightings.again(|_| true),
+                    4 => { truth.entry(id).or_default().insert(address.clone()); sightings.hinted(id, address, false, 0); }
                     _ => if let Some(report) = sightings.poll(0) { apply(report) },
                 }
             }
             drain(&mut sightings, 1_000_000).into_iter().for_each(apply);
             truth.retain(|_, addresses| !addresses.is_empty());
             prop_assert_eq!(told, truth);
-            prop_assert_eq!(sightings.poll_timeout(), None);
+            prop_assert!(sightings.changed.is_empty());
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::address::{self, Kind};
 use super::interfaces::Change;
-use super::{Command, Event, discovery, link};
+use super::{Command, Event, Hint, discovery, link};
 use crate::id::NodeId;
 
 /// A carrier that was away for less has disturbed no connection that TCP does not mend at once.
@@ -51,6 +51,7 @@ impl Behaviour {
 pub(super) struct Task {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) hints: mpsc::Receiver<Hint>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) changes: mpsc::Receiver<Change>,
     pub(super) stop: oneshot::Receiver<()>,
@@ -70,7 +71,7 @@ impl Task {
     /// Runs until told to stop or until nobody takes events any more.
     pub(super) async fn run(mut self) {
         loop {
-            let Self { swarm, events, commands, changes, stop, .. } = &mut self;
+            let Self { swarm, events, commands, hints, changes, stop, .. } = &mut self;
             // The swarm is asked only when the core has room for what it says: all the backpressure there is.
             let next = async {
                 events.reserve().await.ok()?;
@@ -79,6 +80,7 @@ impl Task {
             tokio::select! {
                 _ = stop => break,
                 Some(command) = commands.recv() => self.obey(command),
+                Some(hint) = hints.recv() => self.sighted(&hint),
                 Some(change) = changes.recv() => self.changed(&change),
                 event = next => match event {
                     Some(event) => self.happened(event),
@@ -178,18 +180,30 @@ impl Task {
         let _ = self.events.try_send(event);
     }
 
+    fn sighted(&mut self, hint: &Hint) {
+        if let Some(discovery) = self.swarm.behaviour_mut().discovery.as_mut() {
+            discovery.sighted(hint);
+        }
+    }
+
     fn changed(&mut self, change: &Change) {
         let behaviour = self.swarm.behaviour_mut();
         match change {
             Change::Restored { networks, away } => {
                 if *away >= SHORT_BREAK {
-                    behaviour.link.cut_where(|ip| networks.iter().any(|net| address::in_network(ip, *net)));
+                    behaviour.link.cut_where(|far| networks.iter().any(|network| network.holds(far)));
                 }
                 if let Some(discovery) = behaviour.discovery.as_mut() {
                     discovery.restored(networks);
                 }
             }
-            Change::AddressGone(network) => behaviour.link.cut_where(|ip| address::in_network(ip, *network)),
+            Change::AddressGone(network) => behaviour.link.cut_where(|far| network.holds(far)),
+            Change::InterfaceGone(name) => {
+                behaviour.link.cut_where(|far| address::zone(far).is_some_and(|zone| zone == *name));
+                if let Some(discovery) = behaviour.discovery.as_mut() {
+                    discovery.interface_gone(name);
+                }
+            }
         }
     }
 
@@ -201,7 +215,10 @@ impl Task {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Link(event)) => self.tell(event),
             SwarmEvent::Behaviour(BehaviourEvent::Discovery(event)) => self.tell(Event::Peer(event)),
-            SwarmEvent::NewListenAddr { address, .. } => {
+            // Without its zone, which libp2p does not tell, a link-local address is of no use to anybody.
+            SwarmEvent::NewListenAddr { address, .. }
+                if !address::ip(&address).is_some_and(address::is_link_local6) =>
+            {
                 self.tell(Event::Listening { address: address.to_string() });
             }
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {

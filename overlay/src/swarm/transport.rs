@@ -1,4 +1,4 @@
-//! The transports: TCP with Noise and Yamux, and QUIC when asked for. All bounded in time and in streams.
+//! The transports: TCP (`zone.rs`) with Noise and Yamux, and QUIC when asked for. All bounded in time and in streams.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,6 +14,8 @@ use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, tcp, yamux};
 
+use super::zone::Zoned;
+
 /// The whole of dialling, Noise and Yamux negotiation. Short, because a link is near or of no use.
 const HANDSHAKE: Duration = Duration::from_secs(6);
 /// How long a connection that is closed may wait for the far end.
@@ -28,7 +30,8 @@ pub(super) fn build(
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let mut multiplexer = yamux::Config::default();
     multiplexer.set_max_num_streams(MAX_STREAMS);
-    let tcp = tcp::tokio::Transport::new(tcp::Config::new())
+    let tcp = Zoned::new(tcp::tokio::Transport::new(tcp::Config::new()))
+        .map(|stream, _| dogged(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
         .multiplex(multiplexer)
@@ -57,6 +60,22 @@ fn join_quic(tcp: Boxed<(PeerId, StreamMuxerBox)>, keypair: &Keypair) -> Boxed<(
 #[cfg(not(feature = "quic"))]
 fn join_quic(tcp: Boxed<(PeerId, StreamMuxerBox)>, _: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
     tcp
+}
+
+/// Little goes over a link, and that soon: what a bad radio loses is sent again at an even pace, and not after pauses that
+/// double each time (`TCP_THIN_LINEAR_TIMEOUTS`, Documentation/networking/tcp-thin.rst of Linux). Where half of the frames
+/// are lost, these pauses would outlast the patience of the core.
+#[cfg(target_os = "linux")]
+fn dogged(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
+    if let Err(error) = rustix::net::sockopt::set_tcp_thin_linear_timeouts(&stream.0, true) {
+        tracing::debug!(%error, "a lost frame may take long to be sent again");
+    }
+    stream
+}
+
+#[cfg(not(target_os = "linux"))]
+fn dogged(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
+    stream
 }
 
 /// A connection that does not wait for ever to be closed: on a pulled cable TCP would try for a quarter of an hour,

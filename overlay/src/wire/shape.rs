@@ -2,7 +2,7 @@
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct FramePayload {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub(super) kind: Option<Kind>,
 }
 
@@ -28,6 +28,14 @@ pub(super) enum Kind {
     Heartbeat(HeartbeatField),
     #[prost(message, tag = "10")]
     Goodbye(GoodbyeField),
+    /// Eight bytes each, one after another.
+    #[prost(bytes, tag = "11")]
+    Have(Vec<u8>),
+    /// The same.
+    #[prost(bytes, tag = "12")]
+    Want(Vec<u8>),
+    #[prost(message, tag = "13")]
+    Relayed(RelayedField),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -104,4 +112,14 @@ pub(super) struct HeartbeatField {}
 pub(super) struct GoodbyeField {
     #[prost(string, tag = "1")]
     pub(super) reason: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RelayedField {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) users: Vec<UserField>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub(super) links: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub(super) presences: Vec<Vec<u8>>,
 }

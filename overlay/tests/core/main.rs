@@ -3,14 +3,18 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
     reason = "the whole crate is a test: what is not expected fails it"
 )]
 
 mod bounds;
 mod clocks;
+mod crowd;
 mod faults;
 mod hostile;
+mod liars;
+mod many;
 mod meeting;
 mod messages;
 mod names;

@@ -12,8 +12,8 @@ use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::*;
-use crosstalk_overlay::time::{DAY, Hlc, MINUTE};
-use crosstalk_overlay::wire::{Frame, Hello, UserFrame, decode, encode};
+use crosstalk_overlay::time::{DAY, HOUR, Hlc, MINUTE};
+use crosstalk_overlay::wire::{Frame, Hello, Relayed, UserFrame, decode, encode};
 use prost::Message as _;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -52,6 +52,10 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
     let info = DeviceInfo { user, device, sealing, epoch: 1, at, expires: AT + 7 * DAY };
     let info = Verified::sign(info, &alice.device, None).unwrap();
     let binding = NodeBinding { user, device, node, issued: AT, expires: AT + 7 * DAY };
+    let mut hears = [1, 2].map(|seed| NodePrefix::of(&NodeKey::from_seed([seed; 32]).id())).to_vec();
+    hears.sort();
+    let links = NodeLinks { user, device, node, at, expires: AT + HOUR, hears };
+    let hidden = LinkPresence { user, device, status: LinkStatus::default(), at, expires: AT };
     let shown = LinkPresence { user, device, status: link_status("Alice"), at, expires: AT + 2 * MINUTE };
     let presence =
         PresenceRecord { user, device, at, expires: AT + 10 * MINUTE, sessions: vec![session("desk")] };
@@ -76,6 +80,8 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
         ("device-info", signed(info.bytes())),
         ("node-binding", signed(Verified::sign(binding, &alice.device, None).unwrap().bytes())),
         ("link-presence", signed(Verified::sign(shown, &alice.device, None).unwrap().bytes())),
+        ("link-presence-hidden", signed(Verified::sign(hidden, &alice.device, None).unwrap().bytes())),
+        ("node-links", signed(Verified::sign(links, &alice.device, None).unwrap().bytes())),
         ("presence", signed(Verified::sign(presence, &alice.device, None).unwrap().bytes())),
         ("contact", signed(Verified::sign(contact, &alice.device, Some(&alice.cert)).unwrap().bytes())),
         ("receipt", signed(Verified::sign(receipt, &alice.device, None).unwrap().bytes())),
@@ -113,6 +119,11 @@ fn frames() -> BTreeMap<&'static str, Frame> {
     let hello =
         Hello { version: 1, min_version: 1, agent: "crosstalk/0.1.0".into(), wall: AT, session: 0x0102 };
     let user = UserFrame { record: records["user-record"].clone(), binding: records["node-binding"].clone() };
+    let relayed = Relayed {
+        users: vec![user.clone()],
+        links: vec![records["node-links"].clone()],
+        presences: vec![records["link-presence-hidden"].clone()],
+    };
     let live = Live {
         from: alice.user.id(),
         from_resource: "desk".into(),
@@ -130,6 +141,9 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("receipt", Frame::Receipt(records["receipt"].clone())),
         ("live", Frame::Live(live)),
         ("heartbeat", Frame::Heartbeat),
+        ("have", Frame::Have(vec![[1; 8], [2; 8]])),
+        ("want", Frame::Want(vec![[2; 8]])),
+        ("relayed", Frame::Relayed(relayed)),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
 }

@@ -1,6 +1,9 @@
 //! What the swarm's tests share: nodes on loopback, waiting for events, hostile peers on bare libp2p.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "each test binary uses a part")]
+
+#[cfg(target_os = "linux")]
+pub mod lan;
 
 use std::fmt::Debug;
 use std::time::Duration;

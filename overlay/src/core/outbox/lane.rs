@@ -60,8 +60,15 @@ impl Overlay {
     /// they got their place.
     pub(super) fn pump(&mut self, pair: Pair, now: Now) -> Vec<u64> {
         let mut written = Vec::new();
-        let Some(node) = self.users.node_of(&pair.1) else { return written };
         let Some(lane) = self.outbox.lanes.get(&pair) else { return written };
+        let Some(node) = self.users.node_of(&pair.1) else {
+            if !lane.queue.is_empty()
+                && let Some((user, _)) = self.gossip.home(&pair.1)
+            {
+                self.call(&user, now);
+            }
+            return written;
+        };
         let room = self.limits.flight.saturating_sub(lane.flight.len());
         let next: Vec<u64> = lane
             .queue

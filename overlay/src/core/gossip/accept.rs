@@ -1,0 +1,188 @@
+//! What a relay says is verified here before it counts, is shown or is told on. *Pure.*
+
+use super::{Body, Early, Key, MAX_EARLY, mark};
+use crate::core::Overlay;
+use crate::core::timers::Timer;
+use crate::core::users::take_credit;
+use crate::id::{DeviceId, NodeId};
+use crate::record::{LinkPresence, NodeBinding, NodeLinks, Refusal, Unverified, UserRecord, Verified};
+use crate::time::Now;
+use crate::wire::{Mark, Relayed, UserFrame};
+
+/// Why a statement was not taken in.
+enum Unfit {
+    /// It does not verify.
+    Refused(Refusal),
+    /// The device that said it is not known yet.
+    TooEarly,
+}
+
+impl From<Refusal> for Unfit {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Overlay {
+    pub(in crate::core) fn on_relayed(&mut self, from: NodeId, relayed: Relayed, now: Now) {
+        let Relayed { users, links, presences } = relayed;
+        for frame in users {
+            let mark = mark(&[&frame.record, &frame.binding]);
+            self.take_relayed(from, mark, now, |core| core.accept_user(from, &frame, now));
+        }
+        let links = links.into_iter().map(|bytes| Early::Links(from, bytes));
+        let presences = presences.into_iter().map(|bytes| Early::Shown(from, bytes));
+        links.chain(presences).for_each(|said| self.take_said(said, now));
+        self.ask(now);
+    }
+
+    fn take_said(&mut self, said: Early, now: Now) {
+        match said {
+            Early::Links(from, bytes) => {
+                self.take_relayed(from, mark(&[&bytes]), now, |core| core.accept_links(from, &bytes, now));
+            }
+            Early::Shown(from, bytes) => {
+                self.take_relayed(from, mark(&[&bytes]), now, |core| core.accept_presence(from, &bytes, now));
+            }
+        }
+    }
+
+    /// A user is known now: what came too early is looked at again.
+    fn take_early(&mut self, device: &DeviceId, now: Now) {
+        for said in self.gossip.early.remove(device).unwrap_or_default() {
+            self.take_said(said, now);
+        }
+    }
+
+    fn keep_early(&mut self, device: DeviceId, said: Early) -> Unfit {
+        if self.gossip.early.values().map(Vec::len).sum::<usize>() >= MAX_EARLY {
+            self.counters.drop("relayed statements of devices not known yet");
+            self.gossip.early.clear();
+        }
+        self.gossip.early.entry(device).or_default().push(said);
+        Unfit::TooEarly
+    }
+
+    fn take_relayed(
+        &mut self,
+        from: NodeId,
+        mark: Mark,
+        now: Now,
+        accept: impl FnOnce(&mut Self) -> Result<bool, Unfit>,
+    ) {
+        if self.gossip.marks.contains_key(&mark) || self.gossip.is_refused(&mark) {
+            return self.gossip.asking.close(&mark);
+        }
+        if !self.peers.connected.get_mut(&from).is_some_and(|peer| take_credit(peer, now)) {
+            return self.counters.drop("more statements than a peer may relay");
+        }
+        match accept(self) {
+            Ok(true) => {
+                self.gossip.asking.close(&mark);
+                self.timers.set_earlier(Timer::Survey, now.mono + super::super::members::SETTLE);
+            }
+            Ok(false) => self.gossip.asking.refuse(mark),
+            Err(Unfit::TooEarly) => self.gossip.asking.close(&mark),
+            Err(Unfit::Refused(refusal)) => {
+                self.gossip.asking.refuse(mark);
+                self.relayed_refusal(from, &refusal, now);
+            }
+        }
+    }
+
+    /// An honest relay has verified what it tells on; but what it knows of clocks, revocations and certificates may
+    /// differ from what is known here.
+    fn relayed_refusal(&mut self, from: NodeId, refusal: &Refusal, now: Now) {
+        match refusal {
+            Refusal::WrongSigner { .. } => self.counters.drop("relayed statement by the wrong device"),
+            refusal => self.refused(from, refusal, now),
+        }
+    }
+
+    /// A user with the node that it says it is on. A binding whose life is zero takes that back.
+    fn accept_user(&mut self, from: NodeId, frame: &UserFrame, now: Now) -> Result<bool, Unfit> {
+        let malformed = Refusal::Malformed { kind: "user-record", what: "user" };
+        let user = UserRecord::claimed_user(&frame.record).ok_or(malformed)?;
+        let context = self.users.context(self.clock.trusted(now));
+        let record = UserRecord::verify_knowing(&frame.record, self.users.record(&user), &context)?;
+        let context = crate::record::Context { certificates: &record, ..context };
+        let binding = Unverified::<NodeBinding>::parse(&frame.binding)?.verify(&context)?;
+        if binding.user != user {
+            return Err(Refusal::WrongSigner { kind: "node-binding" }.into());
+        }
+        Ok(self.note_user(from, &record, &binding, frame, now))
+    }
+
+    /// Takes in a user whose record and binding were verified, from its own node or from another.
+    pub(in crate::core) fn note_user(
+        &mut self,
+        from: NodeId,
+        record: &UserRecord,
+        binding: &NodeBinding,
+        frame: &UserFrame,
+        now: Now,
+    ) -> bool {
+        let device = binding.device;
+        if self.local_devices.contains_key(&device) || binding.node == self.node {
+            return false;
+        }
+        let info = record.devices().get(&device).map_or(0, |part| part.info.at.millis);
+        let gone = binding.expires == binding.issued;
+        let body = Body::User { frame: frame.clone(), user: record.user(), gone };
+        let fresh = self.note(from, Key::User(device), binding.node, (binding.issued, info), body, now);
+        if fresh {
+            self.take_in(record, now);
+            self.take_early(&device, now);
+        }
+        fresh
+    }
+
+    fn accept_links(&mut self, from: NodeId, bytes: &[u8], now: Now) -> Result<bool, Unfit> {
+        let links = Unverified::<NodeLinks>::parse(bytes)?;
+        let device = links.claim().device;
+        if self.gossip.home(&device).is_none() && !self.local_devices.contains_key(&device) {
+            return Err(self.keep_early(device, Early::Links(from, bytes.to_vec())));
+        }
+        let links = links.verify(&self.users.context(self.clock.trusted(now)))?;
+        if links.node == self.node {
+            self.answer_own_links(&links, now);
+            return Ok(false);
+        }
+        if self.gossip.home(&device).is_none_or(|(_, home)| home != links.node) {
+            return Err(Refusal::WrongSigner { kind: "node-links" }.into());
+        }
+        let version = (links.at.millis, u64::from(links.at.counter));
+        Ok(self.note(from, Key::Links(links.node), links.node, version, Body::Links(links), now))
+    }
+
+    fn accept_presence(&mut self, from: NodeId, bytes: &[u8], now: Now) -> Result<bool, Unfit> {
+        let presence = Unverified::<LinkPresence>::parse(bytes)?;
+        let device = presence.claim().device;
+        let home = self.gossip.home(&device);
+        if home.is_none() && !self.local_devices.contains_key(&device) {
+            return Err(self.keep_early(device, Early::Shown(from, bytes.to_vec())));
+        }
+        let presence = presence.verify(&self.users.context(self.clock.trusted(now)))?;
+        let Some((_, node)) = home else {
+            self.answer_own_presence(&presence, now);
+            return Ok(false);
+        };
+        let fresh = self.note_presence(from, node, &presence, now);
+        if fresh && self.is_present(&presence.device) {
+            self.on_neighbour(presence);
+        }
+        Ok(fresh)
+    }
+
+    /// Takes in a verified link presence, from its own node or from another.
+    pub(in crate::core) fn note_presence(
+        &mut self,
+        from: NodeId,
+        node: NodeId,
+        presence: &Verified<LinkPresence>,
+        now: Now,
+    ) -> bool {
+        let version = (presence.at.millis, u64::from(presence.at.counter));
+        self.note(from, Key::Shown(presence.device), node, version, Body::Shown(presence.clone()), now)
+    }
+}

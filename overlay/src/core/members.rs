@@ -1,0 +1,249 @@
+//! Which nodes are on the link though they are not connected: those that others hear. *Pure.*
+//!
+//! Each node says whom it hears ([`NodeLinks`]). A node counts as here if it is connected, or if others say that they
+//! hear it and it says that it hears them: two of them, or one if it hears no more than three. Whoever is here has such a
+//! voice, and whoever hears a connected node and is heard by it. So nobody alone can keep a node alive that is gone,
+//! and nobody can make one disappear that others hear. Absence is told when it has lasted: when many connections end
+//! together, new ones stand by then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::timers::Timer;
+use super::{Output, Overlay};
+use crate::id::{DeviceId, NodeId, UserId};
+use crate::record::{LinkPresence, MAX_LINKS, NodeLinks, NodePrefix, Verified};
+use crate::time::{Hlc, Now, SECOND};
+use crate::wire::{Frame, Relayed};
+
+/// What changed is looked at, and told, after so long.
+pub(super) const SETTLE: u64 = SECOND / 4;
+/// Between two statements of ours at least.
+const PAUSE: u64 = 2 * SECOND;
+/// A node that hears more than so many has to be heard by two.
+const FEW: usize = 3;
+/// Whoever is heard by too few for so long is gone.
+const FADE: u64 = 4 * SECOND;
+/// The end of a statement. Nobody looks at it: readers count from when it arrived.
+const LIFE: u64 = crate::time::HOUR;
+
+/// Who is here.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Nodes that others hear.
+    heard: BTreeSet<NodeId>,
+    /// Devices on nodes that are here but not connected.
+    present: BTreeSet<DeviceId>,
+    /// Those of them that are heard by too few, since when.
+    fading: BTreeMap<DeviceId, u64>,
+    /// Those that were shown as gone with their connection: others have to hear them until then. None: from the next look.
+    doubted: BTreeMap<DeviceId, Option<u64>>,
+    /// What we said last.
+    own: Option<Verified<NodeLinks>>,
+    /// When, monotonic milliseconds.
+    said: u64,
+}
+
+impl Overlay {
+    /// Whether others hear a node.
+    pub(super) fn is_here(&self, node: &NodeId) -> bool {
+        self.members.heard.contains(node)
+    }
+
+    /// Whether a device is on a node that is here and not connected.
+    pub(super) fn is_present(&self, device: &DeviceId) -> bool {
+        self.members.present.contains(device)
+    }
+
+    /// The devices of a user that are on nodes that are here and not connected, with these.
+    pub(super) fn present_devices(&self, user: &UserId) -> Vec<(DeviceId, NodeId)> {
+        let devices = self.users.record(user).into_iter().flat_map(|record| record.devices().keys());
+        let present = devices.filter(|device| self.is_present(device));
+        present.filter_map(|device| Some((*device, self.gossip.home(device)?.1))).collect()
+    }
+
+    /// Something changed about who hears whom.
+    pub(super) fn survey_soon(&mut self, now: Now) {
+        self.timers.set_earlier(Timer::Survey, now.mono + SETTLE);
+    }
+
+    /// Finds out who is here, tells who came and went, and chooses whom to be connected with.
+    pub(super) fn on_survey_timer(&mut self, now: Now) {
+        self.members.heard = self.heard_nodes();
+        self.doubt(now);
+        let present = self.devices_present();
+        let absent: Vec<DeviceId> = self.members.present.difference(&present).copied().collect();
+        self.members.fading.retain(|device, _| absent.contains(device));
+        absent.into_iter().for_each(|device| self.fade(device, now));
+        let new: Vec<DeviceId> = present.difference(&self.members.present).copied().collect();
+        for device in new {
+            self.members.present.insert(device);
+            self.newly_present(&device);
+        }
+        self.choose(now);
+        self.say_links(now);
+    }
+
+    /// Whoever was doubted for long enough is not any more.
+    fn doubt(&mut self, now: Now) {
+        let doubted = &mut self.members.doubted;
+        doubted.retain(|_, until| until.is_none_or(|until| now.mono < until));
+        doubted.values_mut().for_each(|until| *until = until.or(Some(now.mono + FADE)));
+        if let Some(next) = doubted.values().flatten().min() {
+            self.timers.set_earlier(Timer::Survey, *next);
+        }
+    }
+
+    /// A device is heard of by too few: for long, or because it says itself that it has left?
+    fn fade(&mut self, device: DeviceId, now: Now) {
+        let since = *self.members.fading.entry(device).or_insert(now.mono);
+        if now.mono < since + FADE && self.gossip.home(&device).is_some() {
+            return self.timers.set_earlier(Timer::Survey, since + FADE);
+        }
+        self.members.fading.remove(&device);
+        self.members.present.remove(&device);
+        self.no_longer_present(&device);
+    }
+
+    /// The nodes that at least two, or the only ones they hear, say they hear.
+    fn heard_nodes(&self) -> BTreeSet<NodeId> {
+        let said: BTreeMap<NodePrefix, (NodeId, &NodeLinks)> =
+            self.gossip.links().map(|(node, links)| (NodePrefix::of(node), (*node, &**links))).collect();
+        let own = NodePrefix::of(&self.node);
+        let connected: BTreeSet<NodePrefix> = self.peers.ready().iter().map(NodePrefix::of).collect();
+        let (mut heard, mut ears) = (BTreeSet::new(), BTreeMap::<NodePrefix, usize>::new());
+        let (mut voices, mut next) = (connected.clone(), Vec::from_iter(connected.iter().copied()));
+        while let Some(ear) = next.pop() {
+            let Some((_, links)) = said.get(&ear) else { continue };
+            for other in links.hears.iter().filter(|other| **other != own) {
+                let Some((node, back)) = said.get(other) else { continue };
+                if back.hears.binary_search(&ear).is_err() {
+                    continue;
+                }
+                let ears = ears.entry(*other).or_default();
+                *ears += 1;
+                let enough = if back.hears.len() > FEW { 2 } else { 1 };
+                if *ears >= enough {
+                    heard.insert(*node);
+                }
+                if (*ears >= enough || connected.contains(&ear)) && voices.insert(*other) {
+                    next.push(*other);
+                }
+            }
+        }
+        heard
+    }
+
+    /// Those that were discovered on this link too: a relay may be on two.
+    fn devices_present(&self) -> BTreeSet<DeviceId> {
+        let homes = self.gossip.homes().filter(|(node, _)| {
+            self.is_here(node) && self.peers.candidates.contains_key(node) && !self.peers.is_ready(node)
+        });
+        let devices = homes.flat_map(|(_, devices)| devices.iter().copied());
+        devices.filter(|device| !self.members.doubted.contains_key(device)).collect()
+    }
+
+    fn newly_present(&mut self, device: &DeviceId) {
+        let Some((user, _)) = self.gossip.home(device) else { return };
+        self.outputs.push_back(Output::Reachable { user });
+        if let Some(shown) = self.gossip.shown(device).cloned() {
+            self.on_neighbour(shown);
+        }
+    }
+
+    fn no_longer_present(&mut self, device: &DeviceId) {
+        if self.users.node_of(device).is_some() {
+            // Connected now.
+            return;
+        }
+        self.forget_neighbour(device);
+        if let Some(user) = self.users.by_device.get(device).copied() {
+            self.outputs.push_back(Output::Unreachable { user, device: *device });
+        }
+    }
+
+    /// A device is no longer reached by its node's connection. True if it is on the link all the same, as others hear
+    /// that node, and nothing that was shown of it depends on the connection.
+    pub(super) fn stays_present(&mut self, device: &DeviceId, node: &NodeId) -> bool {
+        // One that ended a connection of its own will is not gone; if nobody hears it, it fades.
+        let parted = self.peers.connected.get(node).is_some_and(|peer| peer.parting);
+        let stays = (parted || self.is_here(node))
+            && self.peers.candidates.contains_key(node)
+            && self.gossip.home(device).is_some_and(|(_, home)| home == *node)
+            && !self.presences.shows(device);
+        if stays {
+            self.members.present.insert(*device);
+        } else {
+            self.members.doubted.insert(*device, None);
+        }
+        self.timers.set_earlier(Timer::Survey, 0);
+        stays
+    }
+
+    /// A device came onto a connected node.
+    pub(super) fn is_connected_now(&mut self, device: &DeviceId) {
+        self.members.doubted.remove(device);
+        self.members.present.remove(device);
+    }
+
+    /// Says whom we hear, if that has changed, to everybody connected.
+    fn say_links(&mut self, now: Now) {
+        let hears: BTreeSet<NodePrefix> = self.peers.ready().iter().map(NodePrefix::of).collect();
+        let hears: Vec<NodePrefix> = hears.into_iter().take(MAX_LINKS).collect();
+        let known = self.members.own.as_ref().map(|own| &own.hears);
+        if known == Some(&hears) || known.is_none() && hears.is_empty() {
+            return;
+        }
+        let due = self.members.said + PAUSE;
+        if known.is_some() && now.mono < due {
+            return self.timers.set_earlier(Timer::Survey, due);
+        }
+        self.sign_links(hears, now);
+        for node in self.peers.ready() {
+            self.push_links(node, now);
+        }
+    }
+
+    /// Says anew what we said, to everybody connected, so that it does not grow old.
+    pub(super) fn renew_links(&mut self, now: Now) {
+        self.members.own = None;
+        self.members.said = 0;
+        self.survey_soon(now);
+    }
+
+    fn sign_links(&mut self, hears: Vec<NodePrefix>, now: Now) {
+        let (at, node) = (self.tick(now), self.node);
+        let Some((user, local)) = self.locals.iter().find(|(_, local)| local.is_bound()) else { return };
+        let (user, device, expires) = (*user, local.device.id(), at.millis.saturating_add(LIFE));
+        let links = NodeLinks { user, device, node, at, expires, hears };
+        self.members.own = Verified::sign(links, &local.device, None).ok();
+        self.members.said = now.mono;
+    }
+
+    /// Tells a peer whom we hear.
+    pub(super) fn push_links(&mut self, node: NodeId, now: Now) {
+        if let Some(own) = &self.members.own {
+            let links = vec![own.bytes().to_vec()];
+            self.send_frame(node, &Frame::Relayed(Relayed { links, ..Relayed::default() }), false, now);
+        }
+    }
+
+    /// Somebody relays what we said in a former life, or with a wrong clock: what we say now has to be later.
+    pub(super) fn answer_own_links(&mut self, links: &NodeLinks, now: Now) {
+        if self.members.own.as_ref().is_none_or(|own| own.at < links.at) && self.outruns(links.at, now) {
+            self.renew_links(now);
+        }
+    }
+
+    /// The same for what a user of ours shows.
+    pub(super) fn answer_own_presence(&mut self, presence: &LinkPresence, now: Now) {
+        let Some(local) = self.locals.get(&presence.user) else { return };
+        let own = local.shown.link_presence.as_ref();
+        if own.is_none_or(|own| own.at < presence.at) && self.outruns(presence.at, now) {
+            self.show_on_link(&presence.user, now);
+        }
+    }
+
+    fn outruns(&mut self, at: Hlc, now: Now) -> bool {
+        self.hlc.observe(at, self.time(now)).is_ok()
+    }
+}

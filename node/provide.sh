@@ -1,6 +1,7 @@
 # Sourced by node/start and simulations/test: brings what a fresh Debian machine lacks.
 
-# need PACKAGE COMMAND...: the Debian package is wanted unless the command succeeds. `install` brings what is wanted.
+# need PACKAGE COMMAND...: the Debian package is wanted unless the command succeeds. `install` brings what is wanted, and starts
+# none of it: a service that came with a package (avahi-daemon) has nothing to say on this machine's network.
 wanted=()
 need() { "${@:2}" >/dev/null 2>&1 || wanted+=("$1"); }
 install() {
@@ -10,13 +11,20 @@ install() {
         exit 1
     fi
     echo "installing ${wanted[*]}" >&2
-    local log
+    local log policy=/usr/sbin/policy-rc.d
     log=$(mktemp)
     export DEBIAN_FRONTEND=noninteractive
+    if [ -e $policy ]; then
+        policy=
+    else
+        trap "rm -f $policy" EXIT
+        printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
+    fi
     { apt-get -q -o DPkg::Lock::Timeout=600 update &&
         apt-get -q -y -o DPkg::Lock::Timeout=600 install --no-install-recommends "${wanted[@]}"; } >"$log" 2>&1 ||
         { tail "$log" >&2; exit 1; }
     rm "$log"
+    if [ "$policy" ]; then rm -f "$policy" && trap - EXIT; fi
     wanted=()
 }
 

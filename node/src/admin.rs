@@ -12,6 +12,8 @@ pub mod service;
 use serde::{Deserialize, Serialize};
 
 use crate::core::admin::{AccountView, Reply};
+use crate::core::settings::LinkMode;
+use crate::link::LinkReport;
 
 pub use crate::secret::Secret;
 
@@ -70,6 +72,13 @@ pub enum Request {
         /// Shown to neighbours?
         visible: Option<bool>,
     },
+    /// Choose how much of XEP-0174 an account uses.
+    SetLink {
+        /// Whose.
+        account: String,
+        /// At most this, of what the settings allow.
+        mode: LinkMode,
+    },
     /// Remove an account with all it holds.
     RemoveAccount {
         /// Which.
@@ -77,6 +86,8 @@ pub enum Request {
     },
     /// What the node is doing.
     Status,
+    /// What multicast DNS costs the link.
+    Link,
     /// Other nodes.
     Peers,
     /// Messages that wait.
@@ -126,6 +137,8 @@ pub enum Response {
         /// Whether the user key is sealed under the new password now.
         resealed: bool,
     },
+    /// What multicast DNS costs the link; `None` where it is off or no node runs.
+    Link(Option<Box<LinkReport>>),
     /// It could not be done: why, and what to do.
     Failed(String),
 }

@@ -19,22 +19,22 @@ use tokio::time::Instant;
 use crate::core::io::Input;
 use crate::xmpp::Element;
 
-mod connection;
+pub(crate) mod connection;
 pub mod credentials;
 mod directory;
 mod listener;
 mod negotiate;
-mod outgoing;
+pub(crate) mod outgoing;
 mod plain;
-mod rate;
+pub(crate) mod rate;
 mod register;
 mod sasl;
 mod strangers;
 #[cfg(test)]
 mod tests;
 pub mod tls;
-mod transport;
-mod wire;
+pub(crate) mod transport;
+pub(crate) mod wire;
 
 pub use directory::Directory;
 pub use outgoing::Clients;

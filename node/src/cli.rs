@@ -187,9 +187,10 @@ impl Node {
         match response {
             Response::Reply(Reply::Refused(refused)) => Err(refused.into()),
             Response::Failed(text) => Err(Failure::Refused(text)),
-            response @ (Response::Reply(_) | Response::Added { .. } | Response::PasswordSet { .. }) => {
-                Ok(response)
-            }
+            response @ (Response::Reply(_)
+            | Response::Added { .. }
+            | Response::PasswordSet { .. }
+            | Response::Link(_)) => Ok(response),
         }
     }
 
@@ -197,7 +198,10 @@ impl Node {
     pub(crate) fn reply(&mut self, request: Request) -> Result<Reply, Failure> {
         match self.ask(request)? {
             Response::Reply(reply) => Ok(reply),
-            Response::Added { .. } | Response::PasswordSet { .. } | Response::Failed(_) => Err(confused()),
+            Response::Added { .. }
+            | Response::PasswordSet { .. }
+            | Response::Link(_)
+            | Response::Failed(_) => Err(confused()),
         }
     }
 

@@ -112,6 +112,8 @@ impl Config {
         within("xmpp.rate_bytes", self.xmpp.rate_bytes, settings::RATE_BYTES)?;
         within("xmpp.resume_seconds", self.xmpp.resume_seconds, settings::RESUME_SECONDS)?;
         within("overlay.max_peers", self.overlay.max_peers, settings::MAX_PEERS)?;
+        within("link.port", self.link.port, settings::LINK_PORT)?;
+        within("link.machine", self.link.machine.len(), (0, settings::MACHINE))?;
         within("store.journal_limit", self.store.journal_limit, settings::JOURNAL_LIMIT)?;
         if self.xmpp.listen.len() + self.xmpp.direct_tls.len() > 16 {
             return Err(value("xmpp.listen", "at most 16 addresses, direct_tls counted with them".into()));
@@ -161,12 +163,19 @@ fn check_domain(domain: &str) -> Result<(), ConfigError> {
     match jid::DomainPart::new(domain) {
         Err(error) => bad(&format!("is no domain name ({error})")),
         Ok(part) if part.as_str() != domain => bad(&format!("must be written `{}`", part.as_str())),
-        Ok(_) if RESERVED.contains(&domain) => bad("has a meaning of its own: choose a domain that is yours"),
+        Ok(_) if is_reserved(domain) => bad("has a meaning of its own: choose a domain that is yours"),
         Ok(_) if domain.parse::<IpAddr>().is_ok() || domain.starts_with('[') => {
             bad("is an address, not a name")
         }
         Ok(_) => Ok(()),
     }
+}
+
+/// Whether it is one of [`RESERVED`], or below one.
+fn is_reserved(domain: &str) -> bool {
+    let below =
+        |top: &str| domain.strip_suffix(top).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    RESERVED.into_iter().any(below)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -276,15 +285,22 @@ mod tests {
         assert!(complaint("[overlay]\n\nport = \"x\"\n").starts_with("crosstalk.toml:3:"));
         assert!(complaint("[overlay]\nport = 70000").contains(":2:"));
         assert!(complaint("[xmpp]\nrate_bytes = 10").contains("xmpp.rate_bytes"));
+        assert!(complaint("[link]\nport = 80").contains("link.port"));
+        assert!(complaint("[link]\nmode = \"loud\"").contains("announce"));
         assert!(complaint("[xmpp\n").contains(":1:"));
         assert!(complaint("overlay = 3").contains(":1:"));
     }
 
     #[test]
     fn domains_that_are_not_names_are_refused() {
-        for bad in ["", "id.internal", "localhost", "Office.Example", "127.0.0.1", "[::1]", "a b"] {
+        for bad in ["", "Office.Example", "127.0.0.1", "[::1]", "a b", "link.internal.", "Link.Internal"] {
             assert!(parse(&format!("domain = {bad:?}")).is_err(), "{bad}");
         }
+        for reserved in ["id.internal", "link.internal", "localhost", "school.link.internal"] {
+            let error = parse(&format!("domain = {reserved:?}")).expect_err("reserved").to_string();
+            assert!(error.contains("has a meaning of its own"), "{error}");
+        }
+        assert!(parse("domain = \"mylink.internal\"").is_ok());
         assert_eq!(
             parse("domain = \"office.example\"").expect("good").domain.as_deref(),
             Some("office.example")

@@ -15,7 +15,8 @@
 //! | `asked` | requests that wait for the answer of another session |
 //! | `message`, `inbox` | message rules of RFC 6121 §8; what is held until a client has it |
 //! | `presence`, `subscription` | RFC 6121 §3 and §4 |
-//! | `contacts`, `nearby` | changes of contact lists; neighbours laid over them |
+//! | `contacts`, `nearby`, `tier` | changes of contact lists; neighbours laid over them; how sure it is who they are |
+//! | [`link`] | the gateway to people of XEP-0174 |
 //! | `profile` | what an account changes of itself: vCard, password, block list |
 //! | `remote` | what the overlay brings and takes |
 //! | `commands` | the CLI |
@@ -23,6 +24,7 @@
 
 pub mod admin;
 pub mod io;
+pub mod link;
 pub mod settings;
 
 pub(crate) mod account;
@@ -44,10 +46,11 @@ mod save;
 pub(crate) mod session;
 mod stream;
 mod subscription;
+mod tier;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crosstalk_link_local::neighbours::Neighbours;
+use crosstalk_link_local::neighbours::{Neighbours, Who};
 use crosstalk_overlay::core::Overlay;
 use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
 use crosstalk_overlay::time::Now;
@@ -103,7 +106,8 @@ pub struct Core {
     rng: ChaCha20Rng,
     pub(crate) overlay: Overlay,
     neighbours: Neighbours,
-    nearby: BTreeMap<UserId, nearby::Person>,
+    nearby: BTreeMap<Who, nearby::Person>,
+    link: link::Link,
     pub(crate) accounts: Accounts,
     sessions: BTreeMap<SessionId, Session>,
     conns: BTreeMap<ConnId, Conn>,
@@ -145,6 +149,7 @@ impl Core {
             Input::Elements { conn, elements } => self.elements(conn, elements),
             Input::Ended { conn, how } => self.ended(conn, how),
             Input::Peer(event) => self.overlay.handle_peer(event, now),
+            Input::Link(event) => self.link_event(event),
             Input::Committed { batch } => self.barrier.committed(batch),
             Input::StoreTrouble(trouble) => self.store_trouble = trouble,
             Input::Admin { request, command } => self.command(request, *command),
@@ -154,6 +159,7 @@ impl Core {
         }
         self.drain_overlay();
         self.drain_neighbours();
+        self.drain_link();
     }
 
     /// The next thing to do, `None` when all is done. The first call after inputs closes their batch.
@@ -177,7 +183,8 @@ impl Core {
             };
             (*when, why)
         });
-        [own, self.overlay.poll_timeout(), self.neighbours.poll_timeout()].into_iter().flatten().min()
+        let others = [self.overlay.poll_timeout(), self.neighbours.poll_timeout(), self.link_timeout()];
+        own.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     fn timeout(&mut self) {
@@ -196,12 +203,15 @@ impl Core {
         }
         self.overlay.handle_timeout(self.now);
         self.neighbours.handle_timeout(self.now);
+        self.link_due();
     }
 
     fn close_batch(&mut self) {
-        if !self.watchers_changed.is_empty() {
+        // A user who leaves the link makes a place there for another.
+        while !self.watchers_changed.is_empty() {
             self.republish_presence();
             self.drain_overlay();
+            self.drain_link();
         }
         self.ask_for_acknowledgements();
         self.save_dirty_sessions();

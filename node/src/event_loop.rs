@@ -1,8 +1,8 @@
 //! The only loop: waits for one thing, takes what else is there, hands it to the core, performs the outputs in order.
 //!
 //! It decides nothing and it never waits but in one place. Where something downstream is slow it stops taking inputs
-//! from upstream: with `MOST_IN_FLIGHT` batches not yet durable, or commands that the swarm has no room for, clients
-//! and peers are not read until that is over, and TCP slows them down.
+//! from upstream: with `MOST_IN_FLIGHT` batches not yet durable, or commands that swarm or link have no room for,
+//! clients and peers are not read until that is over, and TCP slows them down.
 
 mod chores;
 pub mod clock;
@@ -21,7 +21,9 @@ use crate::accounts::key_dir::KeyDir;
 use crate::admin::service::Ask;
 use crate::c2s::{Clients, Directory};
 use crate::core::admin::Reply;
+use crate::core::link::io::LinkCommand;
 use crate::core::{Core, Input, Output};
+use crate::link;
 use crate::store_thread::{CloseError, State, StoreThread};
 use chores::{Chore, Chores};
 use clock::Clock;
@@ -43,6 +45,8 @@ pub struct Surroundings {
     pub from_clients: mpsc::Receiver<Input>,
     /// Other nodes; `None` for a command line that only opens the store.
     pub swarm: Option<(swarm::Handle, mpsc::Receiver<swarm::Event>)>,
+    /// Neighbours by XEP-0174; `None` where that is off.
+    pub link: Option<link::Handle>,
     /// Questions of the account service.
     pub asks: mpsc::Receiver<Ask>,
     /// The store.
@@ -65,6 +69,9 @@ pub struct EventLoop {
     /// Commands that the swarm had no room for, in order. While there are any, no client and no peer is read, so it
     /// holds what one batch makes.
     for_swarm: VecDeque<swarm::Command>,
+    link: Option<link::Handle>,
+    /// Commands that the link had no room for, in order: the same holds.
+    for_link: VecDeque<LinkCommand>,
     asks: mpsc::Receiver<Ask>,
     /// Who waits for an answer of the core; as many as the admin socket and the queue of asks let through.
     asked: BTreeMap<u64, oneshot::Sender<Box<Reply>>>,
@@ -95,6 +102,8 @@ impl EventLoop {
             swarm,
             from_swarm,
             for_swarm: VecDeque::new(),
+            link: around.link,
+            for_link: VecDeque::new(),
             asks: around.asks,
             asked: BTreeMap::new(),
             next_ask: 0,
@@ -137,7 +146,11 @@ impl EventLoop {
     pub async fn finish(mut self) -> Result<(), CloseError> {
         let quiet = async {
             // The last receipts too: a sender that gets none sends again.
-            while !(self.in_flight.is_empty() && self.chores.is_idle() && self.for_swarm.is_empty()) {
+            while !(self.in_flight.is_empty()
+                && self.chores.is_idle()
+                && self.for_swarm.is_empty()
+                && self.for_link.is_empty())
+            {
                 self.wait(false).await?;
                 self.gather(false);
                 self.handle_inputs();
@@ -148,6 +161,11 @@ impl EventLoop {
             tracing::warn!("some changes are not durable yet; they were not confirmed to anybody");
         }
         // Clients are not told that their streams end, they lose them: so they come back and resume (XEP-0198 §5).
+        if let Some(link) = self.link {
+            // Nobody reads what it tells any more: let it stop without waiting for us.
+            self.from_clients.close();
+            link.stop().await;
+        }
         if let Some(swarm) = self.swarm {
             // Nobody reads its events any more: let it stop without waiting for us.
             drop(self.from_swarm);
@@ -159,12 +177,12 @@ impl EventLoop {
 
     /// Whether upstream has to wait for downstream.
     fn is_congested(&self) -> bool {
-        self.in_flight.len() >= MOST_IN_FLIGHT || !self.for_swarm.is_empty()
+        self.in_flight.len() >= MOST_IN_FLIGHT || !self.for_swarm.is_empty() || !self.for_link.is_empty()
     }
 
     /// Waits until there is something to do. Puts into `inputs` what it had to take to know. Cancel-safe.
     async fn wait(&mut self, read: bool) -> Result<(), CloseError> {
-        let swarm_waits = !self.for_swarm.is_empty();
+        let waits = !(self.for_swarm.is_empty() && self.for_link.is_empty());
         let Self { from_clients, from_swarm, asks, store_state, chores, inputs, timer, armed, .. } = self;
         tokio::select! {
             biased;
@@ -181,8 +199,8 @@ impl EventLoop {
                 inputs.push(Input::Admin { request, command: ask.command });
             }
             Some(event) = next(from_swarm), if read => note(event, inputs),
-            // The swarm's task runs on this thread: let it take commands.
-            () = tokio::task::yield_now(), if swarm_waits => {}
+            // The tasks of swarm and link run on this thread: let them take commands.
+            () = tokio::task::yield_now(), if waits => {}
             Some(input) = from_clients.recv(), if read => inputs.push(input),
             else => std::future::pending().await,
         }
@@ -251,6 +269,12 @@ impl EventLoop {
             Output::Frame { node, frame } => self.command(swarm::Command::Send { node, frame }),
             Output::Dial { node, addresses } => self.command(swarm::Command::Dial { node, addresses }),
             Output::ClosePeer { node, reason } => self.command(swarm::Command::Close { node, reason }),
+            Output::Link(command) => {
+                if self.link.is_some() {
+                    self.for_link.push_back(command);
+                    self.send_held();
+                }
+            }
             Output::Login(change) => self.directory.apply(change),
             Output::SealingKeyDue { user } => self.chores.push(Chore::NewSealingKey(user)),
             Output::SealingKeyErase { user, public } => {
@@ -279,6 +303,13 @@ impl EventLoop {
     }
 
     fn send_held(&mut self) {
+        if let Some(link) = &self.link {
+            while link.has_room()
+                && let Some(command) = self.for_link.pop_front()
+            {
+                link.perform(command);
+            }
+        }
         let Some(swarm) = &self.swarm else { return };
         while let Some(command) = self.for_swarm.pop_front() {
             match swarm.try_send(command) {

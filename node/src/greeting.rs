@@ -15,6 +15,7 @@ use crate::cli::failure::Failure;
 use crate::cli::{output, show};
 use crate::config::Config;
 use crate::core::admin::{AccountView, Command, Reply};
+use crate::core::settings::LinkMode;
 use crate::event_loop::clock::wall_millis;
 use crate::run::person;
 
@@ -84,8 +85,14 @@ fn ready(config: &Config, listen: &[SocketAddr]) -> String {
         true => "nodes on this network are found by themselves",
         false => "mDNS is off, nodes on this network are not looked for",
     };
+    let bonjour = match config.link.mode {
+        LinkMode::Announce => {
+            "; who logs in is announced to Bonjour chat programs (`[link]` in the settings)"
+        }
+        LinkMode::Listen | LinkMode::Off => "",
+    };
     format!(
-        "Ready: chat programs at {}, other nodes at port {}; {neighbours}. Ctrl-C stops.",
+        "Ready: chat programs at {}, other nodes at port {}; {neighbours}{bonjour}. Ctrl-C stops.",
         chat.join(" and "),
         config.overlay.port
     )
@@ -128,7 +135,10 @@ mod tests {
         assert!(
             ready(&config, &listen).contains("127.0.0.1:5222") && ready(&config, &listen).contains("14774")
         );
+        assert!(ready(&config, &listen).contains("Bonjour"));
         config.overlay.mdns = false;
-        assert!(ready(&config, &listen).contains("mDNS is off"));
+        config.link.mode = LinkMode::Off;
+        let text = ready(&config, &listen);
+        assert!(text.contains("mDNS is off") && !text.contains("Bonjour"), "{text}");
     }
 }

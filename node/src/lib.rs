@@ -9,6 +9,7 @@ pub mod core;
 pub mod event_loop;
 pub mod features;
 mod greeting;
+pub mod link;
 pub mod run;
 pub mod secret;
 pub mod store_thread;

@@ -3,6 +3,7 @@
 //! Settings, store, keys, core; then the faces: chat programs, other nodes, the command line; then the loop until a
 //! signal. A command line without a running node makes the same without the faces ([`Offline`]).
 
+mod neighbourhood;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::core::{Core, Setup};
 use crate::event_loop::clock::Clock;
 use crate::event_loop::{EventLoop, Surroundings};
 use crate::greeting;
+use crate::link;
 use crate::store_thread::StoreThread;
 
 /// Where the store lies in the data directory.
@@ -66,17 +68,24 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let (asking, asks) = mpsc::channel(ASKS);
     let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
     let service = Service::new(asking, Arc::clone(&accounts));
-    let setup = setup(&place.config, ground.node.id(), ground.contents, ground.users, accounts.own())?;
+    // Before the swarm: it has to see whether the port of multicast DNS was free.
+    let opened = neighbourhood::open(&place.config, &ground.node, clock)?;
+    let mut setup = setup(&place.config, ground.node.id(), ground.contents, ground.users, accounts.own())?;
+    neighbourhood::tell(&mut setup.settings, &place.config, opened.as_ref());
     let core = Core::new(setup, clock.now())?;
 
-    // The faces: chat programs, other nodes, the command line.
+    // The faces: chat programs, other nodes, neighbours without a node, the command line.
     let (to_core, from_clients) = mpsc::channel(INPUTS);
     let directory = directory(&ground.node);
     let (wishes, wished) = mpsc::channel(registration::QUEUE);
     let (plain_logins, logged_in) = mpsc::channel(renewal::QUEUE);
-    let door = c2s::open(door(&place, &accounts, wishes, plain_logins)?, directory.clone(), to_core).await?;
+    let door = door(&place, &accounts, wishes, plain_logins)?;
+    let tls = Arc::clone(&door.tls);
+    let door = c2s::open(door, directory.clone(), to_core.clone()).await?;
     ports::check_overlay(&place.config)?;
     let network = swarm::start(network(&place.config, &ground.node))?;
+    let link = opened.map(|opened| opened.connect(to_core, tls, neighbourhood::hints(&network.0)));
+    let service = service.with_link(link.as_ref().map(link::Handle::view));
     let socket = admin::server::open(&place.data)?;
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
@@ -92,6 +101,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
             directory,
             from_clients,
             swarm: Some(network),
+            link,
             asks,
             store: StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?,
             keys: ground.keys,
@@ -322,6 +332,7 @@ impl Offline {
                 directory: directory(&ground.node),
                 from_clients,
                 swarm: None,
+                link: None,
                 asks,
                 store: StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?,
                 keys: ground.keys,

@@ -41,6 +41,7 @@ pub(super) mod tests {
     use crate::accounts::{Accounts, RENEW_BEFORE};
     use crate::admin::service::Ask;
     use crate::core::admin::{AccountView, Command, Reply, Sealed};
+    use crate::core::settings::LinkMode;
     use crate::event_loop::clock::wall_millis;
 
     const DAY: u64 = 24 * 60 * 60 * 1_000;
@@ -53,6 +54,7 @@ pub(super) mod tests {
             xid: String::new(),
             nickname: String::new(),
             visible: true,
+            link: LinkMode::default(),
             sessions: 0,
             waiting: 0,
             created: 0,

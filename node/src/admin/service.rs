@@ -14,6 +14,7 @@ use super::{Opener, Request, Response, Secret};
 use crate::accounts::{AccountError, Accounts, Prepared, RENEW_BEFORE};
 use crate::core::admin::{AccountView, Command, Refused, Reply, Sealed};
 use crate::event_loop::clock::wall_millis;
+use crate::link::View;
 
 /// Questions to the core that wait at once; who asks more waits.
 pub const ASKS: usize = 64;
@@ -68,13 +69,21 @@ pub struct Service {
     /// Keys are made one at a time: each takes 46 MiB while it lasts.
     making: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    link: Option<View>,
 }
 
 impl Service {
     /// A service that asks the core through `core`.
     pub fn new(core: mpsc::Sender<Ask>, accounts: Arc<Accounts>) -> Self {
         let (making, waiting) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WAITING)));
-        Self { core, accounts, making, waiting }
+        Self { core, accounts, making, waiting, link: None }
+    }
+
+    /// With a way to ask what the link costs.
+    #[must_use]
+    pub fn with_link(mut self, link: Option<View>) -> Self {
+        self.link = link;
+        self
     }
 
     /// The maker of accounts.
@@ -102,6 +111,13 @@ impl Service {
                     recovery: Secret::from(added.recovery),
                 });
             }
+            Request::Link => {
+                let report = match &self.link {
+                    Some(link) => link.report().await,
+                    None => None,
+                };
+                return Ok(Response::Link(report.map(Box::new)));
+            }
             Request::SetPassword { account, password, opener } => {
                 return self.set_password(account, password.map(Secret::into_inner), opener).await;
             }
@@ -109,6 +125,7 @@ impl Service {
                 let nickname = nickname.as_deref().map(Accounts::nickname).transpose()?;
                 Command::SetProfile { account, nickname, visible }
             }
+            Request::SetLink { account, mode } => Command::SetLink { account, mode },
             Request::ListAccounts => Command::ListAccounts,
             Request::ShowAccount { account } => Command::ShowAccount(account),
             Request::RemoveAccount { account } => Command::RemoveAccount(account),

@@ -1,4 +1,6 @@
-//! A client after login: its elements to the event loop, the event loop's bytes to it, until one of them ends it.
+//! A stream once it is open: its elements to the event loop, the event loop's bytes to it, until one of them ends it.
+//!
+//! It is a client's after login, or one to a neighbour on the link (XEP-0174).
 //!
 //! An idle session holds no buffer: all sessions of a thread read into one scratch buffer.
 
@@ -10,11 +12,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep, timeout};
 
 use crate::core::io::{ConnId, Ending, Input};
+use crate::core::link::io::{LinkEvent, StreamId};
 use crate::xmpp::framer::{Frame, Framer};
 use crate::xmpp::{Element, StreamError};
 
@@ -31,26 +34,49 @@ thread_local! {
     static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
-/// The client of an authenticated stream.
-pub(super) struct Session {
-    pub(super) conn: ConnId,
-    pub(super) transport: Transport,
-    pub(super) framer: Framer,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) inputs: mpsc::Sender<Input>,
-    pub(super) bucket: Bucket,
+/// Whose stream it is.
+pub(crate) enum Face {
+    /// A client's.
+    Client(ConnId),
+    /// A neighbour's; what was written so far is told to who watches whether it arrives.
+    Neighbour(StreamId, watch::Sender<u64>),
+}
+
+impl Face {
+    fn input(&self, elements: Vec<Element>) -> Input {
+        match self {
+            Self::Client(conn) => Input::Elements { conn: *conn, elements },
+            Self::Neighbour(stream, _) => Input::Link(LinkEvent::Elements { stream: *stream, elements }),
+        }
+    }
+
+    fn written(&self, bytes: usize) {
+        if let Self::Neighbour(_, total) = self {
+            total.send_modify(|total| *total += u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+/// One side of an open stream.
+pub(crate) struct Session {
+    pub(crate) face: Face,
+    pub(crate) transport: Transport,
+    pub(crate) framer: Framer,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) bucket: Bucket,
     /// What `bucket` counts time from.
-    pub(super) start: Instant,
+    pub(crate) start: Instant,
     /// Bytes that were read and not looked at yet.
-    pub(super) rest: Vec<u8>,
-    pub(super) grace: Duration,
-    pub(super) writing: Writing,
-    pub(super) pause: Option<Pin<Box<Sleep>>>,
+    pub(crate) rest: Vec<u8>,
+    pub(crate) grace: Duration,
+    pub(crate) writing: Writing,
+    pub(crate) pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// Bytes on their way into the socket.
 #[derive(Default)]
-pub(super) struct Writing {
+pub(crate) struct Writing {
     data: Vec<u8>,
     done: usize,
     unflushed: bool,
@@ -72,7 +98,7 @@ enum Then {
 
 impl Session {
     /// Runs until the stream has ended.
-    pub(super) async fn run(&mut self) -> Ending {
+    pub(crate) async fn run(&mut self) -> Ending {
         loop {
             match poll_fn(|cx| self.poll_step(cx)).await {
                 Step::Read(elements, then) => {
@@ -99,7 +125,7 @@ impl Session {
 
     /// Waits for room when the event loop is busy: this client is not read meanwhile.
     async fn deliver(&self, elements: Vec<Element>) -> Result<(), ()> {
-        match self.inputs.try_send(Input::Elements { conn: self.conn, elements }) {
+        match self.inputs.try_send(self.face.input(elements)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(input)) => self.inputs.send(input).await.map_err(drop),
             Err(TrySendError::Closed(_)) => Err(()),
@@ -133,6 +159,7 @@ impl Session {
             match Pin::new(&mut self.transport).poll_write(cx, &writing.data[writing.done..]) {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     writing.done += written;
+                    self.face.written(written);
                     writing.unflushed = self.transport.is_tls();
                 }
                 Poll::Ready(_) => return Poll::Ready(Step::Lost),
@@ -216,7 +243,7 @@ impl Session {
 }
 
 /// Writes the last bytes and the end tag, and closes our direction. What goes wrong no longer matters.
-pub(super) async fn end(transport: &mut Transport, last: &[u8], grace: Duration) {
+pub(crate) async fn end(transport: &mut Transport, last: &[u8], grace: Duration) {
     let write = async {
         transport.write_all(&[last, END].concat()).await?;
         transport.shutdown().await
@@ -228,7 +255,7 @@ pub(super) async fn end(transport: &mut Transport, last: &[u8], grace: Duration)
 
 /// Reads until the other side has closed too, at most `grace` long: closing with unread bytes would make the
 /// system throw away what was just written.
-pub(super) async fn linger(transport: &mut Transport, grace: Duration) {
+pub(crate) async fn linger(transport: &mut Transport, grace: Duration) {
     let mut bytes = [0; 512];
     let drain = async { while matches!(transport.read(&mut bytes).await, Ok(n) if n > 0) {} };
     if timeout(grace, drain).await.is_err() {

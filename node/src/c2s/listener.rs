@@ -14,7 +14,7 @@ use crate::core::io::{ConnId, Ending, Input};
 use crate::xmpp::error::StreamCondition;
 use crate::xmpp::{Element, StreamError};
 
-use super::connection::{Session, Writing, linger};
+use super::connection::{Face, Session, Writing, linger};
 use super::negotiate::{LoggedIn, Negotiation};
 use super::outgoing::Clients;
 use super::plain::PlainLogin;
@@ -136,7 +136,7 @@ async fn run_session(door: &Arc<Door>, conn: ConnId, client: LoggedIn) {
     let start = Instant::now();
     let outbox = door.clients.add(conn, limits.unread_bytes);
     let mut session = Session {
-        conn,
+        face: Face::Client(conn),
         transport: client.transport,
         framer: client.framer,
         outbox,

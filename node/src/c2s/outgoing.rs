@@ -43,7 +43,7 @@ impl Clients {
     }
 
     pub(super) fn add(&self, conn: ConnId, limit: usize) -> Arc<Outbox> {
-        let outbox = Arc::new(Outbox { limit, state: Mutex::default() });
+        let outbox = Arc::new(Outbox::new(limit));
         lock(&self.outboxes).insert(conn, outbox.clone());
         outbox
     }
@@ -58,7 +58,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What waits for one client: at most `limit` bytes, or one piece that is larger.
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     limit: usize,
     state: Mutex<State>,
 }
@@ -74,7 +74,7 @@ struct State {
 
 /// What else the event loop wants of the task.
 #[derive(Clone, Debug)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// End the stream after what waits.
     Close(Option<StreamError>),
     /// The client does not read: drop it.
@@ -82,9 +82,14 @@ pub(super) enum Order {
 }
 
 impl Outbox {
+    /// Nothing waits yet.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default() }
+    }
+
     /// Whatever its size, what nothing waits before never cuts the client off: a message that did would do so at each
     /// login again.
-    fn push(&self, data: Vec<u8>) {
+    pub(crate) fn push(&self, data: Vec<u8>) {
         let mut state = lock(&self.state);
         if state.order.is_some() {
             return;
@@ -103,7 +108,7 @@ impl Outbox {
         }
     }
 
-    fn close(&self, error: Option<StreamError>) {
+    pub(crate) fn close(&self, error: Option<StreamError>) {
         let mut state = lock(&self.state);
         if state.order.is_none() {
             state.order = Some(Order::Close(error));
@@ -112,7 +117,7 @@ impl Outbox {
     }
 
     /// Takes what waits, all earlier bytes being written. Empty: the task is woken when that changes.
-    pub(super) fn take(&self, cx: &Context<'_>) -> Vec<u8> {
+    pub(crate) fn take(&self, cx: &Context<'_>) -> Vec<u8> {
         let mut state = lock(&self.state);
         state.remember(cx);
         state.taken = state.waiting.len();
@@ -120,12 +125,12 @@ impl Outbox {
     }
 
     /// What waits, when the task is about to end the stream.
-    pub(super) fn drain(&self) -> Vec<u8> {
+    pub(crate) fn drain(&self) -> Vec<u8> {
         std::mem::take(&mut lock(&self.state).waiting)
     }
 
     /// Whether there is an order; if not, the task is woken when there is.
-    pub(super) fn order(&self, cx: &Context<'_>) -> Option<Order> {
+    pub(crate) fn order(&self, cx: &Context<'_>) -> Option<Order> {
         let mut state = lock(&self.state);
         state.remember(cx);
         state.order.clone()
@@ -153,7 +158,7 @@ mod tests {
     #[test]
     fn only_what_joins_unread_bytes_cuts_a_client_off() {
         let cx = Context::from_waker(Waker::noop());
-        let outbox = Outbox { limit: 10, state: Mutex::default() };
+        let outbox = Outbox::new(10);
         outbox.push(vec![0; 100]);
         assert!(outbox.order(&cx).is_none());
         assert_eq!(outbox.take(&cx).len(), 100);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A token bucket for bytes. Overdrawing it is allowed once; then reading pauses, so that nothing is dropped.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     rate: u32,
     burst: u32,
     /// Bytes that may still come, negative when overdrawn, as of `at`.
@@ -16,12 +16,12 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full bucket of `burst` bytes that gains `rate` bytes a second. Times are since any fixed moment.
-    pub(super) fn new(rate: u32, burst: u32, now: Duration) -> Self {
+    pub(crate) fn new(rate: u32, burst: u32, now: Duration) -> Self {
         Self { rate, burst, level: f64::from(burst), at: now }
     }
 
     /// Takes what was read; says how long to pause before the next read.
-    pub(super) fn take(&mut self, bytes: usize, now: Duration) -> Option<Duration> {
+    pub(crate) fn take(&mut self, bytes: usize, now: Duration) -> Option<Duration> {
         let gained = now.saturating_sub(self.at).as_secs_f64() * f64::from(self.rate);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.level = (self.level + gained).min(f64::from(self.burst)) - f64::from(bytes);

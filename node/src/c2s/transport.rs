@@ -1,28 +1,37 @@
-//! A client's TCP connection, with or without TLS.
+//! The TCP connection of a client or of a neighbour on the link, with or without TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
-/// Where the bytes of one client come from and go to.
-pub(super) enum Transport {
+/// Where the bytes of one stream come from and go to.
+pub(crate) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Transport {
-    pub(super) fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// Our end of the connection.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+        }
     }
 }
 
 /// Sends small writes at once, and finds out within a quarter of an hour that a silent peer has vanished.
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     rustix::net::sockopt::set_socket_keepalive(stream, true)?;
     rustix::net::sockopt::set_tcp_keepidle(stream, Duration::from_secs(600))?;

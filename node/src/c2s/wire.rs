@@ -1,12 +1,13 @@
-//! A connection before login: frames in, elements out, slowly enough.
+//! A connection before login, or before the headers of a link-local stream: frames in, elements out, slowly enough.
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::xmpp::error::StreamCondition;
 use crate::xmpp::framer::{Frame, Framer, Limits};
@@ -19,7 +20,7 @@ use super::transport::Transport;
 const READ: usize = 4096;
 
 /// How a connection ends that does not get to a login.
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// With this stream error.
     Error(StreamError),
     /// The client ended its stream.
@@ -40,15 +41,15 @@ impl From<std::io::Error> for Stop {
     }
 }
 
-pub(super) fn stop(condition: StreamCondition, text: &str) -> Stop {
+pub(crate) fn stop(condition: StreamCondition, text: &str) -> Stop {
     Stop::Error(StreamError::new(condition, text))
 }
 
 /// The connection of a stranger.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     /// `None` while TLS is being set up.
-    pub(super) transport: Option<Transport>,
-    pub(super) framer: Framer,
+    pub(crate) transport: Option<Transport>,
+    pub(crate) framer: Framer,
     pending: Vec<u8>,
     consumed: usize,
     bucket: Bucket,
@@ -56,7 +57,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, bytes_per_second: u32, burst: u32) -> Self {
+    pub(crate) fn new(stream: TcpStream, bytes_per_second: u32, burst: u32) -> Self {
         let start = Instant::now();
         Self {
             transport: Some(Transport::Plain(stream)),
@@ -68,35 +69,47 @@ impl Wire {
         }
     }
 
-    pub(super) fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         self.transport.as_ref().is_some_and(Transport::is_tls)
     }
 
     /// Bytes that were read and belong to no frame yet taken.
-    pub(super) fn unread(&self) -> &[u8] {
+    pub(crate) fn unread(&self) -> &[u8] {
         self.pending.get(self.consumed..).unwrap_or_default()
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.pending = Vec::new();
         self.consumed = 0;
     }
 
-    pub(super) async fn start_tls(&mut self, config: Arc<ServerConfig>) -> Result<(), Stop> {
+    pub(crate) async fn start_tls(&mut self, config: Arc<ServerConfig>) -> Result<(), Stop> {
         let Some(Transport::Plain(stream)) = self.transport.take() else { return Err(Stop::Gone) };
         let stream = TlsAcceptor::from(config).accept(stream).await?;
-        self.transport = Some(Transport::Tls(Box::new(stream)));
+        self.transport = Some(Transport::Tls(Box::new(stream.into())));
         Ok(())
     }
 
-    pub(super) async fn element(&mut self) -> Result<Element, Stop> {
+    /// The client's side of [`Self::start_tls`].
+    pub(crate) async fn connect_tls(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<(), Stop> {
+        let Some(Transport::Plain(stream)) = self.transport.take() else { return Err(Stop::Gone) };
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        self.transport = Some(Transport::Tls(Box::new(stream.into())));
+        Ok(())
+    }
+
+    pub(crate) async fn element(&mut self) -> Result<Element, Stop> {
         match self.frame().await? {
             Frame::Element(element) => Ok(element),
             Frame::Open(_) | Frame::Close => Err(Stop::Closed),
         }
     }
 
-    pub(super) async fn frame(&mut self) -> Result<Frame, Stop> {
+    pub(crate) async fn frame(&mut self) -> Result<Frame, Stop> {
         loop {
             let mut input = self.pending.get(self.consumed..).unwrap_or_default();
             let before = input.len();
@@ -125,11 +138,11 @@ impl Wire {
         Ok(())
     }
 
-    pub(super) async fn send(&mut self, element: &Element) -> Result<(), Stop> {
+    pub(crate) async fn send(&mut self, element: &Element) -> Result<(), Stop> {
         self.write(&element.to_bytes(ns::CLIENT)).await
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let Some(transport) = &mut self.transport else { return Err(Stop::Gone) };
         transport.write_all(bytes).await?;
         transport.flush().await?;

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::{Node, confused, output, prompt, show};
 use crate::admin::{Opener, Request, Response, Secret, service};
 use crate::core::admin::{AccountView, Reply};
+use crate::core::settings::LinkMode;
 use crate::event_loop::clock::wall_millis;
 
 /// What can be done with accounts.
@@ -62,6 +63,14 @@ pub enum Command {
         /// Login name or address
         name: String,
     },
+    /// Choose what people with Bonjour chat programs (XEP-0174) on the link see of an account
+    Link {
+        /// Login name or address
+        name: String,
+        /// announce: it is announced; listen: it sees them and is not announced; off: neither
+        #[arg(value_parser = ["announce", "listen", "off"])]
+        mode: String,
+    },
     /// Change the name that is shown to others
     Nickname {
         /// Login name or address
@@ -93,6 +102,7 @@ pub(crate) fn execute(
         Command::Remove { name, yes } => remove(node, name, *yes, json),
         Command::Hide { name } => profile(node, name, None, Some(false), json),
         Command::Unhide { name } => profile(node, name, None, Some(true), json),
+        Command::Link { name, mode } => link(node, name, mode, json),
         Command::Nickname { name, text } => profile(node, name, Some(text.clone()), None, json),
     }
 }
@@ -230,6 +240,15 @@ fn profile(
         (None, _) => format!("Neighbours no longer see {name}."),
     };
     done(node, Request::SetProfile { account: name.to_owned(), nickname, visible }, &text, json)
+}
+
+fn link(node: &mut Node, name: &str, mode: &str, json: bool) -> Result<(), Failure> {
+    let (mode, text) = match mode {
+        "announce" => (LinkMode::Announce, "is announced on the link when available"),
+        "listen" => (LinkMode::Listen, "sees Bonjour people on the link and is not announced to them"),
+        _ => (LinkMode::Off, "neither sees Bonjour people nor is announced to them"),
+    };
+    done(node, Request::SetLink { account: name.to_owned(), mode }, &format!("{name} {text}."), json)
 }
 
 /// Asks for a change and says that it is made.

@@ -11,10 +11,12 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::{Node, output};
 use crate::accounts::key_dir::KeyDir;
-use crate::admin::Request;
 use crate::admin::client::Client;
+use crate::admin::{Request, Response};
 use crate::core::admin::{AccountView, PeerView, Reply, StatusView};
+use crate::core::settings::LinkMode;
 use crate::event_loop::clock::wall_millis;
+use crate::link::LinkReport;
 use crate::run::{self, Place};
 
 /// A certificate with less left is worth a warning, milliseconds: 30 days.
@@ -83,10 +85,14 @@ fn examine(place: Place) -> Vec<Finding> {
     let runs = Client::connect(&data).is_some();
     findings.push(machine::data_dir(&data));
     findings.push(machine::disk_space(&data));
+    let mut link = None;
     if data.join(run::STORE).exists() {
         findings.push(keys(&data));
         match Node::open(place) {
-            Ok(mut node) => findings.extend(ask(&mut node)),
+            Ok(mut node) => {
+                findings.extend(ask(&mut node));
+                link = report(&mut node);
+            }
             Err(failure) => findings.push(Finding::fail("store", failure.to_string())),
         }
     } else {
@@ -95,8 +101,16 @@ fn examine(place: Place) -> Vec<Finding> {
     }
     findings.extend(machine::ports(&config, runs));
     findings.push(machine::interfaces(Path::new("/sys/class/net")));
-    findings.push(machine::mdns(config.overlay.mdns));
+    findings.push(machine::mdns(config.overlay.mdns || config.link.mode != LinkMode::Off));
+    findings.push(machine::link(&config.link, runs, link.as_deref()));
     findings
+}
+
+fn report(node: &mut Node) -> Option<Box<LinkReport>> {
+    match node.ask(Request::Link) {
+        Ok(Response::Link(report)) => report,
+        Ok(_) | Err(_) => None,
+    }
 }
 
 fn keys(data: &Path) -> Finding {
@@ -122,7 +136,8 @@ fn ask(node: &mut Node) -> Vec<Finding> {
         findings.extend(certificates(&accounts, wall_millis()));
     }
     if runs && let Ok(Reply::Peers(peers)) = node.reply(Request::Peers) {
-        findings.push(others(&peers));
+        let nodes: Vec<PeerView> = peers.into_iter().filter(|peer| peer.tier.is_none()).collect();
+        findings.push(others(&nodes));
     }
     findings
 }

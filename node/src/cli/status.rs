@@ -2,9 +2,11 @@
 
 use super::failure::Failure;
 use super::{Node, confused, output};
-use crate::admin::Request;
-use crate::core::admin::{OutboxView, PeerView, Reply, StatusView};
+use crate::admin::{Request, Response};
+use crate::core::admin::{LinkView, OutboxView, PeerView, Reply, StatusView};
+use crate::core::settings::LinkMode;
 use crate::event_loop::clock::wall_millis;
+use crate::link::{LinkReport, Traffic};
 
 /// What the node is doing.
 ///
@@ -13,17 +15,19 @@ use crate::event_loop::clock::wall_millis;
 pub(crate) fn status(node: &mut Node, json: bool) -> Result<(), Failure> {
     let runs = node.runs();
     let Reply::Status(status) = node.reply(Request::Status)? else { return Err(confused()) };
+    let Response::Link(air) = node.ask(Request::Link)? else { return Err(confused()) };
     if json {
         let mut value = serde_json::to_value(&status).unwrap_or_default();
         value["running"] = runs.into();
+        value["airtime"] = serde_json::to_value(&air).unwrap_or_default();
         output::json(&value);
         return Ok(());
     }
-    output::line(describe(&status, runs));
+    output::line(describe(&status, air.as_deref(), runs));
     Ok(())
 }
 
-fn describe(status: &StatusView, runs: bool) -> String {
+fn describe(status: &StatusView, air: Option<&LinkReport>, runs: bool) -> String {
     let state = match runs {
         true => format!("running for {}", output::age(status.uptime)),
         false => "not running".to_owned(),
@@ -36,6 +40,9 @@ fn describe(status: &StatusView, runs: bool) -> String {
         format!("sessions      {}, {} of them waiting to be resumed", status.sessions, status.detached),
         format!("other nodes   {} connected", status.peers),
         format!("neighbours    {}", status.neighbours),
+        format!("link          {}", people(&status.link)),
+        format!("announced     {}", announced(&status.link, air)),
+        format!("airtime       {}", air.map_or("multicast DNS does not run".to_owned(), airtime)),
         format!("outbox        {} not delivered yet", status.outbox),
         format!("inbox         {} waiting for a chat program here", status.inbox),
         format!(
@@ -44,14 +51,50 @@ fn describe(status: &StatusView, runs: bool) -> String {
         ),
         format!("store         {}", status.store_trouble.as_deref().unwrap_or("in order")),
     ];
-    if !status.counters.is_empty() {
+    let trouble = air.into_iter().flat_map(|air| &air.trouble);
+    let counters: Vec<String> =
+        status.counters.iter().chain(trouble).map(|(what, count)| format!("  {count:>8}  {what}")).collect();
+    if !counters.is_empty() {
         lines.push("refused or dropped since the start:".to_owned());
-        lines.extend(status.counters.iter().map(|(what, count)| format!("  {count:>8}  {what}")));
+        lines.extend(counters);
     }
     lines.join("\n")
 }
 
-/// Other nodes.
+fn people(link: &LinkView) -> String {
+    match link.mode {
+        LinkMode::Off => "Bonjour people are neither looked for nor told of anybody here".to_owned(),
+        LinkMode::Listen | LinkMode::Announce => format!(
+            "{} Bonjour people shown of {} heard of, {} streams, {} messages on their way",
+            link.shown, link.people, link.streams, link.waiting
+        ),
+    }
+}
+
+fn announced(link: &LinkView, air: Option<&LinkReport>) -> String {
+    let port = air.and_then(|air| air.port).map(|port| format!(" at port {port}")).unwrap_or_default();
+    let beyond = match link.beyond {
+        0 => String::new(),
+        count => format!(", and {count} more are not, that is too many"),
+    };
+    match link.announced.is_empty() {
+        true => "nobody".to_owned(),
+        false => format!("{}{port}{beyond}", output::plain(&link.announced.join(", "))),
+    }
+}
+
+/// Both kinds of multicast DNS: that of chat programs and that of other nodes.
+fn airtime(air: &LinkReport) -> String {
+    let of = |traffic: Traffic| format!("{} packets, {}", traffic.packets, output::bytes(traffic.bytes));
+    format!(
+        "{} sent, {} heard in the last minute; on {}",
+        of(air.sent),
+        of(air.heard),
+        if air.interfaces.is_empty() { "no network".to_owned() } else { air.interfaces.join(", ") }
+    )
+}
+
+/// Other nodes, and people near without one.
 ///
 /// # Errors
 /// When the node cannot be asked.
@@ -62,16 +105,23 @@ pub(crate) fn peers(node: &mut Node, json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let rows: Vec<Vec<String>> = peers.into_iter().map(peer_row).collect();
-    output::table(&["NODE", "STATE", "ADDRESS", "USERS"], &rows, "No other node has been seen.");
+    output::table(&["NODE", "STATE", "ADDRESS", "USERS"], &rows, "Nobody has been seen.");
     Ok(())
 }
 
 fn peer_row(peer: PeerView) -> Vec<String> {
     vec![
-        peer.node.chars().take(16).collect(),
-        if peer.connected { "connected" } else { "seen" }.to_owned(),
+        match &peer.tier {
+            None => peer.node.chars().take(16).collect(),
+            Some(_) => output::plain(&peer.node),
+        },
+        match (&peer.tier, peer.connected) {
+            (Some(tier), _) => tier.clone(),
+            (None, true) => "connected".to_owned(),
+            (None, false) => "seen".to_owned(),
+        },
         peer.address.unwrap_or_default(),
-        peer.users.join(", "),
+        output::plain(&peer.users.join(", ")),
     ]
 }
 
@@ -110,8 +160,24 @@ mod tests {
     #[test]
     fn a_stopped_node_is_not_called_running() {
         let status = StatusView { store_trouble: Some("the disk is full".into()), ..StatusView::default() };
-        let text = describe(&status, false);
+        let text = describe(&status, None, false);
         assert!(text.contains("not running") && text.contains("the disk is full"), "{text}");
         assert!(text.contains("NOT credible"));
+    }
+    #[test]
+    fn what_the_link_costs_is_shown() {
+        let link =
+            LinkView { announced: vec!["anna@laptop".into()], beyond: 1, shown: 3, ..LinkView::default() };
+        let air = LinkReport {
+            port: Some(5299),
+            interfaces: vec!["wlan0".into()],
+            sent: Traffic { packets: 2, bytes: 300 },
+            trouble: [("attempts to take over a name".to_owned(), 7)].into(),
+            ..LinkReport::default()
+        };
+        let text = describe(&StatusView { link, ..StatusView::default() }, Some(&air), true);
+        for part in ["anna@laptop at port 5299", "1 more", "2 packets", "wlan0", "7  attempts"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 }

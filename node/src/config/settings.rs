@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::ConfigError;
+use crate::core::settings::LinkMode;
 
 /// Least and most of `xmpp.max_clients`.
 pub const MAX_CLIENTS: (usize, usize) = (1, 100_000);
@@ -15,6 +16,10 @@ pub const RATE_BYTES: (u32, u32) = (1_000, 1_000_000_000);
 pub const RESUME_SECONDS: (u32, u32) = (0, 86_400);
 /// Least and most of `overlay.max_peers`.
 pub const MAX_PEERS: (usize, usize) = (1, 1_024);
+/// Least and most of `link.port`.
+pub const LINK_PORT: (u16, u16) = (1_024, 65_000);
+/// Most bytes of `link.machine`.
+pub const MACHINE: usize = 63;
 /// Least and most of `store.journal_limit`.
 pub const JOURNAL_LIMIT: (u64, u64) = (64 * 1024, 1 << 30);
 
@@ -118,8 +123,19 @@ settings! {
         /// Other nodes connected at the same time, 1 to 1024. Cost: about 100 KiB of memory each.
         max_peers: usize = 64, "64";
     }
-    /// Neighbours on the same cable or Wi-Fi.
+    /// Neighbours on the same cable or Wi-Fi: those with a node, and those with any Bonjour chat program (XEP-0174).
     link Link {
+        /// "announce": people of this node who are available are announced to Bonjour programs, at most 16.
+        /// "listen": Bonjour people are shown in "Nearby", and nobody here is announced, so no messages either way.
+        /// "off": neither. `crosstalk account hide NAME` keeps one person from being announced.
+        /// Cost: everybody on the link can read the nickname, status, picture and addresses of who is announced, and
+        /// messages to and from Bonjour programs are mostly not encrypted. A few packets a minute for everybody.
+        mode: LinkMode = LinkMode::Announce, "\"announce\"";
+        /// TCP port for messages of Bonjour programs, 1024 to 65000. If it is taken, the next free one of the 22 behind it.
+        /// Cost: only machines on the same link can connect, at most 64 at a time.
+        port: u16 = 5_298, "5298";
+        /// Name of this machine in NAME@MACHINE, as Bonjour programs see it. Empty: its host name.
+        machine: String = String::new(), "\"\"";
         /// Whether people of this node are shown to neighbours in "Nearby".
         /// `crosstalk account hide NAME` hides one of them.
         visible: bool = true, "true";

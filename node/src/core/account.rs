@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::id::{DeviceId, UserId, XID_DOMAIN};
 use crosstalk_storage::tree::account::{Account as Stored, ScramKeys as StoredKeys};
 use jid::{BareJid, Jid};
@@ -9,6 +10,7 @@ use jid::{BareJid, Jid};
 use super::io::{Credentials, LoginChange, ScramKeys};
 use super::roster::Roster;
 use super::session::SessionId;
+use super::settings::LinkMode;
 
 /// A message held for an account until one of its clients has acknowledged it.
 pub(crate) struct Held {
@@ -106,7 +108,7 @@ pub(crate) struct Account {
     /// `<vCard/>` as bytes.
     pub(crate) vcard: Option<Vec<u8>>,
     /// Neighbours that this account removed from "Nearby", until they leave.
-    pub(crate) dismissed: BTreeSet<UserId>,
+    pub(crate) dismissed: BTreeSet<Who>,
 }
 
 /// Neither sealed keys nor the vCard.
@@ -126,6 +128,25 @@ impl Account {
         [other.as_str(), bare.as_str(), other.domain().as_str()]
             .iter()
             .any(|form| self.blocked.contains(*form))
+    }
+
+    /// How much of XEP-0174 the account uses; the node's settings may allow less. Who is hidden from neighbours is not
+    /// announced.
+    pub(crate) fn link_mode(&self) -> LinkMode {
+        match (self.stored.link, self.stored.hidden) {
+            (0, false) => LinkMode::Announce,
+            (0 | 1, _) => LinkMode::Listen,
+            _ => LinkMode::Off,
+        }
+    }
+
+    /// Chooses it.
+    pub(crate) fn set_link_mode(&mut self, mode: LinkMode) {
+        self.stored.link = match mode {
+            LinkMode::Announce => 0,
+            LinkMode::Listen => 1,
+            LinkMode::Off => 2,
+        };
     }
 
     /// The self-certified address.

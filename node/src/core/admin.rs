@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 
 use super::io::Credentials;
+use super::settings::LinkMode;
 
 /// A user key as it is sealed. `Debug` shows its size.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,13 @@ pub enum Command {
         /// Whether neighbours on the link see it.
         visible: Option<bool>,
     },
+    /// Choose how much of XEP-0174 an account uses, of what the node's settings allow.
+    SetLink {
+        /// Login name or address.
+        account: String,
+        /// At most this.
+        mode: LinkMode,
+    },
     /// A renewed certificate of a device (signed by the user key) or of a name (signed by the authority).
     Renew {
         /// Whose.
@@ -102,6 +110,7 @@ impl Command {
             Self::AddAccount(_)
             | Self::SetPassword { .. }
             | Self::SetProfile { .. }
+            | Self::SetLink { .. }
             | Self::Renew { .. }
             | Self::RemoveAccount(_)
             | Self::AddContact { .. }
@@ -228,6 +237,9 @@ pub struct AccountView {
     pub nickname: String,
     /// Whether neighbours on the link see it.
     pub visible: bool,
+    /// How much of XEP-0174 it uses, of what the node's settings allow.
+    #[serde(default)]
+    pub link: LinkMode,
     /// Sessions now.
     pub sessions: usize,
     /// Messages that wait for its clients.
@@ -261,6 +273,9 @@ pub struct StatusView {
     pub peers: usize,
     /// Neighbours shown in "Nearby".
     pub neighbours: usize,
+    /// People and streams of XEP-0174.
+    #[serde(default)]
+    pub link: LinkView,
     /// Undelivered messages.
     pub outbox: usize,
     /// Messages that wait for local clients.
@@ -275,11 +290,33 @@ pub struct StatusView {
     pub trees: std::collections::BTreeMap<String, (u64, u64)>,
 }
 
-/// A peer.
+/// What the gateway to XEP-0174 is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// What the node's settings come to.
+    pub mode: LinkMode,
+    /// Instances of others that are seen, those of nodes included.
+    pub people: usize,
+    /// Of them, those shown as known by XEP-0174 only.
+    pub shown: usize,
+    /// Our users' instances: announced, or on the way.
+    pub announced: Vec<String>,
+    /// Available users beyond those that a node announces.
+    pub beyond: usize,
+    /// Open streams.
+    pub streams: usize,
+    /// Messages that the other host has not confirmed.
+    pub waiting: usize,
+}
+
+/// Somebody or something near: another node, or a person on the link without one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerView {
-    /// Node id.
+    /// Node id, or the instance of somebody without a node (XEP-0174).
     pub node: String,
+    /// `link` for somebody known by XEP-0174 only; nothing for a node.
+    #[serde(default)]
+    pub tier: Option<String>,
     /// Connected now.
     pub connected: bool,
     /// Address of the connection, or the newest known.

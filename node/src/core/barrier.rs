@@ -10,12 +10,14 @@ use crosstalk_overlay::id::NodeId;
 use crosstalk_storage::WriteSet;
 
 use super::io::{ConnId, Output};
+use super::link::io::{LinkCommand, StreamId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Destination {
     Client(ConnId),
     Peer(NodeId),
     Admin(u64),
+    Stream(StreamId),
     Other,
 }
 
@@ -26,6 +28,18 @@ fn destination(output: &Output) -> Destination {
             Destination::Peer(*node)
         }
         Output::Answer { request, .. } => Destination::Admin(*request),
+        Output::Link(command) => match command {
+            LinkCommand::Connect { stream, .. }
+            | LinkCommand::Accept { stream, .. }
+            | LinkCommand::Write { stream, .. }
+            | LinkCommand::Close { stream, .. } => Destination::Stream(*stream),
+            LinkCommand::Announce { .. }
+            | LinkCommand::Withdraw { .. }
+            | LinkCommand::Browse(_)
+            | LinkCommand::AskPicture(_)
+            | LinkCommand::Suspect(_)
+            | LinkCommand::Vouched(_) => Destination::Other,
+        },
         Output::Commit { .. }
         | Output::Login(_)
         | Output::SealingKeyDue { .. }

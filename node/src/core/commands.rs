@@ -1,5 +1,6 @@
 //! Commands of the CLI and of the account service. *Pure.*
 
+use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::core::state::{CopyState, OutboxEntry};
 use crosstalk_overlay::id::{MessageId, UserId};
 use crosstalk_storage::Tree;
@@ -16,6 +17,7 @@ use super::admin::{
 };
 use super::io::Output;
 use super::roster::{subscription_name, user_of};
+use super::router::is_link_address;
 use super::settings::DeviceKeys;
 
 /// Entries of one answer about the outbox.
@@ -54,6 +56,12 @@ impl Core {
                 let user = self.named(&account)?;
                 self.saveable()?;
                 self.set_profile(user, nickname, visible);
+                self.view(user)
+            }
+            Command::SetLink { account, mode } => {
+                let user = self.named(&account)?;
+                self.saveable()?;
+                self.set_link_mode(user, mode);
                 self.view(user)
             }
             Command::Renew { user, device_cert, name_cert } => self.renew(user, device_cert, name_cert),
@@ -120,6 +128,7 @@ impl Core {
             seal_is_older: false,
             roster_version: 0,
             epoch: 1,
+            link: 0,
         };
         let keys = DeviceKeys { device: new.device, sealing: vec![new.sealing] };
         let opened = self.open_account(new.user, stored, keys, None);
@@ -172,6 +181,7 @@ impl Core {
             xid: account.user.xid(),
             nickname: account.stored.nickname.clone(),
             visible: !account.stored.hidden,
+            link: account.link_mode(),
             sessions: account.sessions.len(),
             waiting: account.inbox.waiting(),
             created: account.stored.created,
@@ -196,7 +206,8 @@ impl Core {
             sessions: self.sessions.len(),
             detached: self.sessions.values().filter(|session| session.conn.is_none()).count(),
             peers: self.overlay.peers().len(),
-            neighbours: self.nearby.keys().filter(|user| !self.accounts.contains(user)).count(),
+            neighbours: self.nearby.keys().filter(|who| !self.is_own_account(who)).count(),
+            link: self.link_view(),
             outbox: self.overlay.outbox().count(),
             inbox: self.accounts.iter().map(|account| account.inbox.len()).sum(),
             clock_credible: self.overlay.clock().credible(self.now),
@@ -224,7 +235,7 @@ impl Core {
 
     fn peers(&self) -> Vec<PeerView> {
         let shown = |user: &UserId| {
-            let name = self.nearby.get(user).map(|person| person.nickname.clone());
+            let name = self.nearby.get(&Who::User(*user)).map(|person| person.nickname.clone());
             match name {
                 Some(name) => format!("{name} <{}@{}>", user.xid(), crosstalk_overlay::id::XID_DOMAIN),
                 None => format!("{}@{}", user.xid(), crosstalk_overlay::id::XID_DOMAIN),
@@ -232,11 +243,22 @@ impl Core {
         };
         let view = |peer: crosstalk_overlay::core::PeerInfo| PeerView {
             node: peer.node.to_hex(),
+            tier: None,
             connected: true,
             address: Some(peer.address),
             users: peer.users.iter().map(shown).collect(),
         };
-        self.overlay.peers().into_iter().map(view).collect()
+        let people = self.nearby.iter().filter_map(|(who, person)| match who {
+            Who::Bonjour(instance) => Some(PeerView {
+                node: instance.to_string(),
+                tier: Some("link".to_owned()),
+                connected: false,
+                address: None,
+                users: vec![format!("{} <{}>", person.nickname, instance.to_jid())],
+            }),
+            Who::User(_) => None,
+        });
+        self.overlay.peers().into_iter().map(view).chain(people).collect()
     }
 
     fn outbox_view(&self, entry: &OutboxEntry) -> Option<OutboxView> {
@@ -275,7 +297,11 @@ impl Core {
     }
 
     fn contact_view(&self, account: &Account, item: &RosterItem, other: Option<UserId>) -> ContactView {
-        let subscription = other.map(|other| account.roster.subscription(&other)).unwrap_or_default();
+        let subscription = match other {
+            Some(other) => account.roster.subscription(&other),
+            None => self.subscription_with(account.user, item),
+        };
+        let on_link = || self.link_person(&item.jid).is_some_and(|who| self.nearby.contains_key(&who));
         ContactView {
             jid: item.jid.clone(),
             name: item.name.clone(),
@@ -283,8 +309,12 @@ impl Core {
             subscription: subscription_name(subscription).to_owned(),
             ask: subscription.ask,
             pending_in: subscription.pending_in,
-            tier: other.map_or("unknown", |other| self.tier_of(&other)).to_owned(),
-            online: subscription.to && other.is_some_and(|other| self.is_online(&other)),
+            tier: match other {
+                Some(other) => self.tier_of(&other).to_owned(),
+                None if is_link_address(&item.jid) => "link".to_owned(),
+                None => "unknown".to_owned(),
+            },
+            online: subscription.to && other.map_or_else(on_link, |other| self.is_online(&other)),
             last_seen: other.filter(|_| subscription.to).and_then(|other| self.last_seen(&other)),
         }
     }

@@ -1,6 +1,8 @@
 //! Changes of contact lists, by clients, by the CLI and by contact records, and their pushes (RFC 6121 §2). *Pure.*
 
+use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::record::Subscription;
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
 use crosstalk_storage::tree::roster::{RosterItem, key};
@@ -10,7 +12,7 @@ use crate::xmpp::{Condition, Element, StanzaError, Type};
 
 use super::Core;
 use super::roster::{item_element, user_of};
-use super::router::Route;
+use super::router::{Route, is_link_address};
 use super::session::SessionId;
 
 /// Bytes of a contact's name, and of each group.
@@ -45,7 +47,17 @@ impl Core {
             self.neighbour_becomes_contact(user, other);
         }
         let item = known.unwrap_or_else(|| new_item(&address, other));
-        self.put_contact(user, RosterItem { name: name.filter(|name| !name.is_empty()), groups, ..item })
+        let seen = self.shown_nearby(user);
+        let is_new = self.accounts.get(&user).is_none_or(|account| account.roster.get(&item.jid).is_none());
+        self.put_contact(user, RosterItem { name: name.filter(|name| !name.is_empty()), groups, ..item })?;
+        // Somebody of the link is seen by whoever lists them; there is nobody to ask.
+        if is_new && let Route::Link(instance) = self.route(&address.into()) {
+            let who = Who::Bonjour(instance);
+            if !seen.contains(&who) && self.shown_nearby(user).contains(&who) {
+                self.show_neighbour(user, &who, true);
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that a contact is listed, as a subscription does; it is pushed with the subscription.
@@ -83,7 +95,14 @@ impl Core {
             };
         };
         self.end_subscriptions(user, &item);
-        let other = user_of(&item);
+        let other = user_of(&item).map(Who::User);
+        let other = other.or_else(|| match self.route(&address.clone().into()) {
+            Route::Link(instance) => Some(Who::Bonjour(instance)),
+            _ => None,
+        });
+        if let Some(who @ Who::Bonjour(_)) = &other {
+            self.show_neighbour(user, who, false);
+        }
         let gone = RosterItem { removed: true, approved: false, name: None, groups: Vec::new(), ..item };
         self.put_contact(user, gone)?;
         if let Some(other) = other {
@@ -153,9 +172,7 @@ impl Core {
     }
 
     fn push_contact(&mut self, user: UserId, item: &RosterItem) {
-        let subscription =
-            user_of(item).map(|other| self.subscription_between(user, other)).unwrap_or_default();
-        let element = item_element(item, subscription);
+        let element = self.contact_element(user, item);
         for id in self.sessions_of(user, |session| session.interested) {
             self.push_to(id, user, element.clone(), Some(item.version));
         }
@@ -176,10 +193,19 @@ impl Core {
 
     /// The `<item/>` of a contact with its subscription.
     pub(crate) fn contact_element(&self, user: UserId, item: &RosterItem) -> Element {
-        item_element(
-            item,
-            user_of(item).map(|other| self.subscription_between(user, other)).unwrap_or_default(),
-        )
+        item_element(item, self.subscription_with(user, item))
+    }
+
+    /// The subscription of a listed contact. Presence by XEP-0174 is public: with people of the link it is mutual
+    /// without being asked for, and nothing of it leaves the link.
+    pub(super) fn subscription_with(&self, user: UserId, item: &RosterItem) -> Subscription {
+        match user_of(item) {
+            Some(other) => self.subscription_between(user, other),
+            None if is_link_address(&item.jid) => {
+                Subscription { to: true, from: true, ..Subscription::default() }
+            }
+            None => Subscription::default(),
+        }
     }
 
     /// The address under which a contact is listed: other addresses of the same user lead to it.
@@ -191,7 +217,7 @@ impl Core {
     fn resolve(&self, jid: &BareJid) -> Option<UserId> {
         match self.route(&Jid::from(jid.clone())) {
             Route::Local(other) | Route::Overlay(other) => Some(other),
-            Route::Here | Route::Refuse(_) => None,
+            Route::Here | Route::Link(_) | Route::Refuse(_) => None,
         }
     }
 
@@ -216,7 +242,7 @@ impl Core {
     /// What a user calls itself on the link.
     pub(super) fn nickname_of(&self, user: &UserId) -> Option<String> {
         let own = self.accounts.get(user).map(|account| account.stored.nickname.clone());
-        own.or_else(|| self.nearby.get(user).map(|person| person.nickname.clone()))
+        own.or_else(|| self.nearby.get(&Who::User(*user)).map(|person| person.nickname.clone()))
     }
 }
 

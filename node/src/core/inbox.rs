@@ -79,6 +79,41 @@ impl Core {
         self.writes.put(Tree::Inbox, key(user.as_bytes(), number), encode(&entry));
     }
 
+    /// News for an account that may turn out true: written now, told by [`Self::tell_news`], or by the next start if
+    /// there is none of that before. Returns its number.
+    pub(super) fn reserve_news(&mut self, user: &UserId, news: &Stanza) -> u64 {
+        let number = self.next_held;
+        self.next_held += 1;
+        let entry = InboxEntry {
+            stanza: news.to_bytes(),
+            message: vec![0; 16],
+            arrived: self.now.wall,
+            session: Vec::new(),
+            sequence: 0,
+        };
+        self.writes.put(Tree::Inbox, key(user.as_bytes(), number), encode(&entry));
+        number
+    }
+
+    /// It did not turn out true.
+    pub(super) fn erase_news(&mut self, user: &UserId, number: u64) {
+        self.writes.delete(Tree::Inbox, key(user.as_bytes(), number));
+    }
+
+    /// It did: to the session that it is for, else to the next that takes messages.
+    pub(super) fn tell_news(&mut self, user: UserId, number: u64, news: &Stanza) {
+        let arrived = self.now.wall;
+        let held = Held { stanza: news.to_bytes(), message: [0; 16], arrived, session: None };
+        let Some(account) = self.accounts.get_mut(&user) else { return self.erase_news(&user, number) };
+        self.held_bytes += held.stanza.len();
+        account.inbox.insert(number, held);
+        self.save_held(&user, number, 0);
+        let session = news.to.as_ref().and_then(|to| self.session_at(&user, to));
+        if let Some(session) = session.or_else(|| self.top_sessions(user).first().copied()) {
+            self.send(session, news.clone(), Some(number), true);
+        }
+    }
+
     /// A client has the message: it is not held any longer.
     pub(super) fn release_held(&mut self, user: &UserId, number: u64) {
         if let Some(bytes) = self.accounts.get_mut(user).and_then(|account| account.inbox.remove(number)) {

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::xmpp::{Element, StreamError};
 
 use super::admin::{Command, Reply};
+use super::link::io::{LinkCommand, LinkEvent};
 
 /// A client connection, numbered by the shell; never used twice in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +50,8 @@ pub enum Input {
     },
     /// The overlay's swarm reports.
     Peer(PeerEvent),
+    /// Something happened on the link by XEP-0174.
+    Link(LinkEvent),
     /// A batch and all batches before it are durable.
     Committed {
         /// Number of the batch, as in [`Output::Commit`].
@@ -125,6 +128,8 @@ pub enum Output {
         /// For the log.
         reason: &'static str,
     },
+    /// Something for multicast DNS or a link-local stream (XEP-0174).
+    Link(LinkCommand),
     /// Accounts that may log in, or no longer may: for SASL, which happens before the core.
     Login(LoginChange),
     /// Make a sealing key, write it to the user's key file, then [`Input::SealingKey`].
@@ -183,6 +188,7 @@ impl std::fmt::Debug for Output {
             Self::EraseKeys { user } => write!(f, "EraseKeys({user})"),
             Self::NewPassword { ticket, user, .. } => write!(f, "NewPassword({ticket}, {user})"),
             Self::Answer { request, .. } => write!(f, "Answer({request})"),
+            Self::Link(command) => write!(f, "Link({command:?})"),
             Self::Notice(text) => write!(f, "Notice({} bytes)", text.len()),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crosstalk_link_local::neighbours::Neighbours;
+use crosstalk_link_local::instance::Instance;
+use crosstalk_link_local::neighbours::{Neighbours, Who};
 use crosstalk_overlay::core::state::OutboxEntry;
 use crosstalk_overlay::core::state::Provenance;
 use crosstalk_overlay::core::{Limits, LocalUser, Overlay, Restored, Setup as OverlaySetup};
@@ -27,6 +28,7 @@ use crate::xmpp::{Condition, Stanza, StanzaError};
 use super::account::{Account, Accounts, Held, Inbox, address};
 use super::barrier::Barrier;
 use super::io::Output;
+use super::link::Link;
 use super::presence::RemotePresence;
 use super::roster::user_of;
 use super::save::TIME_FLOOR;
@@ -59,6 +61,7 @@ impl Core {
             overlay,
             neighbours: Neighbours::default(),
             nearby: BTreeMap::new(),
+            link: Link::default(),
             accounts: Accounts::default(),
             sessions: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -89,6 +92,7 @@ impl Core {
         core.load_sessions(&contents)?;
         core.load_presences(&contents)?;
         core.drain_overlay();
+        core.start_link();
         Ok(core)
     }
 
@@ -218,8 +222,10 @@ impl Core {
             session.interested = stored.interested;
             session.carbons = stored.carbons;
             session.blocklist = stored.blocklist;
-            session.neighbours =
-                stored.neighbours.iter().filter_map(|user| UserId::from_slice(user)).collect();
+            let users = stored.neighbours.iter().filter_map(|user| UserId::from_slice(user)).map(Who::User);
+            let instances =
+                stored.link_neighbours.iter().filter_map(|name| Instance::new(name.as_str()).ok());
+            session.neighbours = users.chain(instances.map(Who::Bonjour)).collect();
             session.roster_known = stored.roster_known;
             session.restored = true;
             session.management =

@@ -99,6 +99,7 @@ impl Core {
                 }
             }
             Route::Overlay(other) => self.message_to_remote(origin, user, other, message, arrival),
+            Route::Link(instance) => self.message_to_link(origin, user, &instance, message, arrival.promised),
             Route::Here => {
                 let error =
                     StanzaError::new(Condition::ServiceUnavailable, "this node itself takes no messages");
@@ -346,6 +347,7 @@ pub(super) fn content_of(stanza: &Stanza) -> Content {
 /// The error for an address that leads nowhere, with what a person can do.
 pub(crate) fn unreachable_name(condition: Condition) -> StanzaError {
     let text = match condition {
+        Condition::RecipientUnavailable => "nobody of this name is on the link now",
         Condition::RemoteServerNotFound => {
             "this address is not known here: reach a user of another domain by the 00…@id.internal address"
         }

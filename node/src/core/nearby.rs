@@ -3,24 +3,24 @@
 //! Never stored, synced or versioned. Pushes of this layer carry a version that no list has, so that a client which
 //! caches its list (RFC 6121 §2.6) asks for the whole one at its next login.
 
-use crosstalk_link_local::clean;
-use crosstalk_link_local::neighbours::Event;
-use crosstalk_overlay::core::Tier;
+mod layer;
+
+use std::collections::BTreeSet;
+
+use crosstalk_link_local::instance::Instance;
+use crosstalk_link_local::neighbours::{Event, Neighbour, Who};
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::LinkStatus;
 use jid::Jid;
 
-use crate::xmpp::{Element, Stanza, Type, ns};
+use crate::xmpp::{Stanza, ns};
 
 use super::Core;
 use super::io::Output;
-use super::presence::unavailable_stanza;
 use super::session::SessionId;
+use super::settings::LinkMode;
 
-/// The group that clients show.
-pub(crate) const GROUP: &str = "Nearby";
-/// Resource that a neighbour's presence is shown from.
-pub(crate) const RESOURCE: &str = "nearby";
+pub(crate) use layer::{DIRTY, RESOURCE};
 
 /// The session that an address names. None: the user, also where presence is shown as that of a neighbour.
 pub(super) fn session_of(address: &Jid) -> Option<&str> {
@@ -33,27 +33,65 @@ pub(super) struct Person {
     pub(super) nickname: String,
     pub(super) show: String,
     pub(super) status: String,
+    /// SHA-1 of the picture.
+    pub(super) picture: Option<[u8; 20]>,
+    /// Somebody else had the same nickname first: more has to be shown to tell them apart.
+    pub(super) is_alike: bool,
+}
+
+impl Person {
+    fn of(neighbour: &Neighbour, picture: Option<[u8; 20]>) -> Self {
+        let (nickname, show, status) = neighbour.shown();
+        Self { nickname, show, status, picture, is_alike: false }
+    }
 }
 
 impl Core {
     /// Neighbours that the link reports.
     pub(super) fn drain_neighbours(&mut self) {
-        while let Some(event) = self.neighbours.poll_event() {
+        loop {
+            for instance in self.neighbours.take_renamed() {
+                self.verification_changed(&instance);
+            }
+            let Some(event) = self.neighbours.poll_event() else { return };
             match event {
                 Event::Appeared(neighbour) | Event::Changed(neighbour) => {
-                    let Some(user) = neighbour.user() else { continue };
-                    if !self.accounts.contains(&user) {
-                        let (nickname, show, status) = neighbour.shown();
-                        self.near(user, Person { nickname, show, status });
+                    let picture = self.link_picture_hash(&neighbour.who);
+                    if !self.is_own_account(&neighbour.who) {
+                        self.near(neighbour.who.clone(), Person::of(&neighbour, picture));
                     }
                 }
-                Event::Vanished(neighbour) => {
-                    if let Some(user) = neighbour.user().filter(|user| !self.accounts.contains(user)) {
-                        self.not_near(user);
-                    }
-                }
+                Event::Vanished(neighbour) if self.is_own_account(&neighbour.who) => {}
+                Event::Vanished(neighbour) => self.not_near(&neighbour.who),
             }
         }
+    }
+
+    /// What is shown of somebody on the link beside what [`Neighbour`] has may be another.
+    pub(super) fn refresh_link_person(&mut self, instance: &Instance) {
+        let who = Who::Bonjour(instance.clone());
+        if self.nearby.contains_key(&who)
+            && let Some(person) =
+                self.neighbours.get(&who).map(|shown| Person::of(shown, self.link_picture_hash(&who)))
+        {
+            self.near(who, person);
+        }
+    }
+
+    /// A place in "Nearby" became free: somebody who found none may have it.
+    fn fill_nearby(&mut self) {
+        let waits = |neighbour: &&Neighbour| {
+            matches!(neighbour.who, Who::Bonjour(_)) && !self.nearby.contains_key(&neighbour.who)
+        };
+        let next = self.neighbours.iter().find(waits);
+        let next = next.map(|next| (next.who.clone(), Person::of(next, self.link_picture_hash(&next.who))));
+        if let Some((who, person)) = next {
+            self.near(who, person);
+        }
+    }
+
+    pub(super) fn is_own_account(&self, who: &Who) -> bool {
+        matches!(who, Who::User(user) if self.accounts.contains(user))
     }
 
     /// What an account shows on the link: the state of its best session, or nothing.
@@ -63,8 +101,12 @@ impl Core {
         let presence = best.and_then(|session| session.presence.as_ref());
         let Some(account) = self.accounts.get(&user) else { return };
         let visible = self.settings.visible && !account.stored.hidden;
-        let status = presence.filter(|_| visible).map(|presence| LinkStatus {
-            instance: account.stored.name.clone(),
+        let presence = presence.filter(|_| visible).cloned();
+        self.announce_on_link(user, presence.as_ref());
+        let Some(account) = self.accounts.get(&user) else { return };
+        let instance = self.announced_as(&user).map(ToString::to_string).unwrap_or_default();
+        let status = presence.as_ref().map(|presence| LinkStatus {
+            instance,
             nickname: account.stored.nickname.clone(),
             show: child_text(presence, "show"),
             status: child_text(presence, "status"),
@@ -74,232 +116,191 @@ impl Core {
             Some(status) if local => {
                 let nickname = crosstalk_link_local::clean::nickname(&status.nickname);
                 let (show, status) = (status.show.clone(), status.status.clone());
-                self.near(user, Person { nickname, show, status });
+                self.near(Who::User(user), Person { nickname, show, status, picture: None, is_alike: false });
             }
             Some(_) => {}
-            None => self.not_near(user),
+            None => self.not_near(&Who::User(user)),
         }
         self.overlay.set_link_presence(&user, status, self.now);
     }
 
-    fn near(&mut self, user: UserId, person: Person) {
-        if !self.nearby.contains_key(&user) && self.nearby.len() >= self.settings.nearby_limit {
+    fn near(&mut self, who: Who, mut person: Person) {
+        if !self.nearby.contains_key(&who) && !self.has_room_nearby(&who) {
             return self.count("neighbours beyond those that are shown");
         }
-        let before = self.nearby.insert(user, person.clone());
+        person.is_alike = match self.nearby.get(&who) {
+            Some(before) if before.nickname == person.nickname => before.is_alike,
+            Some(_) | None => self.is_named_like_another(&who, &person.nickname),
+        };
+        let before = self.nearby.insert(who.clone(), person.clone());
         if before.as_ref() == Some(&person) {
             return;
         }
         let renamed = before.is_none_or(|before| before.nickname != person.nickname);
-        for viewer in self.viewers(user) {
-            if renamed {
-                self.push_nearby(viewer, user, true);
+        for viewer in self.viewers(&who) {
+            if renamed && self.sees_nearby(viewer, &who) {
+                self.push_nearby(viewer, &who, true);
             }
-            self.show_neighbour(viewer, user, true);
+            self.show_neighbour(viewer, &who, true);
         }
     }
 
-    fn not_near(&mut self, user: UserId) {
-        if !self.nearby.contains_key(&user) {
+    fn is_named_like_another(&self, who: &Who, nickname: &str) -> bool {
+        let folded = nickname.to_lowercase();
+        self.nearby.iter().any(|(other, person)| other != who && person.nickname.to_lowercase() == folded)
+    }
+
+    /// Names of XEP-0174 cost nothing to invent: they fill half of the room at most, and somebody's contact always has
+    /// a place.
+    fn has_room_nearby(&self, who: &Who) -> bool {
+        let limit = self.settings.nearby_limit;
+        match who {
+            Who::User(_) => self.nearby.len() < limit,
+            Who::Bonjour(_) => {
+                let bonjour = self.nearby.keys().filter(|who| matches!(who, Who::Bonjour(_))).count();
+                bonjour < limit / 2 && self.nearby.len() < limit
+                    || self.accounts.iter().any(|account| self.lists_link_person(account.user, who))
+            }
+        }
+    }
+
+    fn not_near(&mut self, who: &Who) {
+        if !self.nearby.contains_key(who) {
             return;
         }
-        for viewer in self.viewers(user) {
-            self.show_neighbour(viewer, user, false);
-            self.push_nearby(viewer, user, false);
+        for viewer in self.viewers(who) {
+            self.show_neighbour(viewer, who, false);
+            if self.sees_nearby(viewer, who) {
+                self.push_nearby(viewer, who, false);
+            }
         }
-        self.nearby.remove(&user);
+        self.nearby.remove(who);
         for viewer in self.accounts.iter().map(|account| account.user).collect::<Vec<_>>() {
             if let Some(account) = self.accounts.get_mut(&viewer) {
-                account.dismissed.remove(&user);
+                account.dismissed.remove(who);
+            }
+        }
+        if let Who::Bonjour(_) = who {
+            self.fill_nearby();
+        }
+    }
+
+    /// Accounts that are shown this neighbour: in "Nearby", or as a contact of the link.
+    fn viewers(&self, who: &Who) -> Vec<UserId> {
+        let accounts = self.accounts.iter().filter(|account| !account.sessions.is_empty());
+        let sees = |viewer: &UserId| self.sees_nearby(*viewer, who) || self.watches_on_link(*viewer, who);
+        accounts.map(|account| account.user).filter(sees).collect()
+    }
+
+    fn sees_nearby(&self, viewer: UserId, who: &Who) -> bool {
+        let Some(account) = self.accounts.get(&viewer) else { return false };
+        let is_contact = match who {
+            Who::User(user) => viewer == *user || account.roster.by_user(user).is_some(),
+            Who::Bonjour(_) => {
+                self.lists_link_person(viewer, who) || self.link_mode_of(account) == LinkMode::Off
+            }
+        };
+        !is_contact
+            && self.nearby.contains_key(who)
+            && !account.dismissed.contains(who)
+            && !self.is_neighbour_blocked(viewer, who)
+    }
+
+    /// Whether the account has somebody of the link in its contact list.
+    fn lists_link_person(&self, viewer: UserId, who: &Who) -> bool {
+        let Who::Bonjour(_) = who else { return false };
+        let Some(jid) = self.neighbour_address(viewer, who) else { return false };
+        self.accounts.get(&viewer).is_some_and(|account| account.roster.get(jid.as_str()).is_some())
+    }
+
+    /// Whether the account sees the presence of somebody of the link as that of a contact.
+    fn watches_on_link(&self, viewer: UserId, who: &Who) -> bool {
+        let Some(account) = self.accounts.get(&viewer) else { return false };
+        self.nearby.contains_key(who)
+            && self.lists_link_person(viewer, who)
+            && self.link_mode_of(account) != LinkMode::Off
+            && !self.is_neighbour_blocked(viewer, who)
+    }
+
+    fn is_neighbour_blocked(&self, viewer: UserId, who: &Who) -> bool {
+        match who {
+            Who::User(user) => self.is_blocked(viewer, user),
+            Who::Bonjour(_) => {
+                let account = self.accounts.get(&viewer);
+                let address = self.neighbour_address(viewer, who);
+                account.zip(address).is_none_or(|(account, address)| account.blocks(&address))
             }
         }
     }
 
-    /// Accounts that see this neighbour in "Nearby".
-    fn viewers(&self, user: UserId) -> Vec<UserId> {
-        let accounts = self.accounts.iter().filter(|account| !account.sessions.is_empty());
-        accounts.map(|account| account.user).filter(|viewer| self.sees_nearby(*viewer, user)).collect()
+    /// The bare address under which an account sees a neighbour.
+    fn neighbour_address(&self, viewer: UserId, who: &Who) -> Option<Jid> {
+        match who {
+            Who::User(user) => self.address_for(viewer, user).map(|address| address.to_bare().into()),
+            Who::Bonjour(instance) => Jid::new(&instance.to_jid()).ok(),
+        }
     }
 
-    fn sees_nearby(&self, viewer: UserId, user: UserId) -> bool {
-        let Some(account) = self.accounts.get(&viewer) else { return false };
-        viewer != user
-            && self.nearby.contains_key(&user)
-            && !account.dismissed.contains(&user)
-            && account.roster.by_user(&user).is_none()
-            && !self.is_blocked(viewer, &user)
+    /// Neighbours that an account is shown, in "Nearby" or as contacts of the link.
+    pub(super) fn shown_nearby(&self, viewer: UserId) -> BTreeSet<Who> {
+        let sees = |who: &&Who| self.sees_nearby(viewer, who) || self.watches_on_link(viewer, who);
+        self.nearby.keys().filter(sees).cloned().collect()
+    }
+
+    /// After a change of what an account may see: neighbours are shown or taken back.
+    pub(super) fn nearby_changed(&mut self, viewer: UserId, before: &BTreeSet<Who>) {
+        let after = self.shown_nearby(viewer);
+        for who in before.symmetric_difference(&after) {
+            let shown = after.contains(who);
+            let contact = match who {
+                Who::User(user) => {
+                    self.accounts.get(&viewer).is_some_and(|account| account.roster.by_user(user).is_some())
+                }
+                Who::Bonjour(_) => self.lists_link_person(viewer, who),
+            };
+            if shown && !contact {
+                self.push_nearby(viewer, who, true);
+            }
+            self.show_neighbour(viewer, who, shown);
+            if !shown && !contact {
+                self.push_nearby(viewer, who, false);
+            }
+        }
     }
 
     /// Whether this address is shown to the account in "Nearby".
-    pub(crate) fn nearby_at(&self, viewer: UserId, bare: &str) -> Option<UserId> {
-        let is_it = |user: &&UserId| {
-            self.sees_nearby(viewer, **user)
-                && self.address_for(viewer, user).is_some_and(|address| address.to_bare().as_str() == bare)
+    pub(crate) fn nearby_at(&self, viewer: UserId, bare: &str) -> Option<Who> {
+        let is_it = |who: &&Who| {
+            self.sees_nearby(viewer, who)
+                && self.neighbour_address(viewer, who).is_some_and(|address| address.as_str() == bare)
         };
-        self.nearby.keys().find(is_it).copied()
+        self.nearby.keys().find(is_it).cloned()
     }
 
     /// A neighbour removed from "Nearby" by a client is hidden until it comes again.
-    pub(crate) fn dismiss_nearby(&mut self, viewer: UserId, user: UserId) {
-        self.show_neighbour(viewer, user, false);
-        self.push_nearby(viewer, user, false);
+    pub(crate) fn dismiss_nearby(&mut self, viewer: UserId, who: Who) {
+        self.show_neighbour(viewer, &who, false);
+        self.push_nearby(viewer, &who, false);
         if let Some(account) = self.accounts.get_mut(&viewer) {
-            account.dismissed.insert(user);
+            account.dismissed.insert(who);
         }
     }
 
     /// Before a neighbour becomes a contact: its presence as a neighbour is taken back, the list's own push follows.
     pub(super) fn neighbour_becomes_contact(&mut self, viewer: UserId, user: UserId) {
-        if self.sees_nearby(viewer, user) {
-            self.show_neighbour(viewer, user, false);
+        let who = Who::User(user);
+        if self.sees_nearby(viewer, &who) {
+            self.show_neighbour(viewer, &who, false);
         }
     }
 
     /// After a contact was removed from the list: a neighbour is back in "Nearby" when it comes again.
-    pub(super) fn contact_removed(&mut self, viewer: UserId, user: UserId) {
-        if self.nearby.contains_key(&user)
+    pub(super) fn contact_removed(&mut self, viewer: UserId, who: Who) {
+        if self.nearby.contains_key(&who)
             && let Some(account) = self.accounts.get_mut(&viewer)
         {
-            account.dismissed.insert(user);
+            account.dismissed.insert(who);
         }
-    }
-
-    /// The layer for a session that has just fetched its contact list: pushed after the real list.
-    pub(crate) fn show_all_nearby(&mut self, id: SessionId) {
-        let Some(session) = self.session(id) else { return };
-        let (viewer, available) = (session.user, session.presence.is_some());
-        let near: Vec<UserId> =
-            self.nearby.keys().copied().filter(|user| self.sees_nearby(viewer, *user)).collect();
-        for user in near {
-            if let Some(item) = self.nearby_item(viewer, user, true) {
-                self.push_neighbour(id, viewer, user, item, true);
-            }
-            if available && let Some(presence) = self.neighbour_presence(viewer, user, true) {
-                self.send(id, presence, None, false);
-            }
-        }
-    }
-
-    /// Presence of neighbours for a session that has just become available.
-    pub(super) fn show_nearby_presences(&mut self, id: SessionId, viewer: UserId) {
-        if !self.session(id).is_some_and(|session| session.interested) {
-            return;
-        }
-        let near: Vec<UserId> =
-            self.nearby.keys().copied().filter(|user| self.sees_nearby(viewer, *user)).collect();
-        for user in near {
-            if let Some(presence) = self.neighbour_presence(viewer, user, true) {
-                self.send(id, presence, None, false);
-            }
-        }
-    }
-
-    fn push_nearby(&mut self, viewer: UserId, user: UserId, shown: bool) {
-        let Some(item) = self.nearby_item(viewer, user, shown) else { return };
-        for id in self.sessions_of(viewer, |session| session.interested) {
-            self.push_neighbour(id, viewer, user, item.clone(), shown);
-        }
-    }
-
-    fn push_neighbour(&mut self, id: SessionId, viewer: UserId, user: UserId, item: Element, shown: bool) {
-        if let Some(session) = self.session_mut(id) {
-            match shown {
-                true => session.neighbours.insert(user),
-                false => session.neighbours.remove(&user),
-            };
-            self.dirty.insert(id);
-        }
-        self.push_to(id, viewer, item, None);
-    }
-
-    /// After a restart: neighbours that the client of a resumed session shows and who are not near now.
-    pub(super) fn correct_neighbours(&mut self, id: SessionId) {
-        let Some(session) = self.session(id) else { return };
-        let viewer = session.user;
-        let gone = session.neighbours.iter().copied().filter(|user| !self.sees_nearby(viewer, *user));
-        for user in gone.collect::<Vec<_>>() {
-            let contact =
-                self.accounts.get(&viewer).is_some_and(|account| account.roster.by_user(&user).is_some());
-            if let Some(gone) = self.absence(viewer, user) {
-                self.send(id, gone, None, false);
-            }
-            if let Some(item) = self.nearby_item(viewer, user, false).filter(|_| !contact) {
-                self.push_neighbour(id, viewer, user, item, false);
-            }
-        }
-    }
-
-    fn show_neighbour(&mut self, viewer: UserId, user: UserId, shown: bool) {
-        let Some(presence) = self.neighbour_presence(viewer, user, shown) else { return };
-        for id in self.sessions_of(viewer, |session| session.interested && session.presence.is_some()) {
-            self.send(id, presence.clone(), None, false);
-        }
-    }
-
-    fn nearby_item(&self, viewer: UserId, user: UserId, shown: bool) -> Option<Element> {
-        let address = self.address_for(viewer, &user)?;
-        let item = Element::new("item", ns::ROSTER).attr("jid", address.to_bare().as_str());
-        if !shown {
-            return Some(item.attr("subscription", "remove"));
-        }
-        let name = self.neighbour_name(&user)?;
-        let group = Element::new("group", ns::ROSTER).text(GROUP);
-        Some(item.attr("subscription", "both").attr("name", name).child(group))
-    }
-
-    /// Nickname with the tier, which is always visible (DESIGN.md §3.5).
-    fn neighbour_name(&self, user: &UserId) -> Option<String> {
-        let nickname = &self.nearby.get(user)?.nickname;
-        let claimed = self.overlay.name_of(user);
-        Some(match (self.tier_of(user), claimed) {
-            ("key", Some(claimed)) => format!("{nickname} (claims {})", clean::nickname(&claimed.address)),
-            (tier, _) => format!("{nickname} ({tier})"),
-        })
-    }
-
-    /// The tier of any user.
-    pub(crate) fn tier_of(&self, user: &UserId) -> &'static str {
-        if self.accounts.contains(user) {
-            return "this node";
-        }
-        match self.overlay.tier(user, self.now) {
-            Tier::Certified { valid: true, .. } => "certified",
-            Tier::Certified { valid: false, .. } => "certificate ended",
-            Tier::Key => "key",
-        }
-    }
-
-    fn neighbour_presence(&self, viewer: UserId, user: UserId, shown: bool) -> Option<Stanza> {
-        let mut stanza = self.absence(viewer, user)?;
-        if shown {
-            let person = self.nearby.get(&user)?;
-            stanza.type_ = Type::Available;
-            for (name, text) in [("show", &person.show), ("status", &person.status)] {
-                if !text.is_empty() {
-                    stanza.payload.push(Element::new(name, ns::CLIENT).text(text));
-                }
-            }
-            stanza.payload.push(Element::new("nick", ns::NICK).text(&person.nickname));
-        }
-        Some(stanza)
-    }
-
-    /// `unavailable` from where a neighbour's presence is shown.
-    fn absence(&self, viewer: UserId, user: UserId) -> Option<Stanza> {
-        let to = self.accounts.get(&viewer).map(|account| Jid::from(account.jid.clone()));
-        Some(Stanza { to, ..unavailable_stanza(&self.address_for(viewer, &user)?, RESOURCE)? })
-    }
-
-    /// A roster push to one session. Without `from`: that is the account itself (RFC 6121 §2.1.6), and a client that
-    /// logged in under another name than it was given (mcabber 1.1) takes no other. `version` is `None` for the
-    /// layer of neighbours.
-    pub(crate) fn push_to(&mut self, id: SessionId, user: UserId, item: Element, version: Option<u64>) {
-        let list = self.accounts.get(&user).map(|account| account.stored.roster_version).unwrap_or_default();
-        let version = version.map_or_else(|| format!("{list}{DIRTY}"), |version| version.to_string());
-        let query = Element::new("query", ns::ROSTER).attr("ver", version).child(item);
-        self.next_ticket += 1;
-        let push = Stanza::iq(Type::Set, &format!("push-{}", self.next_ticket), query);
-        self.send(id, push, None, true);
     }
 
     /// Something that the person who runs the node should read.
@@ -307,9 +308,6 @@ impl Core {
         self.output(Output::Notice(text), false);
     }
 }
-
-/// Ends the version of a list that has neighbours in it.
-pub(crate) const DIRTY: &str = "+nearby";
 
 fn child_text(presence: &Stanza, name: &str) -> String {
     presence.get(name, ns::CLIENT).map(|child| child.own_text().to_string()).unwrap_or_default()

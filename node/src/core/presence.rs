@@ -302,7 +302,8 @@ impl Core {
                     self.count("directed presence to users who are away");
                 }
             }
-            Route::Here | Route::Refuse(_) => {}
+            // What people of the link see is what is announced to all.
+            Route::Here | Route::Link(_) | Route::Refuse(_) => {}
         }
     }
 

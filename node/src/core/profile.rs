@@ -18,6 +18,7 @@ use crate::xmpp::{Condition, Element, Kind, Stanza, StanzaError, StreamError, Ty
 use super::account::to_stored;
 use super::io::{Credentials, LoginChange, Output};
 use super::session::SessionId;
+use super::settings::LinkMode;
 use super::{Core, Origin};
 
 /// Recovery codes that wait for their person.
@@ -57,6 +58,8 @@ impl Core {
         let Some(account) = self.accounts.get_mut(&user) else { return };
         self.writes.put(Tree::VCard, user.as_bytes().to_vec(), encode(&StoredVCard { xml: xml.clone() }));
         account.vcard = Some(xml);
+        // The picture that the link sees.
+        self.watchers_changed.insert(user);
         if let Some(nickname) = nickname {
             self.set_profile(user, Some(nickname), None);
         }
@@ -192,6 +195,7 @@ impl Core {
             let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
             self.end_session(id, Some(error));
         }
+        self.announce_on_link(user, None);
         self.overlay.set_link_presence(&user, None, self.now);
         self.overlay.remove_local(&user, self.now);
         let Some(account) = self.accounts.remove(&user) else { return };
@@ -227,6 +231,7 @@ impl Core {
     /// Blocks addresses: they see the account leave (XEP-0191 §3.3).
     pub(crate) fn block(&mut self, user: UserId, jids: &[Jid]) {
         let before = self.seen_by(user);
+        let near = self.shown_nearby(user);
         for jid in jids {
             let blocked = Blocked { since: self.now.wall };
             self.writes.put(Tree::Block, block_key(user.as_bytes(), jid.as_str()), encode(&blocked));
@@ -238,6 +243,8 @@ impl Core {
         for other in before.difference(&after) {
             self.own_presence_shown_to(user, *other, false);
         }
+        self.nearby_changed(user, &near);
+        self.link_blocked(user);
         self.watchers_changed.insert(user);
     }
 
@@ -245,6 +252,7 @@ impl Core {
     pub(crate) fn unblock(&mut self, user: UserId, jids: &[Jid]) {
         let before = self.seen_by(user);
         let hidden: Vec<UserId> = self.hidden_from(user);
+        let near = self.shown_nearby(user);
         for jid in jids {
             self.writes.delete(Tree::Block, block_key(user.as_bytes(), jid.as_str()));
             if let Some(account) = self.accounts.get_mut(&user) {
@@ -259,6 +267,17 @@ impl Core {
         for other in hidden.into_iter().filter(|other| !still.contains(other)) {
             self.presence_shown(user, other);
         }
+        self.nearby_changed(user, &near);
+        self.watchers_changed.insert(user);
+    }
+
+    /// How much of XEP-0174 an account uses, of what the node's settings allow.
+    pub(super) fn set_link_mode(&mut self, user: UserId, mode: LinkMode) {
+        let near = self.shown_nearby(user);
+        let Some(account) = self.accounts.get_mut(&user) else { return };
+        account.set_link_mode(mode);
+        self.save_account(&user);
+        self.nearby_changed(user, &near);
         self.watchers_changed.insert(user);
     }
 

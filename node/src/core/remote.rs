@@ -31,6 +31,7 @@ impl Core {
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
                 Overlay::Live(live) => self.live_from_remote(live),
+                Overlay::LiveFailed(live) => self.live_failed(&live),
                 Overlay::Presence { to, record, .. } => self.remote_presence(to, record),
                 Overlay::Reachable { user } => self.reachable(user),
                 Overlay::Unreachable { user, device } => {
@@ -43,7 +44,8 @@ impl Core {
                 }
                 Overlay::LinkPresence(presence) => {
                     let key = NeighbourKey::Node(presence.user, presence.device);
-                    let sighting = Sighting::of_node(key, &presence.status, self.now.mono + presence.life());
+                    // The overlay says when it ends, and renews it while it holds.
+                    let sighting = Sighting::of_node(key, &presence.status, u64::MAX);
                     self.neighbours.sighted(sighting, self.now);
                 }
                 Overlay::LinkAbsence { user, device } => {
@@ -292,6 +294,21 @@ impl Core {
         self.overlay.send_live(live, self.now).map_err(|why| unreachable(stanza.kind, why))
     }
 
+    /// A stanza for now or never found nobody after all: its sender's client is told.
+    fn live_failed(&mut self, live: &Live) {
+        let Ok(mut stanza) = Stanza::read(&live.xml) else { return };
+        let Some(account) = self.accounts.get(&live.from) else { return };
+        let own = account.jid.clone();
+        stanza.from = at_resource(own.into(), &live.from_resource);
+        let to = self.address_for(live.from, &live.to);
+        stanza.to = to.and_then(|address| at_resource(address, &live.to_resource));
+        let Some(answer) = stanza.error(&unreachable(stanza.kind, Unreachable::NotLive)) else { return };
+        match stanza.kind {
+            Kind::Iq => self.answered(live.to, answer),
+            Kind::Message | Kind::Presence => self.answer(Origin::Local, answer, false),
+        }
+    }
+
     /// Answers of the node to a user elsewhere, in the name of the account that was asked.
     pub(super) fn send_answer_to_remote(&mut self, to: UserId, answer: Stanza) {
         let from = answer.from.as_ref().and_then(|from| self.accounts.by_address(from.to_bare().as_str()));
@@ -331,7 +348,10 @@ impl Core {
             FailReason::Expired => Condition::RemoteServerTimeout,
         };
         let error = StanzaError::new(condition, format!("not delivered: {reason}"));
-        self.bounce(Origin::Local, &stanza, &error);
+        let Some(news) = stanza.error(&error) else { return };
+        // The message was acknowledged and stands in the outbox no longer: its end is held until a client knows it.
+        let number = self.reserve_news(&from, &news);
+        self.tell_news(from, number, &news);
     }
 
     fn overlay_write(&mut self, write: Write) {
@@ -358,7 +378,7 @@ fn live_of(from: UserId, to: UserId, stanza: &Stanza) -> Result<Live, StanzaErro
     Ok(Live { from, from_resource, to, to_resource, xml })
 }
 
-/// What the sender of a stanza for now or never is told when it did not leave.
+/// What the sender of a stanza for now or never is told (RFC 6121 §8).
 fn unreachable(kind: Kind, why: Unreachable) -> StanzaError {
     let condition = match kind {
         _ if why == Unreachable::Busy => Condition::ResourceConstraint,

@@ -1,5 +1,6 @@
 //! Where a stanza goes. The one place that decides it, by the destination only. *Pure.*
 
+use crosstalk_link_local::instance::{Instance, LINK_DOMAIN};
 use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use jid::Jid;
 
@@ -8,7 +9,7 @@ use crate::xmpp::Condition;
 use super::Core;
 
 /// A decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// This node itself.
     Here,
@@ -16,6 +17,9 @@ pub(crate) enum Route {
     Local(UserId),
     /// A user of another node.
     Overlay(UserId),
+    /// Somebody on the link who is known by XEP-0174 only. Nothing but what local users send may go there, and nothing
+    /// that comes from there goes anywhere but to local users.
+    Link(Instance),
     /// Nobody; the sender is told why.
     Refuse(Condition),
 }
@@ -26,6 +30,8 @@ impl Core {
     /// | destination | route |
     /// | --- | --- |
     /// | `id.internal`, the node's domain, `localhost` | here |
+    /// | `<escaped instance>@link.internal` of somebody who is seen | link |
+    /// | any other `NAME@link.internal` | refused: `recipient-unavailable` |
     /// | any address of an account of this node | local |
     /// | `<xid>@id.internal`, or a certified name of which the user key is known | overlay |
     /// | `NAME@id.internal` or `NAME@own-domain` that is no account | refused: `item-not-found` |
@@ -37,6 +43,10 @@ impl Core {
             return if own { Route::Here } else { Route::Refuse(Condition::RemoteServerNotFound) };
         };
         let bare = to.to_bare();
+        if is_link_domain(domain) {
+            let instance = self.link.instance_at(&bare).cloned();
+            return instance.map_or(Route::Refuse(Condition::RecipientUnavailable), Route::Link);
+        }
         if let Some(user) = self.accounts.by_address(bare.as_str()) {
             return Route::Local(user);
         }
@@ -59,4 +69,14 @@ impl Core {
             || domain == "localhost"
             || self.settings.domain.as_ref().is_some_and(|(own, _)| own == domain)
     }
+}
+
+/// Whether a domain is that of people known by XEP-0174 only.
+pub(crate) fn is_link_domain(domain: &str) -> bool {
+    domain == LINK_DOMAIN
+}
+
+/// Whether a bare address is that of somebody known by XEP-0174 only, seen or not.
+pub(crate) fn is_link_address(bare: &str) -> bool {
+    bare.rsplit_once('@').is_some_and(|(_, domain)| is_link_domain(domain))
 }

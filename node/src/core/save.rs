@@ -1,14 +1,16 @@
 //! From the working set to the store: which key and which tree each thing has. *Pure.*
 
+use crosstalk_link_local::instance::Instance;
+use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::core::Write;
 use crosstalk_overlay::core::state::{InboundSequence, OutboundSequence};
 use crosstalk_overlay::id::UserId;
 use crosstalk_storage::encode;
 use crosstalk_storage::tree::session::{AskedRequest, StoredSession, UnackedStanza};
 use crosstalk_storage::{Tree, WriteSet};
+use jid::Jid;
 use sha2::{Digest, Sha256};
 
-use super::asked::Asked;
 use super::session::{Management, Session};
 use super::{Core, Timer};
 use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type, ns};
@@ -28,6 +30,7 @@ impl Core {
             else {
                 continue;
             };
+            let asked = session.asked.iter().map(|asked| (asked.id.as_str(), &asked.to));
             let stored = StoredSession {
                 user: session.user.as_bytes().to_vec(),
                 resource: session.jid.resource().as_str().to_owned(),
@@ -38,9 +41,10 @@ impl Core {
                 carbons: session.carbons,
                 blocklist: session.blocklist,
                 roster_known: session.roster_known,
-                neighbours: session.neighbours.iter().map(|user| user.as_bytes().to_vec()).collect(),
+                neighbours: users_of(session).map(|user| user.as_bytes().to_vec()).collect(),
                 unacked: unacked(management),
-                asked: session.asked.iter().map(asked).collect(),
+                asked: asked.chain(self.link.asked_by(id)).map(asked_request).collect(),
+                link_neighbours: instances_of(session).map(ToString::to_string).collect(),
             };
             self.writes.put(Tree::Session, session.stream.to_vec(), encode(&stored));
         }
@@ -110,8 +114,22 @@ fn not_kept(answer: &Stanza) -> Option<Stanza> {
     is_answer.then(|| Stanza { type_: Type::Error, payload, lang: None, ..answer.error_base() })
 }
 
-fn asked(asked: &Asked) -> AskedRequest {
-    AskedRequest { id: asked.id.to_string(), to: asked.to.to_string() }
+fn asked_request((id, to): (&str, &Jid)) -> AskedRequest {
+    AskedRequest { id: id.to_owned(), to: to.to_string() }
+}
+
+fn users_of(session: &Session) -> impl Iterator<Item = &UserId> {
+    session.neighbours.iter().filter_map(|who| match who {
+        Who::User(user) => Some(user),
+        Who::Bonjour(_) => None,
+    })
+}
+
+fn instances_of(session: &Session) -> impl Iterator<Item = &Instance> {
+    session.neighbours.iter().filter_map(|who| match who {
+        Who::User(_) => None,
+        Who::Bonjour(instance) => Some(instance),
+    })
 }
 
 /// What the overlay wants to keep.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::id::UserId;
 use jid::{FullJid, Jid};
 
@@ -41,7 +42,7 @@ pub(crate) struct Session {
     /// Its requests that other sessions have not answered, oldest first.
     pub(crate) asked: VecDeque<Asked>,
     /// Neighbours that its client shows in "Nearby".
-    pub(crate) neighbours: BTreeSet<UserId>,
+    pub(crate) neighbours: BTreeSet<Who>,
     /// Version of the contact list that it has for certain.
     pub(crate) roster_known: u64,
     /// It is from before a restart, and its client may show people who left meanwhile.

@@ -53,6 +53,27 @@ pub struct Settings {
     pub ping_timeout: u64,
     /// Peers connected at once.
     pub max_peers: usize,
+    /// What the node does by XEP-0174; each account may do less.
+    pub link_mode: LinkMode,
+    /// Port of the listener for link-local streams. `None`: there is none, and `link_mode` is off.
+    pub link_port: Option<u16>,
+    /// Name of this machine, as others see it in `nickname@machine`.
+    pub machine: String,
+}
+
+/// How much of XEP-0174 (link-local messaging) is used. Ordered: each does what those before it do.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkMode {
+    /// Nothing is looked for, nothing is said.
+    Off,
+    /// People on the link are shown; nobody there is told of users of this node, so nobody can be written to either.
+    Listen,
+    /// Users who are available are announced.
+    #[default]
+    Announce,
 }
 
 impl Default for Settings {
@@ -75,6 +96,9 @@ impl Default for Settings {
             lazy_commit: 60_000,
             ping_timeout: 60_000,
             max_peers: 64,
+            link_mode: LinkMode::Announce,
+            link_port: None,
+            machine: "host".to_owned(),
         }
     }
 }

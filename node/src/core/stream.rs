@@ -230,6 +230,7 @@ impl Core {
             Route::Here => self.iq_for_node(Origin::Session(id), iq),
             Route::Local(other) => self.iq_for_local(Origin::Session(id), other, iq),
             Route::Overlay(other) => self.iq_to_remote(id, other, &iq),
+            Route::Link(instance) => self.iq_to_link(id, user, &instance, iq),
             Route::Refuse(condition) => self.bounce(Origin::Session(id), &iq, &condition.into()),
         }
     }

@@ -17,7 +17,7 @@ use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
 use super::contacts::new_item;
 use super::message::unreachable_name;
 use super::roster::user_of;
-use super::router::Route;
+use super::router::{Route, is_link_domain};
 use super::session::SessionId;
 use super::{Core, Origin};
 
@@ -31,6 +31,9 @@ impl Core {
         if self.accounts.get(&user).is_some_and(|account| account.blocks(&Jid::from(to.clone()))) {
             return self.bounce(Origin::Session(id), &stanza, &crate::features::blocking::blocked_by_you());
         }
+        if is_link_domain(to.domain().as_str()) {
+            return self.link_subscription(id, user, &to, &stanza);
+        }
         let result = match self.contact_at(user, &to) {
             Ok(other) => self.say(user, other, &to, stanza.type_),
             Err(error) => Err(error),
@@ -43,6 +46,25 @@ impl Core {
         }
     }
 
+    /// Somebody of the link is added as a client adds anybody: granted at once, since there is nobody to ask.
+    fn link_subscription(&mut self, id: SessionId, user: UserId, to: &BareJid, stanza: &Stanza) {
+        if stanza.type_ != Type::Subscribe {
+            return;
+        }
+        let known = self.accounts.get(&user).and_then(|account| account.roster.get(to.as_str())).cloned();
+        let added = match known {
+            Some(_) => Ok(()),
+            None => self.set_contact(user, to, self.link_nickname(to), Vec::new()),
+        };
+        match added {
+            Ok(()) => {
+                self.dirty.insert(id);
+                self.tell(user, to, Type::Subscribed);
+            }
+            Err(error) => self.bounce(Origin::Session(id), stanza, &error),
+        }
+    }
+
     /// The user that an address means.
     ///
     /// # Errors
@@ -52,6 +74,10 @@ impl Core {
             Route::Local(other) | Route::Overlay(other) if other != user => Ok(other),
             Route::Local(_) | Route::Overlay(_) => {
                 Err(StanzaError::new(Condition::NotAllowed, "you always see your own presence"))
+            }
+            Route::Link(_) => {
+                let text = "people of the link are seen by whoever lists them: there is nothing to ask for";
+                Err(StanzaError::new(Condition::NotAllowed, text))
             }
             Route::Here => {
                 Err(StanzaError::new(Condition::FeatureNotImplemented, "this node publishes no presence"))

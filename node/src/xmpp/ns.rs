@@ -46,6 +46,11 @@ namespaces! {
     OFFLINE = "msgoffline",
     RECEIPTS = "urn:xmpp:receipts",
     MUC_USER = "http://jabber.org/protocol/muc#user",
+    EVENT = "jabber:x:event",
+    XHTML = "http://www.w3.org/1999/xhtml",
+    XHTML_IM = "http://jabber.org/protocol/xhtml-im",
+    SI = "http://jabber.org/protocol/si",
+    BYTESTREAMS = "http://jabber.org/protocol/bytestreams",
     XML = "http://www.w3.org/XML/1998/namespace",
 }
 

@@ -131,3 +131,26 @@ fn carbons_on_both_sides() {
     others[0].forget();
     anna.forget();
 }
+
+/// The end of a message that was taken is told to whoever comes next, also after a restart.
+#[test]
+fn what_failed_meanwhile_is_told_at_the_next_login() {
+    let (here, there, anna, others) = apart(|_| {}, &["bob"]);
+    let nodes = [&here, &there];
+    cut(&nodes, &here, &there);
+    anna.send("<message to='bob@xid/nowhere' id='m'><body>hi</body></message>");
+    anna.leaves();
+    others[0].forget();
+    join(&nodes, &here, &there);
+    rest(&nodes);
+    here.restart();
+    let anna = here.login("anna/desk");
+    anna.send("<presence/>");
+    anna.expects("<presence from='anna@xid/desk'/>");
+    anna.expects(
+        "<message type='error' from='bob@xid/nowhere' id='m'><error type='cancel'>\
+         <service-unavailable/></error><delay xmlns='urn:xmpp:delay' from='*' stamp='*'/></message>",
+    );
+    anna.answers_ping();
+    assert_eq!(here.stored(crosstalk_storage::Tree::Inbox), 0);
+}

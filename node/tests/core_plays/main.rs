@@ -17,6 +17,7 @@ mod contact_list;
 mod elsewhere;
 mod features;
 mod inbox;
+mod link;
 mod management;
 mod messages;
 mod nearby;

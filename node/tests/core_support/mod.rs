@@ -17,6 +17,7 @@
     reason = "a play that goes wrong is a test that fails"
 )]
 
+pub mod bonjour;
 mod client;
 pub mod link;
 mod matching;

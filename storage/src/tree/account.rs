@@ -68,9 +68,43 @@ pub struct Account {
     /// Envelope epoch of this user's device: a restored store opens a new one.
     #[prost(uint64, tag = "15")]
     pub epoch: u64,
+    /// Less of XEP-0174 than the node's settings allow: 0 as they say, 1 nothing is announced, 2 nothing at all. Absent
+    /// in what was stored before there was a choice.
+    #[prost(uint32, tag = "16")]
+    pub link: u32,
 }
 
 impl Stored for Account {
     const TREE: Tree = Tree::Account;
     const VERSION: u8 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{decode, encode};
+
+    /// Bytes as they were written before there was `link`: still read, and still written for the default.
+    #[test]
+    fn golden_bytes() {
+        let keys = ScramKeys { salt: vec![1], iterations: 2, stored_key: vec![3], server_key: vec![4] };
+        let account = Account {
+            name: "anna".to_owned(),
+            domain: "id.internal".to_owned(),
+            nickname: "Anna".to_owned(),
+            hidden: true,
+            sha1: keys.clone(),
+            sha256: keys,
+            epoch: 1,
+            ..Account::default()
+        };
+        let old = b"\x01\x0a\x04anna\x12\x0bid.internal\x1a\x04Anna\x20\x01\
+            \x3a\x0b\x0a\x01\x01\x10\x02\x1a\x01\x03\x22\x01\x04\x42\x0b\x0a\x01\x01\x10\x02\x1a\x01\x03\x22\x01\x04\x78\x01";
+        assert_eq!(decode::<Account>(old), Ok(account.clone()));
+        assert_eq!(encode(&account), old);
+        let listens = Account { link: 1, ..account };
+        let new = [&old[..], b"\x80\x01\x01"].concat();
+        assert_eq!(encode(&listens), new);
+        assert_eq!(decode::<Account>(&new), Ok(listens));
+    }
 }

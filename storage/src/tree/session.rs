@@ -42,6 +42,9 @@ pub struct StoredSession {
     /// Its requests that others have not answered, oldest first; at most 100.
     #[prost(message, repeated, tag = "12")]
     pub asked: Vec<AskedRequest>,
+    /// People of XEP-0174 that its client shows in "Nearby": instance names.
+    #[prost(string, repeated, tag = "13")]
+    pub link_neighbours: Vec<String>,
 }
 
 /// A stanza on its way to a client.

@@ -2,16 +2,21 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 
 use super::Finding;
 use crate::cli::output;
 use crate::config::Config;
+use crate::config::settings::Link;
+use crate::core::settings::LinkMode;
+use crate::link::LinkReport;
+use crate::link::listener::TRIED;
 
 /// Free space below this is trouble soon, bytes.
 const SCARCE: u64 = 200 << 20;
@@ -145,13 +150,22 @@ pub(super) fn mdns(wanted: bool) -> Finding {
     if !wanted {
         return Finding::warn("mdns", "switched off: nodes on this network are not found by themselves");
     }
-    let shared = || -> rustix::io::Result<()> {
-        let udp = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let shared = |family, any: SocketAddr| -> rustix::io::Result<()> {
+        let udp = socket(family, SocketType::DGRAM, None)?;
+        if any.is_ipv6() {
+            sockopt::set_ipv6_v6only(&udp, true)?;
+        }
         sockopt::set_socket_reuseaddr(&udp, true)?;
         sockopt::set_socket_reuseport(&udp, true)?;
-        bind(&udp, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, MDNS)))
+        bind(&udp, &any)
     };
-    match shared() {
+    let v4 = || shared(AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, MDNS).into());
+    let v6 = || match shared(AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, MDNS).into()) {
+        // IPv6 is switched off.
+        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => Ok(()),
+        shared => shared,
+    };
+    match v4().and_then(|()| v6()) {
         Ok(()) => Finding::ok("mdns", "UDP port 5353 can be shared"),
         Err(error) => Finding::fail(
             "mdns",
@@ -159,6 +173,41 @@ pub(super) fn mdns(wanted: bool) -> Finding {
                 "UDP port 5353 cannot be shared ({error}): stop the program that keeps it to itself (`ss -lunp`)"
             ),
         ),
+    }
+}
+
+/// Where Bonjour programs reach people here: of a running node as it says, else as it would find it.
+pub(super) fn link(link: &Link, runs: bool, report: Option<&LinkReport>) -> Finding {
+    let last = link.port.saturating_add(TRIED - 1);
+    let port = match (link.mode, report) {
+        (LinkMode::Off, _) => return Finding::ok("link", "Bonjour chat programs (XEP-0174) are left alone"),
+        (LinkMode::Listen, _) => {
+            return Finding::ok("link", "Bonjour people are shown, nobody here is announced");
+        }
+        (LinkMode::Announce, Some(report)) => report.port,
+        (LinkMode::Announce, None) if runs => {
+            return Finding::warn("link", "the node does not say how it fares");
+        }
+        (LinkMode::Announce, None) => (link.port..=last).find(|port| {
+            TcpListener::bind((Ipv6Addr::UNSPECIFIED, *port)).is_ok()
+                || TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok()
+        }),
+    };
+    match port {
+        None => Finding::fail(
+            "link",
+            format!(
+                "TCP ports {} to {last} are all taken, so nobody here is announced: set `port` in [link]",
+                link.port
+            ),
+        ),
+        Some(port) if port != link.port => Finding::ok(
+            "link",
+            format!("TCP port {} is taken by another program, {port} serves as well", link.port),
+        ),
+        Some(port) => {
+            Finding::ok("link", format!("Bonjour chat programs reach people here at TCP port {port}"))
+        }
     }
 }
 
@@ -178,6 +227,17 @@ mod tests {
         assert_eq!(levels(&[is_free(address), answers(address)]), [Level::Fail, Level::Ok]);
         drop(used);
         assert_eq!(levels(&[is_free(address), answers(address)]), [Level::Ok, Level::Fail]);
+    }
+
+    #[test]
+    fn a_link_without_a_port_is_a_failure() {
+        use super::super::Level;
+        let settings = Link::default();
+        let of = |port| link(&settings, true, Some(&LinkReport { port, ..LinkReport::default() }));
+        assert_eq!(levels(&[of(None), of(Some(5298)), of(Some(5301))]), [Level::Fail, Level::Ok, Level::Ok]);
+        assert!(of(Some(5301)).text.contains("5301"));
+        let off = Link { mode: LinkMode::Off, ..settings.clone() };
+        assert_eq!(levels(&[link(&off, true, None)]), [Level::Ok]);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 """Hosts of our own: network namespaces joined by a bridge that lives in a namespace of its own.
 
-Each host has its own network, mounts (/run, /sys), host name and HOME, the address 10.77.0.N/24, an IPv6 link-local
-address and no default route. The namespaces have no names: they belong to a keeper process each, which dies with this
+Each host has its own network, mounts (/run, /sys), host name and HOME, the addresses of a KIND and no default route. The namespaces have no names: they belong to a keeper process each, which dies with this
 one, so nothing is left behind even after SIGKILL. No real interface is touched, and only processes started here are ended.
 """
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +28,10 @@ ip link set lo up
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad 2>/dev/null || true
 echo ready
 exec sleep infinity"""
+
+
+# What a link gives its hosts: the IPv4 address of host N, and whether there is IPv6 (link-local).
+KINDS = {"dual": ("10.77.0.{}/24", True), "ipv4": ("10.77.0.{}/24", False), "169.254": ("169.254.77.{}/16", False), "fe80": (None, True)}
 
 
 class Forbidden(Exception):
@@ -55,7 +59,7 @@ def end(process):
 class Space:
     """A set of namespaces kept open by one sleeping process."""
 
-    def __init__(self, name):
+    def __init__(self, name, ipv6=True):
         self.name = name
         argv = tied(["unshare", "--net", "--mount", "--uts", "sh", "-c", KEEPER, "sh", name])
         try:
@@ -67,6 +71,13 @@ class Space:
             self.keeper.kill()
             raise Forbidden(self.keeper.communicate()[1].strip() or "unshare failed")
         self.pid = self.keeper.pid
+        if not ipv6:
+            self.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")
+            self.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+
+    def write(self, path, text):
+        """Set something of this space's kernel; a kernel without it is as good."""
+        subprocess.run(self.enter(["sh", "-c", 'echo "$1" > "$2"', "sh", text, path]), stderr=subprocess.DEVNULL, check=False)
 
     def enter(self, argv):
         """The command, run inside. It keeps its pid: nsenter and setpriv replace themselves."""
@@ -85,13 +96,19 @@ class Space:
 class Host(Space):
     """One laptop. `home` is its HOME; files there last until the lab closes."""
 
-    def __init__(self, number, root):
-        super().__init__(f"h{number}")
+    def __init__(self, number, root, kind="dual"):
+        ipv4, ipv6 = KINDS[kind]
+        super().__init__(f"h{number}", ipv6)
         self.number = number
-        self.address = f"10.77.0.{number}"
+        self.network = ipv4 and ipv4.format(number)
+        self.address = ipv4 and self.network.split("/")[0]  # None without IPv4
         self.home = os.path.join(root, self.name)
         os.mkdir(self.home)
         self.processes = []
+
+    def link_local(self):
+        """Its IPv6 link-local address, without zone."""
+        return re.search(r"inet6 (fe80\S+)/", self.ip("-6", "address", "show", "eth0")).group(1)
 
     def environment(self, **extra):
         return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "linux", "HOME": self.home, **extra}
@@ -155,16 +172,16 @@ def sweep():
 
 
 class Lab:
-    """`with Lab(2) as lab`: hosts lab.hosts[0..], each on its own cable to one switch."""
+    """`with Lab(2) as lab`: hosts lab.hosts[0..], each on its own cable to one switch, with addresses of a KIND."""
 
-    def __init__(self, count):
-        self.hosts, self.relays, self.switch = [], {}, None
+    def __init__(self, count, kind="dual"):
+        self.hosts, self.relays, self.switch, self.kind = [], {}, None, kind
         sweep()
         self.root = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
         try:
             if os.geteuid() != 0:
                 raise Forbidden("not root (use sudo)")
-            self.switch = Space("switch")
+            self.switch = Space("switch", ipv6=False)  # it says nothing itself
             # No spanning tree and no snooping: ports forward at once, and multicast goes to everybody.
             self.switch.ip("link", "add", "br0", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
             self.switch.ip("link", "set", "br0", "up")
@@ -176,16 +193,26 @@ class Lab:
             raise
 
     def _plug(self, number):
-        host = Host(number, self.root)
+        host = Host(number, self.root, self.kind)
         self.hosts.append(host)
-        self.switch.ip("link", "add", f"p{number}", "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
-        self.switch.ip("link", "set", f"p{number}", "master", "br0", "up")
-        host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", "eth0")
-        host.ip("link", "set", "eth0", "up")
+        self.plug(host, f"p{number}", "eth0", host.network)
+
+    def plug(self, host, port, interface, network=None):
+        """One (more) cable from the host to the switch."""
+        self.switch.ip("link", "add", port, "type", "veth", "peer", "name", interface, "netns", str(host.pid))
+        self.switch.ip("link", "set", port, "master", "br0", "up")
+        if network:
+            host.ip("address", "add", network, "brd", "+", "dev", interface)
+        host.ip("link", "set", interface, "up")
 
     def cable(self, host, up):
         """Pull or plug the host's cable: the host sees its carrier go."""
         self.switch.ip("link", "set", f"p{host.number}", "up" if up else "down")
+
+    def cut(self, host, out=True):
+        """Take the host's port out of the switch, or put it back: nobody hears it, and its carrier stays."""
+        port = f"{'q' if host.number in self.relays else 'p'}{host.number}"
+        self.switch.ip("link", "set", port, *(["nomaster"] if out else ["master", "br0"]))
 
     def loss(self, host, percent=0.0, delay_ms=0.0, seed=0):
         """Lose that share of frames, each way, and hold back the others; 0 and 0 restore the plain cable.

@@ -6,78 +6,18 @@ ask, push), presence (from, type, show, status), message (from, id, type, body, 
 chat-state (from, state), offer (from, xml), sent (id), acked (id).
 """
 
-import json
-import os
-import subprocess
-import sys
-import threading
 import time
 
-from netns import HERE, end
-from waiting import Late
+from agent import Agent, bare
+from waiting import until
 
 
-def bare(jid):
-    return jid.split("/", 1)[0]
-
-
-class Refused(Exception):
-    """The agent answered a command with an error."""
-
-
-class Slix:
+class Slix(Agent):
     """One client program. It starts cold, at once; `login` then connects and comes back when roster and presence are out."""
 
     def __init__(self, host, name):
-        self.name, self.events, self.answers, self.calls = name, [], {}, 0
-        self.news, self.lock = threading.Condition(), threading.Lock()
-        self.log_path = os.path.join(host.home, f"slix-{name}.log")
+        super().__init__(host, name, "slix_agent.py")
         self.jid = self.full = None
-        with open(self.log_path, "ab") as log:
-            trace = {"CROSSTALK_TRACE": os.environ.get("CROSSTALK_TRACE", "")}  # set it to keep every stanza in the log
-            self.process = host.popen([sys.executable, "-u", os.path.join(HERE, "slix_agent.py")], env=trace, stdin=subprocess.PIPE,
-                                      stdout=subprocess.PIPE, stderr=log, text=True)
-        self.record = open(os.path.join(host.home, f"events-{name}.jsonl"), "a", buffering=1, encoding="utf-8")  # kept with the logs
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.record.write(line)
-            said = json.loads(line)
-            with self.news:
-                if "answer" in said:
-                    self.answers[said["answer"]] = said
-                else:
-                    self.events.append(said)
-                self.news.notify_all()
-        self.record.close()
-        with self.news:
-            self.answers[None] = True
-            self.news.notify_all()
-
-    # Commands ---------------------------------------------------------------------------------------------------
-
-    def begin(self, do, **fields):
-        """Give a command without waiting; `finish` takes its answer."""
-        with self.lock:
-            self.calls += 1
-            number = self.calls
-            self.process.stdin.write(json.dumps({"call": number, "do": do, **fields}) + "\n")
-            self.process.stdin.flush()
-        return number
-
-    def finish(self, number, seconds=30):
-        with self.news:
-            done = self.news.wait_for(lambda: number in self.answers or None in self.answers, seconds)
-            answer = self.answers.pop(number, None)
-        if answer is None:
-            raise Late(f"{self.name}: {'the client ended' if done else f'no answer within {seconds} s'}; see {self.log_path}")
-        if not answer["ok"]:
-            raise Refused(answer["value"])
-        return answer["value"]
-
-    def do(self, name, seconds=30, **fields):
-        return self.finish(self.begin(name, **fields), seconds)
 
     def login(self, user, password="secret", seconds=30, **options):
         """As NAME@id.internal (or the JID given) at 127.0.0.1. Options: sm, tls (none, starttls), priority, port, retry."""
@@ -122,47 +62,29 @@ class Slix:
                        "<file><name>letter.txt</name><size>1022</size></file></description>"
                        "<transport xmlns='urn:xmpp:jingle:transports:ibb:1' block-size='4096' sid='i1'/></content></jingle>", to)
 
-    # What happened ----------------------------------------------------------------------------------------------
-
-    def all(self, event, **match):
-        """All events of this kind so far whose fields have these values; `sender` compares the bare JID in `from`."""
-        with self.news:
-            return [said for said in self.events if fits(said, event, match)]
-
-    def wait(self, event, seconds=20, after=0.0, **match):
-        """The first such event (not older than `after`), waiting for it if need be."""
-        deadline = time.monotonic() + seconds
-        with self.news:
-            seen = 0
-            while True:
-                for said in self.events[seen:]:
-                    if said["at"] >= after and fits(said, event, match):
-                        return said
-                seen = len(self.events)
-                if not self.news.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
-                    raise Late(f"{self.name}: no {event} {match} within {seconds} s; the last events: {self.events[-6:]}")
-
     def ids(self, prefix):
         """Ids of the chat messages that arrived (no carbons), in order of arrival."""
         return [m["id"] for m in self.all("message", carbon=None) if (m["id"] or "").startswith(prefix) and m["type"] != "error"]
-
-    def close(self):
-        end(self.process)
-
-
-def fits(said, event, match):
-    if said["event"] != event:
-        return False
-    for key, wanted in match.items():
-        value = bare(said.get("from") or "") if key == "sender" else said.get(key)
-        if not (wanted(value) if callable(wanted) else value == wanted):
-            return False
-    return True
 
 
 def is_nearby(groups):
     """Whether a roster item stands in the group of neighbours (whose name may go on with the tier)."""
     return any((group or "").startswith("Nearby") for group in groups)
+
+
+def see_nearby(viewer, address, seconds=20, after=0.0):
+    """When the other stood in the roster's group Nearby and was shown present, whichever came last."""
+    item = viewer.wait("roster-item", seconds, after=after, jid=address, groups=is_nearby)
+    assert item["subscription"] == "both"
+    presence = viewer.wait("presence", seconds, after=after, sender=address, type="available")
+    return max(item["at"], presence["at"])
+
+
+def leave_nearby(viewer, address, seconds=30, after=0.0):
+    """When the other was shown absent; it has also left the roster."""
+    gone = viewer.wait("presence", seconds, after=after, sender=address, type="unavailable")["at"]
+    until(lambda: address not in viewer.do("roster"), 5, f"{address} leaving {viewer.name}'s Nearby")
+    return gone
 
 
 def befriend(one, two, seconds=20):

@@ -3,15 +3,19 @@
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import time
 
 import pytest
 
+import netns
 from waiting import until
+from wire import Wire
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+MDNS_GROUP = {socket.AF_INET: "224.0.0.251", socket.AF_INET6: "ff02::fb"}
 
 
 def pings(host, target, seconds=1.0):
@@ -36,10 +40,19 @@ def ethernet(host):
 def test_hosts_see_only_each_other(lab):
     one, two = lab.hosts
     assert pings(one, two.address) and pings(two, one.address)
-    link_local = re.search(r"inet6 (fe80\S+)/", two.ip("-6", "address", "show", "eth0")).group(1)
-    assert pings(one, link_local)
+    assert pings(one, two.link_local())
     assert "default" not in one.ip("route") and set(re.findall(r"^\d+: (\w+)", one.ip("link"), re.M)) == {"lo", "eth0"}
     assert one.run(["hostname"]).stdout.strip() == "h1" and one.run(["ls", "/run"]).stdout == ""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.addresses(kind)) for kind in netns.KINDS])
+def test_hosts_have_the_addresses_of_their_kind_and_no_others(lab, kind):
+    one, two = lab.hosts
+    network, ipv6 = netns.KINDS[kind]
+    found = re.findall(r"inet6? (\S+)", one.ip("address", "show", "eth0"))
+    assert [address for address in found if ":" not in address] == ([network.format(1)] if network else [])
+    assert [address.startswith("fe80") for address in found if ":" in address] == ([True] if ipv6 else [])
+    assert pings(one, two.address if network else two.link_local())
 
 
 def test_a_pulled_cable_cuts_and_a_plugged_one_mends(lab):
@@ -48,6 +61,14 @@ def test_a_pulled_cable_cuts_and_a_plugged_one_mends(lab):
     assert "NO-CARRIER" in two.ip("link", "show", "eth0") and not pings(one, two.address)
     lab.cable(two, up=True)
     until(lambda: pings(one, two.address), 5, "ping after the cable was plugged in")
+
+
+def test_a_port_taken_out_of_the_switch_cuts_and_the_carrier_stays(lab):
+    one, two = lab.hosts
+    lab.cut(two)
+    assert "NO-CARRIER" not in two.ip("link", "show", "eth0") and not pings(one, two.address)
+    lab.cut(two, out=False)
+    until(lambda: pings(one, two.address), 5, "ping after the port was put back")
 
 
 def test_frames_are_lost_and_delayed(lab):
@@ -65,6 +86,98 @@ def test_frames_are_lost_and_delayed(lab):
     assert not pings(one, two.address)
     lab.loss(two)
     until(lambda: pings(one, two.address), 5, "ping over the plain cable")
+
+
+def speaker_and_listener(one, two, family):
+    """How `one` says something to the multicast group of mDNS, and how `two` hears it (at port 9, where nothing else does)."""
+    group = MDNS_GROUP[family]
+    ear, mouth = two.socket(family, socket.SOCK_DGRAM), one.socket(family, socket.SOCK_DGRAM)
+    ear.bind(("", 9))
+    if family == socket.AF_INET:
+        ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, struct.pack("=4s4si", socket.inet_aton(group), bytes(4), ethernet(two)))
+        mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("=4s4si", bytes(4), bytes(4), ethernet(one)))
+    else:
+        ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, struct.pack("=16si", socket.inet_pton(family, group), ethernet(two)))
+        mouth.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, ethernet(one))
+    return (lambda data: mouth.sendto(data, (group, 9))), ear
+
+
+def heard(ear, seconds=2.0):
+    ear.settimeout(seconds)
+    try:
+        return ear.recv(2000)
+    except TimeoutError:
+        return None
+
+
+@pytest.mark.parametrize("family", MDNS_GROUP, ids=["IPv4", "IPv6"])
+def test_multicast_is_lost_and_delayed_like_all_else(lab, family):
+    one, two = lab.hosts
+    say, ear = speaker_and_listener(one, two, family)
+    say(b"plain")
+    assert heard(ear) == b"plain"
+    lab.loss(two, delay_ms=30)
+    begin = time.monotonic()
+    say(b"late")
+    assert heard(ear) == b"late" and time.monotonic() - begin >= 0.03
+    lab.loss(two, percent=40, seed=1)
+    for number in range(200):
+        say(str(number).encode())
+    arrived = 0
+    while heard(ear, 0.3):
+        arrived += 1
+    assert 90 <= arrived <= 150  # of 200; 120 on average, and less than 7 would be 5 standard deviations
+    ear.close()
+
+
+def test_the_wire_is_counted(lab):
+    one, two = lab.hosts
+    counter = Wire(lab)
+    begin = counter.read()
+    for family, port in ((socket.AF_INET, 5353), (socket.AF_INET6, 5353)):
+        say, ear = speaker_and_listener(one, two, family)
+        for _ in range(5):
+            say(b"x" * 100)
+        with one.socket(family, socket.SOCK_DGRAM) as mdns:
+            mdns.setsockopt(*((socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("=4s4si", bytes(4), bytes(4), ethernet(one)))
+                              if family == socket.AF_INET else (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, ethernet(one))))
+            for _ in range(3):
+                mdns.sendto(b"x" * 1000, (MDNS_GROUP[family], port))
+        ear.close()
+    until(lambda: counter.since(begin).get("mdns6", [0])[0] == 3, 5, "the counter")
+    now = counter.since(begin)
+    assert now["mdns4"] == [3, 3 * (14 + 20 + 8 + 1000)] and now["mdns6"] == [3, 3 * (14 + 40 + 8 + 1000)]
+    assert now["multicast"][0] >= 10 and now["all multicast"][0] == now["multicast"][0] + 6
+    assert pings(one, two.address) and counter.since(begin)["unicast"][0] >= 2
+    counter.close()
+
+
+def test_bonjour_clients_see_each_other_and_talk(lab, bonjour):
+    """libpurple on avahi-daemon, one on each host, without any node: what the link tests stand on."""
+    anna, bob = (bonjour(host, name) for host, name in zip(lab.hosts, ("anna", "bob")))
+    anna.login(message="in the <garden> & happy")
+    bob.login(first="Bob", last="Builder")
+    assert bob.sees("anna@h1")["message"] == "in the <garden> & happy"
+    assert anna.sees("bob@h2", alias="Bob Builder")["status"] == "available"
+    assert anna.instance == "anna@h1"
+    anna.settle("bob@h2")
+    bob.settle("anna@h1")
+    anna.say("bob@h2", "a < b & c\nwell")
+    assert bob.wait("message", 5, **{"from": "anna@h1"})["body"] == "a < b & c\nwell"
+    bob.say("anna@h1", "yes")
+    anna.wait("message", 5, body="yes")
+    bob.status("away", "lunch")
+    anna.sees("bob@h2", 5, status="away", message="lunch")
+    bob.status("available")
+    anna.sees("bob@h2", 5, status="available", message=None, after=time.monotonic())
+    bob.logout()
+    anna.misses("bob@h2", 5)
+    begin = time.monotonic()
+    bob.do("enable")
+    anna.sees("bob@h2", 5, after=begin)
+    begin = time.monotonic()
+    bob.close()  # SIGKILL; Avahi says the goodbye for it
+    anna.misses("bob@h2", 5, after=begin)
 
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])

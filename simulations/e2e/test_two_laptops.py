@@ -8,8 +8,7 @@ import pytest
 from mcabber import Mcabber
 from node import XMPP, Node
 from profanity import Profanity
-from slix import Slix, befriend, is_nearby
-from waiting import until
+from slix import Slix, befriend, is_nearby, leave_nearby, see_nearby
 
 RUNS, LIMIT = 5, 2.0
 
@@ -34,15 +33,12 @@ def clients(pair):
     return both
 
 
-def see_nearby(viewer, address, seconds=20):
-    """When the other stood in the roster's group Nearby and was shown present, whichever came last."""
-    item = viewer.wait("roster-item", seconds, jid=address, groups=is_nearby)
-    assert item["subscription"] == "both"
-    presence = viewer.wait("presence", seconds, sender=address, type="available")
-    return max(item["at"], presence["at"])
+# The two laptops as they always were, and where a cable gives them nothing but IPv6 link-local addresses.
+everywhere = pytest.mark.parametrize("addresses", [pytest.param(kind, marks=pytest.mark.addresses(kind)) for kind in ("dual", "fe80")])
 
 
-def test_from_start_to_seeing_each_other(lab, nodes, figure):
+@everywhere
+def test_from_start_to_seeing_each_other(lab, nodes, figure, addresses):
     """Nodes and clients start cold at the same moment; below two seconds at the median of five runs."""
     names, runs = ("alice", "bob"), []
     for run in range(RUNS):
@@ -68,7 +64,8 @@ def test_from_start_to_seeing_each_other(lab, nodes, figure):
     assert statistics.median(run[2] for run in runs) < LIMIT
 
 
-def test_slixmpp_subscribes_chats_and_offers_a_file(clients):
+@everywhere
+def test_slixmpp_subscribes_chats_and_offers_a_file(clients, addresses):
     alice, bob = clients
     befriend(alice, bob)
     for sender, receiver, text in ((alice, bob, "hello bob"), (bob, alice, "hello alice")):
@@ -109,12 +106,12 @@ def test_the_chat_port_is_open_to_this_machine_only(lab, pair):
         lab.hosts[1].connect(XMPP, lab.hosts[0].address)
 
 
-def test_a_neighbour_who_vanishes_is_gone_within_30_s(lab, pair, clients, figure):
+@everywhere
+def test_a_neighbour_who_vanishes_is_gone_within_30_s(lab, pair, clients, figure, addresses):
     alice, bob = clients
     begin = time.monotonic()
     lab.cable(lab.hosts[1], up=False)
-    alice.wait("presence", 30, after=begin, sender=bob.jid, type="unavailable")
-    until(lambda: bob.jid not in alice.do("roster"), 30, "bob's removal from Nearby")
+    leave_nearby(alice, bob.jid, 30, after=begin)
     figure(f"gone {time.monotonic() - begin:.1f} s after the cable was pulled")
     lab.cable(lab.hosts[1], up=True)
     begin = time.monotonic()

@@ -55,22 +55,21 @@ impl World {
             let Reply::Outbox(waiting) = self.ask(host, Command::Outbox)? else {
                 return Err(self.violation("a node does not tell its outbox"));
             };
-            if waiting.is_empty() && self.book.outbox_of(host) == 0 {
-                break;
+            let status = self.status(host)?;
+            let empty = waiting.is_empty() && self.book.outbox_of(host) == 0;
+            if empty && status.inbox == 0 {
+                return self.check_bounds(host, &status);
             }
             if self.time > limit {
                 let name = self.hosts[host.0].name;
-                return Err(self.violation(format!("the outbox of {name} is not empty: {waiting:?}")));
+                let why = match empty {
+                    true => format!("{} messages are held for clients that have them", status.inbox),
+                    false => format!("the outbox of {name} is not empty: {waiting:?}"),
+                };
+                return Err(self.violation(why));
             }
             self.run(1_000)?;
         }
-        let status = self.status(host)?;
-        if status.inbox > 0 {
-            return Err(
-                self.violation(format!("{} messages are held for clients that have them", status.inbox))
-            );
-        }
-        self.check_bounds(host, &status)
     }
 
     /// What a node says of itself.

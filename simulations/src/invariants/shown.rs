@@ -108,12 +108,13 @@ impl World {
         Ok(())
     }
 
-    /// Nobody whose hosts have all been out of reach for some time is shown as available.
+    /// Nobody whose hosts have all been out of reach for some time is shown as available. While a node cannot save, what it
+    /// tells a client may wait behind a promise; so its word counts from when it can.
     pub(crate) fn check_departed(&self) -> Checked {
         for client in self.clients.iter().filter(|client| client.is_ready()) {
             let host = &self.hosts[client.host.0];
-            let here_since = client.ready_since.max(host.booted);
-            if host.power != Power::On || here_since + LEAVING > self.time {
+            let here_since = client.ready_since.max(host.booted).max(host.disk.roomy_since);
+            if host.power != Power::On || host.disk.full || here_since + LEAVING > self.time {
                 continue;
             }
             for full in client.view.online.keys() {

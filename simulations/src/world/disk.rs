@@ -21,6 +21,8 @@ pub(crate) struct Disk {
     pub(crate) latency: (u64, u64),
     /// Whether it has no room.
     pub(crate) full: bool,
+    /// When it last had room again, virtual milliseconds. The node sees that seconds later.
+    pub(crate) roomy_since: u64,
     /// Whether it ever had none.
     pub(crate) was_full: bool,
     /// Whether the core was told so.
@@ -50,10 +52,19 @@ impl Disk {
             writing: 0,
             latency: (0, 4),
             full: false,
+            roomy_since: 0,
             was_full: false,
             told: false,
             older: None,
         })
+    }
+
+    /// It is full, or has room again at this time.
+    pub(crate) fn set_full(&mut self, full: bool, time: u64) {
+        if self.full && !full {
+            self.roomy_since = time;
+        }
+        self.full = full;
     }
 
     /// Takes a batch. Returns whether the disk was idle and begins to write.

@@ -159,7 +159,7 @@ impl World {
             Fault::ClientAway(client, wait) => self.cut_client(client, wait),
             Fault::LogOut(client, wait) => self.log_out(client, wait),
             Fault::Disk(host, latency) => self.hosts[host.0].disk.latency = latency,
-            Fault::Full(host, full) => self.hosts[host.0].disk.full = full,
+            Fault::Full(host, full) => self.hosts[host.0].disk.set_full(full, self.time),
             Fault::Clock(host, wrong) => self.hosts[host.0].wrong = wrong,
             Fault::Expired { at, whom } => self.forget(at, whom),
             Fault::Delay(delay) => self.network.delay = delay,
@@ -177,7 +177,7 @@ impl World {
         for host in (0..self.hosts.len()).map(HostId) {
             self.hosts[host.0].crash_after = None;
             self.hosts[host.0].disk.latency = (0, 4);
-            self.hosts[host.0].disk.full = false;
+            self.hosts[host.0].disk.set_full(false, self.time);
             self.hosts[host.0].wrong = 0;
             self.boot(host)?;
         }

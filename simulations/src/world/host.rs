@@ -303,7 +303,8 @@ impl World {
             }
             Output::Answer { request, reply } => drop(self.hosts[id.0].answers.insert(request, *reply)),
             Output::Notice(text) => self.story.tell(self.time, || text),
-            Output::Login(_) => {}
+            // Nobody on a simulated link speaks XEP-0174.
+            Output::Link(_) | Output::Login(_) => {}
         }
         Ok(())
     }
@@ -385,6 +386,7 @@ fn kind(input: &Input) -> &'static str {
         Input::Elements { .. } => "elements",
         Input::Ended { .. } => "ended",
         Input::Peer(_) => "peer",
+        Input::Link(_) => "link",
         Input::Committed { .. } => "committed",
         Input::StoreTrouble(_) => "trouble",
         Input::Admin { .. } => "admin",

@@ -17,7 +17,12 @@ const MAX_MARKS: usize = 3;
 /// A nickname as it may be shown, at most [`MAX_NICKNAME`] characters on one line; empty if nothing is left. What is
 /// put behind names here to say how sure they are, as "Bob (certified)", does not stay at its end.
 pub fn nickname(text: &str) -> String {
-    let mut name = clean(text, MAX_NICKNAME);
+    // Before the name is cut, since that may take the end of such a word; and after, since that may lay one bare.
+    let whole = without_tier(clean(text, 4 * MAX_NICKNAME));
+    without_tier(clean(&whole, MAX_NICKNAME))
+}
+
+fn without_tier(mut name: String) -> String {
     while let Some(end) = tier_at(&name) {
         name.truncate(end);
         name.truncate(name.trim_end().len());
@@ -25,13 +30,18 @@ pub fn nickname(text: &str) -> String {
     name
 }
 
-/// Where a word in brackets begins that would be taken for a tier: the last thing in `name` but for marks and signs.
+/// Where a word in brackets begins that would be taken for a tier: the last thing in `name` but for marks and signs. The
+/// bracket need not be closed.
 fn tier_at(name: &str) -> Option<usize> {
     let ends = |char: char| char.general_category() == GeneralCategory::ClosePunctuation;
     let starts = |char: char| char.general_category() == GeneralCategory::OpenPunctuation;
     let end = name.trim_end_matches(|char: char| !char.is_alphanumeric() && !ends(char));
     let inside = end.trim_end_matches(ends);
-    let start = inside.rfind(starts).filter(|_| inside.len() < end.len())?;
+    let start = inside.rfind(starts)?;
+    let is_closed = inside.len() < end.len();
+    if !is_closed && inside.get(start..)?.contains(ends) {
+        return None;
+    }
     let word: String =
         inside.get(start..)?.chars().filter_map(plain_letter).flat_map(char::to_lowercase).collect();
     let is_tier = TIERS.contains(&word.as_str()) || word.starts_with(CLAIMS);
@@ -205,7 +215,17 @@ mod tests {
             assert_eq!(nickname(&format!("Bob\u{200b} {tier}")), "Bob", "{tier}");
         }
         assert_eq!(nickname("(certified)"), "");
-        for name in ["Bob (work)", "Bob (key) Smith", "Keyla (linked)", "certified", "Bob)", "(Bob"] {
+        assert_eq!(nickname("Bob (certified"), "Bob");
+        assert_eq!(nickname(&format!("{} (certified)", "x".repeat(60))), "x".repeat(60));
+        for name in [
+            "Bob (work)",
+            "Bob (key) Smith",
+            "Bob (claims desk) Smith",
+            "Keyla (linked)",
+            "certified",
+            "Bob)",
+            "(Bob",
+        ] {
             assert_eq!(nickname(name), name);
         }
     }

@@ -147,8 +147,8 @@ fn starting_together_costs_a_question_and_an_answer_for_each_pair_at_most() {
         "10 nodes started: {questions} questions, {answers} answers, {bytes} bytes, known after {took:?}"
     );
     assert_eq!(took.len(), 10, "all know all");
-    // One of each node's libp2p-mdns, and few of our own.
-    assert!((10..=14).contains(&questions), "{questions}");
+    // One of each node's libp2p-mdns, unless it heard answers before, and few of our own.
+    assert!((1..=14).contains(&questions), "{questions}");
     assert!(bytes < 45_000, "{bytes}");
     assert_eq!(bed.heard.addresses.load(Ordering::Relaxed), 1, "TCP only");
 }

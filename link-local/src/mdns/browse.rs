@@ -258,7 +258,7 @@ impl Mdns {
             found.answered = None;
             self.peers.vouched.remove(&key.1);
         }
-        if let Some((host, _)) = old {
+        if let Some((host, _)) = old.filter(|(host, _)| host != target) {
             self.peers.release_host(&(key.0, host), &key.1);
         }
         self.peers.bind_host((key.0, target.clone()), &key.1);

@@ -14,6 +14,8 @@ use super::responder::CHANGES;
 const MAX_REPLIES: usize = 64;
 /// Most queries whose known answers are still coming; more are answered at once.
 const MAX_PARTIAL: usize = 16;
+/// Questions and records gathered for one query; with more it is answered at once.
+const MAX_GATHERED: usize = 1_024;
 /// Most farewells that wait: two of each service.
 const MAX_FAREWELLS: usize = 2 * super::MAX_SERVICES;
 /// Most hosts that ask and are not known.
@@ -193,10 +195,12 @@ impl Lane {
     }
 
     /// Keeps a query until its known answers are complete, and gives back the whole when they are or there is no room.
-    pub(super) fn gather(&mut self, from: SocketAddr, packet: Packet, at: u64) -> Option<Packet> {
+    pub(super) fn gather(&mut self, from: SocketAddr, packet: Packet, mut at: u64) -> Option<Packet> {
         let is_last = !packet.truncated;
         let whole = match self.partial.remove(&from) {
             Some(mut partial) => {
+                // More packets do not put it off.
+                at = at.min(partial.at);
                 partial.packet.questions.extend(packet.questions);
                 partial.packet.answers.extend(packet.answers);
                 partial.packet.authorities.extend(packet.authorities);
@@ -204,7 +208,8 @@ impl Lane {
             }
             None => packet,
         };
-        if is_last || self.partial.len() >= MAX_PARTIAL || whole.answers.len() > 2_048 {
+        let records = whole.questions.len() + whole.answers.len() + whole.authorities.len();
+        if is_last || self.partial.len() >= MAX_PARTIAL || records > MAX_GATHERED {
             return Some(whole);
         }
         self.partial.insert(from, Partial { packet: whole, at });

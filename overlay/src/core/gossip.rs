@@ -31,6 +31,8 @@ const SERVE: u64 = 16;
 const MAX_EARLY: usize = 256;
 /// Bytes of statements in one frame.
 const BYTES: usize = 256 * 1_024;
+/// Bytes of statements in the answer to one question: more than an honest one asks for, and less than a queue holds.
+const ANSWER: usize = 5 * BYTES;
 
 /// What there is one newest statement of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -340,8 +342,12 @@ impl Overlay {
     }
 
     pub(super) fn on_want(&mut self, peer: NodeId, marks: &[Mark], now: Now) {
-        let (mut batch, mut bytes) = (Relayed::default(), 0);
-        for mark in marks {
+        let (mut batch, mut bytes, mut total) = (Relayed::default(), 0, 0);
+        for mark in marks.iter().collect::<BTreeSet<_>>() {
+            if total > ANSWER {
+                self.counters.drop("statement beyond what one answer holds");
+                break;
+            }
             let Some(item) = self.gossip.marks.get(mark).and_then(|key| self.gossip.items.get(key)) else {
                 continue;
             };
@@ -356,6 +362,7 @@ impl Overlay {
                 Body::Shown(presence) => batch.presences.push(presence.bytes().to_vec()),
             }
             bytes += item.body.size() + 16;
+            total += item.body.size();
             if batch.len() == MAX_RELAYED || bytes > BYTES {
                 self.send_frame(peer, &Frame::Relayed(std::mem::take(&mut batch)), false, now);
                 bytes = 0;

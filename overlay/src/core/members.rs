@@ -2,9 +2,9 @@
 //!
 //! Each node says whom it hears ([`NodeLinks`]). A node counts as here if it is connected, or if others say that they
 //! hear it and it says that it hears them: two of them, or one if it hears no more than three. Whoever is here has such a
-//! voice, and whoever hears a connected node and is heard by it. So nobody alone can keep a node alive that is gone,
-//! and nobody can make one disappear that others hear. Absence is told when it has lasted: when many connections end
-//! together, new ones stand by then.
+//! voice, and whoever hears a connected node and is heard by it. So nobody alone keeps a node
+//! alive that is gone, or makes one disappear that others hear, but for one who speaks in the name of a node (PROTOCOL.md §6,
+//! Lies). Absence is told when it has lasted: when many connections end together, new ones stand by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 

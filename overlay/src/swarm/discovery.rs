@@ -44,8 +44,9 @@ use crate::id::NodeId;
 /// always the same one, so that on each link one node asks for all and the others wait anew. It bounds how long a
 /// break that no interface notices (a switch between two others) hides a new neighbour.
 const QUERY_INTERVAL: Range<u64> = 90_000..135_000;
-/// libp2p-mdns is started anew when it remembers more than this many addresses …
-const MAX_REMEMBERED: usize = 4096;
+/// libp2p-mdns is started anew when it remembers more addresses than nodes are taken in: somebody was refused then, whom it
+/// would never tell of again …
+const MAX_REMEMBERED: usize = sightings::MAX_SIGHTED;
 /// … and rests for this long before.
 const REST: Duration = Duration::from_secs(10);
 /// How many ms after the first address libp2p-mdns begins: by then it knows all addresses, and nodes that start

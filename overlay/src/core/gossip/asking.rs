@@ -11,7 +11,7 @@ const MAX_OPEN: usize = 8_192;
 /// Of these, marks that came first from one peer.
 const MAX_OPEN_PER_PEER: usize = 4_096;
 /// Marks that one peer is asked for at a time.
-const MAX_ASKED: usize = 128;
+const MAX_ASKED: usize = 32;
 /// Peers that are remembered to offer the same mark.
 const MAX_OFFERERS: usize = 4;
 /// A peer that has not answered by then does not have it.

@@ -82,8 +82,7 @@ impl Core {
     /// News for an account that may turn out true: written now, told by [`Self::tell_news`], or by the next start if
     /// there is none of that before. Returns its number.
     pub(super) fn reserve_news(&mut self, user: &UserId, news: &Stanza) -> u64 {
-        let number = self.next_held;
-        self.next_held += 1;
+        let number = self.news_number();
         let entry = InboxEntry {
             stanza: news.to_bytes(),
             message: vec![0; 16],
@@ -92,6 +91,13 @@ impl Core {
             sequence: 0,
         };
         self.writes.put(Tree::Inbox, key(user.as_bytes(), number), encode(&entry));
+        number
+    }
+
+    /// A number for news; for such as are told at once nothing has to be reserved.
+    pub(super) fn news_number(&mut self) -> u64 {
+        let number = self.next_held;
+        self.next_held += 1;
         number
     }
 

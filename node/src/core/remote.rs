@@ -350,7 +350,7 @@ impl Core {
         let error = StanzaError::new(condition, format!("not delivered: {reason}"));
         let Some(news) = stanza.error(&error) else { return };
         // The message was acknowledged and stands in the outbox no longer: its end is held until a client knows it.
-        let number = self.reserve_news(&from, &news);
+        let number = self.news_number();
         self.tell_news(from, number, &news);
     }
 

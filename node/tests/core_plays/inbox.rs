@@ -69,20 +69,26 @@ fn a_window_without_stream_management() {
     assert_eq!(messages(&bob), 30);
 }
 
+/// Two sessions of Bob with XEP-0198, of one priority, who have acknowledged all so far.
+fn both_of_bob(play: &Play) -> [Client; 2] {
+    let both = ["bob/phone", "bob/tablet"].map(|who| play.login(who));
+    for client in &both {
+        client.enables_management();
+        client.send("<presence/>");
+    }
+    for client in &both {
+        client.forget();
+        client.acknowledges(2);
+    }
+    both
+}
+
 /// A message to sessions of one priority is held once: the word of one is enough, and the end of another returns nothing.
 #[test]
 fn a_message_of_several_sessions_is_held_once() {
     let play = Play::new();
     let (anna, _) = manage(&play, "anna/desk");
-    let [phone, tablet] = ["bob/phone", "bob/tablet"].map(|who| play.login(who));
-    for client in [&phone, &tablet] {
-        client.enables_management();
-        client.send("<presence/>");
-    }
-    for client in [&phone, &tablet] {
-        client.forget();
-        client.acknowledges(2);
-    }
+    let [phone, tablet] = both_of_bob(&play);
     chat(&anna, "one");
     for client in [&phone, &tablet] {
         hears(client, "one");
@@ -104,15 +110,7 @@ fn a_message_of_several_sessions_is_held_once() {
 fn the_word_of_the_other_session_is_enough() {
     let play = Play::new();
     let (anna, _) = manage(&play, "anna/desk");
-    let [phone, tablet] = ["bob/phone", "bob/tablet"].map(|who| play.login(who));
-    for client in [&phone, &tablet] {
-        client.enables_management();
-        client.send("<presence/>");
-    }
-    for client in [&phone, &tablet] {
-        client.forget();
-        client.acknowledges(2);
-    }
+    let [phone, tablet] = both_of_bob(&play);
     chat(&anna, "one");
     tablet.acknowledges(3);
     assert_eq!(play.stored(Tree::Inbox), 0);

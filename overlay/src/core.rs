@@ -27,6 +27,7 @@
 //! | `inbound` | order and repeats of messages that arrive |
 //! | `presence` | what contacts see |
 //! | `neighbours` | what everybody on the link sees |
+//! | `wide` | whom a peer beyond the link is told of |
 //! | `live` | stanzas for now or never |
 //! | `timers` | one deadline for each thing that waits |
 //!
@@ -66,6 +67,7 @@ mod presence;
 pub mod state;
 mod timers;
 mod users;
+mod wide;
 
 pub use event::{
     Disposition, Live, LocalUser, OutboxFull, Outgoing, PeerEvent, Restored, Setup, Unreachable,
@@ -104,6 +106,7 @@ pub struct Overlay {
     gossip: gossip::Gossip,
     members: members::Members,
     choice: choice::Choice,
+    wide: wide::Wide,
 }
 
 impl Overlay {
@@ -135,6 +138,7 @@ impl Overlay {
             gossip: gossip::Gossip::default(),
             members: members::Members::default(),
             choice: choice::Choice::new(salt),
+            wide: wide::Wide::default(),
         };
         overlay.restore_users(&restored, now);
         overlay.restore_outbox(&restored);
@@ -384,6 +388,9 @@ impl Overlay {
         if !self.is_greeted(&node) && !matches!(frame, Frame::Hello(_) | Frame::Goodbye { .. }) {
             return self.counters.drop("frame before the Hello");
         }
+        if is_for_link(&frame) && !self.peers.is_near(&node) {
+            return self.counters.drop("frame for the link from beyond it");
+        }
         self.note_use(&node, &frame, now);
         match frame {
             Frame::Hello(hello) => self.on_hello(node, hello, now),
@@ -402,4 +409,9 @@ impl Overlay {
             Frame::Unknown => self.counters.drop("frame of a kind not known here"),
         }
     }
+}
+
+/// Whether a frame says who is on the link.
+fn is_for_link(frame: &Frame) -> bool {
+    matches!(frame, Frame::LinkPresences(_) | Frame::Have(_) | Frame::Want(_) | Frame::Relayed(_))
 }

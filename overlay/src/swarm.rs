@@ -7,6 +7,7 @@
 //! | `framing`, `queue` | length prefixes; what waits for a peer |
 //! | `discovery`, `sightings`, `probe` | multicast DNS, made prompt, sparing and bounded |
 //! | `interfaces` | cables that come back, addresses and interfaces that go |
+//! | `near` | which connections are on the link |
 //! | `transport`, `zone`, `address` | TCP, Noise, Yamux, QUIC; link-local addresses; translation to libp2p's vocabulary |
 //!
 //! What it promises to the core: `Connected` and `Disconnected` alternate for each node; frames of a node come in the
@@ -35,6 +36,7 @@ mod discovery;
 pub mod framing;
 mod interfaces;
 mod link;
+mod near;
 mod probe;
 mod queue;
 mod sightings;

@@ -19,7 +19,7 @@ pub fn join(nodes: &[&Play], one: &Play, other: &Play) {
     }
     for (at, peer, inbound) in [(one, other, true), (other, one, false)] {
         let address = "/ip4/192.0.2.1/tcp/14774".to_owned();
-        at.input(Input::Peer(PeerEvent::Connected { node: id(peer), address, inbound }));
+        at.input(Input::Peer(PeerEvent::Connected { node: id(peer), address, inbound, near: true }));
     }
     rest(nodes);
 }

@@ -186,7 +186,7 @@ impl Overlay {
     /// Says goodbye to one that is not needed now.
     pub(super) fn end_if_surplus(&mut self, node: NodeId, now: Now) -> bool {
         // Whoever dialled wanted it, and ends it, when others hear that node too.
-        let ours = self.peers.connected.get(&node).is_some_and(|peer| !peer.inbound);
+        let ours = self.peers.connected.get(&node).is_some_and(|peer| !peer.far.inbound);
         let ends = ours && self.is_here(&node) && self.is_surplus(&node, now);
         if ends {
             self.close_peer(node, NOT_NEEDED, now);

@@ -88,6 +88,8 @@ pub enum PeerEvent {
         address: String,
         /// Whether it dialled.
         inbound: bool,
+        /// Whether that address is on the link: link-local, or in a network that an interface of this machine is in.
+        near: bool,
     },
     /// The last link to the node is gone, or a dial failed.
     Disconnected {
@@ -110,7 +112,9 @@ impl fmt::Debug for PeerEvent {
                 write!(f, "Discovered({node}, {} addresses)", addresses.len())
             }
             Self::Expired { node, addresses } => write!(f, "Expired({node}, {} addresses)", addresses.len()),
-            Self::Connected { node, inbound, .. } => write!(f, "Connected({node}, inbound {inbound})"),
+            Self::Connected { node, inbound, near, .. } => {
+                write!(f, "Connected({node}, inbound {inbound}, near {near})")
+            }
             Self::Disconnected { node } => write!(f, "Disconnected({node})"),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
         }

@@ -287,7 +287,7 @@ impl Overlay {
 
     /// Offers news to every peer but the one it came from and those who have it from the node itself.
     fn tell(&mut self, mark: Mark, key: &Key, node: NodeId, from: NodeId, now: Now) {
-        for peer in self.peers.ready() {
+        for peer in self.peers.near() {
             // A node tells whom it hears to all whom it hears.
             let has = matches!(key, Key::Links(_)) && self.gossip.hears(&node, &peer);
             if peer != from && peer != node && !has {

@@ -150,9 +150,9 @@ impl Overlay {
         let watchers = self.locals.get(user).map(|local| local.shown.watchers.clone()).unwrap_or_default();
         self.tell_offline(user, &watchers, now);
         let withdrawn = self.withdrawn(user, now);
-        for node in self.peers.ready() {
+        for node in self.told_of(user) {
             self.send_frame(node, &Frame::LinkAbsence { user: *user, device, gone: true }, false, now);
-            if let Some(relayed) = &withdrawn {
+            if let Some(relayed) = withdrawn.as_ref().filter(|_| self.peers.is_near(&node)) {
                 self.send_frame(node, &Frame::Relayed(relayed.clone()), false, now);
             }
         }
@@ -209,7 +209,7 @@ impl Overlay {
             local.info.clone().and_then(|info| UserRecord::new(local.cert.clone(), info, local.name.clone()));
         if let Some(record) = record {
             self.take_in(&record, now);
-            for node in self.peers.ready() {
+            for node in self.told_of(user) {
                 self.push_record(user, node, now);
             }
         }
@@ -223,6 +223,9 @@ impl Overlay {
     /// Pushes the record of one of our users.
     pub(super) fn push_record(&mut self, user: &UserId, node: NodeId, now: Now) {
         if let Some(frame) = self.user_frame(user) {
+            if let Some(peer) = self.peers.connected.get_mut(&node) {
+                peer.told.insert(*user);
+            }
             self.send_frame(node, &Frame::Records(vec![frame]), false, now);
         }
     }

@@ -109,7 +109,7 @@ impl Overlay {
         let said: BTreeMap<NodePrefix, (NodeId, &NodeLinks)> =
             self.gossip.links().map(|(node, links)| (NodePrefix::of(node), (*node, &**links))).collect();
         let own = NodePrefix::of(&self.node);
-        let connected: BTreeSet<NodePrefix> = self.peers.ready().iter().map(NodePrefix::of).collect();
+        let connected: BTreeSet<NodePrefix> = self.peers.near().iter().map(NodePrefix::of).collect();
         let (mut heard, mut ears) = (BTreeSet::new(), BTreeMap::<NodePrefix, usize>::new());
         let (mut voices, mut next) = (connected.clone(), Vec::from_iter(connected.iter().copied()));
         while let Some(ear) = next.pop() {
@@ -187,7 +187,7 @@ impl Overlay {
 
     /// Says whom we hear, if that has changed, to everybody connected.
     fn say_links(&mut self, now: Now) {
-        let hears: BTreeSet<NodePrefix> = self.peers.ready().iter().map(NodePrefix::of).collect();
+        let hears: BTreeSet<NodePrefix> = self.peers.near().iter().map(NodePrefix::of).collect();
         let hears: Vec<NodePrefix> = hears.into_iter().take(MAX_LINKS).collect();
         let known = self.members.own.as_ref().map(|own| &own.hears);
         if known == Some(&hears) || known.is_none() && hears.is_empty() {
@@ -198,7 +198,7 @@ impl Overlay {
             return self.timers.set_earlier(Timer::Survey, due);
         }
         self.sign_links(hears, now);
-        for node in self.peers.ready() {
+        for node in self.peers.near() {
             self.push_links(node, now);
         }
     }

@@ -48,7 +48,7 @@ impl Overlay {
                 std::iter::once(absence).chain(self.sign_hidden(user, now)).collect()
             }
         };
-        for node in self.peers.ready() {
+        for node in self.peers.near() {
             frames.iter().for_each(|frame| self.send_frame(node, frame, false, now));
         }
     }
@@ -104,7 +104,7 @@ impl Overlay {
             .map(|(user, _)| *user)
             .collect();
         users.iter().for_each(|user| self.sign_link_presence(user, now));
-        for node in self.peers.ready() {
+        for node in self.peers.near() {
             self.push_link_presences(node, now);
         }
     }

@@ -63,6 +63,12 @@ impl Outbox {
         self.by_recipient.contains_key(user)
     }
 
+    /// Whether messages of one user wait for any of others.
+    pub(super) fn has_entries_between(&self, from: &UserId, to: &BTreeSet<UserId>) -> bool {
+        let numbers = self.by_sender.get(from).into_iter().flatten();
+        numbers.filter_map(|number| self.entries.get(number)).any(|entry| to.contains(&entry.to))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = OutboxEntry> {
         self.entries.iter().map(|(number, entry)| entry.to_state(*number))
     }
@@ -139,6 +145,7 @@ impl Overlay {
         let entry = Entry { message: id, from, to, content, size, created, expires, settled: false, copies };
         self.outbox.insert(number, entry);
         self.timers.set_earlier(Timer::Sweep, now.mono + expires.saturating_sub(created).clamp(1, HOUR));
+        self.introduce_to(&to, now);
         let pairs = self.attach(number, now);
         if self.locals.contains_key(&to) && pairs.is_empty() {
             // A user of this node with no other device: there is nobody to send it to.

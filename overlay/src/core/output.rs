@@ -76,6 +76,8 @@ pub struct PeerInfo {
     pub address: String,
     /// Whether it dialled.
     pub inbound: bool,
+    /// Whether it is on the link.
+    pub near: bool,
     /// Monotonic milliseconds since when.
     pub since: u64,
     /// What its program calls itself, at most 128 bytes; empty before its Hello.

@@ -1,6 +1,6 @@
 //! Connected nodes: their sessions, heartbeats, silence and offences. *Pure.*
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand_core::Rng;
 
@@ -34,8 +34,9 @@ const AGENT: &str = concat!("crosstalk/", env!("CARGO_PKG_VERSION"));
 /// A connected, proven node.
 #[derive(Debug)]
 pub(super) struct Peer {
-    address: String,
-    pub(super) inbound: bool,
+    pub(super) far: Far,
+    /// The users of this node whom it was told of in this session.
+    pub(super) told: BTreeSet<UserId>,
     since: u64,
     /// When a user's traffic went over it last.
     pub(super) used: u64,
@@ -59,6 +60,15 @@ pub(super) struct Peer {
     pub(super) credit_at: u64,
 }
 
+/// The other end of a connection.
+#[derive(Debug)]
+pub(super) struct Far {
+    address: String,
+    pub(super) inbound: bool,
+    /// On the link: it learns who is here. Others are told only of those whom somebody there knows.
+    pub(super) near: bool,
+}
+
 /// All nodes that matter.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
@@ -73,6 +83,16 @@ impl Peers {
     /// Peers whose Hello has arrived.
     pub(super) fn ready(&self) -> Vec<NodeId> {
         self.connected.iter().filter(|(_, peer)| peer.hello.is_some()).map(|(node, _)| *node).collect()
+    }
+
+    /// Those of them that are on the link.
+    pub(super) fn near(&self) -> Vec<NodeId> {
+        let near = |(_, peer): &(&NodeId, &Peer)| peer.far.near && peer.hello.is_some();
+        self.connected.iter().filter(near).map(|(node, _)| *node).collect()
+    }
+
+    pub(super) fn is_near(&self, node: &NodeId) -> bool {
+        self.connected.get(node).is_some_and(|peer| peer.far.near)
     }
 
     pub(super) fn is_ready(&self, node: &NodeId) -> bool {
@@ -110,13 +130,15 @@ impl Overlay {
         match event {
             PeerEvent::Discovered { node, addresses } => self.on_discovered(node, addresses, now),
             PeerEvent::Expired { node, addresses } => self.on_expired(node, &addresses),
-            PeerEvent::Connected { node, address, inbound } => self.on_connected(node, address, inbound, now),
+            PeerEvent::Connected { node, address, inbound, near } => {
+                self.on_connected(node, Far { address, inbound, near }, now);
+            }
             PeerEvent::Disconnected { node } => self.on_disconnected(node, now),
             PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
         }
     }
 
-    fn on_connected(&mut self, node: NodeId, address: String, inbound: bool, now: Now) {
+    fn on_connected(&mut self, node: NodeId, far: Far, now: Now) {
         if self.peers.connected.contains_key(&node) {
             return;
         }
@@ -139,8 +161,8 @@ impl Overlay {
         let before = before.filter(|(_, since)| now.mono < since.saturating_add(CREDIT_MEMORY));
         let (credit, credit_at) = before.unwrap_or((self.limits.users_per_peer as u64, now.mono));
         let peer = Peer {
-            address,
-            inbound,
+            far,
+            told: BTreeSet::new(),
             since: now.mono,
             used: now.mono,
             parting: false,
@@ -210,6 +232,9 @@ impl Overlay {
         for device in proven.into_values() {
             self.device_left(&device);
         }
+        if let Some(peer) = self.peers.connected.get_mut(&node) {
+            peer.told.clear();
+        }
         self.drop_held_back(&node);
     }
 
@@ -264,6 +289,9 @@ impl Overlay {
             self.say_hello(node, session, now);
         }
         self.renew_stale_records(now);
+        if !self.peers.is_near(&node) {
+            return self.introduce(node, now);
+        }
         self.push_records(node, now);
         self.push_links(node, now);
         self.push_link_presences(node, now);
@@ -345,8 +373,9 @@ impl Overlay {
     pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
         let info = |(node, peer): (&NodeId, &Peer)| PeerInfo {
             node: *node,
-            address: peer.address.clone(),
-            inbound: peer.inbound,
+            address: peer.far.address.clone(),
+            inbound: peer.far.inbound,
+            near: peer.far.near,
             since: peer.since,
             agent: peer.hello.as_ref().map(|hello| hello.agent.clone()).unwrap_or_default(),
             users: peer.proven.keys().copied().collect(),

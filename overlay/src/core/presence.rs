@@ -98,6 +98,7 @@ impl Overlay {
         if !added.is_empty() {
             self.survey_soon(now);
         }
+        added.iter().for_each(|watcher| self.introduce_to(watcher, now));
         self.tell_offline(user, &removed, now);
         if changed {
             self.sign_presence(user, now);

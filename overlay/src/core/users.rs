@@ -168,6 +168,9 @@ impl Overlay {
                 Err(refusal) => self.refused(node, &refusal, now),
             }
         }
+        if !arrived.is_empty() && !self.peers.is_near(&node) {
+            self.introduce(node, now);
+        }
         self.users_arrived(&arrived, now);
     }
 
@@ -187,7 +190,7 @@ impl Overlay {
         if binding.node != node || binding.user != user {
             return Err(Refusal::WrongSigner { kind: "node-binding" });
         }
-        if self.note_user(node, &record, &binding, frame, now) {
+        if self.peers.is_near(&node) && self.note_user(node, &record, &binding, frame, now) {
             self.survey_soon(now);
         }
         if binding.expires == binding.issued {

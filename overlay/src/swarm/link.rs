@@ -23,6 +23,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::handler::{Handler, Report};
+use super::near::is_near;
 use super::queue::{self, Sender};
 use super::{Event, address};
 use crate::core::PeerEvent;
@@ -189,8 +190,8 @@ impl Behaviour {
             (Report::Ready, Some(link)) => {
                 link.ready = true;
                 let (node, address) = (link.node, link.address.to_string());
-                let inbound = link.inbound;
-                self.tell(PeerEvent::Connected { node, address, inbound });
+                let (inbound, near) = (link.inbound, is_near(&link.address));
+                self.tell(PeerEvent::Connected { node, address, inbound, near });
             }
             (Report::Frame(frame), Some(link)) => {
                 let node = link.node;

@@ -15,7 +15,7 @@ fn scene(limits: Limits) -> Net {
 }
 
 fn connected() -> PeerEvent {
-    PeerEvent::Connected { node: node_id(1), address: "/memory/1".into(), inbound: true }
+    PeerEvent::Connected { node: node_id(1), address: "/memory/1".into(), inbound: true, near: true }
 }
 
 fn account(seed: u8) -> Account {
@@ -78,7 +78,8 @@ fn one_peer_does_not_take_the_bytes_of_all() {
     assert_eq!(reach(&net, 13), Reach::Live, "half of it is for whoever comes first");
     assert_eq!(reach(&net, 14), Reach::Unknown);
     assert_eq!(drops(&net, "more bytes of records than a peer may have"), 2);
-    let other = PeerEvent::Connected { node: node_id(2), address: "/memory/2".into(), inbound: true };
+    let other =
+        PeerEvent::Connected { node: node_id(2), address: "/memory/2".into(), inbound: true, near: true };
     net.peer_event(0, other);
     net.inject(2, 0, hello(1, START));
     let frame = user_frame(&account(20), 20, START, node_id(2));

@@ -282,7 +282,7 @@ impl Crowd {
         self.links.insert(pair(a, b), Link { serial, last, dead: false, closing: false });
         for (here, there, inbound) in [(a, b, false), (b, a, true)] {
             let address = format!("/memory/{there}");
-            self.tell(here, PeerEvent::Connected { node: member_id(there), address, inbound });
+            self.tell(here, PeerEvent::Connected { node: member_id(there), address, inbound, near: true });
         }
     }
 

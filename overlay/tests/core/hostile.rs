@@ -359,7 +359,8 @@ fn frames_before_the_hello_and_of_strangers_do_nothing() {
     let frame = UserFrame { record: record(&account, START), binding: binding(&account, node_id(1)) };
     let frame = encode(&Frame::Records(vec![frame]));
     net.inject(1, 0, frame.clone());
-    let connected = PeerEvent::Connected { node: node_id(1), address: "/memory/1".into(), inbound: true };
+    let connected =
+        PeerEvent::Connected { node: node_id(1), address: "/memory/1".into(), inbound: true, near: true };
     net.peer_event(0, connected);
     net.inject(1, 0, frame);
     assert_eq!(net.hosts[0].core.reach(&account.user), Reach::Unknown);
@@ -384,7 +385,8 @@ fn connections_are_bounded() {
     }
     net.run(SECOND);
     assert_eq!(net.hosts[0].core.peers().len(), 2);
-    let connected = PeerEvent::Connected { node: node_id(9), address: "/memory/9".into(), inbound: true };
+    let connected =
+        PeerEvent::Connected { node: node_id(9), address: "/memory/9".into(), inbound: true, near: true };
     net.peer_event(0, connected);
     assert_eq!(net.hosts[0].core.peers().len(), 2);
 }

@@ -20,3 +20,4 @@ mod messages;
 mod names;
 mod pump;
 mod vectors;
+mod wide;

@@ -297,7 +297,8 @@ fn a_restart_that_nobody_noticed_starts_the_session_anew() {
     net.hosts[0].core = Overlay::new(setup, now);
     let local = net.hosts[0].accounts[0].local();
     net.with(0, |core, now| core.add_local(local, now).unwrap());
-    let connected = PeerEvent::Connected { node: node_id(1), address: "/memory/1".into(), inbound: false };
+    let connected =
+        PeerEvent::Connected { node: node_id(1), address: "/memory/1".into(), inbound: false, near: true };
     net.peer_event(0, connected);
     net.run(10);
     assert_eq!(

@@ -156,6 +156,8 @@ pub(crate) struct Net {
     pub(crate) weather: Weather,
     cables: BTreeSet<(usize, usize)>,
     links: BTreeSet<(usize, usize)>,
+    /// Cables of some wider network.
+    beyond: BTreeSet<(usize, usize)>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     /// Frames on a link whose cable is cut: a stream sends them again, or ends.
     stuck: Vec<(usize, usize, Vec<u8>)>,
@@ -186,6 +188,7 @@ impl Net {
             weather: Weather::default(),
             cables: BTreeSet::new(),
             links: BTreeSet::new(),
+            beyond: BTreeSet::new(),
             air: BTreeMap::new(),
             stuck: Vec::new(),
             serial: 0,
@@ -258,6 +261,12 @@ impl Net {
         }
     }
 
+    /// Lays a cable beyond the link: nobody discovers anybody.
+    pub(crate) fn join_beyond(&mut self, a: usize, b: usize) {
+        self.cables.insert(pair(a, b));
+        self.beyond.insert(pair(a, b));
+    }
+
     /// Cuts the cable; both sides notice at once.
     pub(crate) fn cut(&mut self, a: usize, b: usize) {
         self.cables.remove(&pair(a, b));
@@ -287,9 +296,10 @@ impl Net {
             && self.hosts[b].on
             && self.links.insert(pair(a, b))
         {
+            let near = !self.beyond.contains(&pair(a, b));
             for (here, there, inbound) in [(a, b, false), (b, a, true)] {
-                let address = format!("/memory/{there}");
-                self.peer_event(here, PeerEvent::Connected { node: node_id(there), address, inbound });
+                let (node, address) = (node_id(there), format!("/memory/{there}"));
+                self.peer_event(here, PeerEvent::Connected { node, address, inbound, near });
             }
         }
     }

@@ -193,7 +193,7 @@ impl World {
         let (here, there) = (self.hosts[host.0].name, self.hosts[other.0].name);
         self.story.tell(self.time, || format!("{here} is linked with {there}"));
         let inbound = end == 1;
-        self.peer_event(host, PeerEvent::Connected { node, address: address(other), inbound });
+        self.peer_event(host, PeerEvent::Connected { node, address: address(other), inbound, near: true });
     }
 
     /// Sends a frame on the link with a peer, if there is one.

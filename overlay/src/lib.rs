@@ -8,6 +8,7 @@
 //! | [`record`] | signed statements; unverified becomes verified in one place |
 //! | [`seal`], [`envelope`] | a message sealed for one device |
 //! | [`wire`] | frames and bytes |
+//! | [`dht`] | keys and values of the distributed hash table, and the bounded store of what a node holds |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
 //! | `swarm` (feature `swarm`) | the only files that name libp2p |
 //!
@@ -16,6 +17,7 @@
 //! The bytes on the wire are specified in `overlay/PROTOCOL.md`, with test vectors in `overlay/vectors`.
 
 pub mod core;
+pub mod dht;
 pub mod envelope;
 pub mod id;
 pub mod keys;

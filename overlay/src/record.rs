@@ -14,6 +14,7 @@
 //! | [`NodeLinks`] | device | 768 | 1 hour | the later clock reading, then bytes |
 //! | [`LinkPresence`] | device | 4 KiB | 2 minutes | the later clock reading, then bytes |
 //! | [`PresenceRecord`] | device | 16 KiB | 10 minutes | the later clock reading, then bytes |
+//! | [`SealedPresence`] | presence key | 4.25 KiB | 24 hours | the later clock reading, then bytes |
 //! | [`ContactRecord`] | device | 1 KiB | until superseded | the later clock reading, device, then bytes |
 //! | [`Receipt`] | device | 512 | an event, not merged | – |
 
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
-use crate::id::{AuthorityId, DeviceId, UserId};
+use crate::id::{AuthorityId, DeviceId, PresenceId, UserId};
 use crate::keys::{Domain, Signs, verify};
 use crate::time::TrustedTime;
 
@@ -39,6 +40,7 @@ mod presence;
 mod receipt;
 mod refusal;
 mod revocation;
+mod sealed_presence;
 mod user;
 
 pub use contact::{ContactRecord, Says, Side, Slots, Subscription, subscription};
@@ -53,6 +55,7 @@ pub use presence::{MAX_SESSIONS, PresenceRecord, PresenceSession};
 pub use receipt::{Receipt, ReceiptOutcome, RefusalCode};
 pub use refusal::Refusal;
 pub use revocation::{MAX_REVOCATIONS, Revocation, RevocationSet, Revoked, RevokedBy};
+pub use sealed_presence::{MAX_WHEREABOUTS, SealedPresence, Whereabouts};
 pub use user::{DevicePart, MAX_DEVICES, MAX_NAMES, MAX_USER_RECORD, UserRecord};
 
 /// The version that every payload of this program carries.
@@ -94,6 +97,8 @@ pub enum Signer {
     Authority(AuthorityId),
     /// A device that this user certified.
     Device(UserId, DeviceId),
+    /// A presence key, which says nothing of its owner.
+    Presence(PresenceId),
 }
 
 impl Signer {
@@ -102,6 +107,7 @@ impl Signer {
             Self::User(user) => user.as_bytes(),
             Self::Authority(authority) => authority.as_bytes(),
             Self::Device(_, device) => device.as_bytes(),
+            Self::Presence(presence) => presence.as_bytes(),
         }
     }
 }
@@ -414,6 +420,7 @@ mod tests {
             prop_assert!(check::<NodeLinks>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<LinkPresence>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<PresenceRecord>(&bytes, &NoCertificates).is_err());
+            prop_assert!(check::<SealedPresence>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<ContactRecord>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<Receipt>(&bytes, &NoCertificates).is_err());
             prop_assert!(UserRecord::verify(&bytes, &context(&NoCertificates, &RevocationSet::default(), NOW)).is_err());

@@ -11,6 +11,7 @@
 mod bounds;
 mod clocks;
 mod crowd;
+mod dht;
 mod faults;
 mod hostile;
 mod liars;

@@ -27,6 +27,10 @@
 //! | `inbound` | order and repeats of messages that arrive |
 //! | `presence` | what contacts see |
 //! | `neighbours` | what everybody on the link sees |
+//! | `query` | what the hash table is asked, and what for |
+//! | `publish` | what the hash table is told of our users |
+//! | `seek` | whom the hash table is asked for, and how often |
+//! | `audience` | who may find and read where our devices are |
 //! | `wide` | whom a peer beyond the link is told of |
 //! | `live` | stanzas for now or never |
 //! | `timers` | one deadline for each thing that waits |
@@ -49,6 +53,7 @@ use crate::record::{
 use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
 use crate::wire::{Frame, decode};
 
+mod audience;
 mod choice;
 mod dial;
 mod event;
@@ -64,6 +69,9 @@ mod outbox;
 mod output;
 mod peers;
 mod presence;
+mod publish;
+mod query;
+mod seek;
 pub mod state;
 mod timers;
 mod users;
@@ -107,12 +115,20 @@ pub struct Overlay {
     members: members::Members,
     choice: choice::Choice,
     wide: wide::Wide,
+    queries: query::Queries,
+    published: publish::Published,
+    seek: seek::Seek,
+    audiences: audience::Audiences,
+    /// Whether our users are told of in the hash table.
+    publishes: bool,
+    /// Where this node can be reached from beyond the link, multiaddresses.
+    addresses: Vec<String>,
 }
 
 impl Overlay {
     /// A core with what the store held. What in it does not verify (any more) is left out and counted.
     pub fn new(setup: Setup, now: Now) -> Self {
-        let Setup { node, seed, limits, restored, built } = setup;
+        let Setup { node, seed, limits, restored, built, publishes } = setup;
         let mut rng = ChaCha20Rng::from_seed(seed);
         let mut salt = [0; 32];
         rng.fill_bytes(&mut salt);
@@ -139,10 +155,17 @@ impl Overlay {
             members: members::Members::default(),
             choice: choice::Choice::new(salt),
             wide: wide::Wide::default(),
+            queries: query::Queries::default(),
+            published: publish::Published::default(),
+            seek: seek::Seek::default(),
+            audiences: audience::Audiences::default(),
+            publishes,
+            addresses: Vec::new(),
         };
         overlay.restore_users(&restored, now);
         overlay.restore_outbox(&restored);
         overlay.restore_inbound(&restored);
+        overlay.restore_audiences(&restored);
         overlay.check_clock(now);
         overlay.expire_entries(now);
         overlay.timers.set_earlier(Timer::Sweep, on_grid(now.mono + 1, HOUR));
@@ -364,6 +387,9 @@ impl Overlay {
                 Timer::Survey => self.on_survey_timer(now),
                 Timer::Gossip => self.on_gossip_timer(now),
                 Timer::Held => self.on_held_timer(now),
+                Timer::Query => self.on_query_timer(now),
+                Timer::Publish => self.on_publish_timer(now),
+                Timer::Seek => self.on_seek_timer(now),
                 Timer::Presence => self.on_presence_timer(now),
                 Timer::Sweep => self.on_sweep_timer(now),
             }

@@ -330,11 +330,13 @@ fn overlay_setup(
         seen: values(contents)?,
         records: values(contents)?,
         authorities: values(contents)?,
+        own_audiences: values(contents)?,
+        audiences: values(contents)?,
         revocations: contents.tree(Tree::Revocation).map(|(_, value)| value.to_vec()).collect(),
         time_floor: floor.map(u64::from_be_bytes).unwrap_or_default(),
     };
     let limits = Limits { connections: settings.max_peers, ..Limits::default() };
-    Ok(OverlaySetup { node, seed, limits, restored, built })
+    Ok(OverlaySetup { node, seed, limits, restored, built, publishes: settings.publish })
 }
 
 /// What a session's client had not acknowledged, but for held messages.

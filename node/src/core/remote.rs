@@ -28,6 +28,7 @@ impl Core {
                 Overlay::Send { node, frame, durable } => self.output(Output::Frame { node, frame }, durable),
                 Overlay::Dial { node, addresses } => self.output(Output::Dial { node, addresses }, false),
                 Overlay::Close { node, reason } => self.output(Output::ClosePeer { node, reason }, false),
+                Overlay::Query { id, query } => self.output(Output::Query { id, query }, false),
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
                 Overlay::Live(live) => self.live_from_remote(live),
@@ -109,7 +110,7 @@ impl Core {
                 self.copy_from_remote(to, peer, &from_resource, &to_resource, &xml);
                 Disposition::Held
             }
-            Content::Copy { .. } => Disposition::Refused(RefusalCode::Policy),
+            Content::Copy { .. } | Content::Audience { .. } => Disposition::Refused(RefusalCode::Policy),
         };
         self.overlay.settle(ticket, disposition, self.now);
     }

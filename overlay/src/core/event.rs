@@ -3,7 +3,11 @@
 use std::fmt;
 
 use super::limits::Limits;
-use super::state::{CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Seen};
+use super::state::{
+    CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
+    OwnAudience, Seen,
+};
+use crate::dht::Answer;
 use crate::envelope::Content;
 use crate::id::{MessageId, NodeId, UserId};
 use crate::keys::{DeviceKey, SealingKey};
@@ -22,6 +26,8 @@ pub struct Setup {
     pub restored: Restored,
     /// When the program was built, Unix milliseconds: the clock is later than that.
     pub built: u64,
+    /// Whether users of this node can be found in the hash table, and their contacts told where they are.
+    pub publishes: bool,
 }
 
 /// What the store held. Everything in it is checked again.
@@ -39,6 +45,10 @@ pub struct Restored {
     pub records: Vec<CachedUserRecord>,
     /// Authorities known.
     pub authorities: Vec<KnownAuthority>,
+    /// What our devices give their contacts.
+    pub own_audiences: Vec<OwnAudience>,
+    /// What devices of contacts have given us.
+    pub audiences: Vec<KnownAudience>,
     /// Signed revocations.
     pub revocations: Vec<Vec<u8>>,
     /// The latest time that was certain, Unix milliseconds.
@@ -96,6 +106,20 @@ pub enum PeerEvent {
         /// The node.
         node: NodeId,
     },
+    /// So many nodes are in the tables of the hash table.
+    Table {
+        /// None: there is nobody to ask.
+        nodes: usize,
+    },
+    /// Where this node can be reached from beyond the link. A new list replaces the old one.
+    Addresses(Vec<String>),
+    /// What came of an [`crate::core::Output::Query`].
+    Answer {
+        /// Its number.
+        id: u64,
+        /// Unverified.
+        answer: Answer,
+    },
     /// A frame arrived.
     Frame {
         /// From whom.
@@ -116,6 +140,9 @@ impl fmt::Debug for PeerEvent {
                 write!(f, "Connected({node}, inbound {inbound}, near {near})")
             }
             Self::Disconnected { node } => write!(f, "Disconnected({node})"),
+            Self::Table { nodes } => write!(f, "Table({nodes} nodes)"),
+            Self::Addresses(addresses) => write!(f, "Addresses({})", addresses.len()),
+            Self::Answer { id, answer } => write!(f, "Answer({id}, {answer:?})"),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
         }
     }

@@ -31,7 +31,7 @@ pub(super) struct Local {
     pub(super) device: DeviceKey,
     pub(super) cert: Verified<DeviceCert>,
     pub(super) sealing: Vec<SealingKey>,
-    name: Option<Verified<NameCert>>,
+    pub(super) name: Option<Verified<NameCert>>,
     pub(super) epoch: u64,
     info_epoch: u64,
     /// None while there is no sealing key.
@@ -158,6 +158,8 @@ impl Overlay {
         }
         self.drop_entries_of(user, &device, now);
         self.drop_tickets_of(&device);
+        self.unpublish(user);
+        self.forget_audience(user, &device);
         self.locals.remove(user);
         self.local_devices.remove(&device);
     }
@@ -209,6 +211,7 @@ impl Overlay {
             local.info.clone().and_then(|info| UserRecord::new(local.cert.clone(), info, local.name.clone()));
         if let Some(record) = record {
             self.take_in(&record, now);
+            self.publish_user(user, now);
             for node in self.told_of(user) {
                 self.push_record(user, node, now);
             }

@@ -2,8 +2,10 @@
 
 use super::Live;
 use super::state::{
-    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
+    CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
+    OwnAudience, Provenance, Seen,
 };
+use crate::dht::Query;
 use crate::envelope::Content;
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
 use crate::record::{LinkPresence, PresenceRecord, RefusalCode, Verified};
@@ -114,6 +116,13 @@ pub enum Output {
         /// Why, for the log.
         reason: &'static str,
     },
+    /// Ask the hash table; [`PeerEvent::Answer`](super::PeerEvent::Answer) follows.
+    Query {
+        /// For the answer.
+        id: u64,
+        /// What.
+        query: Query,
+    },
     /// Keep something, in the same commit as everything else of this batch.
     Write(Write),
     /// A message arrived: store it or hand it over, then settle.
@@ -207,6 +216,14 @@ pub enum Write {
     PutRecord(CachedUserRecord),
     /// Delete by user.
     DeleteRecord(UserId),
+    /// Put under its device.
+    PutOwnAudience(OwnAudience),
+    /// Delete by device.
+    DeleteOwnAudience(DeviceId),
+    /// Put under whose device, the device, and the user of ours.
+    PutAudience(KnownAudience),
+    /// Delete by the same.
+    DeleteAudience((UserId, DeviceId, UserId)),
     /// Put under its domain.
     PutAuthority(KnownAuthority),
     /// Put a signed revocation; the key is its hash or its bytes.

@@ -134,6 +134,9 @@ impl Overlay {
                 self.on_connected(node, Far { address, inbound, near }, now);
             }
             PeerEvent::Disconnected { node } => self.on_disconnected(node, now),
+            PeerEvent::Table { nodes } => self.on_table(nodes, now),
+            PeerEvent::Addresses(addresses) => self.set_addresses(addresses, now),
+            PeerEvent::Answer { id, answer } => self.on_table_answer(id, answer, now),
             PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
         }
     }

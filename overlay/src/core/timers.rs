@@ -30,6 +30,12 @@ pub(super) enum Timer {
     Gossip,
     /// Live stanzas that wait for a connection.
     Held,
+    /// Questions to the hash table that are not answered.
+    Query,
+    /// What the hash table is told.
+    Publish,
+    /// Whom the hash table is asked for.
+    Seek,
     /// What our users show their contacts.
     Presence,
     /// Expiry, renewal of records and keys, the clock.
@@ -47,6 +53,9 @@ impl Timer {
             Self::Survey => "who is here",
             Self::Gossip => "gossip",
             Self::Held => "live stanza waits",
+            Self::Query => "query",
+            Self::Publish => "publish",
+            Self::Seek => "seek",
             Self::Presence => "presence",
             Self::Sweep => "sweep",
         }

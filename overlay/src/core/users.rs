@@ -83,6 +83,11 @@ impl Users {
         self.kept.contains(user)
     }
 
+    /// Those whom the node knows, in order.
+    pub(super) fn kept_users(&self) -> Vec<UserId> {
+        self.kept.iter().copied().collect()
+    }
+
     pub(super) fn context(&self, time: TrustedTime) -> Context<'_> {
         Context { time, certificates: self, revocations: &self.revocations, enforce_end: true }
     }
@@ -300,6 +305,7 @@ impl Overlay {
             self.device_left(&before);
         }
         self.is_connected_now(&device);
+        self.is_no_longer_found(&device);
         if let Some(peer) = self.peers.connected.get_mut(&node) {
             peer.proven.insert(user, device);
         }

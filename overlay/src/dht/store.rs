@@ -332,8 +332,8 @@ mod tests {
 
     use super::super::value::testing::{name, presence, user};
     use super::*;
-    use crate::record::testing::{NOW, Person, authority, context};
     use crate::record::Verified;
+    use crate::record::testing::{NOW, Person, authority, context};
     use crate::time::DAY;
 
     const ME: NodeId = NodeId::from_bytes([1; 32]);
@@ -496,7 +496,11 @@ mod tests {
         assert_eq!(full.len(), 2);
         let Value::User(record) = &all[1] else { panic!("a user") };
         let person = (1..=3).find(|person| Person::new(*person).id() == record.user()).expect("one");
-        assert_eq!(put(&mut full, &user(person, 3, 0)), Err(Refused::Full), "its growth would drive out a nearer one");
+        assert_eq!(
+            put(&mut full, &user(person, 3, 0)),
+            Err(Refused::Full),
+            "its growth would drive out a nearer one"
+        );
         assert_eq!(full.get(&all[1].key(), time(NOW)), Some(&all[1].encode()[..]), "it stays as it was");
         assert!(is_whole(&full));
     }

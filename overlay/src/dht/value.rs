@@ -4,8 +4,8 @@ use prost::Message as _;
 
 use super::Key;
 use crate::record::{
-    Context, DeviceInfo, NameCert, Record, Refusal, SealedPresence, Unverified, UserRecord, VERSION, Verified,
-    payload,
+    Context, DeviceInfo, NameCert, Record, Refusal, SealedPresence, Unverified, UserRecord, VERSION,
+    Verified, payload,
 };
 use crate::time::{DAY, TrustedTime};
 

@@ -111,6 +111,7 @@ impl Crowd {
                 limits: Limits::default(),
                 restored: Restored::default(),
                 built: START - SECOND,
+                publishes: false,
             };
             let account = account(index);
             let mut core = Overlay::new(setup, crowd.now());

@@ -20,5 +20,6 @@ mod meeting;
 mod messages;
 mod names;
 mod pump;
+mod table;
 mod vectors;
 mod wide;

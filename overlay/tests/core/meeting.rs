@@ -292,6 +292,7 @@ fn a_restart_that_nobody_noticed_starts_the_session_anew() {
         limits: Limits::default(),
         restored: Restored::default(),
         built: START,
+        publishes: false,
     };
     let now = net.now(0);
     net.hosts[0].core = Overlay::new(setup, now);

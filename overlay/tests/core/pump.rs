@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk_overlay::core::*;
+use crosstalk_overlay::dht::{Answer, Key, Query};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
@@ -22,6 +23,8 @@ pub(crate) struct Store {
     seen: BTreeMap<(DeviceId, DeviceId, u32), Seen>,
     pub(crate) records: BTreeMap<UserId, CachedUserRecord>,
     authorities: BTreeMap<String, KnownAuthority>,
+    own_audiences: BTreeMap<DeviceId, state::OwnAudience>,
+    audiences: BTreeMap<(UserId, DeviceId, UserId), state::KnownAudience>,
     revocations: BTreeSet<Vec<u8>>,
     pub(crate) time_floor: u64,
     /// What the node stored of deliveries.
@@ -43,6 +46,10 @@ impl Store {
             Write::PutRecord(record) => drop(self.records.insert(record.key().unwrap(), record)),
             Write::DeleteRecord(user) => drop(self.records.remove(&user)),
             Write::PutAuthority(known) => drop(self.authorities.insert(known.domain.clone(), known)),
+            Write::PutOwnAudience(own) => drop(self.own_audiences.insert(own.key().unwrap(), own)),
+            Write::DeleteOwnAudience(device) => drop(self.own_audiences.remove(&device)),
+            Write::PutAudience(known) => drop(self.audiences.insert(known.key().unwrap(), known)),
+            Write::DeleteAudience(place) => drop(self.audiences.remove(&place)),
             Write::PutRevocation(bytes) => drop(self.revocations.insert(bytes)),
             Write::PutTimeFloor(time) => self.time_floor = time,
         }
@@ -56,6 +63,8 @@ impl Store {
             seen: self.seen.values().cloned().collect(),
             records: self.records.values().cloned().collect(),
             authorities: self.authorities.values().cloned().collect(),
+            own_audiences: self.own_audiences.values().cloned().collect(),
+            audiences: self.audiences.values().cloned().collect(),
             revocations: self.revocations.iter().cloned().collect(),
             time_floor: self.time_floor,
         }
@@ -159,6 +168,11 @@ pub(crate) struct Net {
     /// Cables of some wider network.
     beyond: BTreeSet<(usize, usize)>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
+    /// Questions to the hash table.
+    pub(crate) asked: usize,
+    /// What stands in it, once there is one that all hosts reach.
+    pub(crate) table: Option<BTreeMap<Key, Vec<u8>>>,
+    answers: BTreeMap<(u64, u64), (usize, PeerEvent)>,
     /// Frames on a link whose cable is cut: a stream sends them again, or ends.
     stuck: Vec<(usize, usize, Vec<u8>)>,
     serial: u64,
@@ -190,6 +204,9 @@ impl Net {
             links: BTreeSet::new(),
             beyond: BTreeSet::new(),
             air: BTreeMap::new(),
+            asked: 0,
+            table: None,
+            answers: BTreeMap::new(),
             stuck: Vec::new(),
             serial: 0,
             dice: 0x9e37_79b9_7f4a_7c15,
@@ -317,6 +334,38 @@ impl Net {
         self.peer_event(to, PeerEvent::Frame { node: node_id(from), frame });
     }
 
+    // --- the hash table ---
+
+    /// Lets all hosts reach a hash table, which takes what it is given, and says where each can be reached.
+    pub(crate) fn open_table(&mut self) {
+        self.table = Some(BTreeMap::new());
+        for host in 0..self.hosts.len() {
+            self.tell_of_table(host);
+        }
+    }
+
+    fn tell_of_table(&mut self, host: usize) {
+        if self.table.is_some() {
+            self.peer_event(host, PeerEvent::Addresses(vec![format!("/memory/{host}")]));
+            self.peer_event(host, PeerEvent::Table { nodes: 3 });
+        }
+    }
+
+    fn ask_table(&mut self, host: usize, id: u64, query: Query) {
+        let Some(table) = &mut self.table else { return };
+        self.asked += 1;
+        let answer = match query {
+            Query::Get(key) => Answer::Values(table.get(&key).cloned().into_iter().collect()),
+            Query::Closest(_) => Answer::Nodes(Vec::new()),
+            Query::Put { key, value, .. } => {
+                table.insert(key, value);
+                Answer::Stored(3)
+            }
+        };
+        self.serial += 1;
+        self.answers.insert((self.mono + 20, self.serial), (host, PeerEvent::Answer { id, answer }));
+    }
+
     // --- power ---
 
     /// Loses everything but the store and starts again.
@@ -342,8 +391,10 @@ impl Net {
             this.core.add_local(account.local(), now).unwrap();
         }
         self.drain(host);
+        self.tell_of_table(host);
         for other in 0..self.hosts.len() {
-            if self.cables.contains(&pair(host, other)) {
+            let cable = pair(host, other);
+            if self.cables.contains(&cable) && !self.beyond.contains(&cable) {
                 self.join(host, other);
             }
         }
@@ -413,7 +464,8 @@ impl Net {
     fn next_moment(&self) -> Option<u64> {
         let timers = self.hosts.iter().filter(|host| host.on).filter_map(|host| host.core.poll_timeout());
         let frame = self.air.keys().next().map(|(when, _)| *when);
-        timers.map(|(when, _)| when).chain(frame).min()
+        let answer = self.answers.keys().next().map(|(when, _)| *when);
+        timers.map(|(when, _)| when).chain(frame).chain(answer).min()
     }
 
     fn step(&mut self) {
@@ -425,6 +477,10 @@ impl Net {
             } else {
                 self.stuck.push((from, to, frame));
             }
+        }
+        while let Some(entry) = self.answers.first_entry().filter(|entry| entry.key().0 <= self.mono) {
+            let (host, answer) = entry.remove();
+            self.peer_event(host, answer);
         }
         for host in 0..self.hosts.len() {
             let due = self.hosts[host].core.poll_timeout().is_some_and(|(when, _)| when <= self.mono);
@@ -458,7 +514,9 @@ impl Net {
                     }
                     this.core.settle(delivery.ticket, how, now);
                 }
-                Output::Send { .. } | Output::Dial { .. } | Output::Close { .. } => leaving.push(output),
+                Output::Send { .. } | Output::Dial { .. } | Output::Close { .. } | Output::Query { .. } => {
+                    leaving.push(output)
+                }
                 other => this.events.push(other),
             }
         }
@@ -466,6 +524,7 @@ impl Net {
             match output {
                 Output::Send { node, frame, durable } => self.fly(host, node, frame, durable),
                 Output::Dial { node, .. } => self.dial(host, node),
+                Output::Query { id, query } => self.ask_table(host, id, query),
                 Output::Close { node, .. } => {
                     let other = self.index(node);
                     self.unlink(host, other);
@@ -507,13 +566,21 @@ impl Net {
 
 fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {
     let seed = [index as u8 ^ (life << 4); 32];
-    Setup { node: node_id(index), seed, limits: limits.clone(), restored, built: START - 20 * DAY }
+    Setup {
+        node: node_id(index),
+        seed,
+        limits: limits.clone(),
+        restored,
+        built: START - 20 * DAY,
+        publishes: true,
+    }
 }
 
 fn body(content: Content) -> Vec<u8> {
     match content {
         Content::Stanza { xml, .. } | Content::Copy { xml, .. } => xml,
         Content::Contact(record) => record,
+        Content::Audience { .. } => unreachable!("for the overlay itself"),
     }
 }
 

@@ -51,7 +51,12 @@ impl World {
             PeerEvent::Frame { node, frame } if self.dice.chance(20) => {
                 self.send_frame(host, *node, frame.clone());
             }
-            PeerEvent::Frame { .. } | PeerEvent::Disconnected { .. } | PeerEvent::Expired { .. } => {}
+            PeerEvent::Frame { .. }
+            | PeerEvent::Disconnected { .. }
+            | PeerEvent::Expired { .. }
+            | PeerEvent::Table { .. }
+            | PeerEvent::Addresses(_)
+            | PeerEvent::Answer { .. } => {}
         }
     }
 

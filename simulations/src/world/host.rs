@@ -284,6 +284,8 @@ impl World {
                 self.send_frame(id, node, frame);
             }
             Output::Dial { node, .. } => self.dial(id, node),
+            // Nobody has told this host of a table.
+            Output::Query { .. } => {}
             Output::ClosePeer { node, reason } => {
                 let name = self.hosts[id.0].name;
                 self.story.tell(self.time, || format!("{name} closes a link: {reason}"));

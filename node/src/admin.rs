@@ -92,6 +92,11 @@ pub enum Request {
     Peers,
     /// Messages that wait.
     Outbox,
+    /// How somebody is found in the hash table.
+    Lookup {
+        /// Address or XID.
+        address: String,
+    },
     /// A contact list.
     Contacts {
         /// Whose.

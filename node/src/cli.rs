@@ -7,6 +7,7 @@ pub mod account;
 pub mod contact;
 pub mod doctor;
 pub mod failure;
+pub mod lookup;
 pub mod output;
 pub mod prompt;
 pub mod show;
@@ -68,6 +69,11 @@ enum Command {
     Peers,
     /// Messages that are not delivered yet
     Outbox,
+    /// How somebody is found in the hash table: nodes asked, records, signatures
+    Lookup {
+        /// Address (NAME@DOMAIN) or XID
+        address: String,
+    },
     /// What is wrong, and what to do about it
     Doctor,
     /// Settings
@@ -122,6 +128,7 @@ fn execute(line: Line) -> Result<(), Failure> {
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),
         Command::Outbox => status::outbox(&mut Node::open(place)?, json),
+        Command::Lookup { address } => lookup::execute(address, &mut Node::open(place)?, json),
         Command::Doctor => doctor::execute(place, json),
         Command::Config(_) => {
             output::line(if json { "{\"ok\":true}" } else { "The settings are in order." });

@@ -25,6 +25,7 @@
 pub mod admin;
 pub mod io;
 pub mod link;
+pub mod lookup;
 pub mod settings;
 
 pub(crate) mod account;

@@ -30,6 +30,7 @@
 //! | `query` | what the hash table is asked, and what for |
 //! | `publish` | what the hash table is told of our users |
 //! | `seek` | whom the hash table is asked for, and how often |
+//! | `lookup` | look-ups that somebody watches |
 //! | `audience` | who may find and read where our devices are |
 //! | `wide` | whom a peer beyond the link is told of |
 //! | `live` | stanzas for now or never |
@@ -62,6 +63,7 @@ mod inbound;
 mod limits;
 mod live;
 mod locals;
+mod lookup;
 mod members;
 mod names;
 mod neighbours;
@@ -81,6 +83,7 @@ pub use event::{
     Disposition, Live, LocalUser, OutboxFull, Outgoing, PeerEvent, Restored, Setup, Unreachable,
 };
 pub use limits::{Counters, Limits};
+pub use lookup::{Lookup, Step, Subject, Target};
 pub use output::{
     Alarm, ClaimedName, Delivery, FailReason, Outcome, Output, PeerInfo, Reach, Ticket, Tier, Write,
 };
@@ -118,6 +121,7 @@ pub struct Overlay {
     queries: query::Queries,
     published: publish::Published,
     seek: seek::Seek,
+    lookups: lookup::Lookups,
     audiences: audience::Audiences,
     /// Whether our users are told of in the hash table.
     publishes: bool,
@@ -158,6 +162,7 @@ impl Overlay {
             queries: query::Queries::default(),
             published: publish::Published::default(),
             seek: seek::Seek::default(),
+            lookups: lookup::Lookups::default(),
             audiences: audience::Audiences::default(),
             publishes,
             addresses: Vec::new(),
@@ -279,6 +284,11 @@ impl Overlay {
     /// Says what became of a delivery; its receipt leaves with the commit that this belongs to.
     pub fn settle(&mut self, ticket: Ticket, how: Disposition, now: Now) {
         self.settle_delivery(ticket, how, now);
+    }
+
+    /// Looks somebody up in the hash table for a person to see how; [`Output::LookedUp`] with that number follows.
+    pub fn look_up(&mut self, ticket: u64, target: &Target, now: Now) {
+        self.start_lookup(ticket, target, now);
     }
 
     /// Signs a contact record of a user of this node; none if `from` is no such user or says what the side cannot say.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 
 use super::io::Credentials;
+use super::lookup::LookupView;
 use super::settings::LinkMode;
 
 /// A user key as it is sealed. `Debug` shows its size.
@@ -83,6 +84,8 @@ pub enum Command {
     Peers,
     /// What waits to be delivered, at most 1,000 entries.
     Outbox,
+    /// How an address is found in the hash table.
+    Lookup(String),
     /// Contact list of an account.
     Contacts(String),
     /// Add a contact and ask to see its presence.
@@ -122,6 +125,7 @@ impl Command {
             | Self::Status
             | Self::Peers
             | Self::Outbox
+            | Self::Lookup(_)
             | Self::Contacts(_) => false,
         }
     }
@@ -218,6 +222,8 @@ pub enum Reply {
     Peers(Vec<PeerView>),
     /// Waiting messages.
     Outbox(Vec<OutboxView>),
+    /// A look-up that has ended.
+    Lookup(Box<LookupView>),
     /// Contacts.
     Contacts(Vec<ContactView>),
 }

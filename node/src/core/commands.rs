@@ -26,12 +26,19 @@ const OUTBOX_SHOWN: usize = 1_000;
 impl Core {
     pub(super) fn command(&mut self, request: u64, command: Command) {
         let changes = command.changes();
-        let reply = self.run(command).unwrap_or_else(Reply::Refused);
-        self.output(Output::Answer { request, reply: Box::new(reply) }, changes);
+        let reply = self.run(request, command).unwrap_or_else(|refused| Some(Reply::Refused(refused)));
+        if let Some(reply) = reply {
+            self.output(Output::Answer { request, reply: Box::new(reply) }, changes);
+        }
     }
 
-    fn run(&mut self, command: Command) -> Result<Reply, Refused> {
-        match command {
+    /// `None`: the answer follows.
+    fn run(&mut self, request: u64, command: Command) -> Result<Option<Reply>, Refused> {
+        let reply = match command {
+            Command::Lookup(address) => {
+                self.look_up(request, &address)?;
+                return Ok(None);
+            }
             Command::AddAccount(new) => self.add_account(*new),
             Command::ListAccounts => {
                 Ok(Reply::Accounts(self.accounts.iter().map(|account| self.account_view(account)).collect()))
@@ -84,7 +91,8 @@ impl Core {
                 self.remove_contact(user, &bare(&jid)?).map_err(refused)?;
                 Ok(Reply::Done)
             }
-        }
+        };
+        reply.map(Some)
     }
 
     fn named(&self, name: &str) -> Result<UserId, Refused> {
@@ -332,7 +340,7 @@ impl Core {
     }
 }
 
-fn bare(jid: &str) -> Result<BareJid, Refused> {
+pub(super) fn bare(jid: &str) -> Result<BareJid, Refused> {
     let jid = BareJid::new(jid).map_err(|_| Refused::BadAddress(jid.to_owned()))?;
     if jid.node().is_none() { Err(Refused::BadAddress(jid.to_string())) } else { Ok(jid) }
 }

@@ -29,6 +29,7 @@ impl Core {
                 Overlay::Dial { node, addresses } => self.output(Output::Dial { node, addresses }, false),
                 Overlay::Close { node, reason } => self.output(Output::ClosePeer { node, reason }, false),
                 Overlay::Query { id, query } => self.output(Output::Query { id, query }, false),
+                Overlay::LookedUp { ticket, lookup } => self.looked_up(ticket, &lookup),
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
                 Overlay::Live(live) => self.live_from_remote(live),

@@ -7,7 +7,7 @@ use super::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
     OwnAudience, Seen,
 };
-use crate::dht::Answer;
+use crate::dht::{Answer, Trace};
 use crate::envelope::Content;
 use crate::id::{MessageId, NodeId, UserId};
 use crate::keys::{DeviceKey, SealingKey};
@@ -119,6 +119,8 @@ pub enum PeerEvent {
         id: u64,
         /// Unverified.
         answer: Answer,
+        /// How it went.
+        trace: Trace,
     },
     /// A frame arrived.
     Frame {
@@ -142,7 +144,7 @@ impl fmt::Debug for PeerEvent {
             Self::Disconnected { node } => write!(f, "Disconnected({node})"),
             Self::Table { nodes } => write!(f, "Table({nodes} nodes)"),
             Self::Addresses(addresses) => write!(f, "Addresses({})", addresses.len()),
-            Self::Answer { id, answer } => write!(f, "Answer({id}, {answer:?})"),
+            Self::Answer { id, answer, .. } => write!(f, "Answer({id}, {answer:?})"),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
         }
     }

@@ -1,10 +1,10 @@
 //! What comes out of the core, and its answers. *Pure.*
 
-use super::Live;
 use super::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
     OwnAudience, Provenance, Seen,
 };
+use super::{Live, Lookup};
 use crate::dht::Query;
 use crate::envelope::Content;
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
@@ -122,6 +122,13 @@ pub enum Output {
         id: u64,
         /// What.
         query: Query,
+    },
+    /// A look-up has ended.
+    LookedUp {
+        /// Its number.
+        ticket: u64,
+        /// What came of it.
+        lookup: Lookup,
     },
     /// Keep something, in the same commit as everything else of this batch.
     Write(Write),

@@ -136,7 +136,7 @@ impl Overlay {
             PeerEvent::Disconnected { node } => self.on_disconnected(node, now),
             PeerEvent::Table { nodes } => self.on_table(nodes, now),
             PeerEvent::Addresses(addresses) => self.set_addresses(addresses, now),
-            PeerEvent::Answer { id, answer } => self.on_table_answer(id, answer, now),
+            PeerEvent::Answer { id, answer, trace } => self.on_table_answer(id, answer, trace, now),
             PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::timers::Timer;
 use super::{Output, Overlay};
-use crate::dht::{Answer, Query};
+use crate::dht::{Answer, Query, Trace};
 use crate::id::{DeviceId, UserId};
 use crate::time::{MINUTE, Now};
 
@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     FindUser(UserId),
     /// To know where a device of a contact is, by what it said on that day (Unix milliseconds / 86,400,000).
     FindPresence(UserId, DeviceId, u64),
+    /// For somebody who watches.
+    Lookup(u64),
     /// To tell who our user's devices are.
     PublishUser(UserId),
     /// To tell whose name it is.
@@ -88,13 +90,14 @@ impl Overlay {
         match purpose {
             Purpose::FindUser(user) => Some(self.user_query(&user)),
             Purpose::FindPresence(user, device, day) => self.presence_query(&user, &device, day),
+            Purpose::Lookup(ticket) => self.lookup_query(ticket),
             Purpose::PublishUser(user) => self.user_to_publish(&user),
             Purpose::PublishName(user) => self.name_to_publish(&user),
             Purpose::PublishPresence(user) => self.presence_to_publish(&user, now),
         }
     }
 
-    pub(super) fn on_table_answer(&mut self, id: u64, answer: Answer, now: Now) {
+    pub(super) fn on_table_answer(&mut self, id: u64, answer: Answer, trace: Trace, now: Now) {
         let Some(Asked { purpose, .. }) = self.queries.asked.remove(&id) else {
             return self.counters.drop("answer to no question");
         };
@@ -108,6 +111,7 @@ impl Overlay {
             (Purpose::FindPresence(user, device, day), _) => {
                 self.found_presence(&user, &device, day, &[], now);
             }
+            (Purpose::Lookup(ticket), answer) => self.lookup_answered(ticket, answer, trace, now),
             (Purpose::PublishUser(_) | Purpose::PublishName(_) | Purpose::PublishPresence(_), answer) => {
                 let copies = if let Answer::Stored(copies) = answer { copies } else { 0 };
                 self.published(purpose, copies, now);
@@ -120,7 +124,7 @@ impl Overlay {
         let late = self.queries.asked.iter().filter(|(_, asked)| asked.until <= now.mono);
         let late: Vec<u64> = late.map(|(id, _)| *id).collect();
         for id in late {
-            self.on_table_answer(id, Answer::Failed, now);
+            self.on_table_answer(id, Answer::Failed, Trace::default(), now);
         }
         if let Some(next) = self.queries.asked.values().map(|asked| asked.until).min() {
             self.timers.set(Timer::Query, next);

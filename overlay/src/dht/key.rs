@@ -63,6 +63,11 @@ impl Key {
         &self.0
     }
 
+    /// The whole key, hexadecimal.
+    pub fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+
     /// Where the key lies.
     pub fn position(&self) -> Position {
         Position(Sha256::digest(self.0).into())

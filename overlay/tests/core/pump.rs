@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk_overlay::core::*;
-use crosstalk_overlay::dht::{Answer, Key, Query};
+use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
@@ -363,7 +363,10 @@ impl Net {
             }
         };
         self.serial += 1;
-        self.answers.insert((self.mono + 20, self.serial), (host, PeerEvent::Answer { id, answer }));
+        self.answers.insert(
+            (self.mono + 20, self.serial),
+            (host, PeerEvent::Answer { id, answer, trace: Trace::default() }),
+        );
     }
 
     // --- power ---

@@ -146,6 +146,33 @@ fn whoever_may_no_more_see_somebody_finds_nothing_new() {
 }
 
 #[test]
+fn a_look_up_shows_each_question_and_what_counts() {
+    let mut net = acquainted();
+    let (user, friend) = (net.user(0), net.user(1));
+    net.with(0, |core, now| core.look_up(9, &Target::User(friend), now));
+    net.run(SECOND);
+    let looked_up = |net: &Net| {
+        let ended = net.hosts[0].events.iter().rev().find_map(|event| match event {
+            Output::LookedUp { ticket: 9, lookup } => Some(lookup.steps.iter()),
+            _ => None,
+        });
+        let counts =
+            |step: &Step| (step.subject, step.values.iter().map(|(_, value)| value.is_ok()).collect());
+        ended.unwrap().map(counts).collect::<Vec<(Subject, Vec<bool>)>>()
+    };
+    let device = net.hosts[1].accounts[0].device.id();
+    let steps = vec![(Subject::User(friend), vec![true]), (Subject::Presence(device), vec![true])];
+    assert_eq!(looked_up(&net), steps);
+    let table = net.table.as_mut().unwrap();
+    table.insert(Key::user(&friend), table[&Key::user(&user)].clone());
+    net.with(0, |core, now| core.look_up(9, &Target::User(friend), now));
+    net.run(SECOND);
+    assert_eq!(looked_up(&net)[0], (Subject::User(friend), vec![false]), "somebody else's record");
+    net.with(0, |core, now| core.look_up(9, &Target::Name("alice@nowhere.example".into()), now));
+    assert!(looked_up(&net).is_empty(), "no authority is known");
+}
+
+#[test]
 fn an_idle_node_asks_and_tells_little() {
     let mut net = acquainted();
     net.cut(0, 1);

@@ -97,6 +97,17 @@ pub enum Request {
         /// Address or XID.
         address: String,
     },
+    /// Requests that are not answered yet.
+    Requests,
+    /// Accept or refuse a request.
+    AnswerRequest {
+        /// Of whom it is asked.
+        account: String,
+        /// Who asks.
+        jid: String,
+        /// Accept?
+        accept: bool,
+    },
     /// A contact list.
     Contacts {
         /// Whose.

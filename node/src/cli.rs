@@ -10,6 +10,7 @@ pub mod failure;
 pub mod lookup;
 pub mod output;
 pub mod prompt;
+pub mod requests;
 pub mod show;
 pub mod status;
 
@@ -69,6 +70,8 @@ enum Command {
     Peers,
     /// Messages that are not delivered yet
     Outbox,
+    /// Requests that are not answered yet
+    Requests(requests::Args),
     /// How somebody is found in the hash table: nodes asked, records, signatures
     Lookup {
         /// Address (NAME@DOMAIN) or XID
@@ -128,6 +131,7 @@ fn execute(line: Line) -> Result<(), Failure> {
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),
         Command::Outbox => status::outbox(&mut Node::open(place)?, json),
+        Command::Requests(args) => requests::execute(args, &mut Node::open(place)?, json),
         Command::Lookup { address } => lookup::execute(address, &mut Node::open(place)?, json),
         Command::Doctor => doctor::execute(place, json),
         Command::Config(_) => {
@@ -241,6 +245,9 @@ mod tests {
             "crosstalk run --domain office.example --data d",
             "crosstalk account add juliet --password-stdin --data d --json",
             "crosstalk contact add --account juliet romeo@id.internal",
+            "crosstalk requests",
+            "crosstalk requests accept --account juliet romeo@id.internal",
+            "crosstalk lookup romeo@office.example",
             "crosstalk doctor --json",
         ] {
             assert!(Line::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -11,6 +11,7 @@ use crate::secret::Secret;
 
 use super::io::Credentials;
 use super::lookup::LookupView;
+use super::requests::RequestView;
 use super::settings::LinkMode;
 
 /// A user key as it is sealed. `Debug` shows its size.
@@ -86,6 +87,17 @@ pub enum Command {
     Outbox,
     /// How an address is found in the hash table.
     Lookup(String),
+    /// Requests that are not answered yet, of all accounts.
+    Requests,
+    /// Accept or refuse somebody's request.
+    AnswerRequest {
+        /// Login name or address of who is asked.
+        account: String,
+        /// Who asks.
+        jid: String,
+        /// Whether the other may see the account's presence.
+        accept: bool,
+    },
     /// Contact list of an account.
     Contacts(String),
     /// Add a contact and ask to see its presence.
@@ -116,6 +128,7 @@ impl Command {
             | Self::SetLink { .. }
             | Self::Renew { .. }
             | Self::RemoveAccount(_)
+            | Self::AnswerRequest { .. }
             | Self::AddContact { .. }
             | Self::RemoveContact { .. } => true,
             Self::ListAccounts
@@ -126,6 +139,7 @@ impl Command {
             | Self::Peers
             | Self::Outbox
             | Self::Lookup(_)
+            | Self::Requests
             | Self::Contacts(_) => false,
         }
     }
@@ -179,6 +193,9 @@ pub enum Refused {
     /// There is no such contact.
     #[error("{0} is not in this contact list")]
     NoContact(String),
+    /// Nobody with that address asks.
+    #[error("{0} has no unanswered request here: `crosstalk requests` shows who has")]
+    NoRequest(String),
     /// Not an address.
     #[error("{0} is no address: type NAME@DOMAIN")]
     BadAddress(String),
@@ -224,6 +241,8 @@ pub enum Reply {
     Outbox(Vec<OutboxView>),
     /// A look-up that has ended.
     Lookup(Box<LookupView>),
+    /// Unanswered requests.
+    Requests(Vec<RequestView>),
     /// Contacts.
     Contacts(Vec<ContactView>),
 }

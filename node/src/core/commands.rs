@@ -84,6 +84,8 @@ impl Core {
                 let waiting = self.overlay.outbox().take(OUTBOX_SHOWN);
                 Ok(Reply::Outbox(waiting.filter_map(|entry| self.outbox_view(&entry)).collect()))
             }
+            Command::Requests => Ok(self.requests()),
+            Command::AnswerRequest { account, jid, accept } => self.answer_request(&account, &jid, accept),
             Command::Contacts(name) => self.contacts(&name),
             Command::AddContact { account, jid, name } => self.add_contact(&account, &jid, name),
             Command::RemoveContact { account, jid } => {
@@ -95,11 +97,11 @@ impl Core {
         reply.map(Some)
     }
 
-    fn named(&self, name: &str) -> Result<UserId, Refused> {
+    pub(super) fn named(&self, name: &str) -> Result<UserId, Refused> {
         self.accounts.by_name(name).ok_or_else(|| Refused::NoAccount(name.to_owned()))
     }
 
-    fn saveable(&self) -> Result<(), Refused> {
+    pub(super) fn saveable(&self) -> Result<(), Refused> {
         self.store_trouble.clone().map_or(Ok(()), |trouble| Err(Refused::Store(trouble)))
     }
 
@@ -345,6 +347,6 @@ pub(super) fn bare(jid: &str) -> Result<BareJid, Refused> {
     if jid.node().is_none() { Err(Refused::BadAddress(jid.to_string())) } else { Ok(jid) }
 }
 
-fn refused(error: StanzaError) -> Refused {
+pub(super) fn refused(error: StanzaError) -> Refused {
     Refused::Full(error.text.unwrap_or_else(|| error.condition.as_str().to_owned()))
 }

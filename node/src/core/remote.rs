@@ -330,8 +330,11 @@ impl Core {
         }
     }
 
-    /// A message failed: its sender's clients are told, as RFC 6121 §8 has it.
+    /// A message or a request failed: its sender's clients are told, as RFC 6121 §8 has it.
     fn settled(&mut self, from: UserId, to: UserId, outcome: Outcome, content: &Content) {
+        if let (Outcome::Failed(_), Content::Contact(record)) = (outcome, content) {
+            return self.request_failed(from, to, record);
+        }
         let (Outcome::Failed(reason), Content::Stanza { from_resource, to_resource, xml }) =
             (outcome, content)
         else {

@@ -11,7 +11,7 @@
 //! | [`Revocation`] | user or authority | 1 KiB | past the certificate's end | the earlier since, then the smaller bytes |
 //! | [`DeviceInfo`] | device | 1 KiB | 7 days | the later epoch, clock reading, then bytes |
 //! | [`NodeBinding`] | device | 512 | 7 days | the later issued, then the greater bytes |
-//! | [`NodeLinks`] | device | 768 | 1 hour | the later clock reading, then bytes |
+//! | [`NodeLinks`] | node | 1,280 | 1 hour | the later clock reading, then bytes |
 //! | [`LinkPresence`] | device | 4 KiB | 2 minutes | the later clock reading, then bytes |
 //! | [`PresenceRecord`] | device | 16 KiB | 10 minutes | the later clock reading, then bytes |
 //! | [`ContactRecord`] | device | 1 KiB | until superseded | the later clock reading, device, then bytes |
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
-use crate::id::{AuthorityId, DeviceId, UserId};
+use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
 use crate::keys::{Domain, Signs, verify};
 use crate::time::TrustedTime;
 
@@ -92,6 +92,8 @@ pub enum Signer {
     User(UserId),
     /// An authority.
     Authority(AuthorityId),
+    /// A node.
+    Node(NodeId),
     /// A device that this user certified.
     Device(UserId, DeviceId),
 }
@@ -101,6 +103,7 @@ impl Signer {
         match self {
             Self::User(user) => user.as_bytes(),
             Self::Authority(authority) => authority.as_bytes(),
+            Self::Node(node) => node.as_bytes(),
             Self::Device(_, device) => device.as_bytes(),
         }
     }

@@ -122,15 +122,8 @@ pub(super) struct Gossip {
     news: BTreeMap<NodeId, BTreeSet<Mark>>,
     served: BTreeMap<NodeId, Budget>,
     asking: Asking,
-    /// What came before the user that it is about, by the device that said it.
-    early: BTreeMap<DeviceId, Vec<Early>>,
-}
-
-/// A signed statement that came too early, and from whom.
-#[derive(Debug)]
-enum Early {
-    Links(NodeId, Vec<u8>),
-    Shown(NodeId, Vec<u8>),
+    /// Link presences that came before the user that they are about, by the device that said it, and from whom.
+    early: BTreeMap<DeviceId, Vec<(NodeId, Vec<u8>)>>,
 }
 
 pub(super) fn mark(parts: &[&[u8]]) -> Mark {

@@ -41,13 +41,6 @@ pub(super) struct Local {
     pub(super) shown: Shown,
 }
 
-impl Local {
-    /// Whether its device is bound to this node.
-    pub(super) fn is_bound(&self) -> bool {
-        self.binding.is_some()
-    }
-}
-
 /// What one of our users shows others.
 #[derive(Debug, Default)]
 pub(super) struct Shown {

@@ -1,11 +1,12 @@
 //! A virtual network of a few cores: virtual time, one millisecond per hop, and faults on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
-use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
+use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, Hlc, Now};
 use crosstalk_overlay::wire::{Frame, Hello, UserFrame, WIRE_VERSION, encode};
@@ -169,8 +170,19 @@ fn pair(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
+/// Keys whose ids ascend: of two hosts the first dials.
+static NODE_KEYS: LazyLock<Vec<NodeKey>> = LazyLock::new(|| {
+    let mut keys: Vec<NodeKey> = (0..32).map(|seed| NodeKey::from_seed([seed; 32])).collect();
+    keys.sort_by_key(NodeKey::id);
+    keys
+});
+
+pub(crate) fn node_key(index: usize) -> &'static NodeKey {
+    &NODE_KEYS[index]
+}
+
 pub(crate) fn node_id(index: usize) -> NodeId {
-    NodeId::from_bytes([10 + index as u8; 32])
+    node_key(index).id()
 }
 
 impl Net {
@@ -497,7 +509,8 @@ impl Net {
 
 fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {
     let seed = [index as u8 ^ (life << 4); 32];
-    Setup { node: node_id(index), seed, limits: limits.clone(), restored, built: START - 20 * DAY }
+    let node = node_key(index).clone();
+    Setup { node, seed, limits: limits.clone(), restored, built: START - 20 * DAY }
 }
 
 fn body(content: Content) -> Vec<u8> {

@@ -10,7 +10,7 @@
 //! | [`NameCert`] | authority | 1 KiB | 400 days | the higher serial, then the greater bytes |
 //! | [`Revocation`] | user or authority | 1 KiB | past the certificate's end | the earlier since, then the smaller bytes |
 //! | [`DeviceInfo`] | device | 1 KiB | 7 days | the later epoch, clock reading, then bytes |
-//! | [`NodeBinding`] | device | 512 | 7 days | the later issued, then the greater bytes |
+//! | [`NodeBinding`] | device and node | 512 | 7 days | the later issued, then the greater bytes |
 //! | [`NodeLinks`] | node | 1,280 | 1 hour | the later clock reading, then bytes |
 //! | [`LinkPresence`] | device | 4 KiB | 2 minutes | the later clock reading, then bytes |
 //! | [`PresenceRecord`] | device | 16 KiB | 10 minutes | the later clock reading, then bytes |
@@ -137,6 +137,10 @@ pub trait Record: Sized {
     fn signer(&self) -> Signer;
     /// From when to when it speaks.
     fn span(&self) -> Span;
+    /// Whether whoever else has a say in it has agreed, by a signature in the payload.
+    fn is_agreed(&self) -> bool {
+        true
+    }
 }
 
 /// The last part of the domain string, for messages.
@@ -212,7 +216,8 @@ impl<T: Record> Unverified<T> {
         if let Signer::Device(user, device) = &signer {
             self.check_device(user, device, context)?;
         }
-        if !verify(signer.key(), T::DOMAIN, &self.signed.payload, &self.signed.signature) {
+        let signed = verify(signer.key(), T::DOMAIN, &self.signed.payload, &self.signed.signature);
+        if !signed || !self.value.is_agreed() {
             return Err(Refusal::Signature { kind });
         }
         Ok(Verified { value: self.value, bytes: self.bytes })

@@ -50,6 +50,14 @@ fn forged_links(node: NodeId, at: u64, signer: &impl Signs) -> Vec<u8> {
     SignedRecord { payload, signature, signer: signer.public().to_vec(), ..honest }.encode_to_vec()
 }
 
+/// Somebody of the liar's, who says to be on another node, which did not agree to that.
+fn put_on(node: NodeId, honest: UserFrame, account: &Account) -> UserFrame {
+    let agreed = SignedRecord::decode(honest.binding.as_slice()).unwrap();
+    let agreed = NodeBinding::from_payload(&agreed.payload).unwrap();
+    let forged = Verified::sign(NodeBinding { node, ..agreed }, &account.device, None).unwrap();
+    UserFrame { binding: forged.bytes().to_vec(), ..honest }
+}
+
 fn only_links(bytes: Vec<u8>) -> Frame {
     Frame::Relayed(Relayed { links: vec![bytes], ..Relayed::default() })
 }
@@ -172,8 +180,7 @@ fn invented(number: usize, millis: u64) -> UserFrame {
     let sealing = vec![SealingPublic { public: account(0).sealing[0].public(), created: START }];
     let info = DeviceInfo { user, device: id, sealing, epoch: 1, at: Hlc { millis, counter: 0 }, expires };
     let info = Verified::sign(info, &device, None).unwrap();
-    let node = NodeId::from_bytes(seed);
-    let binding = NodeBinding { user, device: id, node, issued: millis, expires };
+    let binding = NodeBinding::agreed(user, id, &NodeKey::from_seed(seed), millis, expires);
     let binding = Verified::sign(binding, &device, None).unwrap().bytes().to_vec();
     UserFrame { record: UserRecord::new(cert, info, None).unwrap().encode(), binding }
 }
@@ -207,7 +214,8 @@ fn nobody_speaks_for_the_nodes_of_others() {
     for round in 0..20 {
         let at = crowd.now().wall + 1_000;
         for (device, victim) in devices.iter().zip(&rest) {
-            let users = vec![user_frame(device, 66, at, member_id(*victim))];
+            let users =
+                vec![put_on(member_id(*victim), user_frame(device, 66, at, member_key(LIAR)), device)];
             let links = vec![forged_links(member_id(*victim), at, &device.device)];
             says_to_all(&mut crowd, &Frame::Relayed(Relayed { users, links, ..Relayed::default() }));
         }
@@ -241,4 +249,26 @@ fn made_up_nodes_that_hear_each_other_take_no_room_from_others() {
     net.join(1, 3);
     net.run(10 * SECOND);
     assert_eq!(net.hosts[0].core.reach(&far), Reach::Live);
+}
+
+#[test]
+fn nobody_puts_people_on_the_node_of_another() {
+    let accounts =
+        vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)], vec![], vec![Account::new(4, 104)]];
+    let mut net = Net::new(accounts);
+    net.join(0, 1);
+    net.join(0, 2);
+    net.run(SECOND);
+    // As many as are remembered of one node.
+    let crowd: Vec<Account> = (0..32).map(|number| Account::new(66, 200 + number)).collect();
+    for account in &crowd {
+        let users = vec![put_on(node_id(3), user_frame(account, 66, START, node_key(2)), account)];
+        net.inject(2, 0, encode(&Frame::Relayed(Relayed { users, ..Relayed::default() })));
+    }
+    let far = net.user(3);
+    net.peer_event(0, PeerEvent::Discovered { node: node_id(3), addresses: vec!["/memory/3".into()] });
+    net.join(1, 3);
+    net.run(10 * SECOND);
+    assert_eq!(net.hosts[0].core.reach(&far), Reach::Live);
+    assert_ne!(net.hosts[0].core.reach(&crowd[0].user), Reach::Live);
 }

@@ -102,13 +102,13 @@ impl Account {
 
 /// The record of an account of user seed `user`, made at `millis`, with its binding to a node: what an honest peer with
 /// such a clock pushes.
-pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: NodeId) -> UserFrame {
+pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: &NodeKey) -> UserFrame {
     let cert = DeviceCert::issue(&UserKey::from_seed([user; 32]), account.device.id(), millis).unwrap();
     let (user, device, expires) = (account.user, account.device.id(), millis + 7 * DAY);
     let sealing = vec![SealingPublic { public: account.sealing[0].public(), created: START }];
     let info = DeviceInfo { user, device, sealing, epoch: 1, at: Hlc { millis, counter: 0 }, expires };
     let info = Verified::sign(info, &account.device, None).unwrap();
-    let binding = NodeBinding { user, device, node, issued: millis, expires };
+    let binding = NodeBinding::agreed(user, device, node, millis, expires);
     let binding = Verified::sign(binding, &account.device, None).unwrap().bytes().to_vec();
     UserFrame { record: UserRecord::new(cert, info, None).unwrap().encode(), binding }
 }

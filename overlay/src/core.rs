@@ -361,6 +361,7 @@ impl Overlay {
                 Timer::Renew => self.on_renew_timer(now),
                 Timer::Survey => self.on_survey_timer(now),
                 Timer::Gossip => self.on_gossip_timer(now),
+                Timer::Ask => self.on_ask_timer(now),
                 Timer::Held => self.on_held_timer(now),
                 Timer::Presence => self.on_presence_timer(now),
                 Timer::Sweep => self.on_sweep_timer(now),

@@ -201,6 +201,10 @@ impl<T: Record> Unverified<T> {
         }
         let signed =
             SignedRecord::decode(bytes).map_err(|_| Refusal::Malformed { kind, what: "signed record" })?;
+        if signed.encoded_len() != bytes.len() {
+            // Whoever passed it on has put something in that nobody signed.
+            return Err(Refusal::Malformed { kind, what: "signed record" });
+        }
         let value = T::from_payload(&signed.payload)?;
         Ok(Self { value, signed, bytes: bytes.into() })
     }
@@ -397,7 +401,7 @@ pub(crate) mod testing {
             let mut bytes = good.bytes().to_vec();
             bytes[index] ^= 0x10;
             if let Ok(altered) = check::<T>(&bytes, known) {
-                // Only bytes outside the signature's reach (unknown fields) may change, never the statement.
+                // Only bytes outside the signature's reach may change, never the statement.
                 assert_eq!(*altered, **good, "byte {index}");
             }
         }

@@ -136,7 +136,10 @@ impl Overlay {
     fn devices_present(&self) -> BTreeSet<DeviceId> {
         let homes = self.gossip.homes().filter(|(node, _)| self.is_here(node) && !self.peers.is_ready(node));
         let devices = homes.flat_map(|(_, devices)| devices.iter().copied());
-        devices.filter(|device| !self.members.doubted.contains_key(device)).collect()
+        let is_there = |device: &DeviceId| {
+            self.gossip.home(device).is_some() && !self.members.doubted.contains_key(device)
+        };
+        devices.filter(is_there).collect()
     }
 
     fn newly_present(&mut self, device: &DeviceId) {

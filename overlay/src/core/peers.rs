@@ -57,6 +57,8 @@ pub(super) struct Peer {
     /// Users whose records it may still make us verify; grows with time.
     pub(super) credit: u64,
     pub(super) credit_at: u64,
+    /// Bytes that it made us remember of users who are elsewhere.
+    pub(super) brought: usize,
 }
 
 /// All nodes that matter.
@@ -155,6 +157,7 @@ impl Overlay {
             blocked: VecDeque::new(),
             credit,
             credit_at,
+            brought: 0,
         };
         self.peers.connected.insert(node, peer);
         self.timers.set(Timer::Peer(node), on_grid(now.mono + HEARTBEAT, TICK));

@@ -19,4 +19,5 @@ mod meeting;
 mod messages;
 mod names;
 mod pump;
+mod relays;
 mod vectors;

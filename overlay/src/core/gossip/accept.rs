@@ -36,7 +36,7 @@ impl Overlay {
             self.take_relayed(from, mark(&[&bytes]), now, |core| core.accept_links(from, &bytes, now));
         }
         presences.into_iter().for_each(|bytes| self.take_presence(from, bytes, now));
-        self.ask(now);
+        self.ask_soon(now);
     }
 
     fn take_presence(&mut self, from: NodeId, bytes: Vec<u8>, now: Now) {
@@ -74,7 +74,12 @@ impl Overlay {
         }
         match accept(self) {
             Ok(true) => {
-                self.gossip.asking.close(&mark);
+                if self.gossip.marks.contains_key(&mark) {
+                    self.gossip.asking.close(&mark);
+                } else {
+                    // It was kept without what somebody had added to it.
+                    self.gossip.asking.refuse(mark);
+                }
                 self.timers.set_earlier(Timer::Survey, now.mono + super::super::members::SETTLE);
             }
             Ok(false) => self.gossip.asking.refuse(mark),
@@ -101,6 +106,10 @@ impl Overlay {
     fn accept_user(&mut self, from: NodeId, frame: &UserFrame, now: Now) -> Result<bool, Unfit> {
         let malformed = Refusal::Malformed { kind: "user-record", what: "user" };
         let user = UserRecord::claimed_user(&frame.record).ok_or(malformed)?;
+        if self.crowds(&from, &user, frame.record.len()) {
+            self.counters.drop("more bytes of records than a peer may have");
+            return Ok(false);
+        }
         let context = self.users.context(self.clock.trusted(now));
         let record = UserRecord::verify_knowing(&frame.record, self.users.record(&user), &context)?;
         let context = crate::record::Context { certificates: &record, ..context };
@@ -108,16 +117,22 @@ impl Overlay {
         if binding.user != user {
             return Err(Refusal::WrongSigner { kind: "node-binding" }.into());
         }
-        Ok(self.note_user(from, &record, &binding, frame, now))
+        let before = self.users.size_of(&user);
+        let fresh = self.note_user(from, &record, &binding, now);
+        let grown = self.users.size_of(&user).saturating_sub(before);
+        if let Some(peer) = self.peers.connected.get_mut(&from) {
+            peer.brought += grown;
+        }
+        Ok(fresh)
     }
 
-    /// Takes in a user whose record and binding were verified, from its own node or from another.
+    /// Takes in a user whose record and binding were verified, from its own node or from another. The record is told on
+    /// without what else stood in its bytes, as nobody signed that.
     pub(in crate::core) fn note_user(
         &mut self,
         from: NodeId,
         record: &UserRecord,
-        binding: &NodeBinding,
-        frame: &UserFrame,
+        binding: &Verified<NodeBinding>,
         now: Now,
     ) -> bool {
         let device = binding.device;
@@ -126,7 +141,8 @@ impl Overlay {
         }
         let info = record.devices().get(&device).map_or(0, |part| part.info.at.millis);
         let gone = binding.expires == binding.issued;
-        let body = Body::User { frame: frame.clone(), user: record.user(), gone };
+        let frame = UserFrame { record: record.encode(), binding: binding.bytes().to_vec() };
+        let body = Body::User { frame, user: record.user(), gone };
         let fresh = self.note(from, Key::User(device), binding.node, (binding.issued, info), body, now);
         if fresh {
             self.take_in(record, now);

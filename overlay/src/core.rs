@@ -46,7 +46,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng};
 
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
-use crate::keys::SealingKey;
+use crate::keys::{NodeKey, SealingKey};
 use crate::record::{
     ContactRecord, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Says, Side, Unverified,
     Verified,
@@ -97,6 +97,7 @@ use timers::{Timer, on_grid};
 #[derive(Debug)]
 pub struct Overlay {
     node: NodeId,
+    node_key: NodeKey,
     limits: Limits,
     rng: ChaCha20Rng,
     clock: TrustedClock,
@@ -132,12 +133,13 @@ pub struct Overlay {
 impl Overlay {
     /// A core with what the store held. What in it does not verify (any more) is left out and counted.
     pub fn new(setup: Setup, now: Now) -> Self {
-        let Setup { node, seed, limits, restored, built, publishes } = setup;
+        let Setup { node: node_key, seed, limits, restored, built, publishes } = setup;
         let mut rng = ChaCha20Rng::from_seed(seed);
         let mut salt = [0; 32];
         rng.fill_bytes(&mut salt);
         let mut overlay = Self {
-            node,
+            node: node_key.id(),
+            node_key,
             limits,
             rng,
             clock: TrustedClock::new(built, restored.time_floor),
@@ -396,6 +398,7 @@ impl Overlay {
                 Timer::Renew => self.on_renew_timer(now),
                 Timer::Survey => self.on_survey_timer(now),
                 Timer::Gossip => self.on_gossip_timer(now),
+                Timer::Ask => self.on_ask_timer(now),
                 Timer::Held => self.on_held_timer(now),
                 Timer::Query => self.on_query_timer(now),
                 Timer::Publish => self.on_publish_timer(now),

@@ -20,6 +20,8 @@ pub enum Domain {
     DeviceInfo,
     /// [`crate::record::NodeBinding`]
     NodeBinding,
+    /// What the node says in a [`crate::record::NodeBinding`].
+    NodeConsent,
     /// [`crate::record::NodeLinks`]
     NodeLinks,
     /// [`crate::record::LinkPresence`]
@@ -38,12 +40,13 @@ pub enum Domain {
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
         Self::DeviceInfo,
         Self::NodeBinding,
+        Self::NodeConsent,
         Self::NodeLinks,
         Self::LinkPresence,
         Self::Presence,
@@ -61,6 +64,7 @@ impl Domain {
             Self::Revocation => "crosstalk/1/revocation",
             Self::DeviceInfo => "crosstalk/1/device-info",
             Self::NodeBinding => "crosstalk/1/node-binding",
+            Self::NodeConsent => "crosstalk/1/node-consent",
             Self::NodeLinks => "crosstalk/1/node-links",
             Self::LinkPresence => "crosstalk/1/link-presence",
             Self::Presence => "crosstalk/1/presence",

@@ -49,6 +49,7 @@ impl Core {
     /// silently.
     pub fn new(setup: Setup, now: Now) -> Result<Self, LoadError> {
         let Setup { node, seed, settings, contents, mut keys, built } = setup;
+        let id = node.id();
         let overlay = Overlay::new(overlay_setup(node, seed, &settings, &contents, built)?, now);
         let mut rng = ChaCha20Rng::from_seed(seed);
         rng.set_stream(1);
@@ -56,7 +57,7 @@ impl Core {
             settings,
             now,
             started: now.mono,
-            node,
+            node: id,
             rng,
             overlay,
             neighbours: Neighbours::default(),
@@ -316,7 +317,7 @@ impl Core {
 }
 
 fn overlay_setup(
-    node: crosstalk_overlay::id::NodeId,
+    node: crosstalk_overlay::keys::NodeKey,
     seed: [u8; 32],
     settings: &Settings,
     contents: &Contents,

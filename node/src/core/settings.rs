@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
-use crosstalk_overlay::keys::{DeviceKey, SealingKey};
+use crosstalk_overlay::id::{AuthorityId, UserId};
+use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey};
 use crosstalk_storage::Contents;
 
 /// Keys of one local user on this node, read from its key file.
@@ -109,8 +109,8 @@ impl Default for Settings {
 /// Everything that a core starts from.
 #[derive(Debug)]
 pub struct Setup {
-    /// This node.
-    pub node: NodeId,
+    /// This node's key.
+    pub node: NodeKey,
     /// Seed of all randomness.
     pub seed: [u8; 32],
     /// Settings.

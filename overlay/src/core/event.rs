@@ -10,14 +10,14 @@ use super::state::{
 use crate::dht::{Answer, Trace};
 use crate::envelope::Content;
 use crate::id::{MessageId, NodeId, UserId};
-use crate::keys::{DeviceKey, SealingKey};
+use crate::keys::{DeviceKey, NodeKey, SealingKey};
 use crate::record::RefusalCode;
 
 /// What a core is made of.
 #[derive(Debug)]
 pub struct Setup {
-    /// This node's public key.
-    pub node: NodeId,
+    /// This node's key: its public half is the node's id.
+    pub node: NodeKey,
     /// All randomness comes from it; 32 fresh random bytes at each start.
     pub seed: [u8; 32],
     /// The bounds.

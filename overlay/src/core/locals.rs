@@ -41,13 +41,6 @@ pub(super) struct Local {
     pub(super) shown: Shown,
 }
 
-impl Local {
-    /// Whether its device is bound to this node.
-    pub(super) fn is_bound(&self) -> bool {
-        self.binding.is_some()
-    }
-}
-
 /// What one of our users shows others.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
@@ -166,10 +159,10 @@ impl Overlay {
 
     /// Says to those who are told by others that a user is no longer on this node: by a binding without a life.
     fn withdrawn(&mut self, user: &UserId, now: Now) -> Option<Relayed> {
-        let (node, time, record) = (self.node, self.time(now), self.users.record(user)?.encode());
+        let (time, record) = (self.time(now), self.users.record(user)?.encode());
         let local = self.locals.get(user)?;
         let (device, issued) = (local.device.id(), time.max(local.binding.as_ref()?.issued + 1));
-        let binding = NodeBinding { user: *user, device, node, issued, expires: issued };
+        let binding = NodeBinding::agreed(*user, device, &self.node_key, issued, issued);
         let binding = Verified::sign(binding, &local.device, None).ok()?.bytes().to_vec();
         Some(Relayed { users: vec![UserFrame { record, binding }], ..Relayed::default() })
     }
@@ -185,7 +178,7 @@ impl Overlay {
 
     /// Signs the device's information and binding anew and pushes them.
     fn renew_records(&mut self, user: &UserId, now: Now) {
-        let (at, node, issued) = (self.tick(now), self.node, self.time(now));
+        let (at, issued) = (self.tick(now), self.time(now));
         let Some(local) = self.locals.get_mut(user) else { return };
         if local.sealing.is_empty() {
             return;
@@ -203,8 +196,8 @@ impl Overlay {
             at,
             expires: at.millis.saturating_add(7 * DAY),
         };
-        let binding =
-            NodeBinding { user: *user, device, node, issued, expires: issued.saturating_add(7 * DAY) };
+        let expires = issued.saturating_add(7 * DAY);
+        let binding = NodeBinding::agreed(*user, device, &self.node_key, issued, expires);
         local.info = Verified::sign(info, &local.device, None).ok();
         local.binding = Verified::sign(binding, &local.device, None).ok();
         let record =

@@ -3,8 +3,7 @@
 //! Each node says whom it hears ([`NodeLinks`]). A node counts as here if it is connected, or if others say that they
 //! hear it and it says that it hears them: two of them, or one if it hears no more than three. Whoever is here has such a
 //! voice, and whoever hears a connected node and is heard by it. So nobody alone keeps a node
-//! alive that is gone, or makes one disappear that others hear, but for one who speaks in the name of a node (PROTOCOL.md §6,
-//! Lies). Absence is told when it has lasted: when many connections end together, new ones stand by then.
+//! alive that is gone, or makes one disappear that others hear; and each node speaks for itself only, by its key. Absence is told when it has lasted: when many connections end together, new ones stand by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -104,7 +103,8 @@ impl Overlay {
         self.no_longer_present(&device);
     }
 
-    /// The nodes that at least two, or the only ones they hear, say they hear.
+    /// The nodes that at least two, or the only ones they hear, say they hear. Only those that were discovered on this link
+    /// too: a relay may be on two, and may make up any number of others who hear each other.
     fn heard_nodes(&self) -> BTreeSet<NodeId> {
         let said: BTreeMap<NodePrefix, (NodeId, &NodeLinks)> =
             self.gossip.links().map(|(node, links)| (NodePrefix::of(node), (*node, &**links))).collect();
@@ -122,7 +122,7 @@ impl Overlay {
                 let ears = ears.entry(*other).or_default();
                 *ears += 1;
                 let enough = if back.hears.len() > FEW { 2 } else { 1 };
-                if *ears >= enough {
+                if *ears >= enough && self.peers.candidates.contains_key(node) {
                     heard.insert(*node);
                 }
                 if (*ears >= enough || connected.contains(&ear)) && voices.insert(*other) {
@@ -133,13 +133,13 @@ impl Overlay {
         heard
     }
 
-    /// Those that were discovered on this link too: a relay may be on two.
     fn devices_present(&self) -> BTreeSet<DeviceId> {
-        let homes = self.gossip.homes().filter(|(node, _)| {
-            self.is_here(node) && self.peers.candidates.contains_key(node) && !self.peers.is_ready(node)
-        });
+        let homes = self.gossip.homes().filter(|(node, _)| self.is_here(node) && !self.peers.is_ready(node));
         let devices = homes.flat_map(|(_, devices)| devices.iter().copied());
-        devices.filter(|device| !self.members.doubted.contains_key(device)).collect()
+        let is_there = |device: &DeviceId| {
+            self.gossip.home(device).is_some() && !self.members.doubted.contains_key(device)
+        };
+        devices.filter(is_there).collect()
     }
 
     fn newly_present(&mut self, device: &DeviceId) {
@@ -212,10 +212,8 @@ impl Overlay {
 
     fn sign_links(&mut self, hears: Vec<NodePrefix>, now: Now) {
         let (at, node) = (self.tick(now), self.node);
-        let Some((user, local)) = self.locals.iter().find(|(_, local)| local.is_bound()) else { return };
-        let (user, device, expires) = (*user, local.device.id(), at.millis.saturating_add(LIFE));
-        let links = NodeLinks { user, device, node, at, expires, hears };
-        self.members.own = Verified::sign(links, &local.device, None).ok();
+        let links = NodeLinks { node, at, expires: at.millis.saturating_add(LIFE), hears };
+        self.members.own = Verified::sign(links, &self.node_key, None).ok();
         self.members.said = now.mono;
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Peer {
     /// Users whose records it may still make us verify; grows with time.
     pub(super) credit: u64,
     pub(super) credit_at: u64,
+    /// Bytes that it made us remember of users who are elsewhere.
+    pub(super) brought: usize,
 }
 
 /// The other end of a connection.
@@ -180,6 +182,7 @@ impl Overlay {
             blocked: VecDeque::new(),
             credit,
             credit_at,
+            brought: 0,
         };
         self.peers.connected.insert(node, peer);
         self.timers.set(Timer::Peer(node), on_grid(now.mono + HEARTBEAT, TICK));

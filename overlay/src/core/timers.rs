@@ -26,8 +26,10 @@ pub(super) enum Timer {
     Renew,
     /// Who is here, and whom to be connected with.
     Survey,
-    /// Offers and requests.
+    /// Offers of what others said.
     Gossip,
+    /// Questions for what was offered.
+    Ask,
     /// Live stanzas that wait for a connection.
     Held,
     /// Questions to the hash table that are not answered.
@@ -52,6 +54,7 @@ impl Timer {
             Self::Renew => "link presence",
             Self::Survey => "who is here",
             Self::Gossip => "gossip",
+            Self::Ask => "question",
             Self::Held => "live stanza waits",
             Self::Query => "query",
             Self::Publish => "publish",

@@ -68,6 +68,11 @@ impl Users {
         self.known.get(user).map(|known| &known.record)
     }
 
+    /// Bytes that are remembered of a user.
+    pub(super) fn size_of(&self, user: &UserId) -> usize {
+        self.known.get(user).map_or(0, |known| known.size)
+    }
+
     pub(super) fn node_of(&self, device: &DeviceId) -> Option<NodeId> {
         self.live.get(device).copied()
     }
@@ -195,7 +200,7 @@ impl Overlay {
         if binding.node != node || binding.user != user {
             return Err(Refusal::WrongSigner { kind: "node-binding" });
         }
-        if self.peers.is_near(&node) && self.note_user(node, &record, &binding, frame, now) {
+        if self.peers.is_near(&node) && self.note_user(node, &record, &binding, now) {
             self.survey_soon(now);
         }
         if binding.expires == binding.issued {
@@ -246,14 +251,14 @@ impl Overlay {
     }
 
     /// Whether a record would take bytes from others that one peer must not have.
-    fn crowds(&self, node: &NodeId, user: &UserId, size: usize) -> bool {
-        let known = |user: &UserId| self.users.known.get(user).map_or(0, |known| known.size);
+    pub(super) fn crowds(&self, node: &NodeId, user: &UserId, size: usize) -> bool {
+        let known = |user: &UserId| self.users.size_of(user);
         if self.users.bytes <= self.limits.user_bytes / 2 || size <= known(user) {
             return false;
         }
         let Some(peer) = self.peers.connected.get(node) else { return false };
         let rest = peer.proven.keys().filter(|other| *other != user).map(known).sum::<usize>();
-        rest + size > self.limits.user_bytes / 4
+        rest + peer.brought + size > self.limits.user_bytes / 4
     }
 
     /// Whether `size` bytes about a user fit, after forgetting those who changed longest ago; but nobody of this node,

@@ -20,6 +20,7 @@ mod meeting;
 mod messages;
 mod names;
 mod pump;
+mod relays;
 mod table;
 mod vectors;
 mod wide;

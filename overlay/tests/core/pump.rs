@@ -1,12 +1,13 @@
 //! A virtual network of a few cores: virtual time, one millisecond per hop, and faults on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
-use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
+use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, Hlc, Now};
 use crosstalk_overlay::wire::{Frame, Hello, UserFrame, WIRE_VERSION, encode};
@@ -110,13 +111,13 @@ impl Account {
 
 /// The record of an account of user seed `user`, made at `millis`, with its binding to a node: what an honest peer with
 /// such a clock pushes.
-pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: NodeId) -> UserFrame {
+pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: &NodeKey) -> UserFrame {
     let cert = DeviceCert::issue(&UserKey::from_seed([user; 32]), account.device.id(), millis).unwrap();
     let (user, device, expires) = (account.user, account.device.id(), millis + 7 * DAY);
     let sealing = vec![SealingPublic { public: account.sealing[0].public(), created: START }];
     let info = DeviceInfo { user, device, sealing, epoch: 1, at: Hlc { millis, counter: 0 }, expires };
     let info = Verified::sign(info, &account.device, None).unwrap();
-    let binding = NodeBinding { user, device, node, issued: millis, expires };
+    let binding = NodeBinding::agreed(user, device, node, millis, expires);
     let binding = Verified::sign(binding, &account.device, None).unwrap().bytes().to_vec();
     UserFrame { record: UserRecord::new(cert, info, None).unwrap().encode(), binding }
 }
@@ -185,8 +186,19 @@ fn pair(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
+/// Keys whose ids ascend: of two hosts the first dials.
+static NODE_KEYS: LazyLock<Vec<NodeKey>> = LazyLock::new(|| {
+    let mut keys: Vec<NodeKey> = (0..32).map(|seed| NodeKey::from_seed([seed; 32])).collect();
+    keys.sort_by_key(NodeKey::id);
+    keys
+});
+
+pub(crate) fn node_key(index: usize) -> &'static NodeKey {
+    &NODE_KEYS[index]
+}
+
 pub(crate) fn node_id(index: usize) -> NodeId {
-    NodeId::from_bytes([10 + index as u8; 32])
+    node_key(index).id()
 }
 
 impl Net {
@@ -570,7 +582,7 @@ impl Net {
 fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {
     let seed = [index as u8 ^ (life << 4); 32];
     Setup {
-        node: node_id(index),
+        node: node_key(index).clone(),
         seed,
         limits: limits.clone(),
         restored,

@@ -50,7 +50,7 @@ fn acquainted() -> Net {
 }
 
 fn says_who_is_there(net: &Net, host: usize) -> Vec<u8> {
-    let frame = user_frame(&net.hosts[host].accounts[0], host as u8 + 1, net.now(host).wall, node_id(host));
+    let frame = user_frame(&net.hosts[host].accounts[0], host as u8 + 1, net.now(host).wall, node_key(host));
     crosstalk_overlay::wire::encode(&crosstalk_overlay::wire::Frame::Records(vec![frame]))
 }
 

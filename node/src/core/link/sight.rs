@@ -169,7 +169,7 @@ mod tests {
 
     fn core() -> Core {
         let settings = Settings { link_port: Some(5298), ..Settings::default() };
-        let (node, contents) = (NodeKey::from_seed([7; 32]).id(), crosstalk_storage::Contents::default());
+        let (node, contents) = (NodeKey::from_seed([7; 32]), crosstalk_storage::Contents::default());
         let keys = std::collections::BTreeMap::new();
         let setup = Setup { node, seed: [1; 32], settings, contents, keys, built: BEGIN };
         Core::new(setup, at(0)).unwrap()

@@ -9,7 +9,7 @@
 //! | `responder` | announcements, answers, goodbyes |
 //! | `interfaces` | those that come and go, and lie on the same link |
 //! | `lane` | what is due on one interface and family |
-//! | `peers`, `browse` | what others announce; asking for it |
+//! | `peers`, `browse`, `texts` | what others announce; asking for it; how often it may change |
 //! | `liveness`, `watch` | whether they are still there: direct unicast queries |
 //! | `budget`, `airtime` | the airtime that we allow ourselves; counters |
 //!
@@ -37,6 +37,7 @@ mod probe;
 mod responder;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod watch;
 
 pub use airtime::{Airtime, Count, KINDS, Kind};

@@ -57,6 +57,7 @@ impl Mdns {
                 Life::Gone { since, silent, tries, .. } => self.search(&key, since, silent, tries, now),
             }
         }
+        self.peers.take_late_texts(now.mono);
         self.fetch_pictures(now);
     }
 

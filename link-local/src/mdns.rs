@@ -11,6 +11,7 @@
 //! | `lane` | what is due on one interface and family |
 //! | `peers`, `browse`, `texts` | what others announce; asking for it; how often it may change |
 //! | `liveness`, `watch` | whether they are still there: direct unicast queries |
+//! | `shared` | among many nodes, one asks for all |
 //! | `budget`, `airtime` | the airtime that we allow ourselves; counters |
 //!
 //! Our host name is one of our own, `<machine>-ct.local`: avahi on the same machine has `<machine>.local`, with a set
@@ -35,6 +36,7 @@ mod packet;
 mod peers;
 mod probe;
 mod responder;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod texts;

@@ -8,6 +8,7 @@
 //! | [`record`] | signed statements; unverified becomes verified in one place |
 //! | [`seal`], [`envelope`] | a message sealed for one device |
 //! | [`wire`] | frames and bytes |
+//! | [`traffic`] | what was sent in the last minute |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
 //! | `swarm` (feature `swarm`) | the only files that name libp2p |
 //!
@@ -24,4 +25,5 @@ pub mod seal;
 #[cfg(feature = "swarm")]
 pub mod swarm;
 pub mod time;
+pub mod traffic;
 pub mod wire;

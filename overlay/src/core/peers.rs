@@ -332,7 +332,10 @@ impl Overlay {
             peer.used = now.mono;
         }
         self.counters.frames_out += 1;
-        self.outputs.push_back(Output::Send { node, frame: encode(frame), durable });
+        let kind = usize::from(!matches!(frame, Frame::Heartbeat));
+        let frame = encode(frame);
+        self.traffic.count(kind, frame.len() as u64, now.mono);
+        self.outputs.push_back(Output::Send { node, frame, durable });
     }
 
     /// A user's traffic went over a connection.

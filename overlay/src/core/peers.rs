@@ -181,6 +181,9 @@ impl Overlay {
         if self.peers.is_ready(&node) {
             let parting = self.peers.connected.get(&node).is_some_and(|peer| peer.parting);
             self.note_lost(&node, !parting, now);
+            if parting {
+                self.parted(&node, now);
+            }
             self.drop_peer(node, now);
             self.redial_later(node, now);
         } else if self.peers.connected.contains_key(&node) {
@@ -217,6 +220,9 @@ impl Overlay {
     pub(super) fn close_peer(&mut self, node: NodeId, reason: &'static str, now: Now) {
         self.send_frame(node, &Frame::Goodbye { reason: reason.to_owned() }, false, now);
         self.outputs.push_back(Output::Close { node, reason });
+        if reason == NOT_NEEDED {
+            self.parted(&node, now);
+        }
         self.drop_peer(node, now);
         self.redial_later(node, now);
     }

@@ -52,6 +52,7 @@ use crate::record::{
     Verified,
 };
 use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
+use crate::traffic::{Count, Window};
 use crate::wire::{Frame, decode};
 
 mod audience;
@@ -104,6 +105,7 @@ pub struct Overlay {
     was_credible: bool,
     hlc: HlcClock,
     counters: Counters,
+    traffic: Window<2>,
     timers: timers::Timers,
     outputs: VecDeque<Output>,
     locals: BTreeMap<UserId, locals::Local>,
@@ -146,6 +148,7 @@ impl Overlay {
             was_credible: true,
             hlc: HlcClock::default(),
             counters: Counters::default(),
+            traffic: Window::default(),
             timers: timers::Timers::default(),
             outputs: VecDeque::new(),
             locals: BTreeMap::new(),
@@ -375,6 +378,13 @@ impl Overlay {
     /// What happened how often.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Frames sent in the last minute: those that only keep a connection alive, and all others. Bytes are of the frames,
+    /// before encryption and without the headers of TCP.
+    pub fn traffic(&self, now: Now) -> (Count, Count) {
+        let [kept, others] = self.traffic.last_minute(now.mono);
+        (kept, others)
     }
 
     /// Which time is believed.

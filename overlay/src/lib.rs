@@ -9,6 +9,7 @@
 //! | [`seal`], [`envelope`] | a message sealed for one device |
 //! | [`wire`] | frames and bytes |
 //! | [`dht`] | keys and values of the distributed hash table, and the bounded store of what a node holds |
+//! | [`traffic`] | what was sent in the last minute |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
 //! | `swarm` (feature `swarm`) | the only files that name libp2p |
 //!
@@ -26,4 +27,5 @@ pub mod seal;
 #[cfg(feature = "swarm")]
 pub mod swarm;
 pub mod time;
+pub mod traffic;
 pub mod wire;

@@ -277,6 +277,19 @@ pub struct AccountView {
     pub name_until: Option<u64>,
 }
 
+/// Frames sent to other nodes in the last minute. Bytes are those of the frames, without encryption and TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FramesView {
+    /// Frames that only say that the node is there.
+    pub heartbeats: u64,
+    /// Their bytes.
+    pub heartbeat_bytes: u64,
+    /// All others.
+    pub others: u64,
+    /// Their bytes.
+    pub other_bytes: u64,
+}
+
 /// What the node is doing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StatusView {
@@ -301,6 +314,9 @@ pub struct StatusView {
     /// People and streams of XEP-0174.
     #[serde(default)]
     pub link: LinkView,
+    /// What went to other nodes in the last minute.
+    #[serde(default)]
+    pub frames: FramesView,
     /// Undelivered messages.
     pub outbox: usize,
     /// Messages that wait for local clients.

@@ -13,7 +13,8 @@ use crate::xmpp::{StanzaError, Type};
 use super::Core;
 use super::account::{Account, to_stored};
 use super::admin::{
-    AccountView, Command, ContactView, NewAccount, OutboxView, PeerView, Refused, Reply, Sealed, StatusView,
+    AccountView, Command, ContactView, FramesView, NewAccount, OutboxView, PeerView, Refused, Reply, Sealed,
+    StatusView,
 };
 use super::io::Output;
 use super::roster::{subscription_name, user_of};
@@ -218,12 +219,23 @@ impl Core {
             peers: self.overlay.peers().len(),
             neighbours: self.nearby.keys().filter(|who| !self.is_own_account(who)).count(),
             link: self.link_view(),
+            frames: self.frames(),
             outbox: self.overlay.outbox().count(),
             inbox: self.accounts.iter().map(|account| account.inbox.len()).sum(),
             clock_credible: self.overlay.clock().credible(self.now),
             store_trouble: self.store_trouble.clone(),
             counters,
             trees: self.fill(),
+        }
+    }
+
+    fn frames(&self) -> FramesView {
+        let (heartbeats, others) = self.overlay.traffic(self.now);
+        FramesView {
+            heartbeats: heartbeats.packets,
+            heartbeat_bytes: heartbeats.bytes,
+            others: others.packets,
+            other_bytes: others.bytes,
         }
     }
 

@@ -18,6 +18,9 @@ use crate::wire::{Frame, Relayed};
 pub(super) const SETTLE: u64 = SECOND / 4;
 /// Between two statements of ours at least.
 const PAUSE: u64 = 2 * SECOND;
+/// That connections ended which nobody needs is no news for others: it is said together, after so long. Less than it takes until
+/// a node that vanished is missed.
+const NO_NEWS: u64 = 15 * SECOND;
 /// A node that hears more than so many has to be heard by two.
 const FEW: usize = 3;
 /// Whoever is heard by too few for so long is gone.
@@ -40,6 +43,10 @@ pub(super) struct Members {
     own: Option<Verified<NodeLinks>>,
     /// When, monotonic milliseconds.
     said: u64,
+    /// Nodes whose connection was not needed any more, and ended after that.
+    parted: BTreeSet<NodePrefix>,
+    /// When the first of them did.
+    parted_at: u64,
 }
 
 impl Overlay {
@@ -193,13 +200,32 @@ impl Overlay {
         if known == Some(&hears) || known.is_none() && hears.is_empty() {
             return;
         }
-        let due = self.members.said + PAUSE;
+        let due = match known {
+            Some(known) if self.is_only_parted(known, &hears) => self.members.parted_at + NO_NEWS,
+            _ => self.members.said + PAUSE,
+        };
         if known.is_some() && now.mono < due {
             return self.timers.set_earlier(Timer::Survey, due);
         }
         self.sign_links(hears, now);
         for node in self.peers.near() {
             self.push_links(node, now);
+        }
+    }
+
+    /// Whether between these two nothing changed but that connections ended which nobody needs.
+    fn is_only_parted(&self, known: &[NodePrefix], hears: &[NodePrefix]) -> bool {
+        let gone = known.iter().all(|node| hears.contains(node) || self.members.parted.contains(node));
+        gone && hears.iter().all(|node| known.contains(node))
+    }
+
+    /// A connection ends because it is not needed.
+    pub(super) fn parted(&mut self, node: &NodeId, now: Now) {
+        if self.members.parted.is_empty() {
+            self.members.parted_at = now.mono;
+        }
+        if self.members.parted.len() < MAX_LINKS {
+            self.members.parted.insert(NodePrefix::of(node));
         }
     }
 
@@ -215,6 +241,7 @@ impl Overlay {
         let links = NodeLinks { node, at, expires: at.millis.saturating_add(LIFE), hears };
         self.members.own = Verified::sign(links, &self.node_key, None).ok();
         self.members.said = now.mono;
+        self.members.parted.clear();
     }
 
     /// Tells a peer whom we hear.

@@ -209,6 +209,9 @@ impl Overlay {
         if self.peers.is_ready(&node) {
             let parting = self.peers.connected.get(&node).is_some_and(|peer| peer.parting);
             self.note_lost(&node, !parting, now);
+            if parting {
+                self.parted(&node, now);
+            }
             self.drop_peer(node, now);
             self.redial_later(node, now);
         } else if self.peers.connected.contains_key(&node) {
@@ -248,6 +251,9 @@ impl Overlay {
     pub(super) fn close_peer(&mut self, node: NodeId, reason: &'static str, now: Now) {
         self.send_frame(node, &Frame::Goodbye { reason: reason.to_owned() }, false, now);
         self.outputs.push_back(Output::Close { node, reason });
+        if reason == NOT_NEEDED {
+            self.parted(&node, now);
+        }
         self.drop_peer(node, now);
         self.redial_later(node, now);
     }
@@ -366,7 +372,10 @@ impl Overlay {
             peer.used = now.mono;
         }
         self.counters.frames_out += 1;
-        self.outputs.push_back(Output::Send { node, frame: encode(frame), durable });
+        let kind = usize::from(!matches!(frame, Frame::Heartbeat));
+        let frame = encode(frame);
+        self.traffic.count(kind, frame.len() as u64, now.mono);
+        self.outputs.push_back(Output::Send { node, frame, durable });
     }
 
     /// A user's traffic went over a connection.

@@ -88,7 +88,7 @@ class Crowd:
 
     def absent(self):
         """The share of time for which somebody who was there was not shown: of all pairs without Dave, since they first met."""
-        end, absent, total = time.monotonic(), 0.0, 0.0
+        end, absent, total, self.absences = time.monotonic(), 0.0, 0.0, []
         for (viewer, jid), since in self.since.items():
             if jid == self.dave_jid:
                 continue
@@ -100,8 +100,11 @@ class Crowd:
                 if event["type"] == "unavailable" and gone is None:
                     gone = event["at"]
                 elif event["type"] == "available" and gone is not None:
+                    self.absences.append(f"{viewer.name} missed {jid[:9]} after {gone - since:.0f} s for {event['at'] - gone:.1f} s")
                     absent, gone = absent + event["at"] - gone, None
-            absent += end - gone if gone is not None else 0.0
+            if gone is not None:
+                self.absences.append(f"{viewer.name} missed {jid[:9]} after {gone - since:.0f} s till the end, {end - gone:.1f} s")
+                absent += end - gone
         return absent / total, total / 60
 
 
@@ -171,6 +174,8 @@ def test_bad_links_and_a_long_walk(request, labs, nodes_of, bonjour, figure):
         figure(f"{crowd.loss} %: {len(twice)} messages arrived twice")
         check(crowd.alice.all("message", id="into the cut", type="error"), f"{crowd.loss} %: the message into the cut was not reported")
         figure(f"{crowd.loss} %: shown absent for {100 * crowd.share:.2f} % of {crowd.minutes:.0f} neighbour-minutes")
+        for absence in crowd.absences:
+            figure(f"{crowd.loss} %: {absence}")
         check(crowd.share <= crowd.absence, f"{crowd.loss} %: shown absent for {100 * crowd.share:.2f} % of the time")
         check(not any("panicked" in node.log() or " ERROR " in node.log() for node in crowd.nodes), f"{crowd.loss} %: errors in a log")
     assert wrong == []

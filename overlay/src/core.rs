@@ -54,6 +54,7 @@ mod event;
 mod gossip;
 mod inbound;
 mod limits;
+mod linger;
 mod live;
 mod locals;
 mod members;
@@ -103,6 +104,7 @@ pub struct Overlay {
     neighbours: neighbours::Neighbours,
     gossip: gossip::Gossip,
     members: members::Members,
+    linger: linger::Linger,
     choice: choice::Choice,
 }
 
@@ -134,6 +136,7 @@ impl Overlay {
             neighbours: neighbours::Neighbours::default(),
             gossip: gossip::Gossip::default(),
             members: members::Members::default(),
+            linger: linger::Linger::default(),
             choice: choice::Choice::new(salt),
         };
         overlay.restore_users(&restored, now);

@@ -62,6 +62,7 @@ mod event;
 mod gossip;
 mod inbound;
 mod limits;
+mod linger;
 mod live;
 mod locals;
 mod lookup;
@@ -119,6 +120,7 @@ pub struct Overlay {
     neighbours: neighbours::Neighbours,
     gossip: gossip::Gossip,
     members: members::Members,
+    linger: linger::Linger,
     choice: choice::Choice,
     wide: wide::Wide,
     queries: query::Queries,
@@ -162,6 +164,7 @@ impl Overlay {
             neighbours: neighbours::Neighbours::default(),
             gossip: gossip::Gossip::default(),
             members: members::Members::default(),
+            linger: linger::Linger::default(),
             choice: choice::Choice::new(salt),
             wide: wide::Wide::default(),
             queries: query::Queries::default(),

@@ -13,7 +13,7 @@ use hickory_proto::rr::Name;
 
 use super::Mdns;
 use super::lane::{Family, Place};
-use super::liveness::{QUIET, pause, search_pause};
+use super::liveness::{QUIET, search_pause};
 use super::packet::{Data, Packet, kind};
 use super::peers::{Key, Life};
 
@@ -114,7 +114,8 @@ impl Mdns {
                 if self.peers.sign_of_life(key) + FRESH > now.mono {
                     return;
                 }
-                let at = now.mono + pause(0) + self.random(SECOND_SPREAD);
+                let loss = self.links.get(&key.0).map(|link| link.loss).unwrap_or_default();
+                let at = now.mono + loss.pause(0, self.tries_needed(key)) + self.random(SECOND_SPREAD);
                 Life::Checking { tries: 1, since: now.mono, at }
             }
             Life::Gone { since, silent, tries, .. } => {

@@ -9,7 +9,7 @@ use super::airtime::Kind;
 use super::api::Event;
 use super::browse::question;
 use super::lane::Family;
-use super::liveness::{LOST, QUIET, SEARCH, SHORT_SEARCH, VOUCHED, pause, search_pause};
+use super::liveness::{LOST, QUIET, SEARCH, SHORT_SEARCH, VOUCHED, search_pause};
 use super::own::{Own, Unique};
 use super::packet::{Packet, Question, kind};
 use super::peers::{Found, Key, Life, Want};
@@ -172,7 +172,8 @@ impl Mdns {
         if self.is_expired(key, now) {
             return self.peers.remove(key);
         }
-        if tries >= self.tries_needed(key) {
+        let needed = self.tries_needed(key);
+        if tries >= needed {
             let silent = self.peers.sign_of_life(key);
             let at = now.mono + search_pause(0, 0);
             return self.peers.set_life(key, Life::Gone { since: now.mono, silent, tries: 0, at });
@@ -183,6 +184,7 @@ impl Mdns {
             false => self.together(key, self.target(key, tries), now),
         };
         let sent = self.ask_whether_there(key, &together, tries, for_all, now);
+        let loss = self.links.get(&key.0).map(|link| link.loss).unwrap_or_default();
         for other in together {
             let Some(life) = self.peers.all.get(&other).map(|found| found.life) else { continue };
             let (tries, since) = match life {
@@ -192,7 +194,9 @@ impl Mdns {
                 }
             };
             let next = match sent {
-                Ok(()) => Life::Checking { tries: tries + 1, since, at: now.mono + pause(tries) },
+                Ok(()) => {
+                    Life::Checking { tries: tries + 1, since, at: now.mono + loss.pause(tries, needed) }
+                }
                 Err(at) => Life::Checking { tries, since, at },
             };
             self.peers.set_life(&other, next);
@@ -205,7 +209,7 @@ impl Mdns {
         found.is_some_and(|found| found.answered.is_none() && found.expires <= now.mono)
     }
 
-    fn tries_needed(&self, key: &Key) -> u32 {
+    pub(super) fn tries_needed(&self, key: &Key) -> u32 {
         let index = key.0;
         let Some(link) = self.links.get(&index) else { return 0 };
         let all = || self.peers.all.iter().filter(|(key, found)| key.0 == index && found.is_shown());

@@ -102,8 +102,9 @@ impl Overlay {
     /// A device is heard of by too few: for long, or because it says itself that it has left?
     fn fade(&mut self, device: DeviceId, now: Now) {
         let since = *self.members.fading.entry(device).or_insert(now.mono);
-        if now.mono < since + FADE && self.gossip.home(&device).is_some() {
-            return self.timers.set_earlier(Timer::Survey, since + FADE);
+        let until = self.linger.until(&device).unwrap_or(0).max(since + FADE);
+        if now.mono < until && self.gossip.home(&device).is_some() {
+            return self.timers.set_earlier(Timer::Survey, until);
         }
         self.members.fading.remove(&device);
         self.members.present.remove(&device);
@@ -158,10 +159,12 @@ impl Overlay {
     }
 
     fn no_longer_present(&mut self, device: &DeviceId) {
+        self.linger.end(device);
         if self.users.node_of(device).is_some() {
             // Connected now.
             return;
         }
+        self.forget_presence(device);
         self.forget_neighbour(device);
         if let Some(user) = self.users.by_device.get(device).copied() {
             self.outputs.push_back(Output::Unreachable { user, device: *device });
@@ -173,13 +176,15 @@ impl Overlay {
     pub(super) fn stays_present(&mut self, device: &DeviceId, node: &NodeId) -> bool {
         // One that ended a connection of its own will is not gone; if nobody hears it, it fades.
         let parted = self.peers.connected.get(node).is_some_and(|peer| peer.parting);
-        let stays = (parted || self.is_here(node))
+        let lingers = self.linger.until(device).is_some();
+        let stays = (parted || lingers || self.is_here(node))
             && self.peers.candidates.contains_key(node)
             && self.gossip.home(device).is_some_and(|(_, home)| home == *node)
-            && !self.presences.shows(device);
+            && (lingers || !self.presences.shows(device));
         if stays {
             self.members.present.insert(*device);
         } else {
+            self.linger.end(device);
             self.members.doubted.insert(*device, None);
         }
         self.timers.set_earlier(Timer::Survey, 0);
@@ -187,9 +192,10 @@ impl Overlay {
     }
 
     /// A device came onto a connected node.
-    pub(super) fn is_connected_now(&mut self, device: &DeviceId) {
+    pub(super) fn is_connected_now(&mut self, device: &DeviceId, now: Now) {
         self.members.doubted.remove(device);
         self.members.present.remove(device);
+        self.linger.back(device, now);
     }
 
     /// Says whom we hear, if that has changed, to everybody connected.

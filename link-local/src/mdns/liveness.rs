@@ -148,7 +148,9 @@ mod tests {
     #[test]
     fn no_try_follows_another_at_once() {
         for (needed, at) in (0..=MOST).flat_map(|needed| (0..needed).map(move |at| (needed, at))) {
-            assert!(pause(at, needed, true) >= SHORTEST && pause(at, needed, true) <= pause(at, needed, false));
+            assert!(
+                pause(at, needed, true) >= SHORTEST && pause(at, needed, true) <= pause(at, needed, false)
+            );
         }
         assert_eq!((0..FEWEST).map(|at| pause(at, FEWEST, true)).sum::<u64>(), HURRY);
     }

@@ -189,7 +189,9 @@ impl Mdns {
                 }
             };
             let next = match sent {
-                Ok(()) => Life::Checking { tries: tries + 1, since, at: now.mono + loss.pause(tries, needed) },
+                Ok(()) => {
+                    Life::Checking { tries: tries + 1, since, at: now.mono + loss.pause(tries, needed) }
+                }
                 Err(at) => Life::Checking { tries, since, at },
             };
             self.peers.set_life(&other, next);

@@ -230,10 +230,18 @@ mod tests {
         assert_eq!(people.next_waiting(), None, "there is no room");
         assert_eq!(people.seen(peer("N7", &[]), false, 0), Err(Refusal::Imitates));
         assert!(people.gone(&name("n3")) && !people.gone(&name("n512")));
-        assert_eq!(people.seen(peer("n514", &["10.0.0.1:1"]), false, 0), Ok(()), "whoever is seen anew goes first");
+        assert_eq!(
+            people.seen(peer("n514", &["10.0.0.1:1"]), false, 0),
+            Ok(()),
+            "whoever is seen anew goes first"
+        );
         assert!(people.gone(&name("n4")));
         let next = people.next_waiting();
-        assert_eq!(next.map(|next| next.instance), Some(name("n513")), "in order of arrival, but for who left");
+        assert_eq!(
+            next.map(|next| next.instance),
+            Some(name("n513")),
+            "in order of arrival, but for who left"
+        );
         people.waiting.retain(|name, _| name.as_str() == "N7");
         assert_eq!(people.next_waiting(), None, "another has the address");
     }

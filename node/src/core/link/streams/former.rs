@@ -36,7 +36,8 @@ impl Streams {
             self.acts.push_back(close(stream));
             return self.lose(pair);
         }
-        let (items, unwritten) = std::mem::take(&mut line.queue).into_iter().partition(|item| item.end.is_some());
+        let (items, unwritten) =
+            std::mem::take(&mut line.queue).into_iter().partition(|item| item.end.is_some());
         (line.queue, line.phase) = (unwritten, Phase::Idle);
         self.by_stream.remove(&stream);
         self.former.insert(stream, Former { pair: pair.clone(), items });

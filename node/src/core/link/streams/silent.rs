@@ -70,7 +70,9 @@ impl Streams {
         now: u64,
         addresses: &impl Fn(&Instance) -> Vec<SocketAddr>,
     ) -> bool {
-        let Some(Line { phase: Phase::Open(open), leaving, .. }) = self.lines.get_mut(pair) else { return false };
+        let Some(Line { phase: Phase::Open(open), leaving, .. }) = self.lines.get_mut(pair) else {
+            return false;
+        };
         if open.stalled.is_none_or(|when| when > now) {
             return false;
         }

@@ -332,8 +332,8 @@ mod tests {
 
     use super::super::value::testing::{name, presence, user};
     use super::*;
-    use crate::record::testing::{NOW, Person, authority, context};
     use crate::record::Verified;
+    use crate::record::testing::{NOW, Person, authority, context};
     use crate::time::DAY;
 
     const ME: NodeId = NodeId::from_bytes([1; 32]);
@@ -423,6 +423,17 @@ mod tests {
     }
 
     #[test]
+    fn what_has_ended_makes_room() {
+        let mut full = store(StoreLimits { values: 1, ..StoreLimits::default() });
+        let far = user(1, 2, 0);
+        let nearer = |seed: &u8| full.distance(&presence(*seed, 0, 1).key()) < full.distance(&far.key());
+        let near = presence((1..99).find(nearer).expect("one"), 0, 1);
+        put(&mut full, &near).expect("taken");
+        assert_eq!(put(&mut full, &far), Err(Refused::Full));
+        assert_eq!(put_at(&mut full, &far, None, near.ends()), Ok(Put::New));
+    }
+
+    #[test]
     fn a_name_stays_for_as_long_as_it_is_put_again() {
         let mut store = store(StoreLimits::default());
         let value = name(1, 1);
@@ -496,7 +507,11 @@ mod tests {
         assert_eq!(full.len(), 2);
         let Value::User(record) = &all[1] else { panic!("a user") };
         let person = (1..=3).find(|person| Person::new(*person).id() == record.user()).expect("one");
-        assert_eq!(put(&mut full, &user(person, 3, 0)), Err(Refused::Full), "its growth would drive out a nearer one");
+        assert_eq!(
+            put(&mut full, &user(person, 3, 0)),
+            Err(Refused::Full),
+            "its growth would drive out a nearer one"
+        );
         assert_eq!(full.get(&all[1].key(), time(NOW)), Some(&all[1].encode()[..]), "it stays as it was");
         assert!(is_whole(&full));
     }

@@ -129,10 +129,7 @@ impl Record for SealedPresence {
             day: fields.day,
             at,
             expires: fields.expires,
-            nonce: fields
-                .nonce
-                .try_into()
-                .map_err(|_| Refusal::Malformed { kind, what: "nonce" })?,
+            nonce: fields.nonce.try_into().map_err(|_| Refusal::Malformed { kind, what: "nonce" })?,
             ciphertext: fields.ciphertext,
         })
     }
@@ -374,6 +371,8 @@ mod tests {
         assert!(largest.bytes().len() <= SealedPresence::MAX_SIZE, "{}", largest.bytes().len());
         let revocations = RevocationSet::default();
         let context = context(&NoCertificates, &revocations, u64::MAX >> 20);
-        assert!(Unverified::<SealedPresence>::parse(largest.bytes()).and_then(|it| it.verify(&context)).is_ok());
+        assert!(
+            Unverified::<SealedPresence>::parse(largest.bytes()).and_then(|it| it.verify(&context)).is_ok()
+        );
     }
 }

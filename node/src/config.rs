@@ -121,7 +121,29 @@ impl Config {
         if self.overlay.listen.len() > 16 {
             return Err(value("overlay.listen", "at most 16 addresses".into()));
         }
+        if let Some(address) = self.overlay.bootstrap.iter().find(|address| !is_multiaddress(address)) {
+            let what = format!("{address} is no address of a node: write /ip4/ADDRESS/tcp/PORT");
+            return Err(value("overlay.bootstrap", what));
+        }
+        self.public_networks()?;
         self.log.check()
+    }
+
+    /// The networks whose addresses count as the Internet's: address, and length of the prefix.
+    ///
+    /// # Errors
+    /// Names the first that is none.
+    pub fn public_networks(&self) -> Result<Vec<(IpAddr, u8)>, ConfigError> {
+        let read = |text: &String| {
+            let (address, prefix) = text.split_once('/')?;
+            let (address, prefix) = (address.parse::<IpAddr>().ok()?, prefix.parse::<u8>().ok()?);
+            (prefix <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, prefix))
+        };
+        let one = |text: &String| {
+            let what = || format!("{text} is no network: write ADDRESS/LENGTH, as 10.0.0.0/8");
+            read(text).ok_or_else(|| value("overlay.public_networks", what()))
+        };
+        self.overlay.public_networks.iter().map(one).collect()
     }
 
     /// Whether anybody but this machine can reach the XMPP ports.
@@ -129,6 +151,12 @@ impl Config {
         let loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
         self.xmpp.listen.iter().chain(&self.xmpp.direct_tls).any(|address| !loopback(address.ip()))
     }
+}
+
+/// Looks like an address of a node; what it means, the swarm finds out.
+fn is_multiaddress(text: &str) -> bool {
+    let starts = ["/ip4/", "/ip6/", "/ip6zone/"].iter().any(|start| text.starts_with(start));
+    starts && text.len() <= 256 && (text.contains("/tcp/") || text.contains("/udp/"))
 }
 
 /// Where a node keeps its data unless told otherwise: `$XDG_DATA_HOME/crosstalk` or `~/.local/share/crosstalk`.

@@ -28,6 +28,7 @@ pub mod link;
 pub mod lookup;
 pub mod requests;
 pub mod settings;
+pub mod table;
 
 pub(crate) mod account;
 mod asked;
@@ -136,6 +137,8 @@ pub struct Core {
     batch_open: bool,
     writes: WriteSet,
     lazy: WriteSet,
+    /// Nodes of the hash table that are remembered.
+    nodes: table::Nodes,
     barrier: Barrier,
     store_trouble: Option<String>,
     counters: BTreeMap<&'static str, u64>,
@@ -151,6 +154,8 @@ impl Core {
             Input::Elements { conn, elements } => self.elements(conn, elements),
             Input::Ended { conn, how } => self.ended(conn, how),
             Input::Peer(event) => self.overlay.handle_peer(event, now),
+            Input::Held { table, key, value } => self.held(table, key, value),
+            Input::Members(nodes) => self.members(nodes),
             Input::Link(event) => self.link_event(event),
             Input::Committed { batch } => self.barrier.committed(batch),
             Input::StoreTrouble(trouble) => self.store_trouble = trouble,

@@ -268,8 +268,7 @@ impl EventLoop {
             }
             Output::Frame { node, frame } => self.command(swarm::Command::Send { node, frame }),
             Output::Dial { node, addresses } => self.command(swarm::Command::Dial { node, addresses }),
-            // Nobody has told the core of a table.
-            Output::Query { .. } => {}
+            Output::Query { id, query } => self.command(swarm::Command::Query { id, query }),
             Output::ClosePeer { node, reason } => self.command(swarm::Command::Close { node, reason }),
             Output::Link(command) => {
                 if self.link.is_some() {
@@ -367,8 +366,8 @@ fn note(event: swarm::Event, inputs: &mut Vec<Input>) {
             // Else the core would wait for it, and keep others waiting whom it could dial meanwhile.
             inputs.push(Input::Peer(PeerEvent::Disconnected { node }));
         }
-        // Without a table nothing of it is told.
-        swarm::Event::Answer { .. } | swarm::Event::Held { .. } | swarm::Event::DhtMembers { .. } => {}
+        swarm::Event::Held { table, key, value } => inputs.push(Input::Held { table, key, value }),
+        swarm::Event::DhtMembers { nodes, .. } => inputs.push(Input::Members(nodes)),
     }
 }
 

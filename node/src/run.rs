@@ -12,9 +12,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crosstalk_overlay::dht;
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::keys::NodeKey;
-use crosstalk_overlay::swarm;
+use crosstalk_overlay::swarm::{self, DhtConfig, DhtMode, Networks};
 use crosstalk_storage::{Contents, Opened, Options, Store, Tree, tree};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -29,8 +30,8 @@ use crate::c2s;
 use crate::cli::failure::{DomainError, Failure};
 use crate::cli::output;
 use crate::config::Config;
-use crate::core::settings::{DeviceKeys, Settings};
-use crate::core::{Core, Setup};
+use crate::core::settings::{DeviceKeys, Settings, TableMode};
+use crate::core::{Core, Setup, table};
 use crate::event_loop::clock::Clock;
 use crate::event_loop::{EventLoop, Surroundings};
 use crate::greeting;
@@ -70,6 +71,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let service = Service::new(asking, Arc::clone(&accounts));
     // Before the swarm: it has to see whether the port of multicast DNS was free.
     let opened = neighbourhood::open(&place.config, &ground.node, clock)?;
+    let memory = table::read(&ground.contents, swarm::peer_id)?;
     let mut setup = setup(&place.config, ground.node.clone(), ground.contents, ground.users, accounts.own())?;
     neighbourhood::tell(&mut setup.settings, &place.config, opened.as_ref());
     let core = Core::new(setup, clock.now())?;
@@ -83,7 +85,8 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let tls = Arc::clone(&door.tls);
     let door = c2s::open(door, directory.clone(), to_core.clone()).await?;
     ports::check_overlay(&place.config)?;
-    let network = swarm::start(network(&place.config, &ground.node))?;
+    let network = swarm::start(network(&place.config, &ground.node, memory.values)?)?;
+    bootstrap(&network.0, &place.config, memory.addresses);
     let link = opened.map(|opened| opened.connect(to_core, tls, neighbourhood::hints(&network.0)));
     let service = service.with_link(link.as_ref().map(link::Handle::view));
     let socket = admin::server::open(&place.data)?;
@@ -215,6 +218,7 @@ fn setup(
         resume_timeout: u64::from(config.xmpp.resume_seconds) * 1_000,
         visible: config.link.visible,
         max_peers: config.overlay.max_peers,
+        publish: config.overlay.publish && config.overlay.table != TableMode::Off,
         ..Settings::default()
     };
     let seed = random::bytes()
@@ -261,15 +265,42 @@ fn door(
     })
 }
 
-fn network(config: &Config, node: &NodeKey) -> swarm::Config {
+/// The values that a node of a laptop holds for others at most, in each of the two tables, and their bytes.
+const HELD: (usize, usize) = (1_024, 4 << 20);
+
+fn network(
+    config: &Config,
+    node: &NodeKey,
+    restored: Vec<(dht::Table, dht::Key, Vec<u8>, u64)>,
+) -> Result<swarm::Config, Failure> {
     let overlay = &config.overlay;
-    swarm::Config {
+    let mode = match overlay.table {
+        TableMode::Off => None,
+        TableMode::Auto => Some(DhtMode::Auto),
+        TableMode::Client => Some(DhtMode::Client),
+        TableMode::Server => Some(DhtMode::Server),
+    };
+    let networks = Networks { public: config.public_networks()?, private: Vec::new() };
+    let store = dht::StoreLimits { values: HELD.0, bytes: HELD.1, ..dht::StoreLimits::default() };
+    let dht = mode.map(|mode| DhtConfig { mode, networks, store, restored, ..DhtConfig::default() });
+    Ok(swarm::Config {
         node_seed: node.seed(),
         listen: overlay.listen.iter().map(|ip| SocketAddr::new(*ip, overlay.port)).collect(),
         quic: overlay.quic,
         mdns: overlay.mdns,
         max_connections: u32::try_from(overlay.max_peers).unwrap_or(u32::MAX),
-        dht: None,
+        dht,
+    })
+}
+
+/// Says where other nodes may be: as the settings have it, and where they were before.
+fn bootstrap(swarm: &swarm::Handle, config: &Config, remembered: Vec<String>) {
+    if config.overlay.table == TableMode::Off {
+        return;
+    }
+    let addresses: Vec<String> = config.overlay.bootstrap.iter().cloned().chain(remembered).collect();
+    if let Err(error) = swarm.try_send(swarm::Command::Bootstrap { addresses }) {
+        tracing::warn!(%error, "the hash table is not told where to begin");
     }
 }
 

@@ -64,7 +64,7 @@ pub use self::queue::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES};
 pub use self::sightings::{MAX_ADDRESSES, MAX_SIGHTED};
 use self::task::{Behaviour, Task};
 use crate::core::PeerEvent;
-use crate::dht::{self, Answer, Query, Trace};
+use crate::dht::{self, Query};
 use crate::id::NodeId;
 use crate::record::RevocationSet;
 use crate::time::TrustedTime;
@@ -78,8 +78,8 @@ pub const HINTS: usize = 64;
 /// Addresses that are read of one hint, and bytes of each.
 const MAX_HINTED: (usize, usize) = (16, 256);
 
-/// How long a connection stays that has no stream.
-const IDLE: Duration = Duration::from_secs(5);
+/// How long a connection stays that has no stream: the first one of a link may be late on a bad one.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// What the swarm has to know.
 pub struct Config {
@@ -121,7 +121,7 @@ pub enum Command {
         /// For the log.
         reason: &'static str,
     },
-    /// Ask the hash table; one [`Event::Answer`] follows, and none without [`Config::dht`].
+    /// Ask the hash table; one [`PeerEvent::Answer`] follows, and none without [`Config::dht`].
     Query {
         /// Comes back with the answer.
         id: u64,
@@ -168,15 +168,6 @@ pub enum Event {
     },
     /// For the core.
     Peer(PeerEvent),
-    /// The end of a [`Command::Query`].
-    Answer {
-        /// Its number.
-        id: u64,
-        /// What came of it.
-        answer: Answer,
-        /// How it went.
-        trace: Trace,
-    },
     /// What this node holds of the hash table has changed: the disk may follow, nothing waits for it.
     Held {
         /// In which table.
@@ -321,7 +312,16 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartErr
     let (hints_sender, hints) = mpsc::channel(HINTS);
     let (stop, stopped) = oneshot::channel();
     let changes = interfaces::watch();
-    let task = Task { swarm, commands, hints, events, changes, stop: stopped, dials: BTreeMap::new() };
+    let task = Task {
+        swarm,
+        commands,
+        hints,
+        events,
+        changes,
+        stop: stopped,
+        dials: BTreeMap::new(),
+        own: Vec::new(),
+    };
     let task = tokio::spawn(task.run());
     let commands = Commands { commands: sender, hints: hints_sender };
     Ok((Handle { commands, stop, task }, receiver))

@@ -54,7 +54,7 @@ async fn start(seed: u8, dht: DhtConfig) -> Node {
 async fn ask(node: &mut Node, query: Query) -> (Answer, Trace) {
     node.handle.try_send(Command::Query { id: 5, query }).unwrap();
     node.until("the answer", |event| match event {
-        Event::Answer { id: 5, answer, trace } => Some((answer, trace)),
+        Event::Peer(PeerEvent::Answer { id: 5, answer, trace }) => Some((answer, trace)),
         _ => None,
     })
     .await
@@ -131,6 +131,7 @@ async fn a_put_by_one_of_twenty_in_a_line_of_acquaintance_is_found_by_each() {
 async fn who_is_connected_is_not_dialled_again() {
     let (mut a, b) = (start(1, dht()).await, start(2, dht()).await);
     bootstrap(&a, &b);
+    a.dial(&b);
     a.connected(b.id).await;
     let broken = a.until("nothing", |event| match event {
         Event::Peer(PeerEvent::Disconnected { .. }) => Some(()),
@@ -153,11 +154,11 @@ async fn more_queries_than_are_taken_are_answered_too() {
         }
         // Nobody listens meanwhile: the swarm has to keep what it can't tell yet.
         while let Ok(event) = node.events.try_recv() {
-            assert!(matches!(event, Event::Answer { .. }), "{event:?}");
+            assert!(matches!(event, Event::Peer(PeerEvent::Answer { .. })), "{event:?}");
         }
     }
     node.until("the last answer", |event| match event {
-        Event::Answer { id: 999, .. } => Some(()),
+        Event::Peer(PeerEvent::Answer { id: 999, .. }) => Some(()),
         _ => None,
     })
     .await;

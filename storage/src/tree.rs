@@ -8,6 +8,7 @@ pub mod overlay;
 pub mod presence;
 pub mod roster;
 pub mod session;
+pub mod table;
 pub mod vcard;
 
 /// One of the named trees of the store.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::core::settings::LinkMode;
+use crate::core::settings::{LinkMode, TableMode};
 
 /// Least and most of `xmpp.max_clients`.
 pub const MAX_CLIENTS: (usize, usize) = (1, 100_000);
@@ -120,6 +120,18 @@ settings! {
         /// Whether nodes on the same link are looked for and this one can be found (multicast DNS).
         /// Cost: a few packets a minute that everybody on the link receives and that tell this node's id.
         mdns: bool = true, "true";
+        /// How this node takes part in the hash table, by which people beyond the link are found. "auto": others ask it as
+        /// soon as it can be reached from outside. "server": always. "client": never. "off": it finds nobody and is not found.
+        /// Cost: on the Internet a client some 100 bytes a second, a server several times that.
+        table: TableMode = TableMode::Off, "\"off\"";
+        /// Where to begin: addresses of nodes that are mostly there, as /ip4/192.0.2.1/tcp/14774 or with /p2p/PEER-ID behind.
+        /// Nodes that were met before, and those on the link, are tried as well.
+        bootstrap: Vec<String> = Vec::new(), "[]";
+        /// Networks whose addresses count as the Internet's, as "10.0.0.0/8": for a large private network with routers.
+        public_networks: Vec<String> = Vec::new(), "[]";
+        /// Whether people of this node can be found by others, and their contacts are told where they are.
+        /// Cost: whoever knows somebody's address can see which devices there are; not where, and not whether now.
+        publish: bool = true, "true";
         /// Other nodes connected at the same time, 1 to 1024. Cost: about 100 KiB of memory each.
         max_peers: usize = 64, "64";
     }

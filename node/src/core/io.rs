@@ -1,7 +1,7 @@
 //! Everything that can happen to the core, and everything that it can ask for: two closed enums. *Pure.*
 
 use crosstalk_overlay::core::PeerEvent;
-use crosstalk_overlay::dht::Query;
+use crosstalk_overlay::dht::{Key, Query, Table};
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::keys::SealingKey;
 use crosstalk_storage::WriteSet;
@@ -51,6 +51,17 @@ pub enum Input {
     },
     /// The overlay's swarm reports.
     Peer(PeerEvent),
+    /// What this node holds of the hash table has changed.
+    Held {
+        /// In which table.
+        table: Table,
+        /// Where.
+        key: Key,
+        /// The value and when it ends (unix milliseconds); `None`: it is gone.
+        value: Option<(Vec<u8>, u64)>,
+    },
+    /// Nodes of the hash table that are there, with their multiaddresses.
+    Members(Vec<(NodeId, Vec<String>)>),
     /// Something happened on the link by XEP-0174.
     Link(LinkEvent),
     /// A batch and all batches before it are durable.

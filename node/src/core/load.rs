@@ -81,6 +81,7 @@ impl Core {
             batch_open: true,
             writes: WriteSet::new(),
             lazy: WriteSet::new(),
+            nodes: BTreeMap::new(),
             barrier: Barrier::default(),
             store_trouble: None,
             counters: BTreeMap::new(),
@@ -92,6 +93,7 @@ impl Core {
         core.load_rosters(&contents)?;
         core.load_sessions(&contents)?;
         core.load_presences(&contents)?;
+        core.load_nodes(&contents);
         core.drain_overlay();
         core.start_link();
         Ok(core)
@@ -350,7 +352,7 @@ fn read_unacked(stored: &StoredSession) -> Vec<Unacked> {
     stored.unacked.iter().filter_map(read).collect()
 }
 
-fn unreadable(tree: Tree, why: String) -> LoadError {
+pub(super) fn unreadable(tree: Tree, why: String) -> LoadError {
     LoadError::Unreadable { tree: tree.name(), why }
 }
 

@@ -69,6 +69,14 @@ impl Core {
         self.lazy.put(tree, key, value);
     }
 
+    /// The same for what is gone.
+    pub(super) fn delete_lazily(&mut self, tree: Tree, key: Vec<u8>) {
+        if self.lazy.is_empty() {
+            self.set_timer(self.settings.lazy_commit, Timer::Lazy);
+        }
+        self.lazy.delete(tree, key);
+    }
+
     /// Writes what is stored of an account itself.
     pub(crate) fn save_account(&mut self, user: &UserId) {
         if let Some(account) = self.accounts.get(user) {

@@ -78,6 +78,21 @@ pub enum LinkMode {
     Announce,
 }
 
+/// How a node takes part in the hash table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableMode {
+    /// Others ask it once it can be reached from outside.
+    Auto,
+    /// Others never ask it.
+    Client,
+    /// Others always ask it.
+    Server,
+    /// Not at all.
+    #[default]
+    Off,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -126,6 +126,12 @@ pub(super) fn neighbourly(address: &Multiaddr, peer: &PeerId) -> Option<Multiadd
     ip(&plain).filter(|ip| !ip.is_loopback()).map(|_| plain)
 }
 
+/// An address of ours that others may dial from beyond the link.
+pub(super) fn is_beyond(address: &Multiaddr) -> bool {
+    let link_local4 = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if ip.is_link_local());
+    ip(address).is_some_and(|ip| is_host(ip) && !ip.is_loopback() && !link_local4(ip) && !is_link_local6(ip))
+}
+
 fn is_host(ip: IpAddr) -> bool {
     let usable = match ip {
         IpAddr::V4(ip) => !ip.is_broadcast(),

@@ -53,6 +53,7 @@ pub use self::scope::Networks;
 use self::table::{Table, protocol};
 use self::upkeep::Upkeep;
 use super::{Event, address};
+use crate::core::PeerEvent;
 use crate::dht::{self, Key, Query, Store, StoreLimits};
 use crate::record::RevocationSet;
 use crate::time::TrustedTime;
@@ -172,7 +173,7 @@ impl Behaviour {
         }
     }
 
-    /// Asks both tables; an [`Event::Answer`] with this number follows. As with all commands, the swarm has to be polled
+    /// Asks both tables; a [`PeerEvent::Answer`] with this number follows. As with all commands, the swarm has to be polled
     /// afterwards.
     pub(super) fn ask(&mut self, id: u64, query: Query) {
         let done = self.queries.ask(Origin::Core(id), query);
@@ -207,7 +208,7 @@ impl Behaviour {
                 }
                 self.upkeep.nudge();
             }
-            self.tell(Event::Answer { id, answer, trace });
+            self.tell(Event::Peer(PeerEvent::Answer { id, answer, trace }));
         }
     }
 
@@ -263,8 +264,12 @@ impl Behaviour {
         self.tell_done(done);
         self.tell_changes();
         let members = self.parts.lan.len() + self.parts.wan.len();
-        if std::mem::replace(&mut self.members, members) < members {
+        let before = std::mem::replace(&mut self.members, members);
+        if before < members {
             self.upkeep.nudge();
+        }
+        if before != members {
+            self.tell(Event::Peer(PeerEvent::Table { nodes: members }));
         }
         let upkeep = self.upkeep.next(&mut self.parts);
         self.queries.next_settle().map_or(upkeep, |settle| settle.min(upkeep))

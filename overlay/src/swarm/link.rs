@@ -1,12 +1,12 @@
-//! The peers we are linked with: one connection each, `Connected` and `Disconnected` exactly once, frames between.
+//! The peers we are linked with: one connection each, of those that either side wants to be a link (others belong to the
+//! hash table); `Connected` and `Disconnected` exactly once, frames between.
 //!
 //! Of two connections with one peer, one stays (`spare`).
 
 mod handler;
 mod spare;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,13 +16,13 @@ use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure};
 use libp2p::swarm::{
-    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use self::handler::{Handler, Report};
+use self::handler::{BeLink, Handler, Report};
 use super::near::is_near;
 use super::queue::{self, Sender};
 use super::{Event, address};
@@ -41,12 +41,23 @@ pub(super) struct Behaviour {
     links: BTreeMap<PeerId, Link>,
     /// A second connection of some that have a link.
     spares: BTreeMap<PeerId, Link>,
-    /// Accepted by us, not yet reported as established.
-    accepted: BTreeMap<ConnectionId, Sender>,
+    /// Dials of ours that are to be links.
+    dials: BTreeSet<ConnectionId>,
+    /// Accepted by us, not yet reported as established; and whether it is a link from the beginning.
+    accepted: BTreeMap<ConnectionId, (Sender, bool)>,
+    /// Connections that are no links.
+    idle: BTreeMap<ConnectionId, Idle>,
     /// When they are shut: given up by us and writing their last frames, or spare.
     ending: BTreeMap<ConnectionId, (PeerId, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
-    events: VecDeque<ToSwarm<Event, Infallible>>,
+    events: VecDeque<ToSwarm<Event, BeLink>>,
+}
+
+/// A connection that is no link, and may become one.
+struct Idle {
+    peer: PeerId,
+    address: Multiaddr,
+    queue: Sender,
 }
 
 struct Link {
@@ -70,7 +81,9 @@ impl Behaviour {
             most,
             links: BTreeMap::new(),
             spares: BTreeMap::new(),
+            dials: BTreeSet::new(),
             accepted: BTreeMap::new(),
+            idle: BTreeMap::new(),
             ending: BTreeMap::new(),
             timer: None,
             events: VecDeque::new(),
@@ -80,6 +93,29 @@ impl Behaviour {
     /// True while a connection to `peer` is in use or about to be.
     pub(super) fn is_linked(&self, peer: &PeerId) -> bool {
         self.links.contains_key(peer)
+    }
+
+    /// A dial of ours whose connection is to be a link.
+    pub(super) fn expect(&mut self, connection: ConnectionId) {
+        self.dials.insert(connection);
+    }
+
+    /// Makes a connection to `peer` a link, if there is one that is none. As if it had been dialled for that.
+    pub(super) fn make_link(&mut self, peer: &PeerId) -> bool {
+        let Some(connection) = self.idle.iter().find(|(_, idle)| idle.peer == *peer).map(|(id, _)| *id)
+        else {
+            return false;
+        };
+        self.be_link(connection, true);
+        true
+    }
+
+    /// A connection that was no link becomes one, `dialled` for the core or by the peer.
+    fn be_link(&mut self, connection: ConnectionId, dialled: bool) {
+        let Some(idle) = self.idle.remove(&connection) else { return };
+        let (peer_id, handler) = (idle.peer, NotifyHandler::One(connection));
+        self.events.push_back(ToSwarm::NotifyHandler { peer_id, handler, event: BeLink });
+        self.enter(connection, idle, dialled);
     }
 
     /// True when no link is left and all last frames are written.
@@ -164,26 +200,38 @@ impl Behaviour {
 
     fn accept(&mut self, connection: ConnectionId) -> Handler {
         let (sender, receiver) = queue::queue();
-        self.accepted.insert(connection, sender);
-        Handler::new(receiver)
+        let wanted = self.dials.remove(&connection);
+        self.accepted.insert(connection, (sender, wanted));
+        Handler::new(receiver, wanted)
     }
 
     fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let Some(queue) = self.accepted.remove(&connection) else { return };
-        let Some(node) = address::node(&peer) else { return self.shut(peer, connection) };
-        let (since, inbound) = (Instant::now(), endpoint.is_listener());
+        let Some((queue, wanted)) = self.accepted.remove(&connection) else { return };
         let address = address::without_id(endpoint.get_remote_address());
-        let new = Link { node, connection, address, inbound, since, queue, ready: false, dialled: !inbound };
+        let idle = Idle { peer, address, queue };
+        if wanted {
+            self.enter(connection, idle, true);
+        } else {
+            self.idle.insert(connection, idle);
+        }
+    }
+
+    fn enter(&mut self, connection: ConnectionId, idle: Idle, dialled: bool) {
+        let Idle { peer, address, queue } = idle;
+        let Some(node) = address::node(&peer) else { return self.shut(peer, connection) };
+        // Whoever wanted the link counts as the one who dialled, also if the hash table had dialled before.
+        let (since, inbound) = (Instant::now(), !dialled);
+        let new = Link { node, connection, address, inbound, since, queue, ready: false, dialled };
         if let Some(old) = self.links.get_mut(&peer) {
             if spare::is_of_use(self.local < peer, old, &new) {
                 return self.keep_spare(peer, new);
             }
-            old.dialled |= !inbound;
+            old.dialled |= dialled;
             return self.shut(peer, connection);
         }
         if self.links.len() >= self.most {
             tracing::debug!(%peer, "turned away: as many links as allowed");
-            if !inbound {
+            if dialled {
                 self.fail(node, "this node has as many links as allowed");
             }
             return self.shut(peer, connection);
@@ -193,6 +241,7 @@ impl Behaviour {
 
     fn closed(&mut self, peer: PeerId, connection: ConnectionId) {
         self.ending.remove(&connection);
+        self.idle.remove(&connection);
         if self.spares.get(&peer).is_some_and(|spare| spare.connection == connection) {
             self.spares.remove(&peer);
         }
@@ -202,6 +251,9 @@ impl Behaviour {
     }
 
     fn reported(&mut self, peer: PeerId, connection: ConnectionId, report: Report) {
+        if matches!(report, Report::Wanted) {
+            return self.be_link(connection, false);
+        }
         if self.spares.get(&peer).is_some_and(|spare| spare.connection == connection) {
             self.spare_reported(&peer, &report);
         }
@@ -225,7 +277,7 @@ impl Behaviour {
                 self.cut(&peer);
             }
             (Report::Ended(_), None) => self.shut(peer, connection),
-            (Report::Ready | Report::Frame(_), None) => {}
+            (Report::Wanted, Some(_)) | (Report::Wanted | Report::Ready | Report::Frame(_), None) => {}
         }
     }
 
@@ -301,6 +353,7 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::DialFailure(DialFailure { connection_id, .. })
             | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
                 self.accepted.remove(&connection_id);
+                self.dials.remove(&connection_id);
             }
             _ => {}
         }
@@ -318,8 +371,7 @@ impl NetworkBehaviour for Behaviour {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         self.poll_ending(cx);
         match self.events.pop_front() {
-            // `Infallible` commands: nothing is ever sent to a handler this way.
-            Some(event) => Poll::Ready(event.map_in(|never| match never {})),
+            Some(event) => Poll::Ready(event),
             None => Poll::Pending,
         }
     }

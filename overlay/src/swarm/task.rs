@@ -1,6 +1,6 @@
 //! The one task that owns the libp2p swarm: commands in, events out, nothing decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::address::{self, Kind};
 use super::interfaces::Change;
 use super::{Command, Event, Hint, discovery, kad, link};
+use crate::core::PeerEvent;
 use crate::id::NodeId;
 
 /// A carrier that was away for less has disturbed no connection that TCP does not mend at once.
@@ -21,6 +22,8 @@ const SHORT_BREAK: Duration = Duration::from_secs(2);
 /// Dials of one peer at a time: when the core has lost patience with one, the next does not wait for its end. The core's
 /// most dials, times this, are what the limit of pending ones allows.
 const DIALS: usize = 2;
+/// Addresses of our own that are told.
+const MAX_OWN: usize = 8;
 /// How long shutting down may take.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
@@ -70,6 +73,8 @@ pub(super) struct Task {
     pub(super) stop: oneshot::Receiver<()>,
     /// As many as the limit of pending dials allows.
     pub(super) dials: BTreeMap<ConnectionId, Dial>,
+    /// Where this node can be reached from beyond the link, as it was told.
+    pub(super) own: Vec<String>,
 }
 
 /// A dial under way.
@@ -162,7 +167,8 @@ impl Task {
             return self.dial_failed(node, "the id is not an Ed25519 key".into());
         };
         let under_way = self.dials.values().filter(|dial| dial.peer == peer).count();
-        if self.swarm.behaviour().link.is_linked(&peer) || under_way >= DIALS {
+        let link = &mut self.swarm.behaviour_mut().link;
+        if link.is_linked(&peer) || link.make_link(&peer) || under_way >= DIALS {
             return;
         }
         let mut tcp = Vec::new();
@@ -189,6 +195,7 @@ impl Task {
             .allocate_new_port()
             .build();
         let connection = options.connection_id();
+        self.swarm.behaviour_mut().link.expect(connection);
         match self.swarm.dial(options) {
             Ok(()) => {
                 self.dials.insert(connection, Dial { node, peer, second });
@@ -213,6 +220,17 @@ impl Task {
     fn tell(&mut self, event: Event) {
         // This is the only sender, and the swarm is asked only when there is room.
         let _ = self.events.try_send(event);
+    }
+
+    /// Where this node can be reached from beyond the link, if that has changed.
+    fn tell_addresses(&mut self) {
+        let all = self.swarm.listeners().chain(self.swarm.external_addresses());
+        let beyond = all.filter(|address| address::is_beyond(address)).map(ToString::to_string);
+        let addresses: Vec<String> = beyond.collect::<BTreeSet<_>>().into_iter().take(MAX_OWN).collect();
+        if self.own != addresses {
+            self.own.clone_from(&addresses);
+            self.tell(Event::Peer(PeerEvent::Addresses(addresses)));
+        }
     }
 
     fn sighted(&mut self, hint: &Hint) {
@@ -255,8 +273,12 @@ impl Task {
             SwarmEvent::NewListenAddr { address, .. }
                 if !address::ip(&address).is_some_and(address::is_link_local6) =>
             {
+                self.tell_addresses();
                 self.tell(Event::Listening { address: address.to_string() });
             }
+            SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. } => self.tell_addresses(),
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 let address = addresses.first().map(ToString::to_string).unwrap_or_default();
                 self.tell(Event::ListenFailed { address, error: error.to_string() });

@@ -389,7 +389,7 @@ fn kind(input: &Input) -> &'static str {
         Input::Authenticated { .. } => "authenticated",
         Input::Elements { .. } => "elements",
         Input::Ended { .. } => "ended",
-        Input::Peer(_) => "peer",
+        Input::Peer(_) | Input::Held { .. } | Input::Members(_) => "peer",
         Input::Link(_) => "link",
         Input::Committed { .. } => "committed",
         Input::StoreTrouble(_) => "trouble",

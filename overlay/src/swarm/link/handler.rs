@@ -1,5 +1,5 @@
-//! One connection of the link protocol: opens our substream, takes the peer's, moves frames between them and the
-//! queues. It runs in the connection's own task, so a slow peer or a slow core delays nobody else's connection.
+//! One connection of the link protocol, once either side wants it to be a link: opens our substream, takes the peer's,
+//! moves frames between them and the queues. Until then the connection serves other protocols, and ends when they are done. It runs in the connection's own task, so a slow peer or a slow core delays nobody else's connection.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -27,6 +27,8 @@ const READ: usize = 16 * 1024;
 /// What a connection reports.
 #[derive(Debug)]
 pub(in crate::swarm) enum Report {
+    /// The peer has opened its substream on a connection that was none of ours: it is to be a link. Comes first.
+    Wanted,
     /// Our substream is open: frames can be sent. Comes before the first `Frame`.
     Ready,
     /// The peer sent a frame.
@@ -34,6 +36,10 @@ pub(in crate::swarm) enum Report {
     /// This connection is of no more use; the reason is for the log.
     Ended(String),
 }
+
+/// From now on the connection is a link.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::swarm) struct BeLink;
 
 /// See the file's head.
 pub(in crate::swarm) struct Handler {
@@ -45,6 +51,8 @@ pub(in crate::swarm) struct Handler {
 }
 
 enum Outbound {
+    /// The connection is no link, or not yet.
+    Unwanted,
     Unasked,
     Asked,
     Open(Writer),
@@ -67,8 +75,10 @@ struct Inbound {
 }
 
 impl Handler {
-    pub(super) fn new(queue: Receiver) -> Self {
-        Self { outbound: Outbound::Unasked, inbound: None, queue, reports: VecDeque::new(), ended: false }
+    /// A link from the beginning if it is `wanted`.
+    pub(super) fn new(queue: Receiver, wanted: bool) -> Self {
+        let outbound = if wanted { Outbound::Unasked } else { Outbound::Unwanted };
+        Self { outbound, inbound: None, queue, reports: VecDeque::new(), ended: false }
     }
 
     /// Reports the end once and drops both substreams.
@@ -179,7 +189,7 @@ impl Inbound {
 }
 
 impl ConnectionHandler for Handler {
-    type FromBehaviour = std::convert::Infallible;
+    type FromBehaviour = BeLink;
     type ToBehaviour = Report;
     type InboundProtocol = ReadyUpgrade<StreamProtocol>;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
@@ -190,13 +200,15 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ())
     }
 
-    /// The behaviour closes connections, idleness never does: what was written last still has to be flushed.
+    /// The behaviour closes links, idleness never does: what was written last still has to be flushed.
     fn connection_keep_alive(&self) -> bool {
-        true
+        !matches!(self.outbound, Outbound::Unwanted)
     }
 
-    fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
-        match event {}
+    fn on_behaviour_event(&mut self, BeLink: BeLink) {
+        if matches!(self.outbound, Outbound::Unwanted) {
+            self.outbound = Outbound::Unasked;
+        }
     }
 
     fn poll(
@@ -248,6 +260,9 @@ impl ConnectionHandler for Handler {
             // A second inbound substream replaces the first: the peer has given that one up.
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
                 self.inbound = Some(Inbound::new(stream));
+                if matches!(self.outbound, Outbound::Unwanted) {
+                    self.reports.push_back(Report::Wanted);
+                }
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => self.end(refusal(error)),
             _ => {}

@@ -42,6 +42,7 @@ impl Behaviour {
                 spare.ready = spare.inbound;
                 !spare.inbound
             }
+            Report::Wanted => false,
             Report::Frame(_) => true,
             Report::Ended(_) => return self.drop_spare(peer),
         };

@@ -246,7 +246,7 @@ async fn run(
             event = swarm.select_next_some() => event,
         };
         match event {
-            SwarmEvent::Behaviour(Some(Event::Answer { id, answer, .. })) => {
+            SwarmEvent::Behaviour(Some(Event::Peer(PeerEvent::Answer { id, answer, .. }))) => {
                 drop(answers.try_send((id, answer)))
             }
             SwarmEvent::Behaviour(Some(Event::Held { table, key, value })) => {

@@ -7,6 +7,7 @@
 //! | [`keys`] | the only types that sign or open |
 //! | [`record`] | signed statements; unverified becomes verified in one place |
 //! | [`seal`], [`envelope`] | a message sealed for one device |
+//! | [`mailbox`] | what a node holds for those who are away |
 //! | [`wire`] | frames and bytes |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
 //! | `swarm` (feature `swarm`) | the only files that name libp2p |
@@ -19,6 +20,7 @@ pub mod core;
 pub mod envelope;
 pub mod id;
 pub mod keys;
+pub mod mailbox;
 pub mod record;
 pub mod seal;
 #[cfg(feature = "swarm")]

@@ -7,6 +7,7 @@
 //! | [`keys`] | the only types that sign or open |
 //! | [`record`] | signed statements; unverified becomes verified in one place |
 //! | [`seal`], [`envelope`] | a message sealed for one device |
+//! | [`dht`] | keys, questions and answers of the hash table |
 //! | [`mailbox`] | what a node holds for those who are away |
 //! | [`wire`] | frames and bytes |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
@@ -17,6 +18,7 @@
 //! The bytes on the wire are specified in `overlay/PROTOCOL.md`, with test vectors in `overlay/vectors`.
 
 pub mod core;
+pub mod dht;
 pub mod envelope;
 pub mod id;
 pub mod keys;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::limits::Limits;
 use super::state::{CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Seen};
+use crate::dht::Answer;
 use crate::envelope::Content;
 use crate::id::{MessageId, NodeId, UserId};
 use crate::keys::{DeviceKey, SealingKey};
@@ -103,6 +104,13 @@ pub enum PeerEvent {
         /// An encoded [`crate::wire::Frame`].
         frame: Vec<u8>,
     },
+    /// What came of a [`crate::core::Output::Query`].
+    Answer {
+        /// Which.
+        id: u64,
+        /// What.
+        answer: Answer,
+    },
 }
 
 impl fmt::Debug for PeerEvent {
@@ -117,6 +125,7 @@ impl fmt::Debug for PeerEvent {
             }
             Self::Disconnected { node } => write!(f, "Disconnected({node})"),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
+            Self::Answer { id, .. } => write!(f, "Answer({id})"),
         }
     }
 }

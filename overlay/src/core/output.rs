@@ -4,6 +4,7 @@ use super::Live;
 use super::state::{
     CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
 };
+use crate::dht::Query;
 use crate::envelope::Content;
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
 use crate::record::{LinkPresence, PresenceRecord, RefusalCode, Verified};
@@ -176,6 +177,13 @@ pub enum Output {
         user: UserId,
         /// The public key.
         public: [u8; 32],
+    },
+    /// Ask the hash table; [`crate::core::PeerEvent::Answer`] follows.
+    Query {
+        /// Names the question.
+        id: u64,
+        /// The question.
+        query: Query,
     },
     /// Something that a person should know.
     Alarm(Alarm),

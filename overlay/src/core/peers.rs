@@ -135,6 +135,7 @@ impl Overlay {
             }
             PeerEvent::Disconnected { node } => self.on_disconnected(node, now),
             PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
+            PeerEvent::Answer { id, answer } => self.on_mailbox_answer(id, answer, now),
         }
     }
 

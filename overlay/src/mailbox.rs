@@ -164,12 +164,12 @@ impl Load {
 
     /// Whether one more of `size` fits into so many quarters of a bound.
     fn fits(&self, size: usize, (items, bytes): (usize, usize), quarters: usize) -> bool {
-        self.items < (items * quarters).div_ceil(4) && self.bytes + size <= bytes / 4 * quarters
+        self.items < items.saturating_mul(quarters).div_ceil(4) && self.bytes + size <= bytes / 4 * quarters
     }
 
     /// How many eighths of what strangers may have are full.
     fn eighths(&self, (items, bytes): (usize, usize)) -> usize {
-        let part = |used: usize, bound: usize| used * 8 / (bound * 3 / 4).max(1);
+        let part = |used: usize, bound: usize| used.saturating_mul(8) / (bound / 4 * 3).max(1);
         part(self.items, items).max(part(self.bytes, bytes))
     }
 }
@@ -196,13 +196,14 @@ impl Mailboxes {
         let mut mailboxes = Self { bounds, ..Self::default() };
         let mut damaged = 0;
         for mail in stored {
-            let held = UserId::from_slice(&mail.mailbox).and_then(|mailbox| {
-                let (item, token) = (mail.item.clone(), mail.token.clone());
-                let (expires, nonce, replica) = (mail.expires, mail.nonce, true);
-                Some((mailbox, Offer { mailbox, item, expires, nonce, token, replica }))
-            });
-            match held.and_then(|(_, offer)| Some((Item::decode(&offer.item).ok()?, offer))) {
-                Some((item, offer)) => mailboxes.insert(mail.number, &item, offer),
+            let read = UserId::from_slice(&mail.mailbox).zip(Item::decode(&mail.item).ok());
+            match read {
+                Some((mailbox, item)) => {
+                    let (bytes, token) = (mail.item.clone(), mail.token.clone());
+                    let (expires, nonce, replica) = (mail.expires, mail.nonce, false);
+                    let offer = Offer { mailbox, item: bytes, expires, nonce, token, replica };
+                    mailboxes.insert(mail.number, &item, offer);
+                }
                 None => damaged += 1,
             }
         }

@@ -16,6 +16,8 @@
 //! | [`PresenceRecord`] | device | 16 KiB | 10 minutes | the later clock reading, then bytes |
 //! | [`ContactRecord`] | device | 1 KiB | until superseded | the later clock reading, device, then bytes |
 //! | [`Receipt`] | device | 512 | an event, not merged | – |
+//! | [`MailboxAccess`] | device | 1 KiB | 10 minutes, one session | – |
+//! | [`Token`] | device | 1 KiB | 90 days | – |
 
 use std::fmt;
 use std::ops::Deref;
@@ -32,6 +34,7 @@ mod device_cert;
 mod device_info;
 mod field;
 mod link_presence;
+mod mailbox_access;
 mod name_cert;
 mod node_binding;
 mod node_links;
@@ -39,13 +42,15 @@ mod presence;
 mod receipt;
 mod refusal;
 mod revocation;
+mod token;
 mod user;
 
 pub use contact::{ContactRecord, Says, Side, Slots, Subscription, subscription};
 pub use device_cert::DeviceCert;
-pub use device_info::{DeviceInfo, MAX_SEALING_KEYS, SealingPublic};
+pub use device_info::{DeviceInfo, MAX_DECLARED, MAX_SEALING_KEYS, SealingPublic};
 pub(crate) use field::{HlcField, hlc_field, id_field, key_field, payload, text_field};
 pub use link_presence::{LinkPresence, LinkStatus};
+pub use mailbox_access::MailboxAccess;
 pub use name_cert::{NameCert, domain_of};
 pub use node_binding::NodeBinding;
 pub use node_links::{MAX_LINKS, NodeLinks, NodePrefix};
@@ -53,6 +58,7 @@ pub use presence::{MAX_SESSIONS, PresenceRecord, PresenceSession};
 pub use receipt::{Receipt, ReceiptOutcome, RefusalCode};
 pub use refusal::Refusal;
 pub use revocation::{MAX_REVOCATIONS, Revocation, RevocationSet, Revoked, RevokedBy};
+pub use token::Token;
 pub use user::{DevicePart, MAX_DEVICES, MAX_NAMES, MAX_USER_RECORD, UserRecord};
 
 /// The version that every payload of this program carries.
@@ -416,6 +422,8 @@ mod tests {
             prop_assert!(check::<PresenceRecord>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<ContactRecord>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<Receipt>(&bytes, &NoCertificates).is_err());
+            prop_assert!(check::<MailboxAccess>(&bytes, &NoCertificates).is_err());
+            prop_assert!(check::<Token>(&bytes, &NoCertificates).is_err());
             prop_assert!(UserRecord::verify(&bytes, &context(&NoCertificates, &RevocationSet::default(), NOW)).is_err());
         }
     }

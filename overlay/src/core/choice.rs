@@ -80,6 +80,7 @@ impl Overlay {
         self.choice.chosen.contains(node)
             || self.choice.contacts.contains(node)
             || self.choice.needed.get(node).is_some_and(|until| now.mono < *until)
+            || self.is_kept_for_mail(node)
     }
 
     /// Whether a connection may end: nobody here wants it, and no user's traffic went over it of late.
@@ -107,7 +108,7 @@ impl Overlay {
     fn chosen(&self, now: Now) -> BTreeSet<NodeId> {
         let (mut sure, mut new) = (Vec::new(), Vec::new());
         for (node, candidate) in &self.peers.candidates {
-            if self.peers.is_banned(node, now) {
+            if !candidate.near || self.peers.is_banned(node, now) {
                 continue;
             }
             if self.peers.is_ready(node) || self.is_here(node) && candidate.failures == 0 {
@@ -117,7 +118,8 @@ impl Overlay {
             }
         }
         if sure.len() + new.len() <= MESH {
-            return self.peers.candidates.keys().copied().collect();
+            let near = self.peers.candidates.iter().filter(|(_, candidate)| candidate.near);
+            return near.map(|(node, _)| *node).collect();
         }
         let mut chosen = BTreeSet::new();
         take(&mut chosen, &mut sure, COMMON, |rank| rank.common);
@@ -166,10 +168,15 @@ impl Overlay {
     /// Somebody has something for a user who is on the link but not connected: the nodes are dialled now.
     pub(super) fn call(&mut self, user: &UserId, now: Now) {
         for (_, node) in self.present_devices(user) {
-            if self.choice.needed.len() < MAX_NEEDED || self.choice.needed.contains_key(&node) {
-                self.choice.needed.insert(node, now.mono + NEED);
-                self.plan_dial(node, false, now);
-            }
+            self.need(node, now);
+        }
+    }
+
+    /// A node has to be connected for a minute.
+    pub(super) fn need(&mut self, node: NodeId, now: Now) {
+        if self.choice.needed.len() < MAX_NEEDED || self.choice.needed.contains_key(&node) {
+            self.choice.needed.insert(node, now.mono + NEED);
+            self.plan_dial(node, false, now);
         }
     }
 
@@ -185,9 +192,10 @@ impl Overlay {
 
     /// Says goodbye to one that is not needed now.
     pub(super) fn end_if_surplus(&mut self, node: NodeId, now: Now) -> bool {
-        // Whoever dialled wanted it, and ends it, when others hear that node too.
+        // Whoever dialled wanted it, and ends it; on the link when others hear that node too.
         let ours = self.peers.connected.get(&node).is_some_and(|peer| !peer.far.inbound);
-        let ends = ours && self.is_here(&node) && self.is_surplus(&node, now);
+        let known = self.is_here(&node) || !self.peers.is_near(&node);
+        let ends = ours && known && self.is_surplus(&node, now);
         if ends {
             self.close_peer(node, NOT_NEEDED, now);
         }

@@ -38,9 +38,20 @@ pub(super) struct Candidate {
     /// When its connection died, without a goodbye.
     pub(super) lost: Option<u64>,
     pub(super) rank: Rank,
+    /// Discovered on the link, and not only said to be somewhere.
+    pub(super) near: bool,
 }
 
 impl Candidate {
+    /// Remembers addresses, newest first.
+    pub(super) fn add(&mut self, addresses: Vec<String>, most: usize) {
+        for address in addresses.into_iter().filter(|address| address.len() <= MAX_ADDRESS) {
+            self.addresses.retain(|known| *known != address);
+            self.addresses.push_front(address);
+        }
+        self.addresses.truncate(most);
+    }
+
     /// From the last dial to the next, and how long one may take, if it was connected not long ago.
     fn haste(&self, now: Now) -> Option<u64> {
         match now.mono.saturating_sub(self.lost?) {
@@ -62,13 +73,10 @@ impl Overlay {
         let candidate = self.peers.candidates.entry(node).or_default();
         candidate.rank = rank.unwrap_or(candidate.rank);
         candidate.seen = now.mono;
+        candidate.near = true;
         let failed = std::mem::take(&mut candidate.failures) > 0;
         candidate.backoff = 0;
-        for address in addresses.into_iter().filter(|address| address.len() <= MAX_ADDRESS) {
-            candidate.addresses.retain(|known| *known != address);
-            candidate.addresses.push_front(address);
-        }
-        candidate.addresses.truncate(self.limits.addresses);
+        candidate.add(addresses, self.limits.addresses);
         let earliest = candidate.last_dial.map_or(0, |last| last + MIN_BACKOFF);
         let idle = !candidate.dialling && !self.peers.connected.contains_key(&node);
         if new || failed {
@@ -80,7 +88,7 @@ impl Overlay {
         }
     }
 
-    fn make_room_for(&mut self, node: &NodeId) {
+    pub(super) fn make_room_for(&mut self, node: &NodeId) {
         let candidates = &self.peers.candidates;
         if candidates.contains_key(node) || candidates.len() < self.limits.candidates {
             return;

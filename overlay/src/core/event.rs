@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::limits::Limits;
-use super::state::{CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Seen};
+use super::state::{
+    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Seen, StoredMail,
+};
 use crate::dht::Answer;
 use crate::envelope::Content;
 use crate::id::{MessageId, NodeId, UserId};
@@ -44,6 +46,8 @@ pub struct Restored {
     pub revocations: Vec<Vec<u8>>,
     /// The latest time that was certain, Unix milliseconds.
     pub time_floor: u64,
+    /// What is held for others.
+    pub mail: Vec<StoredMail>,
 }
 
 /// A user of this node, and so a device.
@@ -104,6 +108,11 @@ pub enum PeerEvent {
         /// An encoded [`crate::wire::Frame`].
         frame: Vec<u8>,
     },
+    /// So many nodes are in the tables of the hash table.
+    Table {
+        /// None: there is nobody to ask.
+        nodes: usize,
+    },
     /// What came of a [`crate::core::Output::Query`].
     Answer {
         /// Which.
@@ -125,6 +134,7 @@ impl fmt::Debug for PeerEvent {
             }
             Self::Disconnected { node } => write!(f, "Disconnected({node})"),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
+            Self::Table { nodes } => write!(f, "Table({nodes} nodes)"),
             Self::Answer { id, .. } => write!(f, "Answer({id})"),
         }
     }

@@ -3,6 +3,7 @@
 use super::Live;
 use super::state::{
     CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
+    StoredMail,
 };
 use crate::dht::Query;
 use crate::envelope::Content;
@@ -221,6 +222,10 @@ pub enum Write {
     PutRevocation(Vec<u8>),
     /// Put the one time floor, Unix milliseconds.
     PutTimeFloor(u64),
+    /// Put under its number.
+    PutMail(StoredMail),
+    /// Delete by number.
+    DeleteMail(u64),
 }
 
 /// What became of a message.

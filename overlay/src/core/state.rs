@@ -69,6 +69,9 @@ pub struct OutboxCopy {
     /// The refusal code, when refused.
     #[prost(uint32, tag = "5")]
     pub code: u32,
+    /// 32 bytes each: nodes that hold it for the device.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub holders: Vec<Vec<u8>>,
 }
 
 /// How far a copy has come.

@@ -32,6 +32,12 @@ pub(super) enum Timer {
     Held,
     /// What our users show their contacts.
     Presence,
+    /// Questions to the hash table.
+    Query,
+    /// What goes to mailboxes and comes out of them.
+    Mail,
+    /// Work for a deposit.
+    Work,
     /// Expiry, renewal of records and keys, the clock.
     Sweep,
 }
@@ -48,6 +54,9 @@ impl Timer {
             Self::Gossip => "gossip",
             Self::Held => "live stanza waits",
             Self::Presence => "presence",
+            Self::Query => "hash table",
+            Self::Mail => "mailboxes",
+            Self::Work => "work for a mailbox",
             Self::Sweep => "sweep",
         }
     }

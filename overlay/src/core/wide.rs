@@ -47,6 +47,20 @@ impl Wide {
 }
 
 impl Overlay {
+    /// Somebody who is to be believed says where a node can be reached.
+    pub(super) fn learn(&mut self, node: NodeId, addresses: Vec<String>, now: Now) {
+        if node == self.node || addresses.is_empty() {
+            return;
+        }
+        self.make_room_for(&node);
+        let rank = self.rank_of(&node);
+        let most = self.limits.addresses;
+        let candidate = self.peers.candidates.entry(node).or_default();
+        candidate.rank = rank;
+        candidate.seen = now.mono;
+        candidate.add(addresses, most);
+    }
+
     /// A user says, in a presence that only its contacts can open, that it is on a node until then.
     pub(super) fn is_said_to_be_at(&mut self, node: NodeId, user: UserId, until: u64, now: Now) {
         self.wide.note(node, user, until);

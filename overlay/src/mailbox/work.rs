@@ -40,6 +40,11 @@ impl Search {
         Self { start: start(mailbox, item, expires), next: 0, bits: bits.min(MAX_BITS) }
     }
 
+    /// What it looks for.
+    pub fn bits(&self) -> u32 {
+        self.bits
+    }
+
     /// Tries so many nonces.
     pub fn step(&mut self, tries: u64) -> Option<u64> {
         let end = self.next.saturating_add(tries);

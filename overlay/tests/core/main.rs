@@ -14,6 +14,8 @@ mod crowd;
 mod faults;
 mod hostile;
 mod liars;
+mod mailbox;
+mod mailbox_hostile;
 mod many;
 mod meeting;
 mod messages;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk_overlay::core::*;
+use crosstalk_overlay::dht::{Answer, Key, Query};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
@@ -22,6 +23,7 @@ pub(crate) struct Store {
     seen: BTreeMap<(DeviceId, DeviceId, u32), Seen>,
     pub(crate) records: BTreeMap<UserId, CachedUserRecord>,
     authorities: BTreeMap<String, KnownAuthority>,
+    pub(crate) mail: BTreeMap<u64, StoredMail>,
     revocations: BTreeSet<Vec<u8>>,
     pub(crate) time_floor: u64,
     /// What the node stored of deliveries.
@@ -45,6 +47,8 @@ impl Store {
             Write::PutAuthority(known) => drop(self.authorities.insert(known.domain.clone(), known)),
             Write::PutRevocation(bytes) => drop(self.revocations.insert(bytes)),
             Write::PutTimeFloor(time) => self.time_floor = time,
+            Write::PutMail(mail) => drop(self.mail.insert(mail.number, mail)),
+            Write::DeleteMail(number) => drop(self.mail.remove(&number)),
         }
     }
 
@@ -58,6 +62,7 @@ impl Store {
             authorities: self.authorities.values().cloned().collect(),
             revocations: self.revocations.iter().cloned().collect(),
             time_floor: self.time_floor,
+            mail: self.mail.values().cloned().collect(),
         }
     }
 }
@@ -105,7 +110,15 @@ pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: NodeId)
     let cert = DeviceCert::issue(&UserKey::from_seed([user; 32]), account.device.id(), millis).unwrap();
     let (user, device, expires) = (account.user, account.device.id(), millis + 7 * DAY);
     let sealing = vec![SealingPublic { public: account.sealing[0].public(), created: START }];
-    let info = DeviceInfo { user, device, sealing, epoch: 1, at: Hlc { millis, counter: 0 }, expires };
+    let info = DeviceInfo {
+        user,
+        device,
+        sealing,
+        epoch: 1,
+        at: Hlc { millis, counter: 0 },
+        expires,
+        mailboxes: vec![],
+    };
     let info = Verified::sign(info, &account.device, None).unwrap();
     let binding = NodeBinding { user, device, node, issued: millis, expires };
     let binding = Verified::sign(binding, &account.device, None).unwrap().bytes().to_vec();
@@ -158,6 +171,8 @@ pub(crate) struct Net {
     links: BTreeSet<(usize, usize)>,
     /// Cables of some wider network.
     beyond: BTreeSet<(usize, usize)>,
+    /// Hosts that are in the hash table.
+    table: Vec<usize>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     /// Frames on a link whose cable is cut: a stream sends them again, or ends.
     stuck: Vec<(usize, usize, Vec<u8>)>,
@@ -189,6 +204,7 @@ impl Net {
             cables: BTreeSet::new(),
             links: BTreeSet::new(),
             beyond: BTreeSet::new(),
+            table: Vec::new(),
             air: BTreeMap::new(),
             stuck: Vec::new(),
             serial: 0,
@@ -342,8 +358,9 @@ impl Net {
             this.core.add_local(account.local(), now).unwrap();
         }
         self.drain(host);
+        self.tell_table(host);
         for other in 0..self.hosts.len() {
-            if self.cables.contains(&pair(host, other)) {
+            if self.cables.contains(&pair(host, other)) && !self.beyond.contains(&pair(host, other)) {
                 self.join(host, other);
             }
         }
@@ -458,7 +475,9 @@ impl Net {
                     }
                     this.core.settle(delivery.ticket, how, now);
                 }
-                Output::Send { .. } | Output::Dial { .. } | Output::Close { .. } => leaving.push(output),
+                Output::Send { .. } | Output::Dial { .. } | Output::Close { .. } | Output::Query { .. } => {
+                    leaving.push(output);
+                }
                 other => this.events.push(other),
             }
         }
@@ -466,6 +485,7 @@ impl Net {
             match output {
                 Output::Send { node, frame, durable } => self.fly(host, node, frame, durable),
                 Output::Dial { node, .. } => self.dial(host, node),
+                Output::Query { id, query } => self.ask(host, id, &query),
                 Output::Close { node, .. } => {
                     let other = self.index(node);
                     self.unlink(host, other);
@@ -477,6 +497,27 @@ impl Net {
 
     fn index(&self, node: NodeId) -> usize {
         self.hosts.iter().position(|host| host.id == node).unwrap_or(usize::MAX)
+    }
+
+    /// The hash table answers with those of its nodes that are on and that the host has a cable to.
+    fn ask(&mut self, host: usize, id: u64, query: &Query) {
+        let Query::Closest(key) = query;
+        let mut nodes: Vec<usize> = self.table.iter().copied().filter(|node| self.hosts[*node].on).collect();
+        nodes.retain(|node| *node != host && self.cables.contains(&pair(host, *node)));
+        nodes.sort_by_key(|node| node_id(*node).as_bytes().map(|byte| byte ^ key_byte(key)));
+        let nodes = nodes.into_iter().map(|node| (node_id(node), vec![format!("/memory/{node}")])).collect();
+        self.peer_event(host, PeerEvent::Answer { id, answer: Answer::Nodes(nodes) });
+    }
+
+    /// These hosts are the hash table, which everybody finds.
+    pub(crate) fn set_table(&mut self, table: Vec<usize>) {
+        self.table = table;
+        (0..self.hosts.len()).for_each(|host| self.tell_table(host));
+    }
+
+    fn tell_table(&mut self, host: usize) {
+        let nodes = self.table.iter().filter(|node| **node != host).count();
+        self.peer_event(host, PeerEvent::Table { nodes });
     }
 
     fn dial(&mut self, host: usize, node: NodeId) {
@@ -503,6 +544,10 @@ impl Net {
             self.air.insert((self.mono + 1 + late, self.serial), (from, to, frame.clone()));
         }
     }
+}
+
+fn key_byte(key: &Key) -> u8 {
+    key.0[0]
 }
 
 fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {

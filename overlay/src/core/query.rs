@@ -1,0 +1,106 @@
+//! Questions to the hash table: each thing is asked once at a time, few at once, and each ends in an answer. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::timers::Timer;
+use super::{Output, Overlay};
+use crate::dht::{Answer, Key, Query};
+use crate::id::UserId;
+use crate::time::{MINUTE, Now};
+
+/// Questions under way at once; further ones wait.
+const AT_ONCE: usize = 4;
+/// Questions that wait at most; further ones are asked when their time comes again.
+const MAX_WAITING: usize = 4_096;
+/// A question that is not answered for so long has failed.
+const PATIENCE: u64 = MINUTE;
+
+/// What a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Purpose {
+    /// To know which nodes hold what waits for a user.
+    FindHolders(UserId),
+}
+
+#[derive(Debug)]
+struct Asked {
+    purpose: Purpose,
+    until: u64,
+}
+
+/// What is asked, and what is going to be.
+#[derive(Debug, Default)]
+pub(super) struct Queries {
+    asked: BTreeMap<u64, Asked>,
+    waiting: VecDeque<Purpose>,
+    /// The purposes of both.
+    known: BTreeSet<Purpose>,
+    next: u64,
+    /// Nodes that the tables know. None: nobody to ask.
+    pub(super) nodes: usize,
+}
+
+impl Overlay {
+    /// The hash table has found its first nodes, more, or lost them.
+    pub(super) fn on_table(&mut self, nodes: usize, now: Now) {
+        let before = std::mem::replace(&mut self.queries.nodes, nodes);
+        if before == 0 && nodes > 0 {
+            self.seek_mailboxes(now);
+        }
+    }
+
+    /// Asks as soon as there is room; what is asked already is not asked again.
+    pub(super) fn ask_table(&mut self, purpose: Purpose, now: Now) {
+        let queries = &mut self.queries;
+        if queries.nodes == 0 || queries.waiting.len() >= MAX_WAITING || !queries.known.insert(purpose) {
+            return;
+        }
+        queries.waiting.push_back(purpose);
+        self.ask_next(now);
+    }
+
+    fn ask_next(&mut self, now: Now) {
+        while self.queries.asked.len() < AT_ONCE {
+            let Some(purpose) = self.queries.waiting.pop_front() else { return };
+            let Some(query) = Self::query_for(purpose) else {
+                self.queries.known.remove(&purpose);
+                continue;
+            };
+            self.queries.next += 1;
+            let (id, until) = (self.queries.next, now.mono + PATIENCE);
+            self.queries.asked.insert(id, Asked { purpose, until });
+            self.timers.set_earlier(Timer::Query, until);
+            self.outputs.push_back(Output::Query { id, query });
+        }
+    }
+
+    /// None: there is nothing to ask any more.
+    fn query_for(purpose: Purpose) -> Option<Query> {
+        match purpose {
+            Purpose::FindHolders(user) => Some(Query::Closest(Key::mailbox(&user))),
+        }
+    }
+
+    pub(super) fn on_answer_of_table(&mut self, id: u64, answer: Answer, now: Now) {
+        let Some(Asked { purpose, .. }) = self.queries.asked.remove(&id) else {
+            return self.counters.drop("answer to no question");
+        };
+        self.queries.known.remove(&purpose);
+        match (purpose, answer) {
+            (Purpose::FindHolders(user), Answer::Nodes(nodes)) => self.found_holders(&user, nodes, now),
+            (Purpose::FindHolders(user), _) => self.found_holders(&user, Vec::new(), now),
+        }
+        self.ask_next(now);
+    }
+
+    pub(super) fn on_query_timer(&mut self, now: Now) {
+        let late = self.queries.asked.iter().filter(|(_, asked)| asked.until <= now.mono);
+        let late: Vec<u64> = late.map(|(id, _)| *id).collect();
+        for id in late {
+            self.on_answer_of_table(id, Answer::Failed, now);
+        }
+        if let Some(next) = self.queries.asked.values().map(|asked| asked.until).min() {
+            self.timers.set(Timer::Query, next);
+        }
+    }
+}

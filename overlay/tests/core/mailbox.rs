@@ -320,3 +320,72 @@ fn a_holder_that_crashes_before_the_commit_has_promised_nothing() {
     swap(&mut net, ANNA, BEN);
     assert_eq!(net.got(BEN, anna), vec![1], "the others have it");
 }
+
+/// Numbers without a plan.
+fn roll(dice: &mut u64, below: u64) -> u64 {
+    *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*dice >> 33) % below
+}
+
+#[test]
+fn everybody_comes_and_goes_and_everything_arrives_once_in_order() {
+    for seed in 1..=4_u64 {
+        let mut net = scene(cheap());
+        let (anna, ben) = (net.user(ANNA), net.user(BEN));
+        net.shuffle_dice(seed);
+        let (mut dice, mut on, mut sent) = (seed, [true, false], [0, 0]);
+        for _ in 0..60 {
+            let who = roll(&mut dice, 2) as usize;
+            match roll(&mut dice, 4) {
+                0 | 1 if on[who] => {
+                    for _ in 0..=roll(&mut dice, 3) {
+                        sent[who] += 1;
+                        let to = if who == ANNA { ben } else { anna };
+                        net.send(who, to, 1_000 * who as u64 + sent[who]);
+                    }
+                }
+                2 => {
+                    if on[who] {
+                        net.power_off(who)
+                    } else {
+                        net.power_on(who)
+                    }
+                    on[who] = !on[who];
+                }
+                _ => net.restart(HOLDERS[roll(&mut dice, 5) as usize]),
+            }
+            net.run(1 + roll(&mut dice, 20 * SECOND));
+        }
+        for who in [ANNA, BEN].into_iter().filter(|who| !on[*who]).collect::<Vec<_>>() {
+            net.power_on(who);
+        }
+        net.run(2 * HOUR);
+        assert_eq!(net.got(BEN, anna), (1..=sent[0]).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(net.got(ANNA, ben), (1_001..=1_000 + sent[1]).collect::<Vec<_>>(), "seed {seed}");
+        let waiting = net.hosts[ANNA].store.outbox.len() + net.hosts[BEN].store.outbox.len();
+        assert_eq!((waiting, total(&net)), (0, 0), "seed {seed}: {:?}", items(&net));
+    }
+}
+
+#[test]
+fn frames_that_are_lost_and_late_lose_and_repeat_nothing() {
+    let mut net = scene(cheap());
+    let (anna, ben) = (net.user(ANNA), net.user(BEN));
+    net.weather = Weather { loss: 150, duplicates: 100, jitter: 300 };
+    for round in 0..6 {
+        (1..=8).for_each(|number| net.send(ANNA, ben, round * 8 + number));
+        net.run(2 * MINUTE);
+        swap(&mut net, ANNA, BEN);
+        net.run(20 * MINUTE);
+        swap(&mut net, BEN, ANNA);
+        net.run(20 * MINUTE);
+    }
+    net.weather = Weather::default();
+    net.power_on(BEN);
+    net.run(2 * HOUR);
+    let mut got = net.got(BEN, anna);
+    got.sort_unstable();
+    assert_eq!(got, (1..=48).collect::<Vec<_>>());
+    assert!(delivered(&net, 1..=48));
+    assert_eq!(total(&net), 0, "{:?}", items(&net));
+}

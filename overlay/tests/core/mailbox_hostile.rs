@@ -246,3 +246,29 @@ fn what_a_holder_has_tells_neither_sender_nor_content() {
     let text = format!("{:?}", net.hosts[HOLDERS[0]].core);
     assert!(!text.contains(&ben.to_hex()), "nor does a log tell whose mailbox it is");
 }
+
+#[test]
+fn a_holder_promises_nothing_before_the_commit() {
+    let mut net = scene(cheap());
+    let (ben, account) = (net.user(BEN), net.hosts[BEN].accounts[0].clone());
+    let (holder, node) = (HOLDERS[0], identity(1));
+    let address = "/ip4/203.0.113.9/tcp/1".to_owned();
+    net.peer_event(holder, PeerEvent::Connected { node, address, inbound: true, near: false });
+    let now = net.now(holder);
+    net.peer_event(holder, PeerEvent::Frame { node, frame: hello(1, now.wall) });
+    let frame = encode(&Frame::Deposit { request: 7, offer: paid(ben, junk(&account, 1), 6) });
+    let core = &mut net.hosts[holder].core;
+    for again in [false, true] {
+        core.handle_peer(PeerEvent::Frame { node, frame: frame.clone() }, now);
+        let outputs: Vec<Output> = std::iter::from_fn(|| core.poll_output()).collect();
+        let write = outputs.iter().position(|output| matches!(output, Output::Write(Write::PutMail(_))));
+        let held = Frame::DepositAnswer { request: 7, answer: Answer::Held };
+        let answer = outputs.iter().position(|output| match output {
+            Output::Send { frame, durable: true, .. } => decode(frame).as_ref() == Ok(&held),
+            _ => false,
+        });
+        assert!(answer.is_some(), "and it waits for the commit");
+        assert_eq!(write.is_some(), !again);
+        assert!(write < answer);
+    }
+}

@@ -9,8 +9,9 @@
 //! | `responder` | announcements, answers, goodbyes |
 //! | `interfaces` | those that come and go, and lie on the same link |
 //! | `lane` | what is due on one interface and family |
-//! | `peers`, `browse` | what others announce; asking for it |
+//! | `peers`, `browse`, `texts` | what others announce; asking for it; how often it may change |
 //! | `liveness`, `watch` | whether they are still there: direct unicast queries |
+//! | `shared` | among many nodes, one asks for all |
 //! | `budget`, `airtime` | the airtime that we allow ourselves; counters |
 //!
 //! Our host name is one of our own, `<machine>-ct.local`: avahi on the same machine has `<machine>.local`, with a set
@@ -35,11 +36,13 @@ mod packet;
 mod peers;
 mod probe;
 mod responder;
+mod shared;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod watch;
 
-pub use airtime::{Airtime, Count, KINDS, Kind};
+pub use airtime::{Airtime, KINDS, Kind, Minute};
 pub use api::{
     Config, Destination, Event, Interface, Output, P2pService, Peer, Presence, ServiceId, Transmit,
 };
@@ -49,9 +52,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use crosstalk_overlay::time::Now;
+pub use crosstalk_overlay::traffic::Count;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use airtime::Flow;
 use lane::{Family, Lane, Link, Phase, Place};
 use own::{Own, Service, Set, Unique};
 use packet::Packet;
@@ -119,10 +124,12 @@ impl Mdns {
             self.notice_twin(interface, from.ip(), now);
             return;
         }
-        self.airtime.count_heard(airtime::wire_bytes(bytes.len(), from.is_ipv6()), now.mono);
+        let parsed = Packet::parse(bytes);
+        let flow = self.flow_of(interface, from, to_multicast, parsed.as_ref());
+        self.airtime.count_heard(flow, airtime::wire_bytes(bytes.len(), from.is_ipv6()), now.mono);
         let is_near =
             self.links.get(&interface).is_some_and(|link| own::is_on_link(from.ip(), &link.interface));
-        let Some(packet) = Packet::parse(bytes).filter(|_| is_near) else {
+        let Some(packet) = parsed.filter(|_| is_near) else {
             self.airtime.refused += 1;
             return;
         };
@@ -133,6 +140,20 @@ impl Mdns {
             self.heard_query(place, from, !to_multicast, packet, now);
         }
         self.report(now);
+    }
+
+    /// libp2p asks and answers from ports of its own; what it sends from this machine comes back to us.
+    fn flow_of(&self, interface: u32, from: SocketAddr, to_multicast: bool, packet: Option<&Packet>) -> Flow {
+        let is_own = self.links.get(&interface).is_some_and(|link| has_address(&link.interface, from.ip()));
+        let is_of_nodes = |packet: &Packet| {
+            let asks = packet.questions.iter().any(|question| question.name == *names::P2P);
+            asks || packet.answers.iter().any(|record| record.name == *names::P2P)
+        };
+        match packet.is_some_and(is_of_nodes) {
+            true if is_own && from.port() != PORT => Flow::Nodes,
+            _ if to_multicast => Flow::HeardByAll,
+            _ => Flow::HeardAlone,
+        }
     }
 
     fn heard_response(
@@ -386,7 +407,8 @@ impl Mdns {
     ) {
         for bytes in packet.encode(compress) {
             let size = airtime::wire_bytes(bytes.len(), place.1 == Family::V6);
-            self.airtime.count_sent(kind, size, now.mono);
+            let flow = if matches!(to, Destination::Unicast(_)) { Flow::Unicast } else { Flow::Multicast };
+            self.airtime.count_sent(kind, flow, size, now.mono);
             if let Some(lane) = self.lane(place) {
                 lane.budget.charge(size, now.mono);
             }

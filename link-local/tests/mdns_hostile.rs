@@ -186,6 +186,38 @@ fn somebody_who_is_there_is_neither_replaced_nor_said_goodbye_for() {
     assert_eq!((&peer.addresses, &peer.advert), (&before.addresses, &before.advert));
 }
 
+/// Only the TXT record of a person.
+fn text(name: &str, text: &str) -> Vec<u8> {
+    response(&[record(&[label(name), service()].concat(), 16, 4_500, &label(text))])
+}
+
+#[test]
+fn a_text_that_changes_without_end_is_told_once_a_second() {
+    let mut lan = pair();
+    lan.inject(near(), &person("Mallory", "mal", [10, 77, 0, 200], 120));
+    lan.run_for(5);
+    let is_seen = |(_, event): &&(u64, Event)| matches!(event, Event::Seen(peer) if peer.instance == instance("Mallory"));
+    let told = |lan: &Lan| lan.hosts[0].story.iter().filter(is_seen).count();
+    let nick = |lan: &Lan| lan.hosts[0].seen[&instance("Mallory")].advert.nick.clone();
+    let before = told(&lan);
+    lan.inject(near(), &text("Mallory", "nick=first"));
+    lan.run_for(5);
+    assert_eq!(nick(&lan).as_deref(), Some("first"), "one change is shown at once");
+    for number in 0..300 {
+        lan.inject(near(), &text("Mallory", &format!("nick={number}")));
+        lan.run_for(10);
+    }
+    let changes = told(&lan) - before;
+    println!("301 changes within 3 s: {changes} told");
+    assert!((3..=5).contains(&changes), "{changes}");
+    lan.run_for(900);
+    assert_eq!(nick(&lan).as_deref(), Some("299"), "the last one wins");
+    lan.inject(near(), &text("Mallory", "nick=other"));
+    lan.inject(near(), &text("Mallory", "nick=299"));
+    lan.run_for(1_000);
+    assert_eq!(nick(&lan).as_deref(), Some("299"), "what was taken back is not told later");
+}
+
 #[test]
 fn conflicts_forged_without_end_cost_little() {
     let mut lan = pair();

@@ -10,8 +10,8 @@ use crosstalk::core::{ConnId, Core, Input, Output, Settings, Setup};
 use crosstalk::xmpp::Element;
 use crosstalk::xmpp::framer::Framer;
 use crosstalk::xmpp::parse::Limits;
-use crosstalk_overlay::id::{NodeId, UserId, XID_DOMAIN};
-use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
+use crosstalk_overlay::id::{UserId, XID_DOMAIN};
+use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::DeviceCert;
 use crosstalk_overlay::time::Now;
 use crosstalk_storage::Contents;
@@ -65,7 +65,7 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let setup = Setup {
-            node: NodeId::from_bytes([1; 32]),
+            node: NodeKey::from_seed([1; 32]),
             seed: [2; 32],
             settings: Settings::default(),
             contents: Contents::default(),

@@ -92,6 +92,22 @@ pub enum Request {
     Peers,
     /// Messages that wait.
     Outbox,
+    /// How somebody is found in the hash table.
+    Lookup {
+        /// Address or XID.
+        address: String,
+    },
+    /// Requests that are not answered yet.
+    Requests,
+    /// Accept or refuse a request.
+    AnswerRequest {
+        /// Of whom it is asked.
+        account: String,
+        /// Who asks.
+        jid: String,
+        /// Accept?
+        accept: bool,
+    },
     /// A contact list.
     Contacts {
         /// Whose.

@@ -7,8 +7,10 @@ pub mod account;
 pub mod contact;
 pub mod doctor;
 pub mod failure;
+pub mod lookup;
 pub mod output;
 pub mod prompt;
+pub mod requests;
 pub mod show;
 pub mod status;
 
@@ -68,6 +70,13 @@ enum Command {
     Peers,
     /// Messages that are not delivered yet
     Outbox,
+    /// Requests that are not answered yet
+    Requests(requests::Args),
+    /// How somebody is found in the hash table: nodes asked, records, signatures
+    Lookup {
+        /// Address (NAME@DOMAIN) or XID
+        address: String,
+    },
     /// What is wrong, and what to do about it
     Doctor,
     /// Settings
@@ -122,6 +131,8 @@ fn execute(line: Line) -> Result<(), Failure> {
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),
         Command::Outbox => status::outbox(&mut Node::open(place)?, json),
+        Command::Requests(args) => requests::execute(args, &mut Node::open(place)?, json),
+        Command::Lookup { address } => lookup::execute(address, &mut Node::open(place)?, json),
         Command::Doctor => doctor::execute(place, json),
         Command::Config(_) => {
             output::line(if json { "{\"ok\":true}" } else { "The settings are in order." });
@@ -234,6 +245,9 @@ mod tests {
             "crosstalk run --domain office.example --data d",
             "crosstalk account add juliet --password-stdin --data d --json",
             "crosstalk contact add --account juliet romeo@id.internal",
+            "crosstalk requests",
+            "crosstalk requests accept --account juliet romeo@id.internal",
+            "crosstalk lookup romeo@office.example",
             "crosstalk doctor --json",
         ] {
             assert!(Line::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -25,6 +25,8 @@
 pub mod admin;
 pub mod io;
 pub mod link;
+pub mod lookup;
+pub mod requests;
 pub mod settings;
 
 pub(crate) mod account;

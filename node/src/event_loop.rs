@@ -268,6 +268,8 @@ impl EventLoop {
             }
             Output::Frame { node, frame } => self.command(swarm::Command::Send { node, frame }),
             Output::Dial { node, addresses } => self.command(swarm::Command::Dial { node, addresses }),
+            // Nobody has told the core of a table.
+            Output::Query { .. } => {}
             Output::ClosePeer { node, reason } => self.command(swarm::Command::Close { node, reason }),
             Output::Link(command) => {
                 if self.link.is_some() {

@@ -70,7 +70,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let service = Service::new(asking, Arc::clone(&accounts));
     // Before the swarm: it has to see whether the port of multicast DNS was free.
     let opened = neighbourhood::open(&place.config, &ground.node, clock)?;
-    let mut setup = setup(&place.config, ground.node.id(), ground.contents, ground.users, accounts.own())?;
+    let mut setup = setup(&place.config, ground.node.clone(), ground.contents, ground.users, accounts.own())?;
     neighbourhood::tell(&mut setup.settings, &place.config, opened.as_ref());
     let core = Core::new(setup, clock.now())?;
 
@@ -205,7 +205,7 @@ fn own_domain(wanted: Option<&str>, contents: &Contents) -> Result<Option<String
 
 fn setup(
     config: &Config,
-    node: crosstalk_overlay::id::NodeId,
+    node: NodeKey,
     contents: Contents,
     keys: BTreeMap<UserId, DeviceKeys>,
     own: Option<&OwnDomain>,
@@ -323,7 +323,7 @@ impl Offline {
         let (_, from_clients) = mpsc::channel(1);
         let (asking, asks) = mpsc::channel(ASKS);
         let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
-        let setup = setup(&place.config, ground.node.id(), ground.contents, ground.users, accounts.own())?;
+        let setup = setup(&place.config, ground.node.clone(), ground.contents, ground.users, accounts.own())?;
         let event_loop = EventLoop::new(
             Core::new(setup, clock.now())?,
             clock,

@@ -28,6 +28,10 @@
 //! | `presence` | what contacts see |
 //! | `neighbours` | what everybody on the link sees |
 //! | `query` | what the hash table is asked, and what for |
+//! | `publish` | what the hash table is told of our users |
+//! | `seek` | whom the hash table is asked for, and how often |
+//! | `lookup` | look-ups that somebody watches |
+//! | `audience` | who may find and read where our devices are |
 //! | `mailbox` | what waits at other nodes, and here for others |
 //! | `wide` | whom a peer beyond the link is told of |
 //! | `live` | stanzas for now or never |
@@ -43,23 +47,27 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng};
 
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
-use crate::keys::SealingKey;
+use crate::keys::{NodeKey, SealingKey};
 use crate::mailbox::Load;
 use crate::record::{
     ContactRecord, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Says, Side, Unverified,
     Verified,
 };
 use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
+use crate::traffic::{Count, Window};
 use crate::wire::{Frame, decode};
 
+mod audience;
 mod choice;
 mod dial;
 mod event;
 mod gossip;
 mod inbound;
 mod limits;
+mod linger;
 mod live;
 mod locals;
+mod lookup;
 mod mailbox;
 mod members;
 mod names;
@@ -68,7 +76,9 @@ mod outbox;
 mod output;
 mod peers;
 mod presence;
+mod publish;
 mod query;
+mod seek;
 pub mod state;
 mod timers;
 mod users;
@@ -78,6 +88,7 @@ pub use event::{
     Disposition, Live, LocalUser, OutboxFull, Outgoing, PeerEvent, Restored, Setup, Unreachable,
 };
 pub use limits::{Counters, Limits};
+pub use lookup::{Lookup, Step, Subject, Target};
 pub use output::{
     Alarm, ClaimedName, Delivery, FailReason, Outcome, Output, PeerInfo, Reach, Ticket, Tier, Write,
 };
@@ -92,12 +103,14 @@ use timers::{Timer, on_grid};
 #[derive(Debug)]
 pub struct Overlay {
     node: NodeId,
+    node_key: NodeKey,
     limits: Limits,
     rng: ChaCha20Rng,
     clock: TrustedClock,
     was_credible: bool,
     hlc: HlcClock,
     counters: Counters,
+    traffic: Window<2>,
     timers: timers::Timers,
     outputs: VecDeque<Output>,
     locals: BTreeMap<UserId, locals::Local>,
@@ -111,27 +124,38 @@ pub struct Overlay {
     neighbours: neighbours::Neighbours,
     gossip: gossip::Gossip,
     members: members::Members,
+    linger: linger::Linger,
     choice: choice::Choice,
     wide: wide::Wide,
     queries: query::Queries,
+    published: publish::Published,
+    seek: seek::Seek,
+    lookups: lookup::Lookups,
+    audiences: audience::Audiences,
+    /// Whether our users are told of in the hash table.
+    publishes: bool,
+    /// Where this node can be reached from beyond the link, multiaddresses.
+    addresses: Vec<String>,
     mail: mailbox::Mail,
 }
 
 impl Overlay {
     /// A core with what the store held. What in it does not verify (any more) is left out and counted.
     pub fn new(setup: Setup, now: Now) -> Self {
-        let Setup { node, seed, limits, restored, built } = setup;
+        let Setup { node: node_key, seed, limits, restored, built, publishes } = setup;
         let mut rng = ChaCha20Rng::from_seed(seed);
         let mut salt = [0; 32];
         rng.fill_bytes(&mut salt);
         let mut overlay = Self {
-            node,
+            node: node_key.id(),
+            node_key,
             limits,
             rng,
             clock: TrustedClock::new(built, restored.time_floor),
             was_credible: true,
             hlc: HlcClock::default(),
             counters: Counters::default(),
+            traffic: Window::default(),
             timers: timers::Timers::default(),
             outputs: VecDeque::new(),
             locals: BTreeMap::new(),
@@ -145,14 +169,22 @@ impl Overlay {
             neighbours: neighbours::Neighbours::default(),
             gossip: gossip::Gossip::default(),
             members: members::Members::default(),
+            linger: linger::Linger::default(),
             choice: choice::Choice::new(salt),
             wide: wide::Wide::default(),
             queries: query::Queries::default(),
+            published: publish::Published::default(),
+            seek: seek::Seek::default(),
+            lookups: lookup::Lookups::default(),
+            audiences: audience::Audiences::default(),
+            publishes,
+            addresses: Vec::new(),
             mail: mailbox::Mail::default(),
         };
         overlay.restore_users(&restored, now);
         overlay.restore_outbox(&restored);
         overlay.restore_inbound(&restored);
+        overlay.restore_audiences(&restored);
         overlay.restore_mail(&restored);
         overlay.check_clock(now);
         overlay.expire_entries(now);
@@ -280,6 +312,11 @@ impl Overlay {
         self.settle_delivery(ticket, how, now);
     }
 
+    /// Looks somebody up in the hash table for a person to see how; [`Output::LookedUp`] with that number follows.
+    pub fn look_up(&mut self, ticket: u64, target: &Target, now: Now) {
+        self.start_lookup(ticket, target, now);
+    }
+
     /// Signs a contact record of a user of this node; none if `from` is no such user or says what the side cannot say.
     pub fn sign_contact(
         &mut self,
@@ -364,6 +401,13 @@ impl Overlay {
         &self.counters
     }
 
+    /// Frames sent in the last minute: those that only keep a connection alive, and all others. Bytes are of the frames,
+    /// before encryption and without the headers of TCP.
+    pub fn traffic(&self, now: Now) -> (Count, Count) {
+        let [kept, others] = self.traffic.last_minute(now.mono);
+        (kept, others)
+    }
+
     /// Which time is believed.
     pub fn clock(&self) -> &TrustedClock {
         &self.clock
@@ -385,9 +429,12 @@ impl Overlay {
                 Timer::Renew => self.on_renew_timer(now),
                 Timer::Survey => self.on_survey_timer(now),
                 Timer::Gossip => self.on_gossip_timer(now),
+                Timer::Ask => self.on_ask_timer(now),
                 Timer::Held => self.on_held_timer(now),
-                Timer::Presence => self.on_presence_timer(now),
                 Timer::Query => self.on_query_timer(now),
+                Timer::Publish => self.on_publish_timer(now),
+                Timer::Seek => self.on_seek_timer(now),
+                Timer::Presence => self.on_presence_timer(now),
                 Timer::Mail => self.on_mail_timer(now),
                 Timer::Work => self.on_work_timer(now),
                 Timer::Sweep => self.on_sweep_timer(now),

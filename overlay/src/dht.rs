@@ -1,33 +1,73 @@
-//! The hash table as the core sees it: keys, questions and answers. *Pure.*
+//! The distributed hash table, as far as it needs no network: what stands where, what counts, what a node holds. *Pure.*
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `key` | the key of each kind of value; where keys and nodes lie in the table |
+//! | `value` | values: verified against their key, merged, encoded |
+//! | `store` | what this node holds for others, bounded |
+//!
+//! Two tables exist side by side: one among private addresses, one among public ones. A query goes to both.
 
-use sha2::{Digest as _, Sha256};
+mod key;
+mod store;
+mod value;
 
-use crate::id::{NodeId, UserId};
+pub use key::{Distance, Key, Position};
+pub use store::{Change, Put, Store, StoreLimits};
+pub use value::{MAX_NAME_LIFE, MAX_VALUE, Refused, Value};
 
-/// Where something stands in the hash table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(pub [u8; 32]);
+use crate::id::NodeId;
 
-impl Key {
-    /// The place of a user's mailbox. No value stands there: the nodes closest to it hold what waits for the user.
-    pub fn mailbox(user: &UserId) -> Self {
-        let hash = Sha256::new_with_prefix(b"crosstalk/1/dht/mailbox\0").chain_update(user.as_bytes());
-        Self(hash.finalize().into())
-    }
+/// Which of the two tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// `/crosstalk/lan/kad/1`: private and link-local addresses.
+    Lan,
+    /// `/crosstalk/kad/1`: public addresses.
+    Wan,
 }
 
-/// What the core wants to know.
+/// What is asked of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
+    /// The values at a key.
+    Get(Key),
     /// The nodes that are closest to a key.
     Closest(Key),
+    /// Put a value at its key.
+    Put {
+        /// Where.
+        key: Key,
+        /// An encoded [`Value`].
+        value: Vec<u8>,
+        /// When our own copy may be forgotten at the latest, Unix milliseconds.
+        expires_wall: u64,
+    },
 }
 
 /// What came of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Nodes with their addresses, the closest first.
+    /// Distinct values that were found, at most 8 of each table. The swarm has verified them, without knowing what the
+    /// core knows of revocations: verify them again with [`Value::verify`].
+    Values(Vec<Vec<u8>>),
+    /// Nodes, the closest first, with multiaddresses.
     Nodes(Vec<(NodeId, Vec<String>)>),
-    /// Nobody answered.
+    /// As many other nodes said that they hold the value now.
+    Stored(usize),
+    /// Not asked: too many queries wait, or there is no table; or the value is not one that belongs at its key.
     Failed,
+}
+
+/// How a query went, in both tables together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Requests sent.
+    pub asked: u32,
+    /// Requests answered.
+    pub answered: u32,
+    /// Requests that failed.
+    pub failed: u32,
+    /// Milliseconds until the answer.
+    pub millis: u64,
 }

@@ -99,6 +99,10 @@ id! {
     AuthorityId, 32
 }
 id! {
+    /// A device's presence in the hash table: the public Ed25519 key that signs it. Only contacts know whose it is.
+    PresenceId, 32
+}
+id! {
     /// A message. The same message sent again has the same id.
     MessageId, 16
 }

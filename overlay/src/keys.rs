@@ -5,7 +5,7 @@ use std::fmt;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
-use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
+use crate::id::{AuthorityId, DeviceId, NodeId, PresenceId, UserId};
 
 /// What a signature is for. A signature made for one kind is worth nothing for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,12 +20,16 @@ pub enum Domain {
     DeviceInfo,
     /// [`crate::record::NodeBinding`]
     NodeBinding,
+    /// What the node says in a [`crate::record::NodeBinding`].
+    NodeConsent,
     /// [`crate::record::NodeLinks`]
     NodeLinks,
     /// [`crate::record::LinkPresence`]
     LinkPresence,
     /// [`crate::record::PresenceRecord`]
     Presence,
+    /// [`crate::record::SealedPresence`]
+    SealedPresence,
     /// [`crate::record::ContactRecord`]
     Contact,
     /// [`crate::record::Receipt`]
@@ -40,15 +44,17 @@ pub enum Domain {
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
         Self::DeviceInfo,
         Self::NodeBinding,
+        Self::NodeConsent,
         Self::NodeLinks,
         Self::LinkPresence,
         Self::Presence,
+        Self::SealedPresence,
         Self::Contact,
         Self::Receipt,
         Self::Envelope,
@@ -64,9 +70,11 @@ impl Domain {
             Self::Revocation => "crosstalk/1/revocation",
             Self::DeviceInfo => "crosstalk/1/device-info",
             Self::NodeBinding => "crosstalk/1/node-binding",
+            Self::NodeConsent => "crosstalk/1/node-consent",
             Self::NodeLinks => "crosstalk/1/node-links",
             Self::LinkPresence => "crosstalk/1/link-presence",
             Self::Presence => "crosstalk/1/presence",
+            Self::SealedPresence => "crosstalk/1/sealed-presence",
             Self::Contact => "crosstalk/1/contact",
             Self::Receipt => "crosstalk/1/receipt",
             Self::Envelope => "crosstalk/1/envelope",
@@ -99,7 +107,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A private Ed25519 key of one of the four kinds.
+/// A private Ed25519 key of one of the five kinds.
 pub trait Signs: sealed::Sealed {
     /// The public key.
     fn public(&self) -> [u8; 32];
@@ -165,6 +173,33 @@ signing_key! {
 signing_key! {
     /// An authority's key: gives names under one domain.
     AuthorityKey, AuthorityId
+}
+signing_key! {
+    /// Signs what one device puts into the hash table for its user's contacts. A new one, with a new [`AudienceKey`], when
+    /// somebody may no longer read it.
+    PresenceKey, PresenceId
+}
+
+/// The 32 secret bytes that one device seals its presence with. Its user's contacts have them too.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AudienceKey(Zeroizing<[u8; 32]>);
+
+impl AudienceKey {
+    /// The key of these 32 secret bytes.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(Zeroizing::new(seed))
+    }
+
+    /// The 32 secret bytes: for the store, for contacts, for sealing and opening.
+    pub fn seed(&self) -> &Zeroizing<[u8; 32]> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AudienceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AudienceKey")
+    }
 }
 
 /// A device's X25519 key, which others seal envelopes to. A device has several, the newest is used.
@@ -242,6 +277,8 @@ mod tests {
             format!("{:?}", UserKey::from_seed([0x42; 32])),
             format!("{:?}", DeviceKey::from_seed([0x42; 32])),
             format!("{:?}", SealingKey::from_seed([0x42; 32], 0)),
+            format!("{:?}", PresenceKey::from_seed([0x42; 32])),
+            format!("{:?}", AudienceKey::from_seed([0x42; 32])),
         ];
         assert!(texts.iter().all(|text| !text.contains(secret)), "{texts:?}");
     }

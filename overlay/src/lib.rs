@@ -10,6 +10,8 @@
 //! | [`dht`] | keys, questions and answers of the hash table |
 //! | [`mailbox`] | what a node holds for those who are away |
 //! | [`wire`] | frames and bytes |
+//! | [`dht`] | keys and values of the distributed hash table, and the bounded store of what a node holds |
+//! | [`traffic`] | what was sent in the last minute |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
 //! | `swarm` (feature `swarm`) | the only files that name libp2p |
 //!
@@ -28,4 +30,5 @@ pub mod seal;
 #[cfg(feature = "swarm")]
 pub mod swarm;
 pub mod time;
+pub mod traffic;
 pub mod wire;

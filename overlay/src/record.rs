@@ -10,10 +10,11 @@
 //! | [`NameCert`] | authority | 1 KiB | 400 days | the higher serial, then the greater bytes |
 //! | [`Revocation`] | user or authority | 1 KiB | past the certificate's end | the earlier since, then the smaller bytes |
 //! | [`DeviceInfo`] | device | 1 KiB | 7 days | the later epoch, clock reading, then bytes |
-//! | [`NodeBinding`] | device | 512 | 7 days | the later issued, then the greater bytes |
-//! | [`NodeLinks`] | device | 768 | 1 hour | the later clock reading, then bytes |
+//! | [`NodeBinding`] | device and node | 512 | 7 days | the later issued, then the greater bytes |
+//! | [`NodeLinks`] | node | 1,280 | 1 hour | the later clock reading, then bytes |
 //! | [`LinkPresence`] | device | 4 KiB | 2 minutes | the later clock reading, then bytes |
 //! | [`PresenceRecord`] | device | 16 KiB | 10 minutes | the later clock reading, then bytes |
+//! | [`SealedPresence`] | presence key | 4.25 KiB | 24 hours | the later clock reading, then bytes |
 //! | [`ContactRecord`] | device | 1 KiB | until superseded | the later clock reading, device, then bytes |
 //! | [`Receipt`] | device | 512 | an event, not merged | – |
 //! | [`MailboxAccess`] | device | 1 KiB | 10 minutes, one session | – |
@@ -25,7 +26,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
-use crate::id::{AuthorityId, DeviceId, UserId};
+use crate::id::{AuthorityId, DeviceId, NodeId, PresenceId, UserId};
 use crate::keys::{Domain, Signs, verify};
 use crate::time::TrustedTime;
 
@@ -42,6 +43,7 @@ mod presence;
 mod receipt;
 mod refusal;
 mod revocation;
+mod sealed_presence;
 mod token;
 mod user;
 
@@ -58,6 +60,7 @@ pub use presence::{MAX_SESSIONS, PresenceRecord, PresenceSession};
 pub use receipt::{Receipt, ReceiptOutcome, RefusalCode};
 pub use refusal::Refusal;
 pub use revocation::{MAX_REVOCATIONS, Revocation, RevocationSet, Revoked, RevokedBy};
+pub use sealed_presence::{MAX_WHEREABOUTS, SealedPresence, Whereabouts};
 pub use token::Token;
 pub use user::{DevicePart, MAX_DEVICES, MAX_NAMES, MAX_USER_RECORD, UserRecord};
 
@@ -98,8 +101,12 @@ pub enum Signer {
     User(UserId),
     /// An authority.
     Authority(AuthorityId),
+    /// A node.
+    Node(NodeId),
     /// A device that this user certified.
     Device(UserId, DeviceId),
+    /// A presence key, which says nothing of its owner.
+    Presence(PresenceId),
 }
 
 impl Signer {
@@ -107,7 +114,9 @@ impl Signer {
         match self {
             Self::User(user) => user.as_bytes(),
             Self::Authority(authority) => authority.as_bytes(),
+            Self::Node(node) => node.as_bytes(),
             Self::Device(_, device) => device.as_bytes(),
+            Self::Presence(presence) => presence.as_bytes(),
         }
     }
 }
@@ -140,6 +149,10 @@ pub trait Record: Sized {
     fn signer(&self) -> Signer;
     /// From when to when it speaks.
     fn span(&self) -> Span;
+    /// Whether whoever else has a say in it has agreed, by a signature in the payload.
+    fn is_agreed(&self) -> bool {
+        true
+    }
 }
 
 /// The last part of the domain string, for messages.
@@ -200,6 +213,10 @@ impl<T: Record> Unverified<T> {
         }
         let signed =
             SignedRecord::decode(bytes).map_err(|_| Refusal::Malformed { kind, what: "signed record" })?;
+        if signed.encoded_len() != bytes.len() {
+            // Whoever passed it on has put something in that nobody signed.
+            return Err(Refusal::Malformed { kind, what: "signed record" });
+        }
         let value = T::from_payload(&signed.payload)?;
         Ok(Self { value, signed, bytes: bytes.into() })
     }
@@ -215,7 +232,8 @@ impl<T: Record> Unverified<T> {
         if let Signer::Device(user, device) = &signer {
             self.check_device(user, device, context)?;
         }
-        if !verify(signer.key(), T::DOMAIN, &self.signed.payload, &self.signed.signature) {
+        let signed = verify(signer.key(), T::DOMAIN, &self.signed.payload, &self.signed.signature);
+        if !signed || !self.value.is_agreed() {
             return Err(Refusal::Signature { kind });
         }
         Ok(Verified { value: self.value, bytes: self.bytes })
@@ -395,7 +413,7 @@ pub(crate) mod testing {
             let mut bytes = good.bytes().to_vec();
             bytes[index] ^= 0x10;
             if let Ok(altered) = check::<T>(&bytes, known) {
-                // Only bytes outside the signature's reach (unknown fields) may change, never the statement.
+                // Only bytes outside the signature's reach may change, never the statement.
                 assert_eq!(*altered, **good, "byte {index}");
             }
         }
@@ -420,6 +438,7 @@ mod tests {
             prop_assert!(check::<NodeLinks>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<LinkPresence>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<PresenceRecord>(&bytes, &NoCertificates).is_err());
+            prop_assert!(check::<SealedPresence>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<ContactRecord>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<Receipt>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<MailboxAccess>(&bytes, &NoCertificates).is_err());

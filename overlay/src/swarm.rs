@@ -28,7 +28,7 @@
 //! | hints from another responder | [`HINTS`] | new ones are dropped; they come again |
 //! | frames to a peer | [`MAX_QUEUED_FRAMES`], [`MAX_QUEUED_BYTES`] | the peer is cut off |
 //! | frame from a peer | [`MAX_FRAME`](crate::wire::MAX_FRAME) | the peer is cut off |
-//! | nodes sighted, addresses each | [`MAX_SIGHTED`], [`MAX_ADDRESSES`] | newcomers are refused and counted |
+//! | nodes sighted, addresses each | [`MAX_SIGHTED`], half of them by hints alone, [`MAX_ADDRESSES`] | newcomers are refused and counted |
 //! | connections | [`Config::max_connections`] | new ones are refused |
 
 mod address;

@@ -13,14 +13,14 @@ from slix import Slix, see_nearby
 from waiting import Late, until
 
 # Loss in percent: at most so many seconds until a vanished host is gone, share of time that somebody may be shown absent
-# who is there, seconds until everybody has seen everybody. One wrong verdict is some 4 % of these few minutes: the promise
-# of 1 and 5 % is judged over days of virtual time, in link-local/tests/mdns_link.rs.
-LIMITS = {10: (30, 0.08, 20), 30: (90, 0.25, 60)}
+# who is there, seconds until everybody has seen everybody. Bonjour clients are judged over days of virtual time as well, in
+# link-local/tests/mdns_link.rs.
+LIMITS = {10: (30, 0.01, 20), 30: (90, 0.05, 60)}
 MESSAGES, SETTLING, ACQUAINTED = 20, 120, 15
 
 
 class Crowd:
-    """Alice and Carol with nodes, Bob and Dave with Bonjour clients, on one bad link."""
+    """Alice, Carol and Erin with nodes, Bob and Dave with Bonjour clients, on one bad link."""
 
     def __init__(self, lab, nodes, bonjour, loss, seed):
         self.lab, self.loss, self.failures = lab, loss, []
@@ -28,22 +28,22 @@ class Crowd:
         for host in lab.hosts:
             lab.loss(host, percent=loss, seed=seed * 10 + host.number)
         self.bob, self.dave = bonjour(lab.hosts[1], "bob"), bonjour(lab.hosts[3], "dave")
-        self.nodes, self.users = [nodes[0], nodes[2]], []
-        for node, name in zip(self.nodes, ("alice", "carol")):
+        self.nodes, self.users = [nodes[0], nodes[2], nodes[4]], []
+        for node, name in zip(self.nodes, ("alice", "carol", "erin")):
             node.add_account(name)
             node.start()
             self.users.append(Slix(node.host, name))
             self.users[-1].login(name)
-        self.alice, self.carol = self.users
+        self.alice, self.carol, _ = self.users
         self.begin = time.monotonic()
         for person in (self.bob, self.dave):
             person.login()
         self.bob_jid, self.dave_jid = address(self.bob.instance), address(self.dave.instance)
 
     def met(self):
-        """Until the two users see all three others; the seconds it took."""
-        pairs = [(self.alice, self.bob_jid), (self.alice, self.dave_jid), (self.alice, self.carol.jid),
-                 (self.carol, self.bob_jid), (self.carol, self.dave_jid), (self.carol, self.alice.jid)]
+        """Until the three users see all four others; the seconds it took."""
+        jids = [user.jid for user in self.users] + [self.bob_jid, self.dave_jid]
+        pairs = [(user, jid) for user in self.users for jid in jids if jid != user.jid]
         self.since = {(viewer, jid): see_nearby(viewer, jid, max(1, self.begin + self.meet - time.monotonic())) for viewer, jid in pairs}
         self.bob.sees("alice@h1", self.meet)
         return max(self.since.values()) - self.begin
@@ -60,7 +60,7 @@ class Crowd:
         self.alice.do("send", to=self.dave_jid, body="are you there?", id="into the cut")
 
     def vanished(self):
-        """When both users were shown Dave absent; the seconds since his cable was pulled."""
+        """When the users were shown Dave absent; the seconds since his cable was pulled."""
         return max(user.wait("presence", max(1, self.pulled + self.vanish - time.monotonic()), after=self.pulled, sender=self.dave_jid,
                              type="unavailable")["at"] for user in self.users) - self.pulled
 
@@ -88,7 +88,7 @@ class Crowd:
 
     def absent(self):
         """The share of time for which somebody who was there was not shown: of all pairs without Dave, since they first met."""
-        end, absent, total = time.monotonic(), 0.0, 0.0
+        end, absent, total, self.absences = time.monotonic(), 0.0, 0.0, []
         for (viewer, jid), since in self.since.items():
             if jid == self.dave_jid:
                 continue
@@ -100,8 +100,11 @@ class Crowd:
                 if event["type"] == "unavailable" and gone is None:
                     gone = event["at"]
                 elif event["type"] == "available" and gone is not None:
+                    self.absences.append(f"{viewer.name} missed {jid[:9]} after {gone - since:.0f} s for {event['at'] - gone:.1f} s")
                     absent, gone = absent + event["at"] - gone, None
-            absent += end - gone if gone is not None else 0.0
+            if gone is not None:
+                self.absences.append(f"{viewer.name} missed {jid[:9]} after {gone - since:.0f} s till the end, {end - gone:.1f} s")
+                absent += end - gone
         return absent / total, total / 60
 
 
@@ -149,7 +152,7 @@ def test_bad_links_and_a_long_walk(request, labs, nodes_of, bonjour, figure):
 
     link = labs(2)
     walk = Walk(link, nodes_of(link)[0], bonjour)
-    crowds = [Crowd(link := labs(4), nodes_of(link), bonjour, loss, request.config.seed) for loss in LIMITS]
+    crowds = [Crowd(link := labs(5), nodes_of(link), bonjour, loss, request.config.seed) for loss in LIMITS]
     for crowd in crowds:
         figure(f"{crowd.loss} %: everybody saw everybody after {crowd.met():.1f} s")
         crowd.start_talking()
@@ -171,6 +174,8 @@ def test_bad_links_and_a_long_walk(request, labs, nodes_of, bonjour, figure):
         figure(f"{crowd.loss} %: {len(twice)} messages arrived twice")
         check(crowd.alice.all("message", id="into the cut", type="error"), f"{crowd.loss} %: the message into the cut was not reported")
         figure(f"{crowd.loss} %: shown absent for {100 * crowd.share:.2f} % of {crowd.minutes:.0f} neighbour-minutes")
+        for absence in crowd.absences:
+            figure(f"{crowd.loss} %: {absence}")
         check(crowd.share <= crowd.absence, f"{crowd.loss} %: shown absent for {100 * crowd.share:.2f} % of the time")
         check(not any("panicked" in node.log() or " ERROR " in node.log() for node in crowd.nodes), f"{crowd.loss} %: errors in a log")
     assert wrong == []

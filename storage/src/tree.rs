@@ -50,6 +50,16 @@ pub enum Tree {
     Authority = 15,
     /// Signed revocations.
     Revocation = 16,
+    /// Keys that each device here gives its user's contacts.
+    OwnAudience = 17,
+    /// Keys that devices of contacts have given users here.
+    Audience = 18,
+    /// What the hash table has this node hold.
+    Table = 19,
+    /// Envelopes that this node holds for others.
+    Mail = 20,
+    /// Nodes that were connected, to find the overlay again.
+    Node = 21,
 }
 
 impl Tree {
@@ -71,6 +81,11 @@ impl Tree {
         Tree::VCard,
         Tree::Authority,
         Tree::Revocation,
+        Tree::OwnAudience,
+        Tree::Audience,
+        Tree::Table,
+        Tree::Mail,
+        Tree::Node,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -92,6 +107,11 @@ impl Tree {
             Tree::VCard => "vcard",
             Tree::Authority => "authority",
             Tree::Revocation => "revocation",
+            Tree::OwnAudience => "own-audience",
+            Tree::Audience => "audience",
+            Tree::Table => "table",
+            Tree::Mail => "mail",
+            Tree::Node => "node",
         }
     }
 
@@ -109,20 +129,23 @@ impl Tree {
     pub fn limit(self) -> usize {
         match self {
             Tree::Meta => 64,
-            Tree::Account | Tree::Session => 4_096,
+            Tree::Account | Tree::Session | Tree::OwnAudience => 4_096,
             Tree::Roster => 65_536,
             Tree::ContactRecord => 131_072,
             Tree::UserRecord | Tree::Presence | Tree::VCard | Tree::Revocation => 10_000,
-            Tree::Outbox | Tree::Outbound | Tree::Inbound | Tree::Block => 20_000,
+            Tree::Outbox | Tree::Outbound | Tree::Inbound | Tree::Block | Tree::Audience | Tree::Mail => {
+                20_000
+            }
+            Tree::Table => 8_192,
             Tree::Inbox => 50_000,
             Tree::Seen => 600_000,
-            Tree::Authority => 1_024,
+            Tree::Authority | Tree::Node => 1_024,
         }
     }
 
     /// Whether the compact snapshot holds the tree. The others can be fetched or set again.
     pub fn in_snapshot(self) -> bool {
-        !matches!(self, Tree::Seen | Tree::VCard | Tree::Presence)
+        !matches!(self, Tree::Seen | Tree::VCard | Tree::Presence | Tree::Table | Tree::Node)
     }
 }
 
@@ -133,13 +156,13 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=16).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {
             assert_eq!(Tree::from_id(tree.id()), Some(*tree));
         }
         assert_eq!(Tree::from_id(0), None);
-        assert_eq!(Tree::from_id(17), None);
+        assert_eq!(Tree::from_id(22), None);
     }
 }

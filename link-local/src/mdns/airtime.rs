@@ -1,6 +1,6 @@
 //! What mDNS costs the link: packets and bytes sent and heard, by kind, and the budget of what we send (*pure*).
 
-use std::collections::VecDeque;
+use crosstalk_overlay::traffic::{Count, Window};
 
 /// Why a packet was sent, in the order of precedence when there is too little airtime for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,37 +23,45 @@ pub enum Kind {
 pub const KINDS: [Kind; 6] =
     [Kind::Goodbye, Kind::Probe, Kind::Announcement, Kind::Answer, Kind::Query, Kind::Liveness];
 
-/// Packets and bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Count {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes on the wire, with Ethernet, IP and UDP headers.
-    pub bytes: u64,
-}
-
-impl Count {
-    fn add(&mut self, bytes: u64) {
-        self.packets += 1;
-        self.bytes += bytes;
-    }
-}
-
 /// Ethernet, IPv4 or IPv6, and UDP.
 pub(crate) fn wire_bytes(payload: usize, v6: bool) -> u64 {
     let headers = if v6 { 14 + 40 + 8 } else { 14 + 20 + 8 };
     u64::try_from(payload).unwrap_or(u64::MAX).saturating_add(headers)
 }
 
-/// Seconds of the window of [`Airtime::last_minute`].
-const WINDOW: u64 = 60;
+/// How something went over the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Multicast,
+    Unicast,
+    HeardByAll,
+    HeardAlone,
+    /// What libp2p-mdns of this machine multicast.
+    Nodes,
+}
+
+/// Multicast DNS of one minute, with the headers of Ethernet, IP and UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Minute {
+    /// Sent to everybody, by the engine.
+    pub multicast: Count,
+    /// Sent to one host: questions whether somebody is there, and answers.
+    pub unicast: Count,
+    /// Sent to everybody by libp2p's own multicast DNS on this machine, over IPv4.
+    pub nodes: Count,
+    /// Heard of others, for everybody.
+    pub heard_multicast: Count,
+    /// Heard of others, for us alone.
+    pub heard_unicast: Count,
+}
 
 /// The counters. Never reset.
 #[derive(Debug, Clone, Default)]
 pub struct Airtime {
     sent: [Count; KINDS.len()],
     heard: Count,
-    window: VecDeque<(u64, Count, Count)>,
+    nodes: Count,
+    window: Window<5>,
     /// Packets put off because the budget was used up.
     pub delayed: u64,
     /// Packets heard that were no DNS message, came from off the link or from a wrong port.
@@ -88,39 +96,28 @@ impl Airtime {
         self.heard
     }
 
-    /// Sent and heard in the 60 s before `mono`, milliseconds of the monotonic clock.
-    pub fn last_minute(&self, mono: u64) -> (Count, Count) {
-        let oldest = (mono / 1000).saturating_sub(WINDOW - 1);
-        let (mut sent, mut heard) = (Count::default(), Count::default());
-        for (_, out, from) in self.window.iter().filter(|(second, ..)| *second >= oldest) {
-            sent = Count { packets: sent.packets + out.packets, bytes: sent.bytes + out.bytes };
-            heard = Count { packets: heard.packets + from.packets, bytes: heard.bytes + from.bytes };
-        }
-        (sent, heard)
+    /// All that libp2p's own multicast DNS on this machine sent.
+    pub fn nodes(&self) -> Count {
+        self.nodes
     }
 
-    pub(crate) fn count_sent(&mut self, kind: Kind, bytes: u64, mono: u64) {
+    /// The 60 s before `mono`, milliseconds of the monotonic clock.
+    pub fn last_minute(&self, mono: u64) -> Minute {
+        let [multicast, unicast, heard_multicast, heard_unicast, nodes] = self.window.last_minute(mono);
+        Minute { multicast, unicast, nodes, heard_multicast, heard_unicast }
+    }
+
+    pub(crate) fn count_sent(&mut self, kind: Kind, flow: Flow, bytes: u64, mono: u64) {
         self.sent[kind as usize].add(bytes);
-        if let Some((_, sent, _)) = self.second(mono) {
-            sent.add(bytes);
-        }
+        self.window.count(flow as usize, bytes, mono);
     }
 
-    pub(crate) fn count_heard(&mut self, bytes: u64, mono: u64) {
-        self.heard.add(bytes);
-        if let Some((_, _, heard)) = self.second(mono) {
-            heard.add(bytes);
+    pub(crate) fn count_heard(&mut self, flow: Flow, bytes: u64, mono: u64) {
+        if flow == Flow::Nodes {
+            self.nodes.add(bytes)
+        } else {
+            self.heard.add(bytes)
         }
-    }
-
-    fn second(&mut self, mono: u64) -> Option<&mut (u64, Count, Count)> {
-        let second = mono / 1000;
-        if self.window.back().is_none_or(|(last, ..)| *last < second) {
-            self.window.push_back((second, Count::default(), Count::default()));
-        }
-        while self.window.front().is_some_and(|(first, ..)| first + WINDOW <= second) {
-            self.window.pop_front();
-        }
-        self.window.back_mut()
+        self.window.count(flow as usize, bytes, mono);
     }
 }

@@ -256,6 +256,7 @@ impl Mdns {
             // Another host has the name now.
             found.sources = BTreeSet::from([from]);
             found.answered = None;
+            self.peers.late.remove(key);
             self.peers.vouched.remove(&key.1);
         }
         if let Some((host, _)) = old.filter(|(host, _)| host != target) {
@@ -295,13 +296,7 @@ impl Mdns {
         }
         match &record.data {
             Data::Txt(_) if self.is_contested(&key, from, now) => self.airtime.contested += 1,
-            Data::Txt(text) => {
-                let Some(found) = self.peers.all.get_mut(&key) else { return };
-                if found.text.as_ref() != Some(text) {
-                    found.text = Some(text.clone());
-                    self.peers.mark(&key.1);
-                }
-            }
+            Data::Txt(text) => self.peers.heard_text(&key, text, now.mono),
             Data::Null(bytes) => self.heard_picture(&key, bytes),
             Data::A(_) | Data::Aaaa(_) | Data::Ptr(_) | Data::Srv { .. } | Data::Nsec(_) => {}
         }

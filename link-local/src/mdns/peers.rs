@@ -7,6 +7,7 @@ use hickory_proto::rr::Name;
 
 use super::api::Peer;
 use super::liveness::HEARSAY;
+use super::texts::Late;
 use super::{MAX_ADDRESSES, MAX_INSTANCES};
 use crate::instance::Instance;
 use crate::txt::Advert;
@@ -56,6 +57,8 @@ pub(super) struct Found {
     /// Target and port of the SRV record.
     pub(super) server: Option<(Name, u16)>,
     pub(super) text: Option<Vec<u8>>,
+    /// When that last changed, if it ever did.
+    pub(super) changed: Option<u64>,
     /// When its records were last heard.
     pub(super) confirmed: u64,
     /// Whether it has ever answered a direct query, and from where last.
@@ -72,6 +75,7 @@ impl Found {
             sources: BTreeSet::new(),
             server: None,
             text: None,
+            changed: None,
             confirmed: 0,
             answered: None,
             expires: u64::MAX,
@@ -106,6 +110,8 @@ pub(super) struct Peers {
     pub(super) vouched: BTreeSet<Name>,
     dirty: BTreeSet<Name>,
     pub(super) wants: BTreeMap<Key, Want>,
+    /// Changes that came too soon after the last one.
+    pub(super) late: BTreeMap<Key, Late>,
     /// When somebody who never answered may be asked next.
     pub(super) next_unproven: u64,
     /// Hints of libp2p nodes in this second.
@@ -131,7 +137,8 @@ impl Peers {
     pub(super) fn due(&self) -> Option<(u64, &'static str)> {
         let first = self.agenda.first().map(|(at, _)| (*at, "watch peers"));
         let picture = self.wants.values().map(|want| (want.at, "fetch a picture")).min();
-        first.into_iter().chain(picture).min()
+        let text = self.text_due().map(|at| (at, "a changed text"));
+        first.into_iter().chain(picture).chain(text).min()
     }
 
     /// Those whose time has come.
@@ -273,6 +280,7 @@ impl Peers {
         self.agenda.remove(&(found.life.at(), key.clone()));
         self.resolving.remove(key);
         self.wants.remove(key);
+        self.late.remove(key);
         self.dirty.insert(key.1.clone());
         if let Some((host, _)) = found.server {
             self.release_host(&(key.0, host), &key.1);

@@ -68,6 +68,9 @@ impl Mdns {
         }
         if from.port() == PORT {
             self.heard_browsing(place, from, packet, now);
+            if !direct {
+                self.heard_asking(place, from.ip(), packet, now);
+            }
         }
         for question in &packet.questions {
             let sets = self.wanted(place, question, packet);

@@ -9,7 +9,7 @@ use super::airtime::Kind;
 use super::api::Event;
 use super::browse::question;
 use super::lane::Family;
-use super::liveness::{LOST, QUIET, SEARCH, SHORT_SEARCH, VOUCHED, pause, search_pause};
+use super::liveness::{LOST, QUIET, SEARCH, SHORT_SEARCH, VOUCHED, search_pause};
 use super::own::{Own, Unique};
 use super::packet::{Packet, Question, kind};
 use super::peers::{Found, Key, Life, Want};
@@ -57,6 +57,7 @@ impl Mdns {
                 Life::Gone { since, silent, tries, .. } => self.search(&key, since, silent, tries, now),
             }
         }
+        self.peers.take_late_texts(now.mono);
         self.fetch_pictures(now);
     }
 
@@ -151,7 +152,7 @@ impl Mdns {
         let lasts = found.expires.saturating_sub(sign) / 5 * 4;
         let at = sign + if found.answered.is_none() { QUIET.min(lasts) } else { QUIET };
         if at > now.mono {
-            let at = at + self.random(500);
+            let at = at + self.random(self.spread(key));
             return self.peers.set_life(key, Life::Present { at });
         }
         self.check(key, 0, now.mono, now);
@@ -171,13 +172,19 @@ impl Mdns {
         if self.is_expired(key, now) {
             return self.peers.remove(key);
         }
-        if tries >= self.tries_needed(key) {
+        let needed = self.tries_needed(key);
+        if tries >= needed {
             let silent = self.peers.sign_of_life(key);
             let at = now.mono + search_pause(0, 0);
             return self.peers.set_life(key, Life::Gone { since: now.mono, silent, tries: 0, at });
         }
-        let together = self.together(key, self.target(key, tries), now);
-        let sent = self.ask_whether_there(key, &together, tries, now);
+        let for_all = self.checks_for_all(key, tries);
+        let together = match for_all {
+            true => self.together_for_all(key, now),
+            false => self.together(key, self.target(key, tries), now),
+        };
+        let sent = self.ask_whether_there(key, &together, tries, for_all, now);
+        let loss = self.links.get(&key.0).map(|link| link.loss).unwrap_or_default();
         for other in together {
             let Some(life) = self.peers.all.get(&other).map(|found| found.life) else { continue };
             let (tries, since) = match life {
@@ -187,7 +194,9 @@ impl Mdns {
                 }
             };
             let next = match sent {
-                Ok(()) => Life::Checking { tries: tries + 1, since, at: now.mono + pause(tries) },
+                Ok(()) => {
+                    Life::Checking { tries: tries + 1, since, at: now.mono + loss.pause(tries, needed) }
+                }
                 Err(at) => Life::Checking { tries, since, at },
             };
             self.peers.set_life(&other, next);
@@ -200,7 +209,7 @@ impl Mdns {
         found.is_some_and(|found| found.answered.is_none() && found.expires <= now.mono)
     }
 
-    fn tries_needed(&self, key: &Key) -> u32 {
+    pub(super) fn tries_needed(&self, key: &Key) -> u32 {
         let index = key.0;
         let Some(link) = self.links.get(&index) else { return 0 };
         let all = || self.peers.all.iter().filter(|(key, found)| key.0 == index && found.is_shown());
@@ -238,7 +247,7 @@ impl Mdns {
 
     /// Another address each time; of somebody who never answered only those that packets came from, the others may be
     /// anybody's.
-    fn target(&self, key: &Key, tries: u32) -> Option<IpAddr> {
+    pub(super) fn target(&self, key: &Key, tries: u32) -> Option<IpAddr> {
         let found = self.peers.all.get(key)?;
         let candidates = match found.answered {
             Some(_) => self.peers.candidates(key),
@@ -247,18 +256,25 @@ impl Mdns {
         candidates.get(tries as usize % candidates.len().max(1)).copied()
     }
 
-    /// Asks the host of these instances for their records.
-    fn ask_whether_there(&mut self, key: &Key, together: &[Key], tries: u32, now: Now) -> Result<(), u64> {
+    /// Asks the host of these instances, or everybody `for_all`, for their records.
+    fn ask_whether_there(
+        &mut self,
+        key: &Key,
+        together: &[Key],
+        tries: u32,
+        for_all: bool,
+        now: Now,
+    ) -> Result<(), u64> {
         let Some(to) = self.target(key, tries) else { return Ok(()) };
         // If no answer ever came by unicast, perhaps another responder on this machine gets them: every second time
         // the answer is wanted by multicast.
-        let unicast = self.peers.is_proven(key) || tries.is_multiple_of(2);
+        let unicast = !for_all && (self.peers.is_proven(key) || tries.is_multiple_of(2));
         let mut packet = Packet::query();
         for (_, name) in together {
             packet.questions.push(question(name, kind::SRV, unicast));
             packet.questions.push(question(name, kind::TXT, unicast));
         }
-        self.ask(key, to, false, packet, now)
+        self.ask(key, to, for_all, packet, now)
     }
 
     /// Looks whether somebody who vanished is back.
@@ -270,7 +286,8 @@ impl Mdns {
         }
         let vanished =
             self.peers.all.values().filter(|found| matches!(found.life, Life::Gone { .. })).count();
-        let sent = self.ask_whether_there(key, std::slice::from_ref(key), tries, now);
+        let for_all = self.searches_for_all(key, tries);
+        let sent = self.ask_whether_there(key, std::slice::from_ref(key), tries, for_all, now);
         let pause =
             if is_proven { search_pause(gone_for, vanished) } else { UNPROVEN_SEARCH << tries.min(5) };
         let at = sent.err().unwrap_or(now.mono + pause + self.random(400));

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 
@@ -73,6 +73,8 @@ pub(crate) struct Lan {
     pub(crate) keeps: bool,
     /// Whether the layers above keep watch over all that are seen, as the overlay does over nodes.
     pub(crate) vouches: bool,
+    /// Hosts without a node: nobody keeps watch over them, and they watch nobody themselves.
+    pub(crate) plain: BTreeSet<usize>,
     pub(crate) multicast: Count,
     pub(crate) unicast: Count,
     /// Packets with their sender, since last taken.
@@ -93,6 +95,7 @@ impl Lan {
             families: (true, true),
             keeps: true,
             vouches: false,
+            plain: BTreeSet::new(),
             multicast: Count::default(),
             unicast: Count::default(),
             tape: None,
@@ -304,11 +307,14 @@ impl Lan {
     }
 
     fn vouch(&mut self) {
+        let name = |host: &usize| instance(&format!("user{host}@h{host}"));
+        let plain: BTreeSet<Instance> = self.plain.iter().map(name).collect();
         for number in 0..self.hosts.len() {
             let host = &mut self.hosts[number];
             if self.vouches && host.vouched != host.seen.len() {
                 host.vouched = host.seen.len();
-                let all = host.seen.keys().cloned().collect();
+                let watched = |name: &&Instance| self.plain.contains(&number) || !plain.contains(*name);
+                let all = host.seen.keys().filter(watched).cloned().collect();
                 self.with(number, |mdns, now| mdns.set_vouched(&all, now));
             }
         }

@@ -132,6 +132,11 @@ impl Service {
             Request::Status => Command::Status,
             Request::Peers => Command::Peers,
             Request::Outbox => Command::Outbox,
+            Request::Lookup { address } => Command::Lookup(address),
+            Request::Requests => Command::Requests,
+            Request::AnswerRequest { account, jid, accept } => {
+                Command::AnswerRequest { account, jid, accept }
+            }
             Request::Contacts { account } => Command::Contacts(account),
             Request::AddContact { account, jid, name } => Command::AddContact { account, jid, name },
             Request::RemoveContact { account, jid } => Command::RemoveContact { account, jid },

@@ -79,7 +79,8 @@ pub(crate) struct Session {
 pub(crate) struct Writing {
     data: Vec<u8>,
     done: usize,
-    unflushed: bool,
+    /// Bytes that TLS has taken, and may not have written to the socket yet.
+    unflushed: usize,
 }
 
 /// What a session has to do next.
@@ -147,9 +148,9 @@ impl Session {
                 *writing = Writing { data: self.outbox.take(cx), done: 0, unflushed: writing.unflushed };
             }
             if writing.data.is_empty() {
-                if writing.unflushed {
+                if writing.unflushed > 0 {
                     match Pin::new(&mut self.transport).poll_flush(cx) {
-                        Poll::Ready(Ok(())) => writing.unflushed = false,
+                        Poll::Ready(Ok(())) => self.face.written(std::mem::take(&mut writing.unflushed)),
                         Poll::Ready(Err(_)) => return Poll::Ready(Step::Lost),
                         Poll::Pending => {}
                     }
@@ -159,8 +160,11 @@ impl Session {
             match Pin::new(&mut self.transport).poll_write(cx, &writing.data[writing.done..]) {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     writing.done += written;
-                    self.face.written(written);
-                    writing.unflushed = self.transport.is_tls();
+                    if self.transport.is_tls() {
+                        writing.unflushed += written;
+                    } else {
+                        self.face.written(written);
+                    }
                 }
                 Poll::Ready(_) => return Poll::Ready(Step::Lost),
                 Poll::Pending => break,

@@ -69,7 +69,7 @@ pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(
     }
 }
 
-fn whose(node: &mut Node, of: Of) -> Result<String, Failure> {
+pub(super) fn whose(node: &mut Node, of: Of) -> Result<String, Failure> {
     if let Some(account) = of.account {
         return Ok(account);
     }

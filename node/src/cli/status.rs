@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::{Node, confused, output};
 use crate::admin::{Request, Response};
-use crate::core::admin::{LinkView, OutboxView, PeerView, Reply, StatusView};
+use crate::core::admin::{FramesView, LinkView, OutboxView, PeerView, Reply, StatusView};
 use crate::core::settings::LinkMode;
 use crate::event_loop::clock::wall_millis;
 use crate::link::{LinkReport, Traffic};
@@ -43,6 +43,7 @@ fn describe(status: &StatusView, air: Option<&LinkReport>, runs: bool) -> String
         format!("link          {}", people(&status.link)),
         format!("announced     {}", announced(&status.link, air)),
         format!("airtime       {}", air.map_or("multicast DNS does not run".to_owned(), airtime)),
+        format!("keep-alives   {}", keep_alives(&status.frames, air)),
         format!("outbox        {} not delivered yet", status.outbox),
         format!("inbox         {} waiting for a chat program here", status.inbox),
         format!(
@@ -83,12 +84,30 @@ fn announced(link: &LinkView, air: Option<&LinkReport>) -> String {
     }
 }
 
+fn of(traffic: Traffic) -> String {
+    format!("{} packets, {}", traffic.packets, output::bytes(traffic.bytes))
+}
+
+/// What goes to single hosts: questions whether Bonjour programs are there, and what is said to other nodes.
+fn keep_alives(frames: &FramesView, air: Option<&LinkReport>) -> String {
+    let direct = air.map_or("no direct DNS".to_owned(), |air| {
+        format!("direct DNS {} sent, {} heard", of(air.sent_direct), of(air.heard_direct))
+    });
+    format!(
+        "{direct}; to other nodes {} heartbeats, {}, beside {} frames, {}; in the last minute",
+        frames.heartbeats,
+        output::bytes(frames.heartbeat_bytes),
+        frames.others,
+        output::bytes(frames.other_bytes)
+    )
+}
+
 /// Both kinds of multicast DNS: that of chat programs and that of other nodes.
 fn airtime(air: &LinkReport) -> String {
-    let of = |traffic: Traffic| format!("{} packets, {}", traffic.packets, output::bytes(traffic.bytes));
     format!(
-        "{} sent, {} heard in the last minute; on {}",
+        "multicast DNS {} sent ({} of it by libp2p), {} heard in the last minute; on {}",
         of(air.sent),
+        of(air.sent_by_libp2p),
         of(air.heard),
         if air.interfaces.is_empty() { "no network".to_owned() } else { air.interfaces.join(", ") }
     )
@@ -172,11 +191,14 @@ mod tests {
             port: Some(5299),
             interfaces: vec!["wlan0".into()],
             sent: Traffic { packets: 2, bytes: 300 },
+            sent_direct: Traffic { packets: 12, bytes: 1_234 },
             trouble: [("attempts to take over a name".to_owned(), 7)].into(),
             ..LinkReport::default()
         };
-        let text = describe(&StatusView { link, ..StatusView::default() }, Some(&air), true);
-        for part in ["anna@laptop at port 5299", "1 more", "2 packets", "wlan0", "7  attempts"] {
+        let frames = FramesView { heartbeats: 54, heartbeat_bytes: 108, ..FramesView::default() };
+        let text = describe(&StatusView { link, frames, ..StatusView::default() }, Some(&air), true);
+        let parts = ["anna@laptop at port 5299", "1 more", "2 packets", "wlan0", "7  attempts"];
+        for part in parts.into_iter().chain(["12 packets, 1234 B sent", "54 heartbeats, 108 B"]) {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

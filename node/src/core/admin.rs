@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 
 use super::io::Credentials;
+use super::lookup::LookupView;
+use super::requests::RequestView;
 use super::settings::LinkMode;
 
 /// A user key as it is sealed. `Debug` shows its size.
@@ -83,6 +85,19 @@ pub enum Command {
     Peers,
     /// What waits to be delivered, at most 1,000 entries.
     Outbox,
+    /// How an address is found in the hash table.
+    Lookup(String),
+    /// Requests that are not answered yet, of all accounts.
+    Requests,
+    /// Accept or refuse somebody's request.
+    AnswerRequest {
+        /// Login name or address of who is asked.
+        account: String,
+        /// Who asks.
+        jid: String,
+        /// Whether the other may see the account's presence.
+        accept: bool,
+    },
     /// Contact list of an account.
     Contacts(String),
     /// Add a contact and ask to see its presence.
@@ -113,6 +128,7 @@ impl Command {
             | Self::SetLink { .. }
             | Self::Renew { .. }
             | Self::RemoveAccount(_)
+            | Self::AnswerRequest { .. }
             | Self::AddContact { .. }
             | Self::RemoveContact { .. } => true,
             Self::ListAccounts
@@ -122,6 +138,8 @@ impl Command {
             | Self::Status
             | Self::Peers
             | Self::Outbox
+            | Self::Lookup(_)
+            | Self::Requests
             | Self::Contacts(_) => false,
         }
     }
@@ -175,6 +193,9 @@ pub enum Refused {
     /// There is no such contact.
     #[error("{0} is not in this contact list")]
     NoContact(String),
+    /// Nobody with that address asks.
+    #[error("{0} has no unanswered request here: `crosstalk requests` shows who has")]
+    NoRequest(String),
     /// Not an address.
     #[error("{0} is no address: type NAME@DOMAIN")]
     BadAddress(String),
@@ -218,6 +239,10 @@ pub enum Reply {
     Peers(Vec<PeerView>),
     /// Waiting messages.
     Outbox(Vec<OutboxView>),
+    /// A look-up that has ended.
+    Lookup(Box<LookupView>),
+    /// Unanswered requests.
+    Requests(Vec<RequestView>),
     /// Contacts.
     Contacts(Vec<ContactView>),
 }
@@ -252,6 +277,19 @@ pub struct AccountView {
     pub name_until: Option<u64>,
 }
 
+/// Frames sent to other nodes in the last minute. Bytes are those of the frames, without encryption and TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FramesView {
+    /// Frames that only say that the node is there.
+    pub heartbeats: u64,
+    /// Their bytes.
+    pub heartbeat_bytes: u64,
+    /// All others.
+    pub others: u64,
+    /// Their bytes.
+    pub other_bytes: u64,
+}
+
 /// What the node is doing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StatusView {
@@ -276,6 +314,9 @@ pub struct StatusView {
     /// People and streams of XEP-0174.
     #[serde(default)]
     pub link: LinkView,
+    /// What went to other nodes in the last minute.
+    #[serde(default)]
+    pub frames: FramesView,
     /// Undelivered messages.
     pub outbox: usize,
     /// Messages that wait for local clients.

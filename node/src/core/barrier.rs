@@ -41,6 +41,7 @@ fn destination(output: &Output) -> Destination {
             | LinkCommand::Vouched(_) => Destination::Other,
         },
         Output::Commit { .. }
+        | Output::Query { .. }
         | Output::Login(_)
         | Output::SealingKeyDue { .. }
         | Output::SealingKeyErase { .. }

@@ -13,7 +13,8 @@ use crate::xmpp::{StanzaError, Type};
 use super::Core;
 use super::account::{Account, to_stored};
 use super::admin::{
-    AccountView, Command, ContactView, NewAccount, OutboxView, PeerView, Refused, Reply, Sealed, StatusView,
+    AccountView, Command, ContactView, FramesView, NewAccount, OutboxView, PeerView, Refused, Reply, Sealed,
+    StatusView,
 };
 use super::io::Output;
 use super::roster::{subscription_name, user_of};
@@ -26,12 +27,19 @@ const OUTBOX_SHOWN: usize = 1_000;
 impl Core {
     pub(super) fn command(&mut self, request: u64, command: Command) {
         let changes = command.changes();
-        let reply = self.run(command).unwrap_or_else(Reply::Refused);
-        self.output(Output::Answer { request, reply: Box::new(reply) }, changes);
+        let reply = self.run(request, command).unwrap_or_else(|refused| Some(Reply::Refused(refused)));
+        if let Some(reply) = reply {
+            self.output(Output::Answer { request, reply: Box::new(reply) }, changes);
+        }
     }
 
-    fn run(&mut self, command: Command) -> Result<Reply, Refused> {
-        match command {
+    /// `None`: the answer follows.
+    fn run(&mut self, request: u64, command: Command) -> Result<Option<Reply>, Refused> {
+        let reply = match command {
+            Command::Lookup(address) => {
+                self.look_up(request, &address)?;
+                return Ok(None);
+            }
             Command::AddAccount(new) => self.add_account(*new),
             Command::ListAccounts => {
                 Ok(Reply::Accounts(self.accounts.iter().map(|account| self.account_view(account)).collect()))
@@ -77,6 +85,8 @@ impl Core {
                 let waiting = self.overlay.outbox().take(OUTBOX_SHOWN);
                 Ok(Reply::Outbox(waiting.filter_map(|entry| self.outbox_view(&entry)).collect()))
             }
+            Command::Requests => Ok(self.requests()),
+            Command::AnswerRequest { account, jid, accept } => self.answer_request(&account, &jid, accept),
             Command::Contacts(name) => self.contacts(&name),
             Command::AddContact { account, jid, name } => self.add_contact(&account, &jid, name),
             Command::RemoveContact { account, jid } => {
@@ -84,14 +94,15 @@ impl Core {
                 self.remove_contact(user, &bare(&jid)?).map_err(refused)?;
                 Ok(Reply::Done)
             }
-        }
+        };
+        reply.map(Some)
     }
 
-    fn named(&self, name: &str) -> Result<UserId, Refused> {
+    pub(super) fn named(&self, name: &str) -> Result<UserId, Refused> {
         self.accounts.by_name(name).ok_or_else(|| Refused::NoAccount(name.to_owned()))
     }
 
-    fn saveable(&self) -> Result<(), Refused> {
+    pub(super) fn saveable(&self) -> Result<(), Refused> {
         self.store_trouble.clone().map_or(Ok(()), |trouble| Err(Refused::Store(trouble)))
     }
 
@@ -208,12 +219,23 @@ impl Core {
             peers: self.overlay.peers().len(),
             neighbours: self.nearby.keys().filter(|who| !self.is_own_account(who)).count(),
             link: self.link_view(),
+            frames: self.frames(),
             outbox: self.overlay.outbox().count(),
             inbox: self.accounts.iter().map(|account| account.inbox.len()).sum(),
             clock_credible: self.overlay.clock().credible(self.now),
             store_trouble: self.store_trouble.clone(),
             counters,
             trees: self.fill(),
+        }
+    }
+
+    fn frames(&self) -> FramesView {
+        let (heartbeats, others) = self.overlay.traffic(self.now);
+        FramesView {
+            heartbeats: heartbeats.packets,
+            heartbeat_bytes: heartbeats.bytes,
+            others: others.packets,
+            other_bytes: others.bytes,
         }
     }
 
@@ -332,11 +354,11 @@ impl Core {
     }
 }
 
-fn bare(jid: &str) -> Result<BareJid, Refused> {
+pub(super) fn bare(jid: &str) -> Result<BareJid, Refused> {
     let jid = BareJid::new(jid).map_err(|_| Refused::BadAddress(jid.to_owned()))?;
     if jid.node().is_none() { Err(Refused::BadAddress(jid.to_string())) } else { Ok(jid) }
 }
 
-fn refused(error: StanzaError) -> Refused {
+pub(super) fn refused(error: StanzaError) -> Refused {
     Refused::Full(error.text.unwrap_or_else(|| error.condition.as_str().to_owned()))
 }

@@ -214,7 +214,7 @@ impl Core {
         self.address_for(user, &other).map_or_else(|| jid.clone(), |address| address.to_bare())
     }
 
-    fn resolve(&self, jid: &BareJid) -> Option<UserId> {
+    pub(super) fn resolve(&self, jid: &BareJid) -> Option<UserId> {
         match self.route(&Jid::from(jid.clone())) {
             Route::Local(other) | Route::Overlay(other) => Some(other),
             Route::Here | Route::Link(_) | Route::Refuse(_) => None,

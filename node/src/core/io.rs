@@ -1,6 +1,7 @@
 //! Everything that can happen to the core, and everything that it can ask for: two closed enums. *Pure.*
 
 use crosstalk_overlay::core::PeerEvent;
+use crosstalk_overlay::dht::Query;
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::keys::SealingKey;
 use crosstalk_storage::WriteSet;
@@ -121,6 +122,13 @@ pub enum Output {
         /// Multiaddresses.
         addresses: Vec<String>,
     },
+    /// Ask the hash table; an answer follows as an [`Input::Peer`].
+    Query {
+        /// Its number.
+        id: u64,
+        /// What.
+        query: Query,
+    },
     /// Disconnect a peer.
     ClosePeer {
         /// The peer.
@@ -180,6 +188,7 @@ impl std::fmt::Debug for Output {
             Self::Commit { batch, .. } => write!(f, "Commit({batch})"),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
             Self::Dial { node, addresses } => write!(f, "Dial({node}, {} addresses)", addresses.len()),
+            Self::Query { id, .. } => write!(f, "Query({id})"),
             Self::ClosePeer { node, reason } => write!(f, "ClosePeer({node}, {reason})"),
             Self::Login(LoginChange::Put { .. }) => f.write_str("Login(put)"),
             Self::Login(LoginChange::Remove { .. }) => f.write_str("Login(remove)"),

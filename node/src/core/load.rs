@@ -49,6 +49,7 @@ impl Core {
     /// silently.
     pub fn new(setup: Setup, now: Now) -> Result<Self, LoadError> {
         let Setup { node, seed, settings, contents, mut keys, built } = setup;
+        let id = node.id();
         let overlay = Overlay::new(overlay_setup(node, seed, &settings, &contents, built)?, now);
         let mut rng = ChaCha20Rng::from_seed(seed);
         rng.set_stream(1);
@@ -56,7 +57,7 @@ impl Core {
             settings,
             now,
             started: now.mono,
-            node,
+            node: id,
             rng,
             overlay,
             neighbours: Neighbours::default(),
@@ -316,7 +317,7 @@ impl Core {
 }
 
 fn overlay_setup(
-    node: crosstalk_overlay::id::NodeId,
+    node: crosstalk_overlay::keys::NodeKey,
     seed: [u8; 32],
     settings: &Settings,
     contents: &Contents,
@@ -330,11 +331,13 @@ fn overlay_setup(
         seen: values(contents)?,
         records: values(contents)?,
         authorities: values(contents)?,
+        own_audiences: values(contents)?,
+        audiences: values(contents)?,
         revocations: contents.tree(Tree::Revocation).map(|(_, value)| value.to_vec()).collect(),
         time_floor: floor.map(u64::from_be_bytes).unwrap_or_default(),
     };
     let limits = Limits { connections: settings.max_peers, ..Limits::default() };
-    Ok(OverlaySetup { node, seed, limits, restored, built })
+    Ok(OverlaySetup { node, seed, limits, restored, built, publishes: settings.publish })
 }
 
 /// What a session's client had not acknowledged, but for held messages.

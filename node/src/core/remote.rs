@@ -28,6 +28,8 @@ impl Core {
                 Overlay::Send { node, frame, durable } => self.output(Output::Frame { node, frame }, durable),
                 Overlay::Dial { node, addresses } => self.output(Output::Dial { node, addresses }, false),
                 Overlay::Close { node, reason } => self.output(Output::ClosePeer { node, reason }, false),
+                Overlay::Query { id, query } => self.output(Output::Query { id, query }, false),
+                Overlay::LookedUp { ticket, lookup } => self.looked_up(ticket, &lookup),
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
                 Overlay::Live(live) => self.live_from_remote(live),
@@ -109,7 +111,7 @@ impl Core {
                 self.copy_from_remote(to, peer, &from_resource, &to_resource, &xml);
                 Disposition::Held
             }
-            Content::Copy { .. } => Disposition::Refused(RefusalCode::Policy),
+            Content::Copy { .. } | Content::Audience { .. } => Disposition::Refused(RefusalCode::Policy),
         };
         self.overlay.settle(ticket, disposition, self.now);
     }
@@ -328,8 +330,11 @@ impl Core {
         }
     }
 
-    /// A message failed: its sender's clients are told, as RFC 6121 §8 has it.
+    /// A message or a request failed: its sender's clients are told, as RFC 6121 §8 has it.
     fn settled(&mut self, from: UserId, to: UserId, outcome: Outcome, content: &Content) {
+        if let (Outcome::Failed(_), Content::Contact(record)) = (outcome, content) {
+            return self.request_failed(from, to, record);
+        }
         let (Outcome::Failed(reason), Content::Stanza { from_resource, to_resource, xml }) =
             (outcome, content)
         else {

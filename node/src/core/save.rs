@@ -156,6 +156,16 @@ pub(super) fn overlay(writes: &mut WriteSet, write: Write) {
         }
         Write::PutRecord(record) => writes.put(Tree::UserRecord, record.user.clone(), encode(&record)),
         Write::DeleteRecord(user) => writes.delete(Tree::UserRecord, user.as_bytes().to_vec()),
+        Write::PutOwnAudience(own) => writes.put(Tree::OwnAudience, own.device.clone(), encode(&own)),
+        Write::DeleteOwnAudience(device) => writes.delete(Tree::OwnAudience, device.as_bytes().to_vec()),
+        Write::PutAudience(known) => {
+            let key = [&known.user[..], &known.device[..], &known.to[..]].concat();
+            writes.put(Tree::Audience, key, encode(&known));
+        }
+        Write::DeleteAudience((user, device, to)) => {
+            let key = [&user.as_bytes()[..], &device.as_bytes()[..], &to.as_bytes()[..]].concat();
+            writes.delete(Tree::Audience, key);
+        }
         Write::PutAuthority(authority) => {
             writes.put(Tree::Authority, authority.domain.as_bytes().to_vec(), encode(&authority));
         }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
-use crosstalk_overlay::keys::{DeviceKey, SealingKey};
+use crosstalk_overlay::id::{AuthorityId, UserId};
+use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey};
 use crosstalk_storage::Contents;
 
 /// Keys of one local user on this node, read from its key file.
@@ -51,6 +51,8 @@ pub struct Settings {
     pub lazy_commit: u64,
     /// How long a client without XEP-0198 may take to answer the ping that proves it got a message, milliseconds.
     pub ping_timeout: u64,
+    /// Whether people of this node can be found in the hash table, and their contacts told where they are.
+    pub publish: bool,
     /// Peers connected at once.
     pub max_peers: usize,
     /// What the node does by XEP-0174; each account may do less.
@@ -95,6 +97,7 @@ impl Default for Settings {
             local_nearby: None,
             lazy_commit: 60_000,
             ping_timeout: 60_000,
+            publish: true,
             max_peers: 64,
             link_mode: LinkMode::Announce,
             link_port: None,
@@ -106,8 +109,8 @@ impl Default for Settings {
 /// Everything that a core starts from.
 #[derive(Debug)]
 pub struct Setup {
-    /// This node.
-    pub node: NodeId,
+    /// This node's key.
+    pub node: NodeKey,
     /// Seed of all randomness.
     pub seed: [u8; 32],
     /// Settings.

@@ -355,6 +355,23 @@ impl Core {
         self.accounts.get(&user).map(|account| account.roster.subscription(&other)).unwrap_or_default()
     }
 
+    /// A request never reached the other, and is not on its way any more: it is taken back here, so that the client does not
+    /// wait for ever and may ask again.
+    pub(super) fn request_failed(&mut self, user: UserId, other: UserId, record: &[u8]) {
+        let before = self.subscription_between(user, other);
+        let relation = self.accounts.get(&user).and_then(|account| account.roster.relations.get(&other));
+        let asked = relation.and_then(|relation| relation.slots.my_watch.as_ref());
+        if !before.ask || asked.is_none_or(|asked| asked.bytes() != record) {
+            return;
+        }
+        let Some(address) = self.address_for(user, &other) else { return };
+        let says = Says::Withdraw;
+        if let Some(taken_back) = self.overlay.sign_contact(&user, &other, says.side(), says, self.now) {
+            self.record_said(user, other, &taken_back, before, true);
+            self.tell(user, &address.to_bare(), Type::Unsubscribed);
+        }
+    }
+
     /// Takes a record into its slot. Returns whether it changed anything.
     fn store_record(&mut self, user: UserId, other: UserId, record: &Verified<ContactRecord>) -> bool {
         let address =

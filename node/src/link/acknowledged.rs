@@ -32,7 +32,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Follower {
     connection: Connection,
-    /// All bytes written so far.
+    /// All bytes given to the kernel so far.
     written: watch::Receiver<u64>,
     /// Bytes known to have arrived.
     told: u64,

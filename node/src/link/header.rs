@@ -161,12 +161,12 @@ fn restart(wire: &mut Wire) {
 }
 
 /// A name for the certificate that nobody looks at.
-fn name() -> Result<ServerName<'static>, Stop> {
+pub(super) fn name() -> Result<ServerName<'static>, Stop> {
     ServerName::try_from("link.internal").map_err(|_| Stop::Gone)
 }
 
 /// TLS with anybody.
-fn unauthenticated() -> Result<Arc<ClientConfig>, Stop> {
+pub(super) fn unauthenticated() -> Result<Arc<ClientConfig>, Stop> {
     static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
     let make = || {
         let provider = Arc::new(rustls::crypto::ring::default_provider());

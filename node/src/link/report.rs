@@ -24,11 +24,20 @@ pub struct LinkReport {
     pub port: Option<u16>,
     /// Interfaces in use.
     pub interfaces: Vec<String>,
-    /// Sent in the last minute.
+    /// Multicast in the last minute, of both kinds: by our own engine, and by libp2p's over IPv4.
     pub sent: Traffic,
-    /// Heard of others in the last minute.
+    /// Of that, libp2p's.
+    #[serde(default)]
+    pub sent_by_libp2p: Traffic,
+    /// Multicast of others heard in the last minute.
     pub heard: Traffic,
-    /// Sent since the start, by reason.
+    /// Sent to single hosts in the last minute: whether they are there, and answers.
+    #[serde(default)]
+    pub sent_direct: Traffic,
+    /// Heard of single hosts in the last minute, for us alone.
+    #[serde(default)]
+    pub heard_direct: Traffic,
+    /// Sent since the start, by reason, libp2p's left out.
     pub sent_in_all: BTreeMap<String, Traffic>,
     /// Heard of others since the start.
     pub heard_in_all: Traffic,
@@ -53,7 +62,7 @@ impl View {
 }
 
 fn report(airtime: &Airtime, mono: u64, port: Option<u16>, interfaces: Vec<String>) -> LinkReport {
-    let (sent, heard) = airtime.last_minute(mono);
+    let minute = airtime.last_minute(mono);
     let trouble = [
         ("packets put off to spare airtime", airtime.delayed),
         ("packets that were no mDNS of this link", airtime.refused),
@@ -65,8 +74,11 @@ fn report(airtime: &Airtime, mono: u64, port: Option<u16>, interfaces: Vec<Strin
     LinkReport {
         port,
         interfaces,
-        sent: traffic(sent),
-        heard: traffic(heard),
+        sent: sum(minute.multicast, minute.nodes),
+        sent_by_libp2p: traffic(minute.nodes),
+        heard: traffic(minute.heard_multicast),
+        sent_direct: traffic(minute.unicast),
+        heard_direct: traffic(minute.heard_unicast),
         sent_in_all: KINDS
             .into_iter()
             .map(|kind| (name(kind).to_owned(), traffic(airtime.sent(kind))))
@@ -82,6 +94,10 @@ fn report(airtime: &Airtime, mono: u64, port: Option<u16>, interfaces: Vec<Strin
 
 fn traffic(count: Count) -> Traffic {
     Traffic { packets: count.packets, bytes: count.bytes }
+}
+
+fn sum(one: Count, other: Count) -> Traffic {
+    Traffic { packets: one.packets + other.packets, bytes: one.bytes + other.bytes }
 }
 
 fn name(kind: Kind) -> &'static str {

@@ -17,9 +17,9 @@ use crate::xmpp::StreamError;
 use super::header::Names;
 use super::stream::{self, Caller};
 
-/// Streams at most: as many as the core has pairs, which ends the idlest of them, and the strangers. When full, newcomers
-/// are refused.
-const MOST: usize = 256 + STRANGERS.0;
+/// Streams at most: as many as the core has pairs, which ends the idlest of them, former streams of these, and the
+/// strangers. When full, newcomers are refused.
+const MOST: usize = 256 + 16 + STRANGERS.0;
 /// Accepted streams that the core has not taken, in all and from one address.
 const STRANGERS: (usize, usize) = (16, 4);
 /// Bytes that may wait for a neighbour that does not read; beyond it the stream is cut.

@@ -10,14 +10,21 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_rustls::TlsStream;
 
-use super::header::Names;
+use super::header::{self, Names};
 use super::listener;
 use super::streams::Streams;
+use crate::c2s::connection::{Face, Session, Writing};
+use crate::c2s::outgoing::Outbox;
+use crate::c2s::rate::Bucket;
 use crate::c2s::tls;
+use crate::c2s::transport::Transport;
+use crate::c2s::wire::Wire;
 use crate::core::io::Input;
 use crate::core::link::io::{LinkEnding, LinkEvent, StreamId};
 use crate::xmpp::error::StreamCondition;
+use crate::xmpp::framer::{Framer, Limits};
 use crate::xmpp::{Element, StreamError, ns};
 
 const PURPLE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\n<stream:stream xmlns=\"jabber:client\" \
@@ -293,4 +300,58 @@ async fn a_neighbour_that_does_not_read_has_not_taken_it() {
     anna.streams.close(CALL, None);
     anna.ended().await;
     reading.await.unwrap();
+}
+
+/// An encrypted stream, and the socket of its other end.
+async fn encrypted(outbox: Arc<Outbox>, total: watch::Sender<u64>) -> (Session, TcpStream) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = tls::load_or_create(dir.path(), &[]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (far, _) = listener.accept().await.unwrap();
+    let (mut near, mut far) = (Wire::new(near, 1 << 20, 1 << 20), Wire::new(far, 1 << 20, 1 << 20));
+    let (client, name) = (header::unauthenticated().ok().unwrap(), header::name().ok().unwrap());
+    let (one, two) = tokio::join!(near.start_tls(config), far.connect_tls(client, name));
+    assert!(one.is_ok() && two.is_ok());
+    let far = match far.transport.unwrap() {
+        Transport::Tls(stream) => match *stream {
+            TlsStream::Client(stream) => stream.into_inner().0,
+            TlsStream::Server(_) => panic!("connected, and not accepted"),
+        },
+        Transport::Plain(_) => panic!("not encrypted"),
+    };
+    let session = Session {
+        face: Face::Neighbour(CALL, total),
+        transport: near.transport.unwrap(),
+        framer: Framer::new(Limits::AFTER_LOGIN),
+        outbox,
+        inputs: mpsc::channel(1).0,
+        bucket: Bucket::new(1 << 20, 1 << 20, Duration::ZERO),
+        start: tokio::time::Instant::now(),
+        rest: Vec::new(),
+        grace: Duration::ZERO,
+        writing: Writing::default(),
+        pause: None,
+    };
+    (session, far)
+}
+
+#[tokio::test]
+async fn what_tls_holds_back_is_not_written() {
+    let (outbox, (total, written)) = (Arc::new(Outbox::new(1 << 20)), watch::channel(0));
+    let (mut session, mut far) = encrypted(Arc::clone(&outbox), total).await;
+    outbox.push(vec![b' '; 16 << 20]);
+    // The other end does not read; then it reads what the kernel has, and no more is written.
+    assert!(timeout(Duration::from_millis(300), session.run()).await.is_err());
+    let (mut all, mut bytes) = (0, vec![0; 1 << 20]);
+    while let Ok(Ok(count)) = timeout(Duration::from_millis(300), far.read(&mut bytes)).await {
+        all += count as u64;
+    }
+    let total = *written.borrow();
+    assert!(all > 0 && total <= all, "{total} bytes said to be written, {all} came");
+    // When all has gone through, all is said to be written.
+    let reading = tokio::spawn(async move { while matches!(far.read(&mut bytes).await, Ok(n) if n > 0) {} });
+    assert!(timeout(Duration::from_secs(2), session.run()).await.is_err());
+    assert_eq!(*written.borrow(), 16 << 20);
+    reading.abort();
 }

@@ -21,6 +21,7 @@ mod link;
 mod management;
 mod messages;
 mod nearby;
+mod pending;
 mod presence;
 mod proof;
 mod requests;

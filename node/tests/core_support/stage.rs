@@ -248,7 +248,7 @@ fn start(
     now: Now,
     seed: u8,
 ) -> Core {
-    let node = NodeKey::from_seed([node; 32]).id();
+    let node = NodeKey::from_seed([node; 32]);
     let settings = settings.clone();
     let setup = Setup {
         node,

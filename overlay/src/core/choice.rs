@@ -99,7 +99,7 @@ impl Overlay {
 
     pub(super) fn choose(&mut self, now: Now) {
         self.choice.needed.retain(|_, until| now.mono < *until);
-        self.choice.contacts = self.nodes_of_contacts();
+        self.choice.contacts = self.nodes_of_contacts(now);
         self.choice.chosen = self.chosen(now);
         let wanted = self.choice.chosen.union(&self.choice.contacts).copied().collect::<Vec<_>>();
         wanted.into_iter().for_each(|node| self.plan_dial(node, true, now));
@@ -131,25 +131,26 @@ impl Overlay {
     }
 
     /// Nodes on the link where somebody is whom our users know, or whom a message waits for.
-    fn nodes_of_contacts(&self) -> BTreeSet<NodeId> {
+    fn nodes_of_contacts(&self, now: Now) -> BTreeSet<NodeId> {
         let known = |device: &DeviceId| self.gossip.home(device).is_some_and(|(user, _)| self.matters(&user));
         let by_gossip = self.gossip.homes().filter(|(node, devices)| {
             (self.is_here(node) || self.peers.is_ready(node)) && devices.iter().any(known)
         });
         let by_session =
             self.peers.connected.iter().filter(|(_, peer)| peer.proven.keys().any(|user| self.matters(user)));
-        let nodes = by_session.map(|(node, _)| *node).chain(by_gossip.map(|(node, _)| *node));
+        let beyond = self.homes_of_contacts(now);
+        let nodes = by_session.map(|(node, _)| *node).chain(by_gossip.map(|(node, _)| *node)).chain(beyond);
         nodes.take(MAX_CONTACTS).collect()
     }
 
-    fn matters(&self, user: &UserId) -> bool {
+    pub(super) fn matters(&self, user: &UserId) -> bool {
         self.users.is_kept(user)
             || self.outbox.has_entries_for(user)
             || self.locals.values().any(|local| local.shown.watchers.contains(user))
     }
 
     /// Dials a node unless it is connected, being dialled, or to be dialled later anyway.
-    fn plan_dial(&mut self, node: NodeId, polite: bool, now: Now) {
+    pub(super) fn plan_dial(&mut self, node: NodeId, polite: bool, now: Now) {
         let Some(candidate) = self.peers.candidates.get(&node) else { return };
         if candidate.dialling || self.peers.connected.contains_key(&node) {
             return;

@@ -167,7 +167,7 @@ impl Overlay {
     }
 
     /// `wait`, a quarter more or less.
-    fn jitter(&mut self, wait: u64) -> u64 {
+    pub(super) fn jitter(&mut self, wait: u64) -> u64 {
         wait - wait / 4 + u64::from(self.rng.next_u32()) % (wait / 2 + 1)
     }
 

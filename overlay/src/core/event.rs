@@ -4,19 +4,20 @@ use std::fmt;
 
 use super::limits::Limits;
 use super::state::{
-    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Seen, StoredMail,
+    CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
+    OwnAudience, Seen, StoredMail,
 };
-use crate::dht::Answer;
+use crate::dht::{Answer, Trace};
 use crate::envelope::Content;
 use crate::id::{MessageId, NodeId, UserId};
-use crate::keys::{DeviceKey, SealingKey};
+use crate::keys::{DeviceKey, NodeKey, SealingKey};
 use crate::record::RefusalCode;
 
 /// What a core is made of.
 #[derive(Debug)]
 pub struct Setup {
-    /// This node's public key.
-    pub node: NodeId,
+    /// This node's key: its public half is the node's id.
+    pub node: NodeKey,
     /// All randomness comes from it; 32 fresh random bytes at each start.
     pub seed: [u8; 32],
     /// The bounds.
@@ -25,6 +26,8 @@ pub struct Setup {
     pub restored: Restored,
     /// When the program was built, Unix milliseconds: the clock is later than that.
     pub built: u64,
+    /// Whether users of this node can be found in the hash table, and their contacts told where they are.
+    pub publishes: bool,
 }
 
 /// What the store held. Everything in it is checked again.
@@ -42,6 +45,10 @@ pub struct Restored {
     pub records: Vec<CachedUserRecord>,
     /// Authorities known.
     pub authorities: Vec<KnownAuthority>,
+    /// What our devices give their contacts.
+    pub own_audiences: Vec<OwnAudience>,
+    /// What devices of contacts have given us.
+    pub audiences: Vec<KnownAudience>,
     /// Signed revocations.
     pub revocations: Vec<Vec<u8>>,
     /// The latest time that was certain, Unix milliseconds.
@@ -101,24 +108,28 @@ pub enum PeerEvent {
         /// The node.
         node: NodeId,
     },
+    /// So many nodes are in the tables of the hash table.
+    Table {
+        /// None: there is nobody to ask.
+        nodes: usize,
+    },
+    /// Where this node can be reached from beyond the link. A new list replaces the old one.
+    Addresses(Vec<String>),
+    /// What came of an [`crate::core::Output::Query`].
+    Answer {
+        /// Its number.
+        id: u64,
+        /// Unverified.
+        answer: Answer,
+        /// How it went.
+        trace: Trace,
+    },
     /// A frame arrived.
     Frame {
         /// From whom.
         node: NodeId,
         /// An encoded [`crate::wire::Frame`].
         frame: Vec<u8>,
-    },
-    /// So many nodes are in the tables of the hash table.
-    Table {
-        /// None: there is nobody to ask.
-        nodes: usize,
-    },
-    /// What came of a [`crate::core::Output::Query`].
-    Answer {
-        /// Which.
-        id: u64,
-        /// What.
-        answer: Answer,
     },
 }
 
@@ -133,9 +144,10 @@ impl fmt::Debug for PeerEvent {
                 write!(f, "Connected({node}, inbound {inbound}, near {near})")
             }
             Self::Disconnected { node } => write!(f, "Disconnected({node})"),
-            Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
             Self::Table { nodes } => write!(f, "Table({nodes} nodes)"),
-            Self::Answer { id, .. } => write!(f, "Answer({id})"),
+            Self::Addresses(addresses) => write!(f, "Addresses({})", addresses.len()),
+            Self::Answer { id, answer, .. } => write!(f, "Answer({id}, {answer:?})"),
+            Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
         }
     }
 }

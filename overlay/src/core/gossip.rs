@@ -19,6 +19,8 @@ use asking::Asking;
 
 /// News are collected for so long before they are offered.
 const COLLECT: u64 = 100;
+/// Between two looks at what is to be asked for at least, whatever comes.
+const ASK: u64 = 20;
 /// Changes of one statement that are told on at once, …
 const CHANGES: u64 = 8;
 /// … and one more in each of these, which is more than an honest node makes.
@@ -113,7 +115,7 @@ impl Budget {
 pub(super) struct Gossip {
     items: BTreeMap<Key, Item>,
     marks: BTreeMap<Mark, Key>,
-    /// The devices said to be on a node.
+    /// The devices said to be, or to have been, on a node.
     homes: BTreeMap<NodeId, BTreeSet<DeviceId>>,
     bytes: usize,
     /// How many devices, and how many nodes with links, there are.
@@ -122,15 +124,10 @@ pub(super) struct Gossip {
     news: BTreeMap<NodeId, BTreeSet<Mark>>,
     served: BTreeMap<NodeId, Budget>,
     asking: Asking,
-    /// What came before the user that it is about, by the device that said it.
-    early: BTreeMap<DeviceId, Vec<Early>>,
-}
-
-/// A signed statement that came too early, and from whom.
-#[derive(Debug)]
-enum Early {
-    Links(NodeId, Vec<u8>),
-    Shown(NodeId, Vec<u8>),
+    /// When it was looked at last what is to be asked for, monotonic milliseconds.
+    asked: u64,
+    /// Link presences that came before the user that they are about, by the device that said it, and from whom.
+    early: BTreeMap<DeviceId, Vec<(NodeId, Vec<u8>)>>,
 }
 
 pub(super) fn mark(parts: &[&[u8]]) -> Mark {
@@ -148,7 +145,7 @@ impl Gossip {
         }
     }
 
-    /// The nodes that have devices, and these.
+    /// The nodes that have or had devices, and these; those that are gone have no [home](Self::home).
     pub(super) fn homes(&self) -> impl Iterator<Item = (&NodeId, &BTreeSet<DeviceId>)> {
         self.homes.iter()
     }
@@ -176,20 +173,32 @@ impl Gossip {
     }
 
     /// Whether one more of `size` bytes fits among those of others.
-    fn has_room(&self, limits: &Limits, key: &Key, node: &NodeId, size: usize) -> bool {
+    fn has_room(&self, limits: &Limits, key: &Key, size: usize) -> bool {
         let [users, nodes] = self.counts;
         let known = self.items.get(key).map(|item| item.body.size());
         let counted = known.is_some()
             || match key {
-                Key::User(_) => {
-                    users < limits.relayed_users
-                        && self.homes.get(node).map_or(0, BTreeSet::len) < limits.relayed_users_per_node
-                }
+                Key::User(_) => users < limits.relayed_users,
                 Key::Links(_) => nodes < limits.relayed_nodes,
                 // At most one for each user.
                 Key::Shown(_) => true,
             };
         counted && self.bytes - known.unwrap_or_default() + size <= limits.relayed_bytes
+    }
+
+    /// Whether one more device fits on its node, perhaps in the place of one that has left it.
+    fn fits_on(&mut self, limits: &Limits, key: &Key, node: &NodeId) -> bool {
+        let new = matches!(key, Key::User(_)) && !self.items.contains_key(key);
+        let Some(devices) =
+            self.homes.get(node).filter(|devices| new && devices.len() >= limits.relayed_users_per_node)
+        else {
+            return true;
+        };
+        let left = |device: &&DeviceId| self.home(device).is_none();
+        let since = |device: &&DeviceId| self.items.get(&Key::User(**device)).map(|item| item.since);
+        let Some(oldest) = devices.iter().filter(left).min_by_key(since).copied() else { return false };
+        self.remove(&Key::User(oldest));
+        true
     }
 
     fn insert(&mut self, key: Key, item: Item) {
@@ -198,7 +207,7 @@ impl Gossip {
         self.counts[0] += usize::from(matches!(key, Key::User(_)));
         self.counts[1] += usize::from(matches!(key, Key::Links(_)));
         self.marks.insert(item.mark, key);
-        if let (Key::User(device), Body::User { gone: false, .. }) = (key, &item.body) {
+        if let Key::User(device) = key {
             self.homes.entry(item.node).or_default().insert(device);
         }
         self.items.insert(key, item);
@@ -265,7 +274,8 @@ impl Overlay {
             self.counters.drop("statement that changes too often");
             return false;
         }
-        if !self.gossip.has_room(&self.limits, &key, &node, size) && !self.make_room_for_statement(&node) {
+        let fits = self.gossip.fits_on(&self.limits, &key, &node);
+        if !fits || !self.make_room_for_statement(&key, &node, size) {
             self.counters.drop("no room for a statement about another node");
             return false;
         }
@@ -274,14 +284,16 @@ impl Overlay {
         true
     }
 
-    /// Forgets everything about the node that has not been on the link for longest.
-    fn make_room_for_statement(&mut self, newcomer: &NodeId) -> bool {
-        let absent = |item: &&Item| {
-            item.node != *newcomer && !self.is_here(&item.node) && !self.peers.is_ready(&item.node)
-        };
-        let oldest = self.gossip.items.values().filter(absent).min_by_key(|item| item.since);
-        let Some(node) = oldest.map(|item| item.node) else { return false };
-        self.gossip.keys_of(&node).iter().for_each(|key| self.gossip.remove(key));
+    /// Whether `size` bytes fit, after forgetting everything about the nodes that have not been on the link for longest.
+    fn make_room_for_statement(&mut self, key: &Key, newcomer: &NodeId, size: usize) -> bool {
+        while !self.gossip.has_room(&self.limits, key, size) {
+            let absent = |item: &&Item| {
+                item.node != *newcomer && !self.is_here(&item.node) && !self.peers.is_ready(&item.node)
+            };
+            let oldest = self.gossip.items.values().filter(absent).min_by_key(|item| item.since);
+            let Some(node) = oldest.map(|item| item.node) else { return false };
+            self.gossip.keys_of(&node).iter().for_each(|key| self.gossip.remove(key));
+        }
         true
     }
 
@@ -315,8 +327,6 @@ impl Overlay {
                 self.send_frame(peer, &Frame::Have(marks.to_vec()), false, now);
             }
         }
-        self.gossip.asking.give_up_old(now);
-        self.ask(now);
     }
 
     pub(super) fn on_have(&mut self, peer: NodeId, marks: Vec<Mark>, now: Now) {
@@ -328,16 +338,23 @@ impl Overlay {
                 self.counters.drop("offer of more statements than a peer may have open");
             }
         }
-        self.ask(now);
+        self.ask_soon(now);
+    }
+
+    /// Many small frames lead to one look at what is to be asked for.
+    fn ask_soon(&mut self, now: Now) {
+        self.timers.set_earlier(Timer::Ask, now.mono.max(self.gossip.asked + ASK));
     }
 
     /// Asks peers for what they offered, few at a time.
-    fn ask(&mut self, now: Now) {
+    pub(super) fn on_ask_timer(&mut self, now: Now) {
+        self.gossip.asked = now.mono;
+        self.gossip.asking.give_up_old(now);
         for (peer, marks) in self.gossip.asking.next(now) {
             self.send_frame(peer, &Frame::Want(marks), false, now);
         }
         if self.gossip.asking.is_waiting() {
-            self.timers.set_earlier(Timer::Gossip, now.mono + asking::PATIENCE);
+            self.timers.set_earlier(Timer::Ask, now.mono + asking::PATIENCE);
         }
     }
 
@@ -378,7 +395,7 @@ impl Overlay {
         self.gossip.news.remove(peer);
         self.gossip.served.remove(peer);
         if self.gossip.asking.forget_peer(peer) {
-            self.timers.set_earlier(Timer::Gossip, 0);
+            self.timers.set_earlier(Timer::Ask, 0);
         }
     }
 

@@ -257,6 +257,10 @@ impl Overlay {
             // Only a user's own devices may say what that user wrote.
             return self.settle_delivery(ticket, Disposition::Refused(RefusalCode::Policy), now);
         }
+        if let Content::Audience { presence, key, at } = inner.content.clone() {
+            self.take_audience((inner.user, inner.sender, user), (presence, key, at), now);
+            return self.settle_delivery(ticket, Disposition::Held, now);
+        }
         self.counters.delivered += 1;
         let (from, message, sent) = (inner.user, inner.message, inner.sent);
         let content = inner.content.clone();

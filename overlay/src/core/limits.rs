@@ -21,8 +21,8 @@ pub struct Limits {
     /// Users whose record is remembered; the one that changed longest ago goes, unless it is live, is
     /// [kept](super::Overlay::keep), or a message waits for it. Default 8,192, at most 32 KiB each, usually 1 KiB.
     pub users: usize,
-    /// Bytes of all remembered records; the same go. When half of it is used, a peer whose users take a quarter may not
-    /// bring more. Default 16 MiB.
+    /// Bytes of all remembered records; the same go. When half of it is used, a peer whose users, with those it told of,
+    /// take a quarter may not bring more. Default 16 MiB.
     pub user_bytes: usize,
     /// Waiting messages of one user; a further one is not accepted. Default 2,000.
     pub outbox_per_user: usize,
@@ -47,7 +47,7 @@ pub struct Limits {
     /// Devices elsewhere on the link that are remembered by what others tell on; further ones wait until one has been
     /// away. Default 1,024.
     pub relayed_users: usize,
-    /// Of these, devices on one node. Default 32.
+    /// Of these, devices on one node; one that has left it makes room. Default 32.
     pub relayed_users_per_node: usize,
     /// Nodes whose statements are told on. Default 512.
     pub relayed_nodes: usize,

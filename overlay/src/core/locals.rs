@@ -31,7 +31,7 @@ pub(super) struct Local {
     pub(super) device: DeviceKey,
     pub(super) cert: Verified<DeviceCert>,
     pub(super) sealing: Vec<SealingKey>,
-    name: Option<Verified<NameCert>>,
+    pub(super) name: Option<Verified<NameCert>>,
     pub(super) epoch: u64,
     info_epoch: u64,
     /// None while there is no sealing key.
@@ -39,13 +39,6 @@ pub(super) struct Local {
     binding: Option<Verified<NodeBinding>>,
     asked_for_key: Option<u64>,
     pub(super) shown: Shown,
-}
-
-impl Local {
-    /// Whether its device is bound to this node.
-    pub(super) fn is_bound(&self) -> bool {
-        self.binding.is_some()
-    }
 }
 
 /// What one of our users shows others.
@@ -159,16 +152,18 @@ impl Overlay {
         }
         self.drop_entries_of(user, &device, now);
         self.drop_tickets_of(&device);
+        self.unpublish(user);
+        self.forget_audience(user, &device);
         self.locals.remove(user);
         self.local_devices.remove(&device);
     }
 
     /// Says to those who are told by others that a user is no longer on this node: by a binding without a life.
     fn withdrawn(&mut self, user: &UserId, now: Now) -> Option<Relayed> {
-        let (node, time, record) = (self.node, self.time(now), self.users.record(user)?.encode());
+        let (time, record) = (self.time(now), self.users.record(user)?.encode());
         let local = self.locals.get(user)?;
         let (device, issued) = (local.device.id(), time.max(local.binding.as_ref()?.issued + 1));
-        let binding = NodeBinding { user: *user, device, node, issued, expires: issued };
+        let binding = NodeBinding::agreed(*user, device, &self.node_key, issued, issued);
         let binding = Verified::sign(binding, &local.device, None).ok()?.bytes().to_vec();
         Some(Relayed { users: vec![UserFrame { record, binding }], ..Relayed::default() })
     }
@@ -184,7 +179,7 @@ impl Overlay {
 
     /// Signs the device's information and binding anew and pushes them.
     pub(super) fn renew_records(&mut self, user: &UserId, now: Now) {
-        let (at, node, issued) = (self.tick(now), self.node, self.time(now));
+        let (at, issued) = (self.tick(now), self.time(now));
         let Some(local) = self.locals.get_mut(user) else { return };
         if local.sealing.is_empty() {
             return;
@@ -203,14 +198,15 @@ impl Overlay {
             expires: at.millis.saturating_add(7 * DAY),
             mailboxes: self.mail.declared.clone(),
         };
-        let binding =
-            NodeBinding { user: *user, device, node, issued, expires: issued.saturating_add(7 * DAY) };
+        let expires = issued.saturating_add(7 * DAY);
+        let binding = NodeBinding::agreed(*user, device, &self.node_key, issued, expires);
         local.info = Verified::sign(info, &local.device, None).ok();
         local.binding = Verified::sign(binding, &local.device, None).ok();
         let record =
             local.info.clone().and_then(|info| UserRecord::new(local.cert.clone(), info, local.name.clone()));
         if let Some(record) = record {
             self.take_in(&record, now);
+            self.publish_user(user, now);
             for node in self.told_of(user) {
                 self.push_record(user, node, now);
             }

@@ -106,10 +106,11 @@ impl Overlay {
         self.fetch_all(now);
         self.send_lists(now);
         self.send_discards(now);
-        let busy = !self.mail.jobs.is_empty() || self.mail.receipts.waits() || self.mail.owner.is_busy();
+        let busy = !self.mail.jobs.is_empty() || self.mail.owner.is_busy();
         let waits = [
             busy.then(|| on_grid(now.mono + 1, SECOND)),
             self.mail.sender.next(now),
+            self.mail.receipts.next(now),
             self.mail.places.next(self.limits.repair),
         ];
         if let Some(next) = waits.into_iter().flatten().min() {

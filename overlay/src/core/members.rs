@@ -3,8 +3,7 @@
 //! Each node says whom it hears ([`NodeLinks`]). A node counts as here if it is connected, or if others say that they
 //! hear it and it says that it hears them: two of them, or one if it hears no more than three. Whoever is here has such a
 //! voice, and whoever hears a connected node and is heard by it. So nobody alone keeps a node
-//! alive that is gone, or makes one disappear that others hear, but for one who speaks in the name of a node (PROTOCOL.md §6,
-//! Lies). Absence is told when it has lasted: when many connections end together, new ones stand by then.
+//! alive that is gone, or makes one disappear that others hear; and each node speaks for itself only, by its key. Absence is told when it has lasted: when many connections end together, new ones stand by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +18,9 @@ use crate::wire::{Frame, Relayed};
 pub(super) const SETTLE: u64 = SECOND / 4;
 /// Between two statements of ours at least.
 const PAUSE: u64 = 2 * SECOND;
+/// That connections ended which nobody needs is no news for others: it is said together, after so long. Less than it takes until
+/// a node that vanished is missed.
+const NO_NEWS: u64 = 15 * SECOND;
 /// A node that hears more than so many has to be heard by two.
 const FEW: usize = 3;
 /// Whoever is heard by too few for so long is gone.
@@ -41,6 +43,10 @@ pub(super) struct Members {
     own: Option<Verified<NodeLinks>>,
     /// When, monotonic milliseconds.
     said: u64,
+    /// Nodes whose connection was not needed any more, and ended after that.
+    parted: BTreeSet<NodePrefix>,
+    /// When the first of them did.
+    parted_at: u64,
 }
 
 impl Overlay {
@@ -96,15 +102,17 @@ impl Overlay {
     /// A device is heard of by too few: for long, or because it says itself that it has left?
     fn fade(&mut self, device: DeviceId, now: Now) {
         let since = *self.members.fading.entry(device).or_insert(now.mono);
-        if now.mono < since + FADE && self.gossip.home(&device).is_some() {
-            return self.timers.set_earlier(Timer::Survey, since + FADE);
+        let until = self.linger.until(&device).unwrap_or(0).max(since + FADE);
+        if now.mono < until && self.gossip.home(&device).is_some() {
+            return self.timers.set_earlier(Timer::Survey, until);
         }
         self.members.fading.remove(&device);
         self.members.present.remove(&device);
         self.no_longer_present(&device);
     }
 
-    /// The nodes that at least two, or the only ones they hear, say they hear.
+    /// The nodes that at least two, or the only ones they hear, say they hear. Only those that were discovered on this link
+    /// too: a relay may be on two, and may make up any number of others who hear each other.
     fn heard_nodes(&self) -> BTreeSet<NodeId> {
         let said: BTreeMap<NodePrefix, (NodeId, &NodeLinks)> =
             self.gossip.links().map(|(node, links)| (NodePrefix::of(node), (*node, &**links))).collect();
@@ -122,7 +130,7 @@ impl Overlay {
                 let ears = ears.entry(*other).or_default();
                 *ears += 1;
                 let enough = if back.hears.len() > FEW { 2 } else { 1 };
-                if *ears >= enough {
+                if *ears >= enough && self.peers.candidates.contains_key(node) {
                     heard.insert(*node);
                 }
                 if (*ears >= enough || connected.contains(&ear)) && voices.insert(*other) {
@@ -133,13 +141,13 @@ impl Overlay {
         heard
     }
 
-    /// Those that were discovered on this link too: a relay may be on two.
     fn devices_present(&self) -> BTreeSet<DeviceId> {
-        let homes = self.gossip.homes().filter(|(node, _)| {
-            self.is_here(node) && self.peers.candidates.contains_key(node) && !self.peers.is_ready(node)
-        });
+        let homes = self.gossip.homes().filter(|(node, _)| self.is_here(node) && !self.peers.is_ready(node));
         let devices = homes.flat_map(|(_, devices)| devices.iter().copied());
-        devices.filter(|device| !self.members.doubted.contains_key(device)).collect()
+        let is_there = |device: &DeviceId| {
+            self.gossip.home(device).is_some() && !self.members.doubted.contains_key(device)
+        };
+        devices.filter(is_there).collect()
     }
 
     fn newly_present(&mut self, device: &DeviceId) {
@@ -151,10 +159,12 @@ impl Overlay {
     }
 
     fn no_longer_present(&mut self, device: &DeviceId) {
+        self.linger.end(device);
         if self.users.node_of(device).is_some() {
             // Connected now.
             return;
         }
+        self.forget_presence(device);
         self.forget_neighbour(device);
         if let Some(user) = self.users.by_device.get(device).copied() {
             self.outputs.push_back(Output::Unreachable { user, device: *device });
@@ -166,13 +176,15 @@ impl Overlay {
     pub(super) fn stays_present(&mut self, device: &DeviceId, node: &NodeId) -> bool {
         // One that ended a connection of its own will is not gone; if nobody hears it, it fades.
         let parted = self.peers.connected.get(node).is_some_and(|peer| peer.parting);
-        let stays = (parted || self.is_here(node))
+        let lingers = self.linger.until(device).is_some();
+        let stays = (parted || lingers || self.is_here(node))
             && self.peers.candidates.contains_key(node)
             && self.gossip.home(device).is_some_and(|(_, home)| home == *node)
-            && !self.presences.shows(device);
+            && (lingers || !self.presences.shows(device));
         if stays {
             self.members.present.insert(*device);
         } else {
+            self.linger.end(device);
             self.members.doubted.insert(*device, None);
         }
         self.timers.set_earlier(Timer::Survey, 0);
@@ -180,9 +192,10 @@ impl Overlay {
     }
 
     /// A device came onto a connected node.
-    pub(super) fn is_connected_now(&mut self, device: &DeviceId) {
+    pub(super) fn is_connected_now(&mut self, device: &DeviceId, now: Now) {
         self.members.doubted.remove(device);
         self.members.present.remove(device);
+        self.linger.back(device, now);
     }
 
     /// Says whom we hear, if that has changed, to everybody connected.
@@ -193,13 +206,32 @@ impl Overlay {
         if known == Some(&hears) || known.is_none() && hears.is_empty() {
             return;
         }
-        let due = self.members.said + PAUSE;
+        let due = match known {
+            Some(known) if self.is_only_parted(known, &hears) => self.members.parted_at + NO_NEWS,
+            _ => self.members.said + PAUSE,
+        };
         if known.is_some() && now.mono < due {
             return self.timers.set_earlier(Timer::Survey, due);
         }
         self.sign_links(hears, now);
         for node in self.peers.near() {
             self.push_links(node, now);
+        }
+    }
+
+    /// Whether between these two nothing changed but that connections ended which nobody needs.
+    fn is_only_parted(&self, known: &[NodePrefix], hears: &[NodePrefix]) -> bool {
+        let gone = known.iter().all(|node| hears.contains(node) || self.members.parted.contains(node));
+        gone && hears.iter().all(|node| known.contains(node))
+    }
+
+    /// A connection ends because it is not needed.
+    pub(super) fn parted(&mut self, node: &NodeId, now: Now) {
+        if self.members.parted.is_empty() {
+            self.members.parted_at = now.mono;
+        }
+        if self.members.parted.len() < MAX_LINKS {
+            self.members.parted.insert(NodePrefix::of(node));
         }
     }
 
@@ -212,11 +244,10 @@ impl Overlay {
 
     fn sign_links(&mut self, hears: Vec<NodePrefix>, now: Now) {
         let (at, node) = (self.tick(now), self.node);
-        let Some((user, local)) = self.locals.iter().find(|(_, local)| local.is_bound()) else { return };
-        let (user, device, expires) = (*user, local.device.id(), at.millis.saturating_add(LIFE));
-        let links = NodeLinks { user, device, node, at, expires, hears };
-        self.members.own = Verified::sign(links, &local.device, None).ok();
+        let links = NodeLinks { node, at, expires: at.millis.saturating_add(LIFE), hears };
+        self.members.own = Verified::sign(links, &self.node_key, None).ok();
         self.members.said = now.mono;
+        self.members.parted.clear();
     }
 
     /// Tells a peer whom we hear.

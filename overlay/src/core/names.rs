@@ -89,6 +89,11 @@ impl Overlay {
         }
     }
 
+    /// Who gives names under the domain of an address, as far as is known.
+    pub(super) fn authority_of(&self, address: &str) -> Option<AuthorityId> {
+        Some(self.users.authorities.get(domain_of(address)?)?.key)
+    }
+
     fn provenance(&self, domain: &str) -> Provenance {
         self.users.authorities.get(domain).map_or(Provenance::FirstSight, |known| known.how)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::state::OutboxEntry;
 use super::timers::{Pair, Timer};
 use super::{FailReason, OutboxFull, Outcome, Outgoing, Output, Overlay, Restored, Write};
-use crate::envelope::MAX_CONTENT;
+use crate::envelope::{Content, MAX_CONTENT};
 use crate::id::{DeviceId, MessageId, NodeId, UserId};
 use crate::record::{DevicePart, Receipt, ReceiptOutcome, RefusalCode, Unverified};
 use crate::time::{DAY, HOUR, Now};
@@ -60,6 +60,11 @@ impl Outbox {
         let (low, high) = (DeviceId::from_bytes([0; 32]), DeviceId::from_bytes([0xff; 32]));
         let towards = self.towards.range((*device, low)..=(*device, high));
         towards.map(|(recipient, sender)| (*sender, *recipient)).collect()
+    }
+
+    /// Whom messages wait for.
+    pub(super) fn recipients(&self) -> BTreeSet<UserId> {
+        self.by_recipient.keys().copied().collect()
     }
 
     pub(super) fn has_entries_for(&self, user: &UserId) -> bool {
@@ -149,6 +154,7 @@ impl Overlay {
         self.outbox.insert(number, entry);
         self.timers.set_earlier(Timer::Sweep, now.mono + expires.saturating_sub(created).clamp(1, HOUR));
         self.introduce_to(&to, now);
+        self.seek(&to, now);
         let pairs = self.attach(number, now);
         if self.locals.contains_key(&to) && pairs.is_empty() {
             // A user of this node with no other device: there is nobody to send it to.
@@ -319,7 +325,8 @@ impl Overlay {
 
     fn settled(&mut self, number: u64, outcome: Outcome) {
         let Some(entry) = self.outbox.entries.get_mut(&number) else { return };
-        if !std::mem::replace(&mut entry.settled, true) {
+        let for_users = !matches!(entry.content, Content::Audience { .. });
+        if !std::mem::replace(&mut entry.settled, true) && for_users {
             let (message, from, to, content) = (entry.message, entry.from, entry.to, entry.content.clone());
             self.outputs.push_back(Output::Settled { message, from, to, outcome, content });
         }

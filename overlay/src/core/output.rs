@@ -1,10 +1,10 @@
 //! What comes out of the core, and its answers. *Pure.*
 
-use super::Live;
 use super::state::{
-    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
-    StoredMail,
+    CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
+    OwnAudience, Provenance, Seen, StoredMail,
 };
+use super::{Live, Lookup};
 use crate::dht::Query;
 use crate::envelope::Content;
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
@@ -116,6 +116,20 @@ pub enum Output {
         /// Why, for the log.
         reason: &'static str,
     },
+    /// Ask the hash table; [`PeerEvent::Answer`](super::PeerEvent::Answer) follows.
+    Query {
+        /// For the answer.
+        id: u64,
+        /// What.
+        query: Query,
+    },
+    /// A look-up has ended.
+    LookedUp {
+        /// Its number.
+        ticket: u64,
+        /// What came of it.
+        lookup: Lookup,
+    },
     /// Keep something, in the same commit as everything else of this batch.
     Write(Write),
     /// A message arrived: store it or hand it over, then settle.
@@ -179,13 +193,6 @@ pub enum Output {
         /// The public key.
         public: [u8; 32],
     },
-    /// Ask the hash table; [`crate::core::PeerEvent::Answer`] follows.
-    Query {
-        /// Names the question.
-        id: u64,
-        /// The question.
-        query: Query,
-    },
     /// Something that a person should know.
     Alarm(Alarm),
 }
@@ -216,6 +223,14 @@ pub enum Write {
     PutRecord(CachedUserRecord),
     /// Delete by user.
     DeleteRecord(UserId),
+    /// Put under its device.
+    PutOwnAudience(OwnAudience),
+    /// Delete by device.
+    DeleteOwnAudience(DeviceId),
+    /// Put under whose device, the device, and the user of ours.
+    PutAudience(KnownAudience),
+    /// Delete by the same.
+    DeleteAudience((UserId, DeviceId, UserId)),
     /// Put under its domain.
     PutAuthority(KnownAuthority),
     /// Put a signed revocation; the key is its hash or its bytes.

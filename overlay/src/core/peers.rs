@@ -31,6 +31,18 @@ const GRACE: u64 = 5 * SECOND;
 /// What this program calls itself.
 const AGENT: &str = concat!("crosstalk/", env!("CARGO_PKG_VERSION"));
 
+/// What is said to a peer that is closed for its silence.
+const SILENT: &str = "silent for too long";
+
+/// Why a peer ends its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goodbye {
+    /// It has not heard us for too long.
+    Silence,
+    /// Anything else.
+    Other,
+}
+
 /// A connected, proven node.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -42,6 +54,8 @@ pub(super) struct Peer {
     pub(super) used: u64,
     /// It said that it does not need the connection.
     pub(super) parting: bool,
+    /// Why it ends the connection, if it said so: it has not heard us for too long, or something else.
+    goodbye: Option<Goodbye>,
     /// Ours; told in our Hello.
     session: u64,
     hello: Option<Hello>,
@@ -58,6 +72,8 @@ pub(super) struct Peer {
     /// Users whose records it may still make us verify; grows with time.
     pub(super) credit: u64,
     pub(super) credit_at: u64,
+    /// Bytes that it made us remember of users who are elsewhere.
+    pub(super) brought: usize,
 }
 
 /// The other end of a connection.
@@ -77,6 +93,13 @@ pub(super) struct Peers {
     banned: BTreeMap<NodeId, u64>,
     /// Credit, and since when it grows, of nodes that have left: coming back gives none.
     credits: BTreeMap<NodeId, (u64, u64)>,
+}
+
+impl Peer {
+    /// When something was last heard of it.
+    pub(super) fn last_heard(&self) -> u64 {
+        self.last_heard
+    }
 }
 
 impl Peers {
@@ -140,9 +163,10 @@ impl Overlay {
                 self.on_connected(node, Far { address, inbound, near }, now);
             }
             PeerEvent::Disconnected { node } => self.on_disconnected(node, now),
-            PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
             PeerEvent::Table { nodes } => self.on_table(nodes, now),
-            PeerEvent::Answer { id, answer } => self.on_answer_of_table(id, answer, now),
+            PeerEvent::Addresses(addresses) => self.set_addresses(addresses, now),
+            PeerEvent::Answer { id, answer, trace } => self.on_table_answer(id, answer, trace, now),
+            PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
         }
     }
 
@@ -174,6 +198,7 @@ impl Overlay {
             since: now.mono,
             used: now.mono,
             parting: false,
+            goodbye: None,
             session,
             hello: None,
             hello_at: now.mono,
@@ -185,6 +210,7 @@ impl Overlay {
             blocked: VecDeque::new(),
             credit,
             credit_at,
+            brought: 0,
         };
         self.peers.connected.insert(node, peer);
         self.timers.set(Timer::Peer(node), on_grid(now.mono + HEARTBEAT, TICK));
@@ -211,6 +237,14 @@ impl Overlay {
         if self.peers.is_ready(&node) {
             let parting = self.peers.connected.get(&node).is_some_and(|peer| peer.parting);
             self.note_lost(&node, !parting, now);
+            if parting {
+                self.parted(&node, now);
+            }
+            match self.peers.connected.get(&node).and_then(|peer| peer.goodbye) {
+                Some(Goodbye::Silence) => self.linger_in_silence(&node, now),
+                Some(Goodbye::Other) => {}
+                None => self.linger_if_bad(&node, now),
+            }
             self.drop_peer(node, now);
             self.redial_later(node, now);
         } else if self.peers.connected.contains_key(&node) {
@@ -251,6 +285,9 @@ impl Overlay {
     pub(super) fn close_peer(&mut self, node: NodeId, reason: &'static str, now: Now) {
         self.send_frame(node, &Frame::Goodbye { reason: reason.to_owned() }, false, now);
         self.outputs.push_back(Output::Close { node, reason });
+        if reason == NOT_NEEDED {
+            self.parted(&node, now);
+        }
         self.drop_peer(node, now);
         self.redial_later(node, now);
     }
@@ -259,7 +296,8 @@ impl Overlay {
         let Some(peer) = self.peers.connected.get(&node) else { return };
         if now.mono >= peer.last_heard + SILENCE {
             self.note_lost(&node, true, now);
-            return self.close_peer(node, "silent for too long", now);
+            self.linger_in_silence(&node, now);
+            return self.close_peer(node, SILENT, now);
         }
         let silent = now.mono >= peer.last_sent + HEARTBEAT;
         if self.end_if_surplus(node, now) {
@@ -287,6 +325,10 @@ impl Overlay {
             return;
         }
         peer.hello_at = now.mono;
+        let wait = now.mono.saturating_sub(peer.since);
+        if before.is_none() {
+            self.linger.greeted_after(wait, now);
+        }
         if let Some(candidate) = self.peers.candidates.get_mut(&node) {
             (candidate.backoff, candidate.failures, candidate.lost) = (0, 0, None);
         }
@@ -313,6 +355,7 @@ impl Overlay {
     pub(super) fn on_goodbye(&mut self, node: &NodeId, reason: &str) {
         if let Some(peer) = self.peers.connected.get_mut(node) {
             peer.parting = reason == NOT_NEEDED;
+            peer.goodbye = Some(if reason == SILENT { Goodbye::Silence } else { Goodbye::Other });
         }
     }
 
@@ -336,7 +379,9 @@ impl Overlay {
     pub(super) fn heard(&mut self, node: &NodeId, now: Now) -> bool {
         self.counters.frames_in += 1;
         let Some(peer) = self.peers.connected.get_mut(node) else { return false };
+        let silence = now.mono.saturating_sub(peer.last_heard);
         peer.last_heard = now.mono;
+        self.linger.heard_after(silence, now);
         true
     }
 
@@ -370,7 +415,10 @@ impl Overlay {
             peer.used = now.mono;
         }
         self.counters.frames_out += 1;
-        self.outputs.push_back(Output::Send { node, frame: encode(frame), durable });
+        let kind = usize::from(!matches!(frame, Frame::Heartbeat));
+        let frame = encode(frame);
+        self.traffic.count(kind, frame.len() as u64, now.mono);
+        self.outputs.push_back(Output::Send { node, frame, durable });
     }
 
     /// A user's traffic went over a connection.

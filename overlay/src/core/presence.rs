@@ -99,9 +99,12 @@ impl Overlay {
             self.survey_soon(now);
         }
         added.iter().for_each(|watcher| self.introduce_to(watcher, now));
+        self.check_audience(user, now);
         self.tell_offline(user, &removed, now);
         if changed {
             self.sign_presence(user, now);
+            self.publish_presence(user, now);
+            self.timers.set_earlier(Timer::Seek, now.mono);
         }
         self.push_presence(user, if changed { &watchers } else { &added }, now);
         self.timers.set_earlier(Timer::Presence, on_grid(now.mono + REFRESH, REFRESH));
@@ -202,7 +205,7 @@ impl Overlay {
         }
     }
 
-    fn show_locally(&mut self, to: UserId, record: &Verified<PresenceRecord>) {
+    pub(super) fn show_locally(&mut self, to: UserId, record: &Verified<PresenceRecord>) {
         let key = (record.device, to);
         if self.presences.shown.get(&key).is_some_and(|shown| shown.at >= record.at) {
             return self.counters.drop("presence that is not newer");

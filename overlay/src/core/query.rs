@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::timers::Timer;
 use super::{Output, Overlay};
-use crate::dht::{Answer, Key, Query};
-use crate::id::UserId;
+use crate::dht::{Answer, Key, Query, Trace};
+use crate::id::{DeviceId, UserId};
 use crate::time::{MINUTE, Now};
 
 /// Questions under way at once; further ones wait.
@@ -18,8 +18,20 @@ const PATIENCE: u64 = MINUTE;
 /// What a question is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
+    /// To know a user's devices.
+    FindUser(UserId),
+    /// To know where a device of a contact is, by what it said on that day (Unix milliseconds / 86,400,000).
+    FindPresence(UserId, DeviceId, u64),
     /// To know which nodes hold what waits for a user.
     FindHolders(UserId),
+    /// For somebody who watches.
+    Lookup(u64),
+    /// To tell who our user's devices are.
+    PublishUser(UserId),
+    /// To tell whose name it is.
+    PublishName(UserId),
+    /// To tell the contacts of our user where it is.
+    PublishPresence(UserId),
 }
 
 #[derive(Debug)]
@@ -45,6 +57,8 @@ impl Overlay {
     pub(super) fn on_table(&mut self, nodes: usize, now: Now) {
         let before = std::mem::replace(&mut self.queries.nodes, nodes);
         if before == 0 && nodes > 0 {
+            self.publish_all(now);
+            self.seek_all(now);
             self.seek_mailboxes(now);
         }
     }
@@ -62,7 +76,7 @@ impl Overlay {
     fn ask_next(&mut self, now: Now) {
         while self.queries.asked.len() < AT_ONCE {
             let Some(purpose) = self.queries.waiting.pop_front() else { return };
-            let Some(query) = Self::query_for(purpose) else {
+            let Some(query) = self.query_for(purpose, now) else {
                 self.queries.known.remove(&purpose);
                 continue;
             };
@@ -75,20 +89,39 @@ impl Overlay {
     }
 
     /// None: there is nothing to ask any more.
-    fn query_for(purpose: Purpose) -> Option<Query> {
+    fn query_for(&mut self, purpose: Purpose, now: Now) -> Option<Query> {
         match purpose {
+            Purpose::FindUser(user) => Some(self.user_query(&user)),
+            Purpose::FindPresence(user, device, day) => self.presence_query(&user, &device, day),
             Purpose::FindHolders(user) => Some(Query::Closest(Key::mailbox(&user))),
+            Purpose::Lookup(ticket) => self.lookup_query(ticket),
+            Purpose::PublishUser(user) => self.user_to_publish(&user),
+            Purpose::PublishName(user) => self.name_to_publish(&user),
+            Purpose::PublishPresence(user) => self.presence_to_publish(&user, now),
         }
     }
 
-    pub(super) fn on_answer_of_table(&mut self, id: u64, answer: Answer, now: Now) {
+    pub(super) fn on_table_answer(&mut self, id: u64, answer: Answer, trace: Trace, now: Now) {
         let Some(Asked { purpose, .. }) = self.queries.asked.remove(&id) else {
             return self.counters.drop("answer to no question");
         };
         self.queries.known.remove(&purpose);
         match (purpose, answer) {
+            (Purpose::FindUser(user), Answer::Values(values)) => self.found_user(&user, &values, now),
+            (Purpose::FindUser(user), _) => self.found_user(&user, &[], now),
+            (Purpose::FindPresence(user, device, day), Answer::Values(values)) => {
+                self.found_presence(&user, &device, day, &values, now);
+            }
+            (Purpose::FindPresence(user, device, day), _) => {
+                self.found_presence(&user, &device, day, &[], now);
+            }
             (Purpose::FindHolders(user), Answer::Nodes(nodes)) => self.found_holders(&user, nodes, now),
             (Purpose::FindHolders(user), _) => self.found_holders(&user, Vec::new(), now),
+            (Purpose::Lookup(ticket), answer) => self.lookup_answered(ticket, answer, trace, now),
+            (Purpose::PublishUser(_) | Purpose::PublishName(_) | Purpose::PublishPresence(_), answer) => {
+                let copies = if let Answer::Stored(copies) = answer { copies } else { 0 };
+                self.published(purpose, copies, now);
+            }
         }
         self.ask_next(now);
     }
@@ -97,7 +130,7 @@ impl Overlay {
         let late = self.queries.asked.iter().filter(|(_, asked)| asked.until <= now.mono);
         let late: Vec<u64> = late.map(|(id, _)| *id).collect();
         for id in late {
-            self.on_answer_of_table(id, Answer::Failed, now);
+            self.on_table_answer(id, Answer::Failed, Trace::default(), now);
         }
         if let Some(next) = self.queries.asked.values().map(|asked| asked.until).min() {
             self.timers.set(Timer::Query, next);

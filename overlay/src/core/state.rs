@@ -209,6 +209,75 @@ pub struct KnownAuthority {
     pub since: u64,
 }
 
+/// The pair of keys that one of our devices gives to its user's contacts.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct OwnAudience {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// 32 bytes: the device, which is the key.
+    #[prost(bytes = "vec", tag = "2")]
+    pub device: Vec<u8>,
+    /// 32 secret bytes: the seed of the presence key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub presence: Vec<u8>,
+    /// 32 secret bytes: the audience key.
+    #[prost(bytes = "vec", tag = "4")]
+    pub key: Vec<u8>,
+    /// When the pair was made: a clock reading's milliseconds …
+    #[prost(uint64, tag = "5")]
+    pub millis: u64,
+    /// … and counter.
+    #[prost(uint32, tag = "7")]
+    pub counter: u32,
+    /// The users it was given to, 32 bytes each, concatenated.
+    #[prost(bytes = "vec", tag = "6")]
+    pub told: Vec<u8>,
+}
+
+/// The pair of keys that a device of somebody has given to one of our users.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct KnownAudience {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// 32 bytes: whose device.
+    #[prost(bytes = "vec", tag = "2")]
+    pub user: Vec<u8>,
+    /// 32 bytes: the device.
+    #[prost(bytes = "vec", tag = "3")]
+    pub device: Vec<u8>,
+    /// 32 bytes: the user of ours. The key is user, device and this.
+    #[prost(bytes = "vec", tag = "4")]
+    pub to: Vec<u8>,
+    /// 32 bytes: the public presence key.
+    #[prost(bytes = "vec", tag = "5")]
+    pub presence: Vec<u8>,
+    /// 32 secret bytes: the audience key.
+    #[prost(bytes = "vec", tag = "6")]
+    pub key: Vec<u8>,
+    /// When the pair was made: a clock reading's milliseconds …
+    #[prost(uint64, tag = "7")]
+    pub millis: u64,
+    /// … and counter.
+    #[prost(uint32, tag = "8")]
+    pub counter: u32,
+}
+
+impl fmt::Debug for OwnAudience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnAudience(given to {})", self.told.len() / 32)
+    }
+}
+
+impl fmt::Debug for KnownAudience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KnownAudience")
+    }
+}
+
 /// An item that this node holds for somebody. Deleted when its owner has it, or when it has expired.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 #[prost(skip_debug)]
@@ -286,5 +355,23 @@ impl CachedUserRecord {
     /// The user, or nothing if the stored bytes are damaged.
     pub fn key(&self) -> Option<UserId> {
         UserId::from_slice(&self.user)
+    }
+}
+
+impl OwnAudience {
+    /// The device, or nothing if the stored bytes are damaged.
+    pub fn key(&self) -> Option<DeviceId> {
+        DeviceId::from_slice(&self.device)
+    }
+}
+
+impl KnownAudience {
+    /// Whose device, the device, and the user of ours, or nothing if the stored bytes are damaged.
+    pub fn key(&self) -> Option<(UserId, DeviceId, UserId)> {
+        Some((
+            UserId::from_slice(&self.user)?,
+            DeviceId::from_slice(&self.device)?,
+            UserId::from_slice(&self.to)?,
+        ))
     }
 }

@@ -26,14 +26,20 @@ pub(super) enum Timer {
     Renew,
     /// Who is here, and whom to be connected with.
     Survey,
-    /// Offers and requests.
+    /// Offers of what others said.
     Gossip,
+    /// Questions for what was offered.
+    Ask,
     /// Live stanzas that wait for a connection.
     Held,
+    /// Questions to the hash table that are not answered.
+    Query,
+    /// What the hash table is told.
+    Publish,
+    /// Whom the hash table is asked for.
+    Seek,
     /// What our users show their contacts.
     Presence,
-    /// Questions to the hash table.
-    Query,
     /// What goes to mailboxes and comes out of them.
     Mail,
     /// Work for a deposit.
@@ -52,9 +58,12 @@ impl Timer {
             Self::Renew => "link presence",
             Self::Survey => "who is here",
             Self::Gossip => "gossip",
+            Self::Ask => "question",
             Self::Held => "live stanza waits",
+            Self::Query => "query",
+            Self::Publish => "publish",
+            Self::Seek => "seek",
             Self::Presence => "presence",
-            Self::Query => "hash table",
             Self::Mail => "mailboxes",
             Self::Work => "work for a mailbox",
             Self::Sweep => "sweep",

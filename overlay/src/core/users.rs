@@ -68,6 +68,11 @@ impl Users {
         self.known.get(user).map(|known| &known.record)
     }
 
+    /// Bytes that are remembered of a user.
+    pub(super) fn size_of(&self, user: &UserId) -> usize {
+        self.known.get(user).map_or(0, |known| known.size)
+    }
+
     pub(super) fn node_of(&self, device: &DeviceId) -> Option<NodeId> {
         self.live.get(device).copied()
     }
@@ -81,6 +86,11 @@ impl Users {
     /// Whether the node knows a user.
     pub(super) fn is_kept(&self, user: &UserId) -> bool {
         self.kept.contains(user)
+    }
+
+    /// Those whom the node knows, in order.
+    pub(super) fn kept_users(&self) -> Vec<UserId> {
+        self.kept.iter().copied().collect()
     }
 
     pub(super) fn context(&self, time: TrustedTime) -> Context<'_> {
@@ -190,13 +200,13 @@ impl Overlay {
         if binding.node != node || binding.user != user {
             return Err(Refusal::WrongSigner { kind: "node-binding" });
         }
-        if self.peers.is_near(&node) && self.note_user(node, &record, &binding, frame, now) {
+        if self.peers.is_near(&node) && self.note_user(node, &record, &binding, now) {
             self.survey_soon(now);
         }
         if binding.expires == binding.issued {
             return Ok(None);
         }
-        Ok(self.prove(node, user, binding.device).then_some(user))
+        Ok(self.prove(node, user, binding.device, now).then_some(user))
     }
 
     /// Merges a verified record into what is known and tells everybody whom that concerns.
@@ -241,14 +251,14 @@ impl Overlay {
     }
 
     /// Whether a record would take bytes from others that one peer must not have.
-    fn crowds(&self, node: &NodeId, user: &UserId, size: usize) -> bool {
-        let known = |user: &UserId| self.users.known.get(user).map_or(0, |known| known.size);
+    pub(super) fn crowds(&self, node: &NodeId, user: &UserId, size: usize) -> bool {
+        let known = |user: &UserId| self.users.size_of(user);
         if self.users.bytes <= self.limits.user_bytes / 2 || size <= known(user) {
             return false;
         }
         let Some(peer) = self.peers.connected.get(node) else { return false };
         let rest = peer.proven.keys().filter(|other| *other != user).map(known).sum::<usize>();
-        rest + size > self.limits.user_bytes / 4
+        rest + peer.brought + size > self.limits.user_bytes / 4
     }
 
     /// Whether `size` bytes about a user fit, after forgetting those who changed longest ago; but nobody of this node,
@@ -278,7 +288,7 @@ impl Overlay {
     }
 
     /// Marks a device live on a node; true if it was not.
-    fn prove(&mut self, node: NodeId, user: UserId, device: DeviceId) -> bool {
+    fn prove(&mut self, node: NodeId, user: UserId, device: DeviceId, now: Now) -> bool {
         if self.local_devices.contains_key(&device) {
             self.counters.drop("somebody else has our device key");
             return false;
@@ -299,7 +309,8 @@ impl Overlay {
         if let Some(before) = here {
             self.device_left(&before);
         }
-        self.is_connected_now(&device);
+        self.is_connected_now(&device, now);
+        self.is_no_longer_found(&device);
         if let Some(peer) = self.peers.connected.get_mut(&node) {
             peer.proven.insert(user, device);
         }

@@ -61,10 +61,18 @@ impl Overlay {
         candidate.add(addresses, most);
     }
 
+    /// Nodes beyond the link where somebody is said to be who matters here.
+    pub(super) fn homes_of_contacts(&self, now: Now) -> Vec<NodeId> {
+        let time = self.time(now);
+        let homes = self.wide.homes.keys();
+        homes.filter(|node| self.wide.users(node, time).any(|user| self.matters(user))).copied().collect()
+    }
+
     /// A user says, in a presence that only its contacts can open, that it is on a node until then.
     pub(super) fn is_said_to_be_at(&mut self, node: NodeId, user: UserId, until: u64, now: Now) {
         self.wide.note(node, user, until);
         self.introduce(node, now);
+        self.survey_soon(now);
     }
 
     /// Tells a peer beyond the link of those of our users who have something to do with somebody there.

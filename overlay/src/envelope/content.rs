@@ -5,8 +5,10 @@ use std::fmt;
 use prost::Message as _;
 
 use super::MAX_CONTENT;
-use crate::id::UserId;
-use crate::record::{Refusal, VERSION, key_field, payload, text_field};
+use crate::id::{PresenceId, UserId};
+use crate::keys::AudienceKey;
+use crate::record::{HlcField, Refusal, VERSION, hlc_field, key_field, payload, text_field};
+use crate::time::Hlc;
 
 /// Bytes of a resourcepart (RFC 7622 §3.4).
 const MAX_RESOURCE: usize = 1_023;
@@ -36,6 +38,15 @@ pub enum Content {
         /// The stanza.
         xml: Vec<u8>,
     },
+    /// The keys that the sending device can be found and its presence read by. For the overlay itself.
+    Audience {
+        /// Where it stands in the hash table, and who signs it there.
+        presence: PresenceId,
+        /// What it is sealed with.
+        key: AudienceKey,
+        /// When the pair was made; of two by one device the later counts.
+        at: Hlc,
+    },
 }
 
 impl fmt::Debug for Content {
@@ -43,6 +54,7 @@ impl fmt::Debug for Content {
         match self {
             Self::Stanza { xml, .. } => write!(f, "Stanza({} bytes)", xml.len()),
             Self::Contact(record) => write!(f, "Contact({} bytes)", record.len()),
+            Self::Audience { presence, .. } => write!(f, "Audience({presence})"),
             Self::Copy { to, xml, .. } => write!(f, "Copy(to {to}, {} bytes)", xml.len()),
         }
     }
@@ -52,7 +64,7 @@ impl fmt::Debug for Content {
 struct ContentPayload {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "ContentKind", tags = "2, 3, 4")]
+    #[prost(oneof = "ContentKind", tags = "2, 3, 4, 5")]
     kind: Option<ContentKind>,
 }
 
@@ -64,6 +76,18 @@ enum ContentKind {
     Contact(Vec<u8>),
     #[prost(message, tag = "4")]
     Copy(StanzaField),
+    #[prost(message, tag = "5")]
+    Audience(AudienceField),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct AudienceField {
+    #[prost(bytes = "vec", tag = "1")]
+    presence: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    key: Vec<u8>,
+    #[prost(message, optional, tag = "3")]
+    at: Option<HlcField>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -90,6 +114,11 @@ impl Content {
             Self::Copy { to, from_resource, to_resource, xml } => {
                 ContentKind::Copy(StanzaField { from_resource, to_resource, xml, to: to.as_bytes().to_vec() })
             }
+            Self::Audience { presence, key, at } => ContentKind::Audience(AudienceField {
+                presence: presence.as_bytes().to_vec(),
+                key: key.seed().to_vec(),
+                at: Some(at.into()),
+            }),
         };
         ContentPayload { version: VERSION, kind: Some(kind) }.encode_to_vec()
     }
@@ -114,6 +143,11 @@ impl Content {
                 from_resource: resource(from_resource)?,
                 to_resource: resource(to_resource)?,
                 xml,
+            },
+            ContentKind::Audience(AudienceField { presence, key, at }) => Self::Audience {
+                presence: PresenceId::from_bytes(key_field(&presence, kind, "presence key")?),
+                key: AudienceKey::from_seed(key_field(&key, kind, "audience key")?),
+                at: hlc_field(at, kind, "at")?,
             },
         })
     }

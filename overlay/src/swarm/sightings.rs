@@ -9,6 +9,8 @@ use crate::id::NodeId;
 
 /// Most nodes known at a time. When full, newcomers are refused and counted.
 pub const MAX_SIGHTED: usize = 1024;
+/// Of these, nodes that were only hinted at: a flood by one family leaves room for those heard by the other.
+const MAX_HINTED: usize = MAX_SIGHTED / 2;
 /// Most addresses kept of one node. More are refused and counted.
 pub const MAX_ADDRESSES: usize = 8;
 /// How long an address counts that nobody confirms by another multicast, in ms.
@@ -32,6 +34,8 @@ pub(super) enum Sighting {
 #[derive(Debug, Default)]
 pub(super) struct Sightings {
     nodes: BTreeMap<NodeId, Entry>,
+    /// How many of them were only hinted at.
+    hinted: usize,
     /// Nodes with something to report, each at most once.
     changed: VecDeque<NodeId>,
     /// Reports made, in units of 1/PER_SECOND s behind the clock (a leaky bucket).
@@ -47,6 +51,8 @@ struct Entry {
     now: BTreeMap<String, Option<u64>>,
     told: BTreeSet<String>,
     told_at: u64,
+    /// libp2p-mdns has not told of it.
+    only_hinted: bool,
     again: bool,
     queued: bool,
 }
@@ -77,9 +83,11 @@ impl Bucket {
 impl Sightings {
     /// `node` was heard of at `address`; counts until it is `gone`.
     pub(super) fn seen(&mut self, node: NodeId, address: String) {
-        if let Some(entry) = self.room(node, &address)
-            && entry.now.insert(address, None).is_none()
-        {
+        let Some(entry) = self.room(node, &address, false) else { return };
+        let was_hinted = std::mem::take(&mut entry.only_hinted);
+        let known = entry.now.insert(address, None).is_some();
+        self.hinted -= usize::from(was_hinted);
+        if !known {
             self.mark(node);
         }
     }
@@ -87,7 +95,7 @@ impl Sightings {
     /// `node` was heard of at `address`; counts for [`LIFE`]. One that is not `connected` is worth another try.
     pub(super) fn hinted(&mut self, node: NodeId, address: String, connected: bool, now: u64) {
         let end = now + LIFE;
-        let Some(entry) = self.room(node, &address) else { return };
+        let Some(entry) = self.room(node, &address, true) else { return };
         let known = entry.now.insert(address, Some(end)).is_some();
         entry.again |= known && !connected && now >= entry.told_at + REMIND;
         if !known || entry.again {
@@ -97,12 +105,15 @@ impl Sightings {
     }
 
     /// The entry of `node`, if it has or gets room for `address`.
-    fn room(&mut self, node: NodeId, address: &str) -> Option<&mut Entry> {
-        if !self.nodes.contains_key(&node) && self.nodes.len() >= MAX_SIGHTED {
+    fn room(&mut self, node: NodeId, address: &str, only_hinted: bool) -> Option<&mut Entry> {
+        let new = !self.nodes.contains_key(&node);
+        let full = self.nodes.len() >= MAX_SIGHTED || only_hinted && self.hinted >= MAX_HINTED;
+        if new && full {
             self.refused += 1;
             return None;
         }
-        let entry = self.nodes.entry(node).or_default();
+        self.hinted += usize::from(new && only_hinted);
+        let entry = self.nodes.entry(node).or_insert_with(|| Entry { only_hinted, ..Entry::default() });
         if entry.now.len() >= MAX_ADDRESSES && !entry.now.contains_key(address) {
             self.refused += 1;
             return None;
@@ -233,6 +244,7 @@ impl Sightings {
         if let Some(entry) = self.nodes.get_mut(&node) {
             entry.queued = false;
             if entry.now.is_empty() {
+                self.hinted -= usize::from(entry.only_hinted);
                 self.nodes.remove(&node);
             }
         }
@@ -357,6 +369,27 @@ mod tests {
         drain(&mut sightings, 0);
         sightings.lost(|address| address == "b");
         assert_eq!(drain(&mut sightings, 0), [Sighting::Gone(node(1), vec!["b".into()])]);
+    }
+
+    #[test]
+    fn a_flood_of_hints_leaves_room_for_who_is_seen() {
+        let mut sightings = Sightings::default();
+        for number in 0..2000 {
+            sightings.hinted(node(number), "a".into(), false, 0);
+        }
+        assert_eq!(sightings.nodes.len(), MAX_HINTED);
+        sightings.seen(node(5000), "b".into());
+        assert!(sightings.nodes.contains_key(&node(5000)));
+        sightings.seen(node(1), "b".into());
+        sightings.hinted(node(5001), "a".into(), false, 0);
+        assert!(sightings.nodes.contains_key(&node(5001)), "one of those hinted at was seen");
+        sightings.expire(LIFE, |_| false);
+        for second in 0..30 {
+            drain(&mut sightings, LIFE + 1000 * second);
+        }
+        assert_eq!((sightings.nodes.len(), sightings.hinted), (2, 0), "those seen are left");
+        sightings.hinted(node(3), "a".into(), false, 0);
+        assert_eq!(sightings.nodes.len(), 3, "and there is room again");
     }
 
     #[test]

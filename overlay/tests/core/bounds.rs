@@ -24,7 +24,7 @@ fn account(seed: u8) -> Account {
 
 /// Host 1 says that a user is there.
 fn show(net: &mut Net, seed: u8) {
-    let frame = user_frame(&account(seed), seed, START, node_id(1));
+    let frame = user_frame(&account(seed), seed, START, node_key(1));
     net.inject(1, 0, encode(&Frame::Records(vec![frame])));
     net.mono += 1;
 }
@@ -44,7 +44,7 @@ fn drops(net: &Net, reason: &str) -> u64 {
 }
 
 fn size() -> usize {
-    user_frame(&account(9), 9, START, node_id(1)).record.len()
+    user_frame(&account(9), 9, START, node_key(1)).record.len()
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn one_peer_does_not_take_the_bytes_of_all() {
         PeerEvent::Connected { node: node_id(2), address: "/memory/2".into(), inbound: true, near: true };
     net.peer_event(0, other);
     net.inject(2, 0, hello(1, START));
-    let frame = user_frame(&account(20), 20, START, node_id(2));
+    let frame = user_frame(&account(20), 20, START, node_key(2));
     net.inject(2, 0, encode(&Frame::Records(vec![frame])));
     assert_eq!(reach(&net, 20), Reach::Live, "the rest is for others");
 }

@@ -1,10 +1,11 @@
 //! Many cores on one link: multicast introduces them, streams lose packets and send them again, cuts are silent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::id::{NodeId, UserId};
-use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
+use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::DeviceCert;
 use crosstalk_overlay::time::{Now, SECOND};
 use rand_chacha::ChaCha20Rng;
@@ -83,11 +84,22 @@ pub(crate) fn account(index: usize) -> Account {
     Account { user: user.id(), device, cert, sealing, name: None, epoch: 1 }
 }
 
-/// The id of a member's node, as a key would be: anywhere.
+/// The most members of a crowd.
+const MOST: usize = 256;
+
+static NODES: LazyLock<Vec<(NodeKey, NodeId)>> = LazyLock::new(|| {
+    let key = |index| NodeKey::from_seed(seed(4, index));
+    (0..MOST).map(key).map(|key| (key.clone(), key.id())).collect()
+});
+
+/// The key of a member's node.
+pub(crate) fn member_key(index: usize) -> &'static NodeKey {
+    &NODES[index].0
+}
+
+/// The id of a member's node: anywhere.
 pub(crate) fn member_id(index: usize) -> NodeId {
-    let mut bytes = [0; 32];
-    ChaCha20Rng::from_seed(seed(4, index)).fill_bytes(&mut bytes);
-    NodeId::from_bytes(bytes)
+    NODES[index].1
 }
 
 impl Crowd {
@@ -106,11 +118,12 @@ impl Crowd {
         };
         for index in 0..count {
             let setup = Setup {
-                node: member_id(index),
+                node: member_key(index).clone(),
                 seed: seed(5, index),
                 limits: Limits::default(),
                 restored: Restored::default(),
                 built: START - SECOND,
+                publishes: false,
             };
             let account = account(index);
             let mut core = Overlay::new(setup, crowd.now());

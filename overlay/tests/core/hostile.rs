@@ -2,8 +2,8 @@
 
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::envelope::{Envelope, Inner};
-use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
-use crosstalk_overlay::keys::{SealingKey, UserKey};
+use crosstalk_overlay::id::{DeviceId, MessageId, UserId};
+use crosstalk_overlay::keys::{NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::seal::Sealed;
 use crosstalk_overlay::time::{DAY, Hlc, MINUTE, SECOND};
@@ -54,14 +54,9 @@ fn info(account: &Account, public: [u8; 32], millis: u64) -> Verified<DeviceInfo
     Verified::sign(info, &account.device, None).unwrap()
 }
 
-fn binding(account: &Account, node: NodeId) -> Vec<u8> {
-    let binding = NodeBinding {
-        user: account.user,
-        device: account.device.id(),
-        node,
-        issued: START,
-        expires: START + 7 * DAY,
-    };
+fn binding(account: &Account, node: &NodeKey) -> Vec<u8> {
+    let (user, device) = (account.user, account.device.id());
+    let binding = NodeBinding::agreed(user, device, node, START, START + 7 * DAY);
     Verified::sign(binding, &account.device, None).unwrap().bytes().to_vec()
 }
 
@@ -73,7 +68,7 @@ fn record(account: &Account, millis: u64) -> Vec<u8> {
 /// A user whom the test plays at host 2, honestly proven there.
 fn mallory(net: &mut Net) -> Account {
     let account = Account::new(7, 107);
-    let frame = UserFrame { record: record(&account, START), binding: binding(&account, node_id(EVIL)) };
+    let frame = UserFrame { record: record(&account, START), binding: binding(&account, node_key(EVIL)) };
     inject(net, Frame::Records(vec![frame]));
     assert_eq!(net.hosts[0].core.reach(&account.user), Reach::Live);
     account
@@ -126,7 +121,7 @@ fn a_record_with_a_forged_part_is_not_kept() {
     bytes[last] ^= 1;
     inject(
         &mut net,
-        Frame::Records(vec![UserFrame { record: bytes, binding: binding(&account, node_id(EVIL)) }]),
+        Frame::Records(vec![UserFrame { record: bytes, binding: binding(&account, node_key(EVIL)) }]),
     );
     assert_eq!(net.hosts[0].core.reach(&account.user), Reach::Unknown);
     assert_eq!(offences(&net), 1);
@@ -137,7 +132,8 @@ fn expired_and_future_records_are_not_kept() {
     let mut net = scene();
     let account = Account::new(7, 107);
     for millis in [START - 20 * DAY, START + 10 * DAY] {
-        let frame = UserFrame { record: record(&account, millis), binding: binding(&account, node_id(EVIL)) };
+        let frame =
+            UserFrame { record: record(&account, millis), binding: binding(&account, node_key(EVIL)) };
         inject(&mut net, Frame::Records(vec![frame]));
         assert_ne!(net.hosts[0].core.reach(&account.user), Reach::Live, "{millis}");
     }
@@ -298,7 +294,7 @@ fn an_answer_that_it_cannot_be_opened_makes_the_sender_seal_to_the_newer_key() {
     let key = SealingKey::from_seed([0x77; 32], START);
     let cert = DeviceCert::issue(&UserKey::from_seed([7; 32]), account.device.id(), START).unwrap();
     let record = UserRecord::new(cert, info(&account, key.public(), START + 1), None).unwrap().encode();
-    inject(&mut net, Frame::Records(vec![UserFrame { record, binding: binding(&account, node_id(EVIL)) }]));
+    inject(&mut net, Frame::Records(vec![UserFrame { record, binding: binding(&account, node_key(EVIL)) }]));
     let receipt = Receipt {
         envelope: first.id,
         message: MessageId::from_bytes([0; 16]),
@@ -357,7 +353,7 @@ fn a_peer_of_another_age_is_told_so() {
 fn frames_before_the_hello_and_of_strangers_do_nothing() {
     let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![]]);
     let account = Account::new(7, 107);
-    let frame = UserFrame { record: record(&account, START), binding: binding(&account, node_id(1)) };
+    let frame = UserFrame { record: record(&account, START), binding: binding(&account, node_key(1)) };
     let frame = encode(&Frame::Records(vec![frame]));
     net.inject(1, 0, frame.clone());
     let connected =
@@ -404,7 +400,7 @@ fn a_revoked_device_is_out_and_stays_out() {
     assert_ne!(reach(&net), Reach::Live);
     net.restart(0);
     net.run(5 * SECOND);
-    let frame = UserFrame { record: record(&account, START), binding: binding(&account, node_id(EVIL)) };
+    let frame = UserFrame { record: record(&account, START), binding: binding(&account, node_key(EVIL)) };
     inject(&mut net, Frame::Records(vec![frame]));
     assert_ne!(reach(&net), Reach::Live, "also after a restart");
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::id::NodeId;
-use crosstalk_overlay::keys::{DeviceKey, UserKey};
+use crosstalk_overlay::keys::{DeviceKey, Domain, NodeKey, Signs, UserKey};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, HOUR, Hlc, MINUTE, SECOND};
 use crosstalk_overlay::wire::{Frame, Relayed, UserFrame, encode};
+use prost::Message as _;
 
 use crate::crowd::*;
-use crate::pump::{Account, START};
+use crate::pump::{Account, Net, START, node_id, node_key, user_frame};
 
 /// The liar, an honest core whose words the tests put others beside; it is connected to the victim.
 const LIAR: usize = 0;
@@ -32,13 +33,29 @@ fn says_to_all(crowd: &mut Crowd, frame: &Frame) {
     }
 }
 
-fn links(account: &Account, node: NodeId, at: u64, hears: &[NodeId]) -> Vec<u8> {
+fn links(key: &NodeKey, at: u64, hears: &[NodeId]) -> Vec<u8> {
     let mut hears: Vec<NodePrefix> = hears.iter().map(NodePrefix::of).collect();
     hears.sort();
-    let (user, device) = (account.user, account.device.id());
     let at = Hlc { millis: at, counter: 0 };
-    let links = NodeLinks { user, device, node, at, expires: at.millis + HOUR, hears };
-    Verified::sign(links, &account.device, None).unwrap().bytes().to_vec()
+    let links = NodeLinks { node: key.id(), at, expires: at.millis + HOUR, hears };
+    Verified::sign(links, key, None).unwrap().bytes().to_vec()
+}
+
+/// What a node would say, signed by a key that is not its own.
+fn forged_links(node: NodeId, at: u64, signer: &impl Signs) -> Vec<u8> {
+    let honest = SignedRecord::decode(links(member_key(LIAR), at, &[]).as_slice()).unwrap();
+    let at = Hlc { millis: at, counter: 0 };
+    let payload = NodeLinks { node, at, expires: at.millis + HOUR, hears: Vec::new() }.to_payload();
+    let signature = signer.sign(Domain::NodeLinks, &payload).to_vec();
+    SignedRecord { payload, signature, signer: signer.public().to_vec(), ..honest }.encode_to_vec()
+}
+
+/// Somebody of the liar's, who says to be on another node, which did not agree to that.
+fn put_on(node: NodeId, honest: UserFrame, account: &Account) -> UserFrame {
+    let agreed = SignedRecord::decode(honest.binding.as_slice()).unwrap();
+    let agreed = NodeBinding::from_payload(&agreed.payload).unwrap();
+    let forged = Verified::sign(NodeBinding { node, ..agreed }, &account.device, None).unwrap();
+    UserFrame { binding: forged.bytes().to_vec(), ..honest }
 }
 
 fn only_links(bytes: Vec<u8>) -> Frame {
@@ -61,7 +78,7 @@ fn one_voice_keeps_no_dead_node_alive() {
     let mut gone = None;
     for second in 0..30 {
         let at = crowd.now().wall + 5;
-        let lie = links(&crowd.members[LIAR].account, member_id(LIAR), at, &heard);
+        let lie = links(member_key(LIAR), at, &heard);
         says_to_all(&mut crowd, &only_links(lie));
         crowd.run(SECOND);
         if crowd.none_sees(&rest, &[victim]) {
@@ -78,7 +95,7 @@ fn one_voice_removes_nobody_but_itself() {
     let rest: Vec<usize> = (1..50).collect();
     for _ in 0..20 {
         let at = crowd.now().wall + 5;
-        let lie = links(&crowd.members[LIAR].account, member_id(LIAR), at, &[]);
+        let lie = links(member_key(LIAR), at, &[]);
         says_to_all(&mut crowd, &only_links(lie));
         crowd.run(SECOND);
         assert!(crowd.all_see(&rest, &rest));
@@ -92,23 +109,21 @@ fn forged_statements_count_for_nothing_and_against_whoever_sent_them() {
     let to = peers(&crowd, LIAR)[0];
     let rest: Vec<usize> = (1..50).collect();
     let victim = (1..50).find(|index| !crowd.are_connected(to, *index) && *index != to).unwrap();
-    let (at, liar) = (crowd.now().wall + 5, crowd.members[LIAR].account.clone());
-    let account = crowd.members[victim].account.clone();
-    // With a byte changed; by the liar's device for somebody else's node; in somebody else's name.
-    let mut altered = links(&account, member_id(victim), at, &[]);
+    let (at, device) = (crowd.now().wall + 5, crowd.members[LIAR].account.device.clone());
+    // With a byte changed; by the liar's device, and by its node, for somebody else's node.
+    let mut altered = links(member_key(victim), at, &[]);
     let last = altered.len() - 40;
     altered[last] ^= 1;
-    let foreign = links(&liar, member_id(victim), at, &[]);
-    let claimed = Account { user: account.user, ..liar };
-    let claimed = links(&claimed, member_id(victim), at, &[]);
-    for forged in [altered, foreign, claimed] {
+    let by_device = forged_links(member_id(victim), at, &device);
+    let by_node = forged_links(member_id(victim), at, member_key(LIAR));
+    for forged in [altered, by_device, by_node] {
         says(&mut crowd, to, &only_links(forged));
     }
     crowd.run(5 * SECOND);
     assert!(crowd.all_see(&rest, &rest));
-    assert_eq!(offences(&crowd), BTreeMap::from([(to, 1)]), "what cannot be a misunderstanding");
+    assert_eq!(offences(&crowd), BTreeMap::from([(to, 3)]), "what cannot be a misunderstanding");
     for number in 0..8 {
-        let mut forged = links(&account, member_id(victim), at + number, &[]);
+        let mut forged = links(member_key(victim), at + number, &[]);
         forged[last] ^= 1;
         says(&mut crowd, to, &only_links(forged));
     }
@@ -124,7 +139,7 @@ fn a_flood_of_true_statements_is_told_on_slowly() {
     let heard: Vec<NodeId> = peers(&crowd, LIAR).into_iter().map(member_id).collect();
     let (before, at) = (crowd.sent(), crowd.now().wall);
     for number in 0..1_000 {
-        let true_ = links(&crowd.members[LIAR].account, member_id(LIAR), at + number, &heard);
+        let true_ = links(member_key(LIAR), at + number, &heard);
         says(&mut crowd, to, &only_links(true_));
         crowd.run(10);
     }
@@ -173,8 +188,7 @@ fn invented(number: usize, millis: u64) -> UserFrame {
         mailboxes: vec![],
     };
     let info = Verified::sign(info, &device, None).unwrap();
-    let node = NodeId::from_bytes(seed);
-    let binding = NodeBinding { user, device: id, node, issued: millis, expires };
+    let binding = NodeBinding::agreed(user, id, &NodeKey::from_seed(seed), millis, expires);
     let binding = Verified::sign(binding, &device, None).unwrap().bytes().to_vec();
     UserFrame { record: UserRecord::new(cert, info, None).unwrap().encode(), binding }
 }
@@ -197,4 +211,72 @@ fn people_on_nodes_that_nobody_met_are_bounded_and_not_shown() {
     assert!(crowd.all_see(&(0..20).collect::<Vec<_>>(), &(0..20).collect::<Vec<_>>()));
     assert!(crowd.members.iter().all(|member| member.seen.len() <= 20), "nobody who is not there is shown");
     assert_eq!(offences(&crowd), BTreeMap::new());
+}
+
+#[test]
+fn nobody_speaks_for_the_nodes_of_others() {
+    let mut crowd = Crowd::settled(50);
+    let rest: Vec<usize> = (1..50).collect();
+    // Devices of the liar's own, bound to the nodes of others, say that these hear nobody.
+    let devices: Vec<Account> = (0..20).map(|number| Account::new(66, 166 + number)).collect();
+    for round in 0..20 {
+        let at = crowd.now().wall + 1_000;
+        for (device, victim) in devices.iter().zip(&rest) {
+            let users =
+                vec![put_on(member_id(*victim), user_frame(device, 66, at, member_key(LIAR)), device)];
+            let links = vec![forged_links(member_id(*victim), at, &device.device)];
+            says_to_all(&mut crowd, &Frame::Relayed(Relayed { users, links, ..Relayed::default() }));
+        }
+        crowd.run(SECOND);
+        assert!(crowd.all_see(&rest, &rest), "shown as gone in round {round}");
+    }
+    assert_eq!(peers(&crowd, LIAR), Vec::<usize>::new(), "and nobody talks to the liar any more");
+}
+
+#[test]
+fn made_up_nodes_that_hear_each_other_take_no_room_from_others() {
+    // Host 2 is the liar, host 3 is known to host 0 by what host 1 tells, and by multicast.
+    let limits = Limits { relayed_nodes: 3, ..Limits::default() };
+    let accounts =
+        vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)], vec![], vec![Account::new(4, 104)]];
+    let mut net = Net::with_limits(accounts, limits);
+    net.join(0, 1);
+    net.join(0, 2);
+    net.run(SECOND);
+    let made_up: Vec<NodeKey> = (0..3).map(|seed| NodeKey::from_seed([0xa0 + seed; 32])).collect();
+    let at = START + net.mono + 5;
+    let ids: Vec<NodeId> = made_up.iter().map(NodeKey::id).chain([node_id(0)]).collect();
+    let mut said = vec![links(node_key(2), at, &ids)];
+    said.extend(made_up.iter().map(|key| links(key, at, &[node_id(2)])));
+    for bytes in said {
+        net.inject(2, 0, encode(&only_links(bytes)));
+    }
+    net.run(10 * SECOND);
+    let far = net.user(3);
+    net.peer_event(0, PeerEvent::Discovered { node: node_id(3), addresses: vec!["/memory/3".into()] });
+    net.join(1, 3);
+    net.run(10 * SECOND);
+    assert_eq!(net.hosts[0].core.reach(&far), Reach::Live);
+}
+
+#[test]
+fn nobody_puts_people_on_the_node_of_another() {
+    let accounts =
+        vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)], vec![], vec![Account::new(4, 104)]];
+    let mut net = Net::new(accounts);
+    net.join(0, 1);
+    net.join(0, 2);
+    net.run(SECOND);
+    // As many as are remembered of one node.
+    let crowd: Vec<Account> = (0..32).map(|number| Account::new(66, 200 + number)).collect();
+    for account in &crowd {
+        let users = vec![put_on(node_id(3), user_frame(account, 66, START, node_key(2)), account)];
+        net.inject(2, 0, encode(&Frame::Relayed(Relayed { users, ..Relayed::default() })));
+    }
+    let far = net.user(3);
+    net.peer_event(0, PeerEvent::Discovered { node: node_id(3), addresses: vec!["/memory/3".into()] });
+    net.join(1, 3);
+    net.run(10 * SECOND);
+    assert_eq!(net.hosts[0].core.reach(&far), Reach::Live);
+    assert_ne!(net.hosts[0].core.reach(&crowd[0].user), Reach::Live);
 }

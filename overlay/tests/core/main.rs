@@ -11,6 +11,7 @@
 mod bounds;
 mod clocks;
 mod crowd;
+mod dht;
 mod faults;
 mod hostile;
 mod liars;
@@ -21,5 +22,7 @@ mod meeting;
 mod messages;
 mod names;
 mod pump;
+mod relays;
+mod table;
 mod vectors;
 mod wide;

@@ -237,3 +237,21 @@ fn multicast_that_is_lost_takes_nobody_away() {
     assert!(crowd.all_see(&all(20), &all(20)));
     assert_eq!(crowd.losses(), Vec::<u64>::new());
 }
+
+#[test]
+fn connections_that_nobody_needs_end_without_much_ado() {
+    let mut crowd = Crowd::new(25);
+    crowd.introduce(SECOND);
+    crowd.run(50 * SECOND);
+    let connections = |crowd: &Crowd| (0..25).map(|index| crowd.connections(index)).sum::<usize>();
+    let (before, had) = (crowd.sent(), connections(&crowd));
+    crowd.run(60 * SECOND);
+    let (after, has) = (crowd.sent(), connections(&crowd));
+    let each = (after.1 - before.1) / 25;
+    println!("25 nodes: of {had} connections {has} are left, for {each} bytes of each node");
+    assert!(3 * has < 2 * had, "{had}, then {has}");
+    // One statement of each reaches each: about 400 bytes with what announces it.
+    assert!(each <= 25 * 560, "{each}");
+    assert!(crowd.all_see(&all(25), &all(25)));
+    assert_eq!(crowd.losses(), Vec::<u64>::new());
+}

@@ -287,11 +287,12 @@ fn a_restart_that_nobody_noticed_starts_the_session_anew() {
     let user = net.user(0);
     // Host 0 comes back while host 1 still has the old link: its Hello has another session number.
     let setup = Setup {
-        node: node_id(0),
+        node: node_key(0).clone(),
         seed: [77; 32],
         limits: Limits::default(),
         restored: Restored::default(),
         built: START,
+        publishes: false,
     };
     let now = net.now(0);
     net.hosts[0].core = Overlay::new(setup, now);

@@ -1,12 +1,13 @@
 //! A virtual network of a few cores: virtual time, one millisecond per hop, and faults on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use crosstalk_overlay::core::*;
-use crosstalk_overlay::dht::{Answer, Key, Query};
+use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
-use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
+use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, Hlc, Now};
 use crosstalk_overlay::wire::{Frame, Hello, UserFrame, WIRE_VERSION, encode};
@@ -23,6 +24,8 @@ pub(crate) struct Store {
     seen: BTreeMap<(DeviceId, DeviceId, u32), Seen>,
     pub(crate) records: BTreeMap<UserId, CachedUserRecord>,
     authorities: BTreeMap<String, KnownAuthority>,
+    own_audiences: BTreeMap<DeviceId, state::OwnAudience>,
+    audiences: BTreeMap<(UserId, DeviceId, UserId), state::KnownAudience>,
     pub(crate) mail: BTreeMap<u64, StoredMail>,
     revocations: BTreeSet<Vec<u8>>,
     pub(crate) time_floor: u64,
@@ -45,6 +48,10 @@ impl Store {
             Write::PutRecord(record) => drop(self.records.insert(record.key().unwrap(), record)),
             Write::DeleteRecord(user) => drop(self.records.remove(&user)),
             Write::PutAuthority(known) => drop(self.authorities.insert(known.domain.clone(), known)),
+            Write::PutOwnAudience(own) => drop(self.own_audiences.insert(own.key().unwrap(), own)),
+            Write::DeleteOwnAudience(device) => drop(self.own_audiences.remove(&device)),
+            Write::PutAudience(known) => drop(self.audiences.insert(known.key().unwrap(), known)),
+            Write::DeleteAudience(place) => drop(self.audiences.remove(&place)),
             Write::PutRevocation(bytes) => drop(self.revocations.insert(bytes)),
             Write::PutTimeFloor(time) => self.time_floor = time,
             Write::PutMail(mail) => drop(self.mail.insert(mail.number, mail)),
@@ -60,6 +67,8 @@ impl Store {
             seen: self.seen.values().cloned().collect(),
             records: self.records.values().cloned().collect(),
             authorities: self.authorities.values().cloned().collect(),
+            own_audiences: self.own_audiences.values().cloned().collect(),
+            audiences: self.audiences.values().cloned().collect(),
             revocations: self.revocations.iter().cloned().collect(),
             time_floor: self.time_floor,
             mail: self.mail.values().cloned().collect(),
@@ -106,7 +115,7 @@ impl Account {
 
 /// The record of an account of user seed `user`, made at `millis`, with its binding to a node: what an honest peer with
 /// such a clock pushes.
-pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: NodeId) -> UserFrame {
+pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: &NodeKey) -> UserFrame {
     let cert = DeviceCert::issue(&UserKey::from_seed([user; 32]), account.device.id(), millis).unwrap();
     let (user, device, expires) = (account.user, account.device.id(), millis + 7 * DAY);
     let sealing = vec![SealingPublic { public: account.sealing[0].public(), created: START }];
@@ -120,7 +129,7 @@ pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: NodeId)
         mailboxes: vec![],
     };
     let info = Verified::sign(info, &account.device, None).unwrap();
-    let binding = NodeBinding { user, device, node, issued: millis, expires };
+    let binding = NodeBinding::agreed(user, device, node, millis, expires);
     let binding = Verified::sign(binding, &account.device, None).unwrap().bytes().to_vec();
     UserFrame { record: UserRecord::new(cert, info, None).unwrap().encode(), binding }
 }
@@ -171,9 +180,14 @@ pub(crate) struct Net {
     links: BTreeSet<(usize, usize)>,
     /// Cables of some wider network.
     beyond: BTreeSet<(usize, usize)>,
-    /// Hosts that are in the hash table.
-    table: Vec<usize>,
+    /// Hosts that the hash table knows as nodes.
+    nodes: Vec<usize>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
+    /// Questions to the hash table.
+    pub(crate) asked: usize,
+    /// What stands in it, once there is one that all hosts reach.
+    pub(crate) table: Option<BTreeMap<Key, Vec<u8>>>,
+    answers: BTreeMap<(u64, u64), (usize, PeerEvent)>,
     /// Frames on a link whose cable is cut: a stream sends them again, or ends.
     stuck: Vec<(usize, usize, Vec<u8>)>,
     serial: u64,
@@ -186,8 +200,19 @@ fn pair(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
+/// Keys whose ids ascend: of two hosts the first dials.
+static NODE_KEYS: LazyLock<Vec<NodeKey>> = LazyLock::new(|| {
+    let mut keys: Vec<NodeKey> = (0..32).map(|seed| NodeKey::from_seed([seed; 32])).collect();
+    keys.sort_by_key(NodeKey::id);
+    keys
+});
+
+pub(crate) fn node_key(index: usize) -> &'static NodeKey {
+    &NODE_KEYS[index]
+}
+
 pub(crate) fn node_id(index: usize) -> NodeId {
-    NodeId::from_bytes([10 + index as u8; 32])
+    node_key(index).id()
 }
 
 impl Net {
@@ -204,8 +229,11 @@ impl Net {
             cables: BTreeSet::new(),
             links: BTreeSet::new(),
             beyond: BTreeSet::new(),
-            table: Vec::new(),
+            nodes: Vec::new(),
             air: BTreeMap::new(),
+            asked: 0,
+            table: None,
+            answers: BTreeMap::new(),
             stuck: Vec::new(),
             serial: 0,
             dice: 0x9e37_79b9_7f4a_7c15,
@@ -333,6 +361,57 @@ impl Net {
         self.peer_event(to, PeerEvent::Frame { node: node_id(from), frame });
     }
 
+    // --- the hash table ---
+
+    /// Lets all hosts reach a hash table, which takes what it is given, and says where each can be reached.
+    pub(crate) fn open_table(&mut self) {
+        self.table = Some(BTreeMap::new());
+        for host in 0..self.hosts.len() {
+            self.tell_of_table(host);
+        }
+    }
+
+    fn tell_of_table(&mut self, host: usize) {
+        if self.table.is_some() {
+            self.peer_event(host, PeerEvent::Addresses(vec![format!("/memory/{host}")]));
+            self.peer_event(host, PeerEvent::Table { nodes: 3 });
+        }
+    }
+
+    fn ask_table(&mut self, host: usize, id: u64, query: Query) {
+        let nodes = self.closest(host, &query);
+        let Some(table) = &mut self.table else { return };
+        self.asked += 1;
+        let answer = match query {
+            Query::Get(key) => Answer::Values(table.get(&key).cloned().into_iter().collect()),
+            Query::Closest(_) => Answer::Nodes(nodes),
+            Query::Put { key, value, .. } => {
+                table.insert(key, value);
+                Answer::Stored(3)
+            }
+        };
+        self.serial += 1;
+        self.answers.insert(
+            (self.mono + 20, self.serial),
+            (host, PeerEvent::Answer { id, answer, trace: Trace::default() }),
+        );
+    }
+
+    /// These hosts are nodes of the hash table, which everybody reaches.
+    pub(crate) fn set_table(&mut self, nodes: Vec<usize>) {
+        self.nodes = nodes;
+        self.open_table();
+    }
+
+    /// Those of its nodes that are on and that a host has a cable to.
+    fn closest(&self, host: usize, query: &Query) -> Vec<(NodeId, Vec<String>)> {
+        let Query::Closest(key) = query else { return Vec::new() };
+        let mut nodes: Vec<usize> = self.nodes.iter().copied().filter(|node| self.hosts[*node].on).collect();
+        nodes.retain(|node| *node != host && self.cables.contains(&pair(host, *node)));
+        nodes.sort_by_key(|node| node_id(*node).as_bytes()[0] ^ key.as_bytes()[0]);
+        nodes.into_iter().map(|node| (node_id(node), vec![format!("/memory/{node}")])).collect()
+    }
+
     // --- power ---
 
     /// Loses everything but the store and starts again.
@@ -358,9 +437,10 @@ impl Net {
             this.core.add_local(account.local(), now).unwrap();
         }
         self.drain(host);
-        self.tell_table(host);
+        self.tell_of_table(host);
         for other in 0..self.hosts.len() {
-            if self.cables.contains(&pair(host, other)) && !self.beyond.contains(&pair(host, other)) {
+            let cable = pair(host, other);
+            if self.cables.contains(&cable) && !self.beyond.contains(&cable) {
                 self.join(host, other);
             }
         }
@@ -430,7 +510,8 @@ impl Net {
     fn next_moment(&self) -> Option<u64> {
         let timers = self.hosts.iter().filter(|host| host.on).filter_map(|host| host.core.poll_timeout());
         let frame = self.air.keys().next().map(|(when, _)| *when);
-        timers.map(|(when, _)| when).chain(frame).min()
+        let answer = self.answers.keys().next().map(|(when, _)| *when);
+        timers.map(|(when, _)| when).chain(frame).chain(answer).min()
     }
 
     fn step(&mut self) {
@@ -442,6 +523,10 @@ impl Net {
             } else {
                 self.stuck.push((from, to, frame));
             }
+        }
+        while let Some(entry) = self.answers.first_entry().filter(|entry| entry.key().0 <= self.mono) {
+            let (host, answer) = entry.remove();
+            self.peer_event(host, answer);
         }
         for host in 0..self.hosts.len() {
             let due = self.hosts[host].core.poll_timeout().is_some_and(|(when, _)| when <= self.mono);
@@ -476,7 +561,7 @@ impl Net {
                     this.core.settle(delivery.ticket, how, now);
                 }
                 Output::Send { .. } | Output::Dial { .. } | Output::Close { .. } | Output::Query { .. } => {
-                    leaving.push(output);
+                    leaving.push(output)
                 }
                 other => this.events.push(other),
             }
@@ -485,7 +570,7 @@ impl Net {
             match output {
                 Output::Send { node, frame, durable } => self.fly(host, node, frame, durable),
                 Output::Dial { node, .. } => self.dial(host, node),
-                Output::Query { id, query } => self.ask(host, id, &query),
+                Output::Query { id, query } => self.ask_table(host, id, query),
                 Output::Close { node, .. } => {
                     let other = self.index(node);
                     self.unlink(host, other);
@@ -497,27 +582,6 @@ impl Net {
 
     fn index(&self, node: NodeId) -> usize {
         self.hosts.iter().position(|host| host.id == node).unwrap_or(usize::MAX)
-    }
-
-    /// The hash table answers with those of its nodes that are on and that the host has a cable to.
-    fn ask(&mut self, host: usize, id: u64, query: &Query) {
-        let Query::Closest(key) = query;
-        let mut nodes: Vec<usize> = self.table.iter().copied().filter(|node| self.hosts[*node].on).collect();
-        nodes.retain(|node| *node != host && self.cables.contains(&pair(host, *node)));
-        nodes.sort_by_key(|node| node_id(*node).as_bytes().map(|byte| byte ^ key_byte(key)));
-        let nodes = nodes.into_iter().map(|node| (node_id(node), vec![format!("/memory/{node}")])).collect();
-        self.peer_event(host, PeerEvent::Answer { id, answer: Answer::Nodes(nodes) });
-    }
-
-    /// These hosts are the hash table, which everybody finds.
-    pub(crate) fn set_table(&mut self, table: Vec<usize>) {
-        self.table = table;
-        (0..self.hosts.len()).for_each(|host| self.tell_table(host));
-    }
-
-    fn tell_table(&mut self, host: usize) {
-        let nodes = self.table.iter().filter(|node| **node != host).count();
-        self.peer_event(host, PeerEvent::Table { nodes });
     }
 
     fn dial(&mut self, host: usize, node: NodeId) {
@@ -546,19 +610,23 @@ impl Net {
     }
 }
 
-fn key_byte(key: &Key) -> u8 {
-    key.0[0]
-}
-
 fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {
     let seed = [index as u8 ^ (life << 4); 32];
-    Setup { node: node_id(index), seed, limits: limits.clone(), restored, built: START - 20 * DAY }
+    Setup {
+        node: node_key(index).clone(),
+        seed,
+        limits: limits.clone(),
+        restored,
+        built: START - 20 * DAY,
+        publishes: true,
+    }
 }
 
 fn body(content: Content) -> Vec<u8> {
     match content {
         Content::Stanza { xml, .. } | Content::Copy { xml, .. } => xml,
         Content::Contact(record) => record,
+        Content::Audience { .. } => unreachable!("for the overlay itself"),
     }
 }
 

@@ -48,15 +48,15 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
     let (alice, bob) = (cast(0x10), cast(0x20));
     let (user, device, at) = (alice.user.id(), alice.device.id(), Hlc { millis: AT, counter: 7 });
     let authority = AuthorityKey::from_seed([0x40; 32]);
-    let node = NodeKey::from_seed([0x50; 32]).id();
+    let node_key = NodeKey::from_seed([0x50; 32]);
     let name = NameCert::issue(&authority, "alice@school.example", user, 3, AT).unwrap();
     let sealing = vec![SealingPublic { public: alice.sealing.public(), created: AT }];
     let info = DeviceInfo { user, device, sealing, epoch: 1, at, expires: AT + 7 * DAY, mailboxes: vec![] };
     let info = Verified::sign(info, &alice.device, None).unwrap();
-    let binding = NodeBinding { user, device, node, issued: AT, expires: AT + 7 * DAY };
+    let binding = NodeBinding::agreed(user, device, &node_key, AT, AT + 7 * DAY);
     let mut hears = [1, 2].map(|seed| NodePrefix::of(&NodeKey::from_seed([seed; 32]).id())).to_vec();
     hears.sort();
-    let links = NodeLinks { user, device, node, at, expires: AT + HOUR, hears };
+    let links = NodeLinks { node: node_key.id(), at, expires: AT + HOUR, hears };
     let hidden = LinkPresence { user, device, status: LinkStatus::default(), at, expires: AT };
     let shown = LinkPresence { user, device, status: link_status("Alice"), at, expires: AT + 2 * MINUTE };
     let presence =
@@ -71,7 +71,8 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
         recipient: device,
         outcome: ReceiptOutcome::Refused(RefusalCode::Full),
     };
-    let access = MailboxAccess { user, device, holder: node, session: 0x0102, at: AT };
+    let access =
+        MailboxAccess { user, device, holder: NodeKey::from_seed([0x50; 32]).id(), session: 0x0102, at: AT };
     let (mailbox, owner) = (bob.user.id(), bob.device.id());
     let token = Token { serial: [7; 16], mailbox, device: owner, issued: AT, expires: AT + 90 * DAY };
     let device_void = Revocation { what: Revoked::Device(user, device), by: RevokedBy::User, since: AT };
@@ -86,7 +87,7 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
         ("node-binding", signed(Verified::sign(binding, &alice.device, None).unwrap().bytes())),
         ("link-presence", signed(Verified::sign(shown, &alice.device, None).unwrap().bytes())),
         ("link-presence-hidden", signed(Verified::sign(hidden, &alice.device, None).unwrap().bytes())),
-        ("node-links", signed(Verified::sign(links, &alice.device, None).unwrap().bytes())),
+        ("node-links", signed(Verified::sign(links, &node_key, None).unwrap().bytes())),
         ("presence", signed(Verified::sign(presence, &alice.device, None).unwrap().bytes())),
         ("contact", signed(Verified::sign(contact, &alice.device, Some(&alice.cert)).unwrap().bytes())),
         ("mailbox-access", signed(Verified::sign(access, &alice.device, Some(&alice.cert)).unwrap().bytes())),

@@ -22,7 +22,7 @@ fn strangers() -> Net {
 fn says_who_is_there(net: &mut Net) {
     let account = net.hosts[1].accounts[0].clone();
     let millis = net.now(1).wall;
-    net.inject(1, 0, encode(&Frame::Records(vec![user_frame(&account, 2, millis, node_id(1))])));
+    net.inject(1, 0, encode(&Frame::Records(vec![user_frame(&account, 2, millis, node_key(1))])));
     net.run(100);
 }
 

@@ -51,7 +51,12 @@ impl World {
             PeerEvent::Frame { node, frame } if self.dice.chance(20) => {
                 self.send_frame(host, *node, frame.clone());
             }
-            PeerEvent::Frame { .. } | PeerEvent::Disconnected { .. } | PeerEvent::Expired { .. } => {}
+            PeerEvent::Frame { .. }
+            | PeerEvent::Disconnected { .. }
+            | PeerEvent::Expired { .. }
+            | PeerEvent::Table { .. }
+            | PeerEvent::Addresses(_)
+            | PeerEvent::Answer { .. } => {}
         }
     }
 
@@ -110,13 +115,12 @@ impl World {
     /// A device of the attacker's that claims to be a victim's: certified by the attacker's own user key.
     fn forged_user(&mut self, host: HostId) -> Option<Vec<u8>> {
         let wall = self.now(host).wall;
-        let (victim, node) = (self.victim(0)?.user, self.hosts[host.0].node);
+        let (victim, node) = (self.victim(0)?.user, &self.hosts[host.0].node_key);
         let attacker = self.hosts[host.0].attacker.as_ref()?;
         let device = attacker.device.id();
         let honest = DeviceCert::issue(&attacker.user, device, wall).ok()?;
         let cert = replace(honest.bytes(), attacker.user.id().as_bytes(), victim.as_bytes());
-        let binding =
-            NodeBinding { user: attacker.user.id(), device, node, issued: wall, expires: wall + 3_600_000 };
+        let binding = NodeBinding::agreed(attacker.user.id(), device, node, wall, wall + 3_600_000);
         let binding = Verified::sign(binding, &attacker.device, None).ok()?;
         let binding = replace(binding.bytes(), attacker.user.id().as_bytes(), victim.as_bytes());
         let record = self.network.tapped(0).and_then(|_| a_user_record(&self.network, victim.as_bytes()));

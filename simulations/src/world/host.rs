@@ -45,6 +45,7 @@ pub(crate) enum Power {
 pub(crate) struct Host {
     pub(crate) name: &'static str,
     pub(crate) node: NodeId,
+    pub(crate) node_key: NodeKey,
     pub(crate) core: Option<Core>,
     pub(crate) attacker: Option<Attacker>,
     pub(crate) disk: Disk,
@@ -98,6 +99,7 @@ impl World {
         self.hosts.push(Host {
             name,
             node: key.id(),
+            node_key: key,
             core: None,
             attacker: None,
             disk,
@@ -149,7 +151,7 @@ impl World {
         host.lives += 1;
         let contents = host.disk.reopen(sabotage);
         let keys = host.keys.iter().map(|(user, keys)| (*user, copy(keys))).collect();
-        let (node, settings) = (host.node, host.settings.clone());
+        let (node, settings) = (host.node_key.clone(), host.settings.clone());
         let contents = contents.map_err(|why| self.violation(why))?;
         self.book.reloaded(id, &contents);
         let setup = Setup { node, seed, settings, contents, keys, built: BUILT };
@@ -284,6 +286,8 @@ impl World {
                 self.send_frame(id, node, frame);
             }
             Output::Dial { node, .. } => self.dial(id, node),
+            // Nobody has told this host of a table.
+            Output::Query { .. } => {}
             Output::ClosePeer { node, reason } => {
                 let name = self.hosts[id.0].name;
                 self.story.tell(self.time, || format!("{name} closes a link: {reason}"));

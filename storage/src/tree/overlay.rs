@@ -1,7 +1,8 @@
 //! What the overlay keeps: its own shapes, given their trees and keys. *Pure.*
 
 use crosstalk_overlay::core::state::{
-    CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Seen,
+    CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
+    OwnAudience, Seen,
 };
 
 use crate::Tree;
@@ -23,4 +24,6 @@ stored! {
     Seen => Seen,
     CachedUserRecord => UserRecord,
     KnownAuthority => Authority,
+    OwnAudience => OwnAudience,
+    KnownAudience => Audience,
 }

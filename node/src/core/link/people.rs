@@ -10,8 +10,10 @@ use jid::BareJid;
 
 use super::addresses::same_host;
 
-/// Most people. Of more, newcomers are refused and counted.
+/// Most people. Of more, newcomers wait, and are counted.
 const MOST: usize = 512;
+/// Most who wait: with the others as many as multicast DNS keeps.
+const WAITING: usize = 512;
 /// Pictures kept; of more, that of somebody else is dropped.
 const PICTURES: usize = 64;
 /// Bytes of a picture that is kept: what fits into a packet of multicast DNS (RFC 6762 §17) is less.
@@ -35,6 +37,15 @@ pub(super) struct Known {
     pub(super) hidden_until: u64,
     /// The picture of the advert's hash.
     pub(super) picture: Option<Vec<u8>>,
+}
+
+/// Somebody for whom there is no room, or whose address another one has.
+#[derive(Debug)]
+struct Waiting {
+    peer: mdns::Peer,
+    jid: BareJid,
+    /// The least is the next.
+    turn: u64,
 }
 
 /// Why somebody was not taken in.
@@ -64,13 +75,15 @@ impl Refusal {
 pub(super) struct People {
     all: BTreeMap<Instance, Known>,
     by_jid: BTreeMap<BareJid, Instance>,
+    waiting: BTreeMap<Instance, Waiting>,
+    turns: u64,
 }
 
 impl People {
     /// Somebody is there, or changed.
     ///
     /// # Errors
-    /// [`Refusal`] for a newcomer who is not taken in.
+    /// [`Refusal`] for a newcomer who is not taken in; [`Self::next_waiting`] gives it when there is room.
     pub(super) fn seen(&mut self, peer: mdns::Peer, hinted: bool, now: u64) -> Result<(), Refusal> {
         let mdns::Peer { instance, advert, addresses } = peer;
         if let Some(known) = self.all.get_mut(&instance) {
@@ -80,13 +93,13 @@ impl People {
             (known.advert, known.addresses) = (advert, addresses);
             return Ok(());
         }
-        if self.all.len() >= MOST {
-            return Err(Refusal::Full);
-        }
         let jid = BareJid::new(&instance.to_jid()).map_err(|_| Refusal::NoAddress)?;
-        if self.by_jid.contains_key(&jid) {
-            return Err(Refusal::Imitates);
+        let imitates = self.by_jid.contains_key(&jid);
+        if imitates || self.all.len() >= MOST {
+            self.wait(mdns::Peer { instance, advert, addresses }, jid);
+            return Err(if imitates { Refusal::Imitates } else { Refusal::Full });
         }
+        self.waiting.remove(&instance);
         self.by_jid.insert(jid.clone(), instance.clone());
         let hidden_until = if hinted { now + PATIENCE } else { 0 };
         let known = Known { advert, addresses, jid, since: now, hidden_until, picture: None };
@@ -94,8 +107,29 @@ impl People {
         Ok(())
     }
 
+    fn wait(&mut self, peer: mdns::Peer, jid: BareJid) {
+        let before = self.waiting.get(&peer.instance).map(|waiting| waiting.turn);
+        if before.is_none() && self.waiting.len() >= WAITING {
+            return;
+        }
+        self.turns += 1;
+        let turn = before.unwrap_or(self.turns);
+        self.waiting.insert(peer.instance.clone(), Waiting { peer, jid, turn });
+    }
+
+    /// Who waited for longest of those for whom there is room now; to be given to [`Self::seen`].
+    pub(super) fn next_waiting(&mut self) -> Option<mdns::Peer> {
+        if self.waiting.is_empty() || self.all.len() >= MOST {
+            return None;
+        }
+        let free = self.waiting.values().filter(|waiting| !self.by_jid.contains_key(&waiting.jid));
+        let name = free.min_by_key(|waiting| waiting.turn)?.peer.instance.clone();
+        self.waiting.remove(&name).map(|waiting| waiting.peer)
+    }
+
     /// Somebody left. Returns whether it was known.
     pub(super) fn gone(&mut self, instance: &Instance) -> bool {
+        self.waiting.remove(instance);
         let known = self.all.remove(instance);
         known.is_some_and(|known| self.by_jid.remove(&known.jid).is_some())
     }
@@ -184,6 +218,32 @@ mod tests {
         assert_eq!(people.seen(peer("bob@h2", &[]), false, 6), Ok(()));
         assert!(!people.gone(&name("Bob@H2")), "the other one");
         assert_eq!(people.at(&jid), Some(&name("bob@h2")));
+    }
+
+    #[test]
+    fn who_was_refused_waits_for_room_and_for_the_address() {
+        let mut people = People::default();
+        for number in 0..1_200 {
+            let _ = people.seen(peer(&format!("n{number}"), &[]), false, 0);
+        }
+        assert_eq!((people.len(), people.waiting.len()), (MOST, WAITING));
+        assert_eq!(people.next_waiting(), None, "there is no room");
+        assert_eq!(people.seen(peer("N7", &[]), false, 0), Err(Refusal::Imitates));
+        assert!(people.gone(&name("n3")) && !people.gone(&name("n512")));
+        assert_eq!(
+            people.seen(peer("n514", &["10.0.0.1:1"]), false, 0),
+            Ok(()),
+            "whoever is seen anew goes first"
+        );
+        assert!(people.gone(&name("n4")));
+        let next = people.next_waiting();
+        assert_eq!(
+            next.map(|next| next.instance),
+            Some(name("n513")),
+            "in order of arrival, but for who left"
+        );
+        people.waiting.retain(|name, _| name.as_str() == "N7");
+        assert_eq!(people.next_waiting(), None, "another has the address");
     }
 
     #[test]

@@ -47,6 +47,9 @@ impl Core {
         }
         self.link.streams.gone(instance);
         self.requests_to(instance);
+        while let Some(next) = self.link.people.next_waiting() {
+            self.seen_on_link(next);
+        }
     }
 
     /// The users whom signed presences say to be this instance may be others now.
@@ -169,7 +172,7 @@ mod tests {
 
     fn core() -> Core {
         let settings = Settings { link_port: Some(5298), ..Settings::default() };
-        let (node, contents) = (NodeKey::from_seed([7; 32]).id(), crosstalk_storage::Contents::default());
+        let (node, contents) = (NodeKey::from_seed([7; 32]), crosstalk_storage::Contents::default());
         let keys = std::collections::BTreeMap::new();
         let setup = Setup { node, seed: [1; 32], settings, contents, keys, built: BEGIN };
         Core::new(setup, at(0)).unwrap()
@@ -240,6 +243,22 @@ mod tests {
             }
         }
         last
+    }
+
+    #[test]
+    fn whoever_found_no_room_is_shown_when_somebody_leaves() {
+        let mut core = core();
+        for number in 0..512 {
+            seen(&mut core, &format!("n{number}"), None, 0);
+        }
+        seen(&mut core, "bob@h2", None, 0);
+        seen(&mut core, "eve@h3", None, 0);
+        let known = |core: &Core, name| core.link.people.get(&Instance::new(name).unwrap()).is_some();
+        assert!(!known(&core, "bob@h2"));
+        for gone in ["eve@h3", "n5"] {
+            core.handle(Input::Link(LinkEvent::Mdns(Event::Gone(Instance::new(gone).unwrap()))), at(10));
+        }
+        assert!(known(&core, "bob@h2") && !known(&core, "eve@h3"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A stream is opened for the first message of a pair, used both ways, kept open, and closed after ten idle minutes.
 //! Nothing on this protocol acknowledges but TCP: a message is delivered once the other host's TCP has it. What was
 //! written even in part is never written again; if its stream ends before, its sender is told that it may be lost.
+//! Where acknowledgements stay away, nothing more is written (`silent`), then another stream is opened (`former`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ use crosstalk_link_local::instance::Instance;
 use super::addresses;
 use super::io::{LinkCommand, LinkEnding, StreamId};
 
+mod former;
 mod silent;
 
 /// Messages that wait for one pair, or are on its way. Of more, the sender is told.
@@ -98,11 +100,13 @@ struct Open {
     moved: bool,
     /// When it has been silent for too long; none while nothing is on its way.
     stalled: Option<u64>,
+    /// Since when nothing was acknowledged; none while nothing is on its way.
+    silent: Option<u64>,
 }
 
 impl Open {
     fn new(stream: StreamId, at: SocketAddr) -> Self {
-        Self { stream, given: 0, taken: 0, at, moved: false, stalled: None }
+        Self { stream, given: 0, taken: 0, at, moved: false, stalled: None, silent: None }
     }
 }
 
@@ -131,6 +135,7 @@ struct Line {
 pub(super) struct Streams {
     lines: BTreeMap<Pair, Line>,
     by_stream: BTreeMap<StreamId, Pair>,
+    former: former::All,
     next: u64,
     acts: VecDeque<Act>,
 }
@@ -155,6 +160,9 @@ impl Streams {
 
     /// Whom a stream belongs to; it was used just now.
     pub(super) fn heard(&mut self, stream: StreamId, now: u64) -> Option<Pair> {
+        if let Some(former) = self.former.get(&stream) {
+            return Some(former.pair.clone());
+        }
         let pair = self.by_stream.get(&stream)?.clone();
         let line = self.lines.get_mut(&pair)?;
         let open = matches!(line.phase, Phase::Open(open) if open.stream == stream);
@@ -220,10 +228,8 @@ impl Streams {
                 self.acts.push_back(close(ours));
                 self.answer(pair, stream, at, now);
             }
-            Phase::Open(open) => {
-                self.by_stream.remove(&open.stream);
-                self.acts.push_back(close(open.stream));
-                self.lose(pair);
+            Phase::Open(_) => {
+                self.retire(pair);
                 self.answer(pair, stream, at, now);
             }
             Phase::Idle | Phase::Waiting(_) => self.answer(pair, stream, at, now),
@@ -248,6 +254,7 @@ impl Streams {
 
     /// The other host has so many bytes of a stream.
     pub(super) fn written(&mut self, stream: StreamId, bytes: u64, now: u64) {
+        self.arrived_late(stream, bytes);
         let Some(pair) = self.by_stream.get(&stream).cloned() else { return };
         let Some(line) = self.lines.get_mut(&pair) else { return };
         let Phase::Open(open) = &mut line.phase else { return };
@@ -257,6 +264,7 @@ impl Streams {
         let taken = open.taken.max(bytes.min(open.given));
         if taken > open.taken {
             open.stalled = (taken < open.given).then(|| now + open.patience());
+            open.silent = open.stalled.map(|_| now);
         }
         open.taken = taken;
         while line.queue.front().is_some_and(|item| item.end.is_some_and(|end| end <= taken)) {
@@ -268,6 +276,7 @@ impl Streams {
 
     /// A stream is gone. Returns whom to look after: a peer that could not be reached, or was lost.
     pub(super) fn ended(&mut self, stream: StreamId, how: LinkEnding, now: u64) -> Option<Instance> {
+        self.lose_former(stream);
         let pair = self.by_stream.remove(&stream)?;
         let line = self.lines.get_mut(&pair)?;
         if line.rival.is_some_and(|(rival, _)| rival == stream) {
@@ -298,6 +307,7 @@ impl Streams {
 
     /// Somebody left.
     pub(super) fn gone(&mut self, peer: &Instance) {
+        self.end_former_of(peer);
         let pairs = self.lines.keys().filter(|pair| pair.peer == *peer).cloned();
         for pair in pairs.collect::<Vec<_>>() {
             self.end(&pair);
@@ -340,6 +350,7 @@ impl Streams {
         now: u64,
         addresses: impl Fn(&Instance) -> Vec<SocketAddr>,
     ) -> Vec<Instance> {
+        self.end_late_former(now);
         let mut suspects = Vec::new();
         for pair in self.lines.keys().cloned().collect::<Vec<_>>() {
             if self.is_stalled(&pair, now, &addresses) {
@@ -379,7 +390,7 @@ impl Streams {
             };
             [item, own].into_iter().flatten().min()
         };
-        self.lines.values().filter_map(due).min()
+        self.lines.values().filter_map(due).chain(self.former_due()).min()
     }
 
     fn connect(&mut self, pair: &Pair, addresses: Vec<SocketAddr>, now: u64) {
@@ -414,11 +425,12 @@ impl Streams {
         for item in line.queue.iter_mut().filter(|item| item.end.is_none()) {
             let size = item.data.len() as u64;
             let under_way = open.given - open.taken;
-            if under_way > 0 && under_way + size > WINDOW {
+            if under_way > 0 && (under_way + size > WINDOW || open.is_held(now)) {
                 break;
             }
             open.given += size;
             open.stalled = open.stalled.or(Some(now + open.patience()));
+            open.silent = open.silent.or(Some(now));
             item.end = Some(open.given);
             let data = std::mem::take(&mut item.data);
             self.acts.push_back(Act::Command(LinkCommand::Write { stream: open.stream, data }));

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::silent::{MOVED, STALLED};
+use super::former::FORMER;
+use super::silent::{HESITATION, MOVED, STALLED};
 use super::*;
 
 const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
@@ -143,8 +144,14 @@ fn what_was_not_written_goes_to_the_next_stream() {
 #[test]
 fn nothing_waits_longer_than_its_life() {
     let mut streams = open();
-    assert_eq!(streams.timeout(LIFE - 1, here), []);
-    assert_eq!(streams.timeout(LIFE, here).len(), 1, "somebody whose TCP takes nothing is suspect");
+    assert_eq!(streams.timeout(STALLED, here).len(), 1, "somebody whose TCP takes nothing is suspect");
+    assert_eq!((acts(&mut streams), streams.next_due()), (Vec::new(), Some(LIFE)));
+    streams.timeout(LIFE, here);
+    assert_eq!(acts(&mut streams), ["close 2", "uncertain 1"]);
+    assert!(streams.lines.is_empty() && streams.by_stream.is_empty() && streams.former.is_empty());
+    let mut streams = open();
+    streams.timeout(LIFE - 1, nowhere);
+    assert_eq!(streams.timeout(LIFE, nowhere).len(), 1, "with no other way it is waited for");
     assert_eq!(acts(&mut streams), ["close 2", "uncertain 1"]);
     let mut streams = Streams::default();
     push(&mut streams, 1, "one", 0);
@@ -187,8 +194,62 @@ fn an_accepted_stream_is_used_both_ways_and_a_second_one_replaces_it() {
     push(&mut streams, 1, "one", 5);
     assert_eq!(acts(&mut streams), ["write 1 one"]);
     streams.accepted(&anna(), StreamId(3), AT, 10);
-    assert_eq!(acts(&mut streams), ["close 1", "uncertain 1", "accept 3"]);
-    assert_eq!((streams.heard(StreamId(1), 11), streams.heard(StreamId(3), 11)), (None, Some(anna())));
+    assert_eq!(acts(&mut streams), ["accept 3"]);
+    assert_eq!(streams.heard(StreamId(3), 11), Some(anna()));
+    assert_eq!(streams.heard(StreamId(1), 11), Some(anna()), "its last words count");
+    push(&mut streams, 2, "two", 12);
+    streams.written(StreamId(1), 3, 13);
+    assert_eq!(acts(&mut streams), ["write 3 two", "delivered 1", "close 1"]);
+    assert_eq!(streams.heard(StreamId(1), 14), None);
+    streams.written(StreamId(3), 3, 15);
+    streams.accepted(&anna(), StreamId(5), AT, 20);
+    assert_eq!(acts(&mut streams), ["delivered 2", "close 3", "accept 5"], "with nothing on its way it ends");
+}
+
+#[test]
+fn what_is_on_its_way_in_a_former_stream_is_uncertain_when_that_is_lost() {
+    for end in [
+        |streams: &mut Streams| drop(streams.ended(StreamId(2), LinkEnding::Lost, 1)),
+        |streams: &mut Streams| streams.gone(&anna().peer),
+        |streams: &mut Streams| drop(streams.timeout(LIFE, here)),
+    ] {
+        let mut streams = open();
+        streams.accepted(&anna(), StreamId(1), AT, 1);
+        assert_eq!(acts(&mut streams), ["accept 1"]);
+        end(&mut streams);
+        let told = acts(&mut streams);
+        assert!(told.contains(&"uncertain 1".to_owned()) && streams.former.is_empty(), "{told:?}");
+    }
+}
+
+#[test]
+fn former_streams_are_few() {
+    let mut streams = open();
+    for number in 0..2 * FORMER as u64 {
+        streams.accepted(&anna(), StreamId(2 * number + 1), AT, 1);
+        push(&mut streams, number + 2, "x", 1);
+    }
+    assert_eq!(streams.former.len(), FORMER);
+    let uncertain = acts(&mut streams).iter().filter(|act| act.starts_with("uncertain")).count();
+    assert_eq!(uncertain, FORMER, "no room for these");
+    assert_eq!(streams.by_stream.len(), 1);
+}
+
+#[test]
+fn nothing_is_written_behind_what_is_not_acknowledged_for_long() {
+    let mut streams = open();
+    push(&mut streams, 2, "two", HESITATION - 1);
+    assert_eq!(acts(&mut streams), ["write 2 two"], "it may still come");
+    push(&mut streams, 3, "three", HESITATION);
+    push(&mut streams, 4, "four", HESITATION + 500);
+    assert_eq!(acts(&mut streams), [""; 0]);
+    streams.written(StreamId(2), 3, 5_000);
+    assert_eq!(acts(&mut streams), ["delivered 1", "write 2 three", "write 2 four"]);
+    streams.timeout(5_000 + STALLED, here);
+    assert_eq!(acts(&mut streams), [""; 0], "nothing waits for another stream");
+    streams.written(StreamId(2), 6, 5_001 + STALLED);
+    streams.ended(StreamId(2), LinkEnding::Lost, 5_002 + STALLED);
+    assert_eq!(acts(&mut streams), ["delivered 2", "uncertain 3", "uncertain 4"]);
 }
 
 #[test]
@@ -262,7 +323,7 @@ fn a_silent_stream_makes_room_for_another_address() {
     let mut streams = open();
     let big = "x".repeat(ITEM_BYTES);
     for number in 2..5 {
-        push(&mut streams, number, &big, 1_000);
+        push(&mut streams, number, &big, 900);
     }
     acts(&mut streams);
     streams.written(StreamId(2), 3, 2_000);
@@ -270,16 +331,15 @@ fn a_silent_stream_makes_room_for_another_address() {
     assert_eq!(streams.next_due(), Some(2_000 + STALLED));
     assert_eq!(streams.timeout(2_000 + STALLED - 1, two_ways), []);
     assert_eq!(streams.timeout(2_000 + STALLED, two_ways), [anna().peer]);
-    assert_eq!(streams.poll().map(|act| format!("{act:?}")).unwrap(), "Command(Close(2, None))");
-    assert!(matches!((streams.poll(), streams.poll()), (Some(Act::Uncertain(2)), Some(Act::Uncertain(3)))));
     let stream = connects_to(&mut streams, "[fe80::2%3]:5298");
     streams.connected(stream, two_ways(&anna().peer)[1], 12_001);
     assert_eq!(acts(&mut streams).len(), 1, "only what had not been written");
-    // With one address there is nothing better than waiting.
-    let mut streams = open();
-    assert_eq!(streams.timeout(STALLED, here), []);
-    assert_eq!(acts(&mut streams), [""; 0]);
-    assert_eq!(streams.next_due(), Some(2 * STALLED));
+    streams.written(StreamId(2), 3 + ITEM_BYTES as u64, 12_500);
+    assert_eq!(acts(&mut streams), ["delivered 2"], "it came all the same");
+    streams.ended(StreamId(2), LinkEnding::Closed, 12_600);
+    assert_eq!(acts(&mut streams), ["uncertain 3"]);
+    streams.written(stream, ITEM_BYTES as u64, 12_700);
+    assert_eq!(acts(&mut streams), ["delivered 4"]);
 }
 
 #[test]
@@ -290,8 +350,11 @@ fn a_stream_to_an_address_that_is_gone_ends() {
     assert_eq!(streams.next_due(), Some(STALLED), "the address is still there");
     streams.moved(&anna().peer, &[other], 1_000);
     assert_eq!(acts(&mut streams), [""; 0], "what is on its way may still arrive");
+    push(&mut streams, 2, "two", 1_500);
     streams.timeout(1_000 + MOVED, |_| vec![other]);
-    assert_eq!(acts(&mut streams), ["close 2", "uncertain 1"]);
+    assert_eq!(acts(&mut streams), ["connect 4 anna@h1 bob@h2"]);
+    streams.connected(StreamId(4), other, 3_100);
+    assert_eq!(acts(&mut streams), ["write 4 two"]);
     let mut streams = open();
     streams.written(StreamId(2), 3, 1);
     streams.moved(&anna().peer, &[other], 1_000);

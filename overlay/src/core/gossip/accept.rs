@@ -1,11 +1,13 @@
 //! What a relay says is verified here before it counts, is shown or is told on. *Pure.*
 
-use super::{Body, Early, Key, MAX_EARLY, mark};
+use super::{Body, Key, MAX_EARLY, mark};
 use crate::core::Overlay;
 use crate::core::timers::Timer;
 use crate::core::users::take_credit;
 use crate::id::{DeviceId, NodeId};
-use crate::record::{LinkPresence, NodeBinding, NodeLinks, Refusal, Unverified, UserRecord, Verified};
+use crate::record::{
+    LinkPresence, NodeBinding, NodeLinks, Refusal, Unverified, UserRecord, Verified, kind_name,
+};
 use crate::time::Now;
 use crate::wire::{Mark, Relayed, UserFrame};
 
@@ -30,36 +32,30 @@ impl Overlay {
             let mark = mark(&[&frame.record, &frame.binding]);
             self.take_relayed(from, mark, now, |core| core.accept_user(from, &frame, now));
         }
-        let links = links.into_iter().map(|bytes| Early::Links(from, bytes));
-        let presences = presences.into_iter().map(|bytes| Early::Shown(from, bytes));
-        links.chain(presences).for_each(|said| self.take_said(said, now));
-        self.ask(now);
+        for bytes in links {
+            self.take_relayed(from, mark(&[&bytes]), now, |core| core.accept_links(from, &bytes, now));
+        }
+        presences.into_iter().for_each(|bytes| self.take_presence(from, bytes, now));
+        self.ask_soon(now);
     }
 
-    fn take_said(&mut self, said: Early, now: Now) {
-        match said {
-            Early::Links(from, bytes) => {
-                self.take_relayed(from, mark(&[&bytes]), now, |core| core.accept_links(from, &bytes, now));
-            }
-            Early::Shown(from, bytes) => {
-                self.take_relayed(from, mark(&[&bytes]), now, |core| core.accept_presence(from, &bytes, now));
-            }
-        }
+    fn take_presence(&mut self, from: NodeId, bytes: Vec<u8>, now: Now) {
+        self.take_relayed(from, mark(&[&bytes]), now, |core| core.accept_presence(from, bytes, now));
     }
 
     /// A user is known now: what came too early is looked at again.
     fn take_early(&mut self, device: &DeviceId, now: Now) {
-        for said in self.gossip.early.remove(device).unwrap_or_default() {
-            self.take_said(said, now);
+        for (from, bytes) in self.gossip.early.remove(device).unwrap_or_default() {
+            self.take_presence(from, bytes, now);
         }
     }
 
-    fn keep_early(&mut self, device: DeviceId, said: Early) -> Unfit {
+    fn keep_early(&mut self, device: DeviceId, from: NodeId, bytes: Vec<u8>) -> Unfit {
         if self.gossip.early.values().map(Vec::len).sum::<usize>() >= MAX_EARLY {
             self.counters.drop("relayed statements of devices not known yet");
             self.gossip.early.clear();
         }
-        self.gossip.early.entry(device).or_default().push(said);
+        self.gossip.early.entry(device).or_default().push((from, bytes));
         Unfit::TooEarly
     }
 
@@ -78,7 +74,12 @@ impl Overlay {
         }
         match accept(self) {
             Ok(true) => {
-                self.gossip.asking.close(&mark);
+                if self.gossip.marks.contains_key(&mark) {
+                    self.gossip.asking.close(&mark);
+                } else {
+                    // It was kept without what somebody had added to it.
+                    self.gossip.asking.refuse(mark);
+                }
                 self.timers.set_earlier(Timer::Survey, now.mono + super::super::members::SETTLE);
             }
             Ok(false) => self.gossip.asking.refuse(mark),
@@ -91,10 +92,12 @@ impl Overlay {
     }
 
     /// An honest relay has verified what it tells on; but what it knows of clocks, revocations and certificates may
-    /// differ from what is known here.
+    /// differ from what is known here. Of a node's own words it cannot.
     fn relayed_refusal(&mut self, from: NodeId, refusal: &Refusal, now: Now) {
         match refusal {
-            Refusal::WrongSigner { .. } => self.counters.drop("relayed statement by the wrong device"),
+            Refusal::WrongSigner { kind } if *kind != kind_name::<NodeLinks>() => {
+                self.counters.drop("relayed statement by the wrong device")
+            }
             refusal => self.refused(from, refusal, now),
         }
     }
@@ -103,6 +106,10 @@ impl Overlay {
     fn accept_user(&mut self, from: NodeId, frame: &UserFrame, now: Now) -> Result<bool, Unfit> {
         let malformed = Refusal::Malformed { kind: "user-record", what: "user" };
         let user = UserRecord::claimed_user(&frame.record).ok_or(malformed)?;
+        if self.crowds(&from, &user, frame.record.len()) {
+            self.counters.drop("more bytes of records than a peer may have");
+            return Ok(false);
+        }
         let context = self.users.context(self.clock.trusted(now));
         let record = UserRecord::verify_knowing(&frame.record, self.users.record(&user), &context)?;
         let context = crate::record::Context { certificates: &record, ..context };
@@ -110,16 +117,22 @@ impl Overlay {
         if binding.user != user {
             return Err(Refusal::WrongSigner { kind: "node-binding" }.into());
         }
-        Ok(self.note_user(from, &record, &binding, frame, now))
+        let before = self.users.size_of(&user);
+        let fresh = self.note_user(from, &record, &binding, now);
+        let grown = self.users.size_of(&user).saturating_sub(before);
+        if let Some(peer) = self.peers.connected.get_mut(&from) {
+            peer.brought += grown;
+        }
+        Ok(fresh)
     }
 
-    /// Takes in a user whose record and binding were verified, from its own node or from another.
+    /// Takes in a user whose record and binding were verified, from its own node or from another. The record is told on
+    /// without what else stood in its bytes, as nobody signed that.
     pub(in crate::core) fn note_user(
         &mut self,
         from: NodeId,
         record: &UserRecord,
-        binding: &NodeBinding,
-        frame: &UserFrame,
+        binding: &Verified<NodeBinding>,
         now: Now,
     ) -> bool {
         let device = binding.device;
@@ -128,7 +141,8 @@ impl Overlay {
         }
         let info = record.devices().get(&device).map_or(0, |part| part.info.at.millis);
         let gone = binding.expires == binding.issued;
-        let body = Body::User { frame: frame.clone(), user: record.user(), gone };
+        let frame = UserFrame { record: record.encode(), binding: binding.bytes().to_vec() };
+        let body = Body::User { frame, user: record.user(), gone };
         let fresh = self.note(from, Key::User(device), binding.node, (binding.issued, info), body, now);
         if fresh {
             self.take_in(record, now);
@@ -138,29 +152,22 @@ impl Overlay {
     }
 
     fn accept_links(&mut self, from: NodeId, bytes: &[u8], now: Now) -> Result<bool, Unfit> {
-        let links = Unverified::<NodeLinks>::parse(bytes)?;
-        let device = links.claim().device;
-        if self.gossip.home(&device).is_none() && !self.local_devices.contains_key(&device) {
-            return Err(self.keep_early(device, Early::Links(from, bytes.to_vec())));
-        }
-        let links = links.verify(&self.users.context(self.clock.trusted(now)))?;
+        let context = self.users.context(self.clock.trusted(now));
+        let links = Unverified::<NodeLinks>::parse(bytes)?.verify(&context)?;
         if links.node == self.node {
             self.answer_own_links(&links, now);
             return Ok(false);
-        }
-        if self.gossip.home(&device).is_none_or(|(_, home)| home != links.node) {
-            return Err(Refusal::WrongSigner { kind: "node-links" }.into());
         }
         let version = (links.at.millis, u64::from(links.at.counter));
         Ok(self.note(from, Key::Links(links.node), links.node, version, Body::Links(links), now))
     }
 
-    fn accept_presence(&mut self, from: NodeId, bytes: &[u8], now: Now) -> Result<bool, Unfit> {
-        let presence = Unverified::<LinkPresence>::parse(bytes)?;
+    fn accept_presence(&mut self, from: NodeId, bytes: Vec<u8>, now: Now) -> Result<bool, Unfit> {
+        let presence = Unverified::<LinkPresence>::parse(&bytes)?;
         let device = presence.claim().device;
         let home = self.gossip.home(&device);
         if home.is_none() && !self.local_devices.contains_key(&device) {
-            return Err(self.keep_early(device, Early::Shown(from, bytes.to_vec())));
+            return Err(self.keep_early(device, from, bytes));
         }
         let presence = presence.verify(&self.users.context(self.clock.trusted(now)))?;
         let Some((_, node)) = home else {

@@ -40,6 +40,8 @@ pub(super) struct Asking {
     owner: BTreeMap<Mark, NodeId>,
     refused: BTreeSet<Mark>,
     refused_order: VecDeque<Mark>,
+    /// Nobody was asked earlier who has not answered.
+    oldest: Option<u64>,
 }
 
 impl Asking {
@@ -97,6 +99,7 @@ impl Asking {
     /// Whom to ask for what now.
     pub(super) fn next(&mut self, now: Now) -> BTreeMap<NodeId, Vec<Mark>> {
         let mut wants: BTreeMap<NodeId, Vec<Mark>> = BTreeMap::new();
+        self.oldest = self.oldest.or(Some(now.mono));
         for mark in &self.idle {
             let Some(wanted) = self.open.get_mut(mark) else { continue };
             let free = |peer: &&NodeId| self.busy.get(peer).copied().unwrap_or_default() < MAX_ASKED;
@@ -119,7 +122,11 @@ impl Asking {
 
     /// Those that have not answered in time are not waited for; what nobody else offers is forgotten.
     pub(super) fn give_up_old(&mut self, now: Now) {
+        if self.oldest.is_none_or(|oldest| now.mono < oldest + PATIENCE) {
+            return;
+        }
         self.give_up(|_, at| now.mono >= at + PATIENCE);
+        self.oldest = self.open.values().filter_map(|wanted| wanted.asked).map(|(_, at)| at).min();
     }
 
     /// A peer has gone; true if somebody else is to be asked now.

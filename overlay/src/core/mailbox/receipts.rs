@@ -7,10 +7,11 @@ use rand_core::Rng as _;
 
 use super::job::{Job, JobKey};
 use crate::core::Overlay;
+use crate::core::timers::on_grid;
 use crate::id::{DeviceId, ItemId, MessageId, NodeId, UserId};
 use crate::mailbox::{Item, MAX_LIFE, MAX_RECEIPTS, Offer};
 use crate::record::{Receipt, Verified};
-use crate::time::{DAY, Now, SECOND};
+use crate::time::{DAY, HOUR, MINUTE, Now, SECOND};
 use crate::wire::Frame;
 
 /// Receipts for one device are collected for so long.
@@ -21,6 +22,8 @@ const AT_ONCE: usize = 32;
 const ARRIVED: u64 = 10 * SECOND;
 /// Receipts for a device that cannot be found are given up, with what they are for.
 const PATIENCE: u64 = DAY;
+/// Until then they are looked for, a while in each hour.
+const SEEK: u64 = 2 * MINUTE;
 
 #[derive(Debug)]
 struct Waiting {
@@ -50,8 +53,12 @@ pub(super) struct Receipts {
 }
 
 impl Receipts {
-    pub(super) fn waits(&self) -> bool {
-        !self.waiting.is_empty() || !self.sent.is_empty()
+    /// When to look again: soon, or from time to time if all that is left is for people who are being looked for.
+    pub(super) fn next(&self, now: Now) -> Option<u64> {
+        let newest = self.waiting.values().flatten().map(|waiting| waiting.since).max();
+        let soon = !self.sent.is_empty() || newest.is_some_and(|since| now.mono < since + SEEK);
+        let waits = soon || newest.is_some();
+        waits.then(|| on_grid(now.mono + 1, if soon { SECOND } else { MINUTE }))
     }
 }
 
@@ -110,6 +117,9 @@ impl Overlay {
         }
         let part = self.users.record(&to.0).and_then(|record| record.devices().get(&to.1));
         let Some(key) = part.and_then(|part| part.info.newest()).map(|key| key.public) else {
+            if (now.mono - oldest) % HOUR < SEEK {
+                self.seek(&to.0, now);
+            }
             return self.give_up_receipts(to, oldest, now);
         };
         let Some(mut waiting) = self.mail.receipts.waiting.remove(&to) else { return };

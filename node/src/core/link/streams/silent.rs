@@ -7,9 +7,11 @@ use crosstalk_link_local::instance::Instance;
 use super::{Line, Open, Pair, Phase, Streams};
 use crate::core::link::addresses;
 
-/// How long the other host may acknowledge nothing of what was written before another of its addresses is tried,
-/// milliseconds. At a loss of 30 % each way, ten seconds were too few for a third of the messages.
-pub(super) const STALLED: u64 = 20_000;
+/// How long the other host may acknowledge nothing of what was written before another stream is tried, milliseconds. On a
+/// bad link the pauses of TCP have then grown longer than a new connection takes.
+pub(super) const STALLED: u64 = 12_000;
+/// How long it may do so before nothing more is written, milliseconds: what has not been written can take another stream.
+pub(super) const HESITATION: u64 = 1_000;
 /// The same when the other host no longer has the address, milliseconds.
 pub(super) const MOVED: u64 = 2_000;
 
@@ -17,6 +19,11 @@ impl Open {
     /// How long it may be silent from now on.
     pub(super) fn patience(&self) -> u64 {
         if self.moved { MOVED } else { STALLED }
+    }
+
+    /// Whether nothing more is given to it for the time being.
+    pub(super) fn is_held(&self, now: u64) -> bool {
+        self.silent.is_some_and(|since| since + HESITATION <= now)
     }
 }
 
@@ -40,15 +47,14 @@ impl Streams {
         }
     }
 
-    /// Gives up the stream of a pair; what was not written goes to another address.
+    /// Gives up the stream of a pair; what was not written goes to another one.
     pub(super) fn change_address(&mut self, pair: &Pair, now: u64) {
         let Some(line) = self.lines.get_mut(pair) else { return };
         if let Phase::Open(open) = line.phase {
             line.avoid = Some(open.at);
         }
         line.turn += 1;
-        self.close_streams(pair);
-        self.lose(pair);
+        self.retire(pair);
         let Some(line) = self.lines.get_mut(pair) else { return };
         if line.queue.is_empty() {
             self.lines.remove(pair);
@@ -57,18 +63,20 @@ impl Streams {
         }
     }
 
-    /// Whether the other host has been silent for too long, and there is another way to it.
+    /// Whether the other host has been silent for too long, and there is a way to it.
     pub(super) fn is_stalled(
         &mut self,
         pair: &Pair,
         now: u64,
         addresses: &impl Fn(&Instance) -> Vec<SocketAddr>,
     ) -> bool {
-        let Some(Line { phase: Phase::Open(open), .. }) = self.lines.get_mut(pair) else { return false };
+        let Some(Line { phase: Phase::Open(open), leaving, .. }) = self.lines.get_mut(pair) else {
+            return false;
+        };
         if open.stalled.is_none_or(|when| when > now) {
             return false;
         }
         open.stalled = Some(now + open.patience());
-        open.moved || addresses(&pair.peer).iter().any(|other| !addresses::same_host(other, &open.at))
+        !*leaving && (open.moved || !addresses(&pair.peer).is_empty())
     }
 }

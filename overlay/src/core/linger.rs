@@ -1,0 +1,106 @@
+//! For how long those are shown whose connection was lost in silence. *Pure.*
+//!
+//! On a bad link TCP may be silent for longer than it takes to connect anew: its estimate of the round trip grows with
+//! each acknowledgement that is lost, and with it the pause before it sends again. A node that was lost so stays shown
+//! until 28 s after it was last heard: whoever vanished is gone within 30 s. On a link that has shown itself bad it does
+//! for longer, and so it does when a connection ends there without a goodbye.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Overlay;
+use crate::id::{DeviceId, NodeId};
+use crate::time::{MINUTE, Now, SECOND};
+
+/// Since a node was last heard.
+const SHORT: u64 = 28 * SECOND;
+/// The same on a bad link.
+const LONG: u64 = 80 * SECOND;
+/// Since a connection broke, on a bad link.
+const BROKEN: u64 = 20 * SECOND;
+/// A peer that is heard again after so long was late: its heartbeats come every 15 s at least.
+const LATE: u64 = 19 * SECOND;
+/// A Hello that came so long after the connection was slow, and very slow.
+const SLOW: u64 = 2 * SECOND;
+const VERY_SLOW: u64 = 4 * SECOND;
+/// How many signs of a bad link make one, and for how long each counts.
+const ENOUGH: usize = 2;
+const MEMORY: u64 = 5 * MINUTE;
+
+/// Who stays shown, and how good the link is.
+#[derive(Debug, Default)]
+pub(super) struct Linger {
+    /// Devices, and until when; at most those that were on connected nodes.
+    until: BTreeMap<DeviceId, u64>,
+    /// When there were signs of a bad link: the newest.
+    signs: VecDeque<u64>,
+}
+
+impl Linger {
+    fn note(&mut self, signs: usize, now: Now) {
+        self.signs.extend(std::iter::repeat_n(now.mono, signs));
+        while self.signs.len() > ENOUGH {
+            self.signs.pop_front();
+        }
+    }
+
+    fn is_bad(&self, now: Now) -> bool {
+        let first = self.signs.front().filter(|_| self.signs.len() >= ENOUGH);
+        first.is_some_and(|first| now.mono < first + MEMORY)
+    }
+
+    /// Until when a device stays shown.
+    pub(super) fn until(&self, device: &DeviceId) -> Option<u64> {
+        self.until.get(device).copied()
+    }
+
+    /// It was shown for long enough, or is to be shown no more.
+    pub(super) fn end(&mut self, device: &DeviceId) {
+        self.until.remove(device);
+    }
+
+    /// It is connected again. If it was waited for, it has been there all the time.
+    pub(super) fn back(&mut self, device: &DeviceId, now: Now) {
+        if self.until.remove(device).is_some() {
+            self.note(1, now);
+        }
+    }
+
+    /// A peer was heard after so long a silence.
+    pub(super) fn heard_after(&mut self, silence: u64, now: Now) {
+        if silence >= LATE {
+            self.note(1, now);
+        }
+    }
+
+    /// A Hello came so long after its connection.
+    pub(super) fn greeted_after(&mut self, wait: u64, now: Now) {
+        match wait {
+            ..SLOW => {}
+            SLOW..VERY_SLOW => self.note(1, now),
+            _ => self.note(ENOUGH, now),
+        }
+    }
+}
+
+impl Overlay {
+    /// A connection is about to be forgotten that said nothing for too long, at one end or the other.
+    pub(super) fn linger_in_silence(&mut self, node: &NodeId, now: Now) {
+        let Some(peer) = self.peers.connected.get(node) else { return };
+        let patience = if self.linger.is_bad(now) { LONG } else { SHORT };
+        self.linger_until(node, peer.last_heard() + patience, now);
+    }
+
+    /// A connection is about to be forgotten that broke without a goodbye.
+    pub(super) fn linger_if_bad(&mut self, node: &NodeId, now: Now) {
+        if self.linger.is_bad(now) {
+            self.linger_until(node, now.mono + BROKEN, now);
+        }
+    }
+
+    fn linger_until(&mut self, node: &NodeId, until: u64, now: Now) {
+        let devices = self.peers.connected.get(node).map(|peer| peer.proven.values().copied());
+        if until > now.mono {
+            self.linger.until.extend(devices.into_iter().flatten().map(|device| (device, until)));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Looking for people in the hash table: contacts while somebody here would see them, and whoever a message waits for.
+//! *Pure.*
+
+use std::collections::BTreeMap;
+
+use super::Overlay;
+use super::query::Purpose;
+use super::timers::{Timer, on_grid};
+use crate::dht::{Key, Query, Value};
+use crate::id::UserId;
+use crate::time::{DAY, HOUR, MINUTE, Now, SECOND};
+
+/// What is looked at, and asked if it is due.
+const ROUND: u64 = MINUTE;
+/// Who is not known at all, while a message waits.
+const UNKNOWN: u64 = 5 * MINUTE;
+/// The devices of somebody for whom a message waits, …
+const WAITED_FOR: u64 = 6 * HOUR;
+/// … and of a contact.
+const CONTACT: u64 = DAY;
+/// Where somebody is for whom a message waits, …
+const WHERE_NOW: u64 = 2 * MINUTE;
+/// … and where a contact is.
+const WHERE: u64 = 10 * MINUTE;
+/// The same thing is not asked again sooner.
+const PAUSE: u64 = 20 * SECOND;
+
+/// When somebody was looked for last, monotonic milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sought {
+    user: Option<u64>,
+    presence: Option<u64>,
+}
+
+/// As many as there are contacts and recipients of waiting messages.
+#[derive(Debug, Default)]
+pub(super) struct Seek {
+    sought: BTreeMap<UserId, Sought>,
+}
+
+fn due(last: Option<u64>, every: u64, now: Now) -> bool {
+    last.is_none_or(|last| now.mono >= last + every)
+}
+
+impl Overlay {
+    /// Looks for a user, as something new makes it worth while.
+    pub(super) fn seek(&mut self, user: &UserId, now: Now) {
+        self.seek_within(user, PAUSE, PAUSE, now);
+        self.timers.set_earlier(Timer::Seek, on_grid(now.mono + ROUND, ROUND));
+    }
+
+    fn seek_within(&mut self, user: &UserId, devices_every: u64, presence_every: u64, now: Now) {
+        let elsewhere = !self.locals.contains_key(user) && self.users.live_devices(user).is_empty();
+        if !elsewhere || self.queries.nodes == 0 {
+            return;
+        }
+        let devices = self.audiences.devices_of(user);
+        let sought = self.seek.sought.entry(*user).or_default();
+        let (mut find_user, mut find_presence) = (false, false);
+        if due(sought.user, devices_every, now) {
+            (sought.user, find_user) = (Some(now.mono), true);
+        }
+        if !devices.is_empty() && due(sought.presence, presence_every, now) {
+            (sought.presence, find_presence) = (Some(now.mono), true);
+        }
+        if find_user {
+            self.ask_table(Purpose::FindUser(*user), now);
+        }
+        if find_presence {
+            let day = self.time(now) / DAY;
+            for device in devices {
+                self.ask_table(Purpose::FindPresence(*user, device, day), now);
+            }
+        }
+    }
+
+    /// Everybody who is worth it, as the table has just found somebody to ask.
+    pub(super) fn seek_all(&mut self, now: Now) {
+        self.seek.sought.clear();
+        self.timers.set(Timer::Seek, now.mono);
+    }
+
+    pub(super) fn on_seek_timer(&mut self, now: Now) {
+        self.expire_found(now);
+        let waited_for = self.outbox.recipients();
+        for user in &waited_for {
+            let known = self.users.record(user).is_some();
+            let devices_every = if known { WAITED_FOR } else { UNKNOWN };
+            self.seek_within(user, devices_every, WHERE_NOW, now);
+        }
+        let mut contacts = Vec::new();
+        if self.locals.values().any(|local| !local.shown.sessions.is_empty()) {
+            contacts = self.users.kept_users();
+            contacts.iter().for_each(|user| self.seek_within(user, CONTACT, WHERE, now));
+        }
+        self.seek.sought.retain(|user, _| waited_for.contains(user) || contacts.binary_search(user).is_ok());
+        if self.queries.nodes > 0 && !(waited_for.is_empty() && contacts.is_empty()) {
+            self.timers.set_earlier(Timer::Seek, on_grid(now.mono + 1, ROUND));
+        }
+    }
+
+    pub(super) fn found_user(&mut self, user: &UserId, values: &[Vec<u8>], now: Now) {
+        let new = self.users.record(user).is_none();
+        self.records_found(user, values, now);
+        if new && self.users.record(user).is_some() {
+            self.seek_within(user, DAY, 0, now);
+        }
+    }
+
+    pub(super) fn user_query(&self, user: &UserId) -> Query {
+        Query::Get(Key::user(user))
+    }
+
+    /// Records of a user, as whoever holds them says.
+    fn records_found(&mut self, user: &UserId, values: &[Vec<u8>], now: Now) {
+        for value in values {
+            let context = self.users.context(self.clock.trusted(now));
+            match Value::verify(&Key::user(user), value, &context) {
+                Ok(Value::User(record)) => self.take_in(&record, now),
+                Ok(Value::Name(_) | Value::Presence(_)) | Err(_) => {
+                    self.counters.drop("value of the table that does not count");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! People far from each other: found by the hash table, shown to those who may see them, reached.
+
+use crosstalk_overlay::core::*;
+use crosstalk_overlay::dht::Key;
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::time::{DAY, HOUR, MINUTE, SECOND};
+
+use crate::pump::*;
+
+/// Two hosts with one user each that know each other, and a hash table; nothing else joins them but cables beyond the link.
+fn far_friends() -> Net {
+    let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]]);
+    net.join_beyond(0, 1);
+    net.open_table();
+    befriend(&mut net, 0, 1);
+    befriend(&mut net, 1, 0);
+    net
+}
+
+/// The user of `host` lets that of `other` see its presence, and wants to see theirs.
+fn befriend(net: &mut Net, host: usize, other: usize) {
+    let (user, friend) = (net.user(host), net.user(other));
+    net.with(host, |core, now| {
+        core.keep(&friend);
+        core.set_presence(&user, vec![session("desk")], vec![friend], now);
+    });
+}
+
+fn presences(net: &Net, host: usize, of: UserId) -> usize {
+    net.count(host, |event| matches!(event, Output::Presence { from, .. } if *from == of))
+}
+
+/// Friends who are connected once give each other the keys to find them by.
+fn acquainted() -> Net {
+    let mut net = far_friends();
+    net.run(10 * MINUTE);
+    // Each has found the other's record; now they meet for a moment.
+    let (frames, hosts) = ([0, 1].map(|host| says_who_is_there(&net, host)), [(0, 1), (1, 0)]);
+    net.link(0, 1);
+    net.run(100);
+    for ((from, to), frame) in hosts.into_iter().zip(frames) {
+        net.inject(from, to, frame);
+    }
+    net.run(MINUTE);
+    for host in 0..2 {
+        assert_eq!(net.hosts[host].core.reach(&net.user(1 - host)), Reach::Live);
+        assert_eq!(net.hosts[host].core.outbox().count(), 0, "the keys have arrived");
+    }
+    net
+}
+
+fn says_who_is_there(net: &Net, host: usize) -> Vec<u8> {
+    let frame = user_frame(&net.hosts[host].accounts[0], host as u8 + 1, net.now(host).wall, node_key(host));
+    crosstalk_overlay::wire::encode(&crosstalk_overlay::wire::Frame::Records(vec![frame]))
+}
+
+#[test]
+fn a_record_is_published_and_found_by_whoever_has_a_message() {
+    let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]]);
+    net.open_table();
+    net.run(5 * SECOND);
+    let (user, other) = (net.user(0), net.user(1));
+    assert!(net.table.as_ref().unwrap().contains_key(&Key::user(&other)));
+    assert_eq!(net.hosts[0].core.reach(&other), Reach::Unknown);
+    net.send(0, other, 1);
+    net.run(5 * SECOND);
+    assert_eq!(net.hosts[0].core.reach(&other), Reach::Known);
+    assert_eq!(net.hosts[1].core.reach(&user), Reach::Unknown, "nobody was told");
+}
+
+#[test]
+fn what_the_table_says_of_somebody_counts_only_with_the_right_signatures() {
+    let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]]);
+    net.open_table();
+    net.run(5 * SECOND);
+    let other = net.user(1);
+    let of_another = net.table.as_ref().unwrap()[&Key::user(&net.user(0))].clone();
+    let mut altered = net.table.as_ref().unwrap()[&Key::user(&other)].clone();
+    altered[60] ^= 1;
+    for forged in [of_another, altered, b"nonsense".to_vec(), Vec::new()] {
+        net.table.as_mut().unwrap().insert(Key::user(&other), forged);
+        net.send(0, other, net.mono);
+        net.run(10 * MINUTE);
+        assert_eq!(net.hosts[0].core.reach(&other), Reach::Unknown);
+    }
+}
+
+#[test]
+fn friends_find_each_other_and_whoever_comes_sees_the_other_before_they_are_connected() {
+    let mut net = acquainted();
+    net.power_off(0);
+    net.run(MINUTE);
+    net.cut(0, 1);
+    let seen = presences(&net, 0, net.user(1));
+    net.power_on(0);
+    befriend(&mut net, 0, 1);
+    net.run(2 * SECOND);
+    assert_eq!(presences(&net, 0, net.user(1)), seen + 1, "seen, though there is no way to them");
+    assert_ne!(net.hosts[0].core.reach(&net.user(1)), Reach::Live);
+    net.join_beyond(0, 1);
+    net.run(2 * MINUTE);
+    for host in 0..2 {
+        assert_eq!(net.hosts[host].core.reach(&net.user(1 - host)), Reach::Live);
+    }
+    net.send(0, net.user(1), 7);
+    net.run(SECOND);
+    assert_eq!(net.outcomes(0, 7), vec![Outcome::Delivered]);
+}
+
+#[test]
+fn what_was_seen_long_ago_is_not_shown_for_ever() {
+    let mut net = acquainted();
+    net.power_off(0);
+    net.power_off(1);
+    net.run(MINUTE);
+    net.cut(0, 1);
+    net.power_on(0);
+    befriend(&mut net, 0, 1);
+    net.run(2 * SECOND);
+    let gone = |net: &Net| net.count(0, |event| matches!(event, Output::Unreachable { .. }));
+    let before = gone(&net);
+    net.run(12 * MINUTE);
+    assert_eq!(gone(&net), before + 1);
+    let shown = presences(&net, 0, net.user(1));
+    net.run(HOUR);
+    assert_eq!(presences(&net, 0, net.user(1)), shown, "the same old record is no news");
+}
+
+#[test]
+fn whoever_may_no_more_see_somebody_finds_nothing_new() {
+    let mut net = acquainted();
+    net.cut(0, 1);
+    let user = net.user(1);
+    let places = |net: &Net| net.table.as_ref().unwrap().len();
+    let before = places(&net);
+    net.with(1, |core, now| core.set_presence(&user, vec![session("desk")], Vec::new(), now));
+    net.run(HOUR);
+    assert_eq!(places(&net), before, "nobody is left who could read it: nothing is put");
+    let third = Account::new(3, 103).user;
+    net.with(1, |core, now| core.set_presence(&user, vec![session("desk")], vec![third], now));
+    net.run(HOUR);
+    assert_eq!(places(&net), before + 1, "it stands elsewhere now");
+    let shown = presences(&net, 0, user);
+    net.run(DAY);
+    assert_eq!(presences(&net, 0, user), shown);
+}
+
+#[test]
+fn a_look_up_shows_each_question_and_what_counts() {
+    let mut net = acquainted();
+    let (user, friend) = (net.user(0), net.user(1));
+    net.with(0, |core, now| core.look_up(9, &Target::User(friend), now));
+    net.run(SECOND);
+    let looked_up = |net: &Net| {
+        let ended = net.hosts[0].events.iter().rev().find_map(|event| match event {
+            Output::LookedUp { ticket: 9, lookup } => Some(lookup.steps.iter()),
+            _ => None,
+        });
+        let counts =
+            |step: &Step| (step.subject, step.values.iter().map(|(_, value)| value.is_ok()).collect());
+        ended.unwrap().map(counts).collect::<Vec<(Subject, Vec<bool>)>>()
+    };
+    let device = net.hosts[1].accounts[0].device.id();
+    let steps = vec![(Subject::User(friend), vec![true]), (Subject::Presence(device), vec![true])];
+    assert_eq!(looked_up(&net), steps);
+    let table = net.table.as_mut().unwrap();
+    table.insert(Key::user(&friend), table[&Key::user(&user)].clone());
+    net.with(0, |core, now| core.look_up(9, &Target::User(friend), now));
+    net.run(SECOND);
+    assert_eq!(looked_up(&net)[0], (Subject::User(friend), vec![false]), "somebody else's record");
+    net.with(0, |core, now| core.look_up(9, &Target::Name("alice@nowhere.example".into()), now));
+    assert!(looked_up(&net).is_empty(), "no authority is known");
+}
+
+#[test]
+fn an_idle_node_asks_and_tells_little() {
+    let mut net = acquainted();
+    net.cut(0, 1);
+    net.run(DAY);
+    let before = net.asked;
+    net.run(DAY);
+    // Two nodes with a friend each that is not reached: where it is each ten minutes, what is told of oneself each five.
+    let each_hour = (net.asked - before) / 24 / 2;
+    println!("{each_hour} questions an hour");
+    assert!((12..=30).contains(&each_hour), "{each_hour}");
+}

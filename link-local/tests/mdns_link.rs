@@ -212,7 +212,7 @@ fn absence(seed: u8, loss: u64, length: u64) -> (u64, u64) {
 #[test]
 fn nobody_is_shown_as_gone_because_of_loss() {
     // Many first minutes, when nothing is known of the link; then hours.
-    for (loss, limit) in [(10, 1.0), (30, 5.0)] {
+    for (loss, limit) in [(10, 0.1), (30, 1.5)] {
         for (seeds, length) in [(40, 150_000), (4, 7_200_000)] {
             let (mut absent, mut all) = (0, 0);
             for seed in 0..seeds {

@@ -3,7 +3,7 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `task` | the one task that owns the libp2p swarm |
-//! | `link`, `link/handler` | the protocol `/crosstalk/link/1`: one link per peer, frames on two substreams |
+//! | `link`, `link/handler`, `link/spare` | the protocol `/crosstalk/link/1`: one link per peer, frames on two substreams |
 //! | `framing`, `queue` | length prefixes; what waits for a peer |
 //! | `discovery`, `sightings`, `probe` | multicast DNS, made prompt, sparing and bounded |
 //! | `interfaces` | cables that come back, addresses and interfaces that go |

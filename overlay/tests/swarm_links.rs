@@ -11,7 +11,10 @@
 
 mod swarm_support;
 
+use std::time::Duration;
+
 use crosstalk_overlay::core::PeerEvent;
+use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::swarm::{Command, Event, MAX_QUEUED_BYTES};
 use crosstalk_overlay::wire::MAX_FRAME;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -156,6 +159,8 @@ async fn a_restarted_peer_replaces_its_former_self_even_in_a_full_house() {
     let mut b = node(2).await;
     b.dial(a.id, &a.addresses);
     b.connected(a.id).await;
+    // As the core does: the old connection might live.
+    b.send(a.id, b"hello".to_vec()).await;
     a.disconnected(b.id).await;
     a.connected(b.id).await;
     a.send(b.id, b"hello".to_vec()).await;
@@ -334,4 +339,73 @@ mod quic {
         a.dial(b.id, &addresses);
         assert!(a.until("connected", used).await.contains("/quic-v1"));
     }
+}
+
+/// A way to `node` that takes so long to open.
+async fn slow_way(node: &Node, delay: Duration) -> String {
+    let port = node.addresses[0].rsplit('/').next().unwrap().to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way = format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let (mut here, _) = listener.accept().await.unwrap();
+        tokio::time::sleep(delay).await;
+        let mut there = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+    });
+    way
+}
+
+/// Nothing is told for so long but frames, of which there are some.
+async fn undisturbed(node: &mut Node, other: NodeId, time: Duration) {
+    let (mut tick, end) =
+        (tokio::time::interval(Duration::from_millis(50)), tokio::time::Instant::now() + time);
+    let mut frames = 0;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => break,
+            _ = tick.tick() => node.send(other, b"ping".to_vec()).await,
+            event = node.events.recv() => match event.unwrap() {
+                Event::Peer(PeerEvent::Frame { .. }) => frames += 1,
+                event => swarm_support::nothing(event),
+            }
+        }
+    }
+    assert!(frames > 0, "silence");
+}
+
+/// Both dial, one of them gets through much later.
+async fn a_late_double(slow: u8, quick: u8, delay: Duration) {
+    let (mut slow, mut quick) = (node(slow).await, node(quick).await);
+    let way = slow_way(&quick, delay).await;
+    slow.dial(quick.id, &[way]);
+    // So that the dial is under way when there is a link.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    quick.dial(slow.id, &slow.addresses);
+    let (slow_id, quick_id) = (slow.id, quick.id);
+    tokio::join!(slow.connected(quick_id), quick.connected(slow_id));
+    let time = delay + Duration::from_secs(1);
+    tokio::join!(undisturbed(&mut slow, quick_id, time), undisturbed(&mut quick, slow_id, time));
+}
+
+#[tokio::test]
+async fn a_link_in_use_survives_a_dial_of_either_side_that_comes_late() {
+    let (young, old) = (Duration::from_millis(300), Duration::from_millis(4_500));
+    tokio::join!(
+        a_late_double(31, 32, young),
+        a_late_double(32, 31, young),
+        a_late_double(33, 34, old),
+        a_late_double(34, 33, old),
+    );
+}
+
+#[tokio::test]
+async fn a_dial_that_hangs_delays_no_other() {
+    let (mut a, b) = (node(1).await, node(2).await);
+    let way = slow_way(&b, PATIENCE).await;
+    a.dial(b.id, &[way]);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    a.dial(b.id, &b.addresses);
+    let start = tokio::time::Instant::now();
+    a.connected(b.id).await;
+    assert!(start.elapsed() < Duration::from_secs(3), "after {:?}", start.elapsed());
 }

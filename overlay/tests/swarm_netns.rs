@@ -81,8 +81,10 @@ async fn drive(
                 redial = if own < node { now } else { now + Duration::from_secs(2) };
                 known = Some((node, addresses));
             }
-            Some(Event::Peer(PeerEvent::Connected { address, .. })) => {
+            Some(Event::Peer(PeerEvent::Connected { node, address, .. })) => {
                 linked = true;
+                // As the core does: it shows the other side which connection is used.
+                commands.try_send(Command::Send { node, frame: b"hello".to_vec() }).ok();
                 told.send((now, true, address)).await.ok();
             }
             Some(Event::Peer(PeerEvent::Disconnected { .. })) => {

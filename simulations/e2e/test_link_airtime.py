@@ -50,7 +50,7 @@ def test_status_says_what_the_link_costs(lab, nodes_of, bonjour, online, figure)
         for kind, traffic in (("multicast", air["sent"]), ("direct", air["sent_direct"])):
             found = (traffic["packets"], traffic["bytes"])
             assert least[kind][0] <= found[0] <= most[kind][0] and least[kind][1] <= found[1] <= most[kind][1], (kind, found, least, most)
-        assert 0 < air["sent_by_libp2p"]["packets"] < air["sent"]["packets"] and air["heard"]["packets"]
+        assert 0 < air["sent_by_swarm"]["packets"] < air["sent"]["packets"] and air["heard"]["packets"]
         assert air["sent_direct"]["packets"] and air["heard_direct"]["packets"], "carol is asked whether she is there"
         assert 2 <= frames["heartbeats"] <= 10 and frames["heartbeat_bytes"] and frames["others"]
         text = node.cli("status").stdout

@@ -88,11 +88,11 @@ impl Loss {
 
     /// The same for one of so many that never answered: everybody at first, also who is invented.
     pub(super) fn tries_needed_unproven(self, unproven: usize) -> u32 {
-        match unproven {
-            ..=SOME => self.by_loss().max(FEWEST_UNPROVEN),
-            ..=CROWD => self.by_loss_if(FIRST_OF_MANY).max(FEWEST_UNPROVEN),
-            _ => FEWEST_IN_CROWD,
+        if unproven > CROWD {
+            return FEWEST_IN_CROWD;
         }
+        let first = if unproven > SOME { FIRST_OF_MANY } else { FIRST };
+        self.by_loss_if(first).max(FEWEST_UNPROVEN)
     }
 
     fn by_loss(self) -> u32 {

@@ -105,9 +105,9 @@ fn keep_alives(frames: &FramesView, air: Option<&LinkReport>) -> String {
 /// Both kinds of multicast DNS: that of chat programs and that of other nodes.
 fn airtime(air: &LinkReport) -> String {
     format!(
-        "multicast DNS {} sent ({} of it by libp2p), {} heard in the last minute; on {}",
+        "multicast DNS {} sent ({} of it by the swarm), {} heard in the last minute; on {}",
         of(air.sent),
-        of(air.sent_by_libp2p),
+        of(air.sent_by_swarm),
         of(air.heard),
         if air.interfaces.is_empty() { "no network".to_owned() } else { air.interfaces.join(", ") }
     )

@@ -26,9 +26,9 @@ pub struct LinkReport {
     pub interfaces: Vec<String>,
     /// Multicast in the last minute, of both kinds: by our own engine, and by libp2p's over IPv4.
     pub sent: Traffic,
-    /// Of that, libp2p's.
+    /// Of that, by the swarm itself.
     #[serde(default)]
-    pub sent_by_libp2p: Traffic,
+    pub sent_by_swarm: Traffic,
     /// Multicast of others heard in the last minute.
     pub heard: Traffic,
     /// Sent to single hosts in the last minute: whether they are there, and answers.
@@ -75,7 +75,7 @@ fn report(airtime: &Airtime, mono: u64, port: Option<u16>, interfaces: Vec<Strin
         port,
         interfaces,
         sent: sum(minute.multicast, minute.nodes),
-        sent_by_libp2p: traffic(minute.nodes),
+        sent_by_swarm: traffic(minute.nodes),
         heard: traffic(minute.heard_multicast),
         sent_direct: traffic(minute.unicast),
         heard_direct: traffic(minute.heard_unicast),

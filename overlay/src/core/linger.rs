@@ -2,7 +2,7 @@
 //!
 //! On a bad link TCP may be silent for longer than it takes to connect anew: its estimate of the round trip grows with
 //! each acknowledgement that is lost, and with it the pause before it sends again. A node that was lost so stays shown
-//! until 28 s after it was last heard: whoever vanished is gone within 30 s. On a link that has shown itself bad it does
+//! until 27 s after it was last heard: whoever vanished is gone within 30 s. On a link that has shown itself bad it does
 //! for longer, and so it does when a connection ends there without a goodbye.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,16 +12,18 @@ use crate::id::{DeviceId, NodeId};
 use crate::time::{MINUTE, Now, SECOND};
 
 /// Since a node was last heard.
-const SHORT: u64 = 28 * SECOND;
+const SHORT: u64 = 27 * SECOND;
 /// The same on a bad link.
 const LONG: u64 = 80 * SECOND;
 /// Since a connection broke, on a bad link.
 const BROKEN: u64 = 20 * SECOND;
 /// A peer that is heard again after so long was late: its heartbeats come every 15 s at least.
-const LATE: u64 = 19 * SECOND;
+const LATE: u64 = 17_500;
 /// A Hello that came so long after the connection was slow, and very slow.
 const SLOW: u64 = 2 * SECOND;
 const VERY_SLOW: u64 = 4 * SECOND;
+/// A connection that stood so long after it was dialled was slow.
+const SLOW_DIAL: u64 = 4 * SECOND;
 /// How many signs of a bad link make one, and for how long each counts.
 const ENOUGH: usize = 2;
 const MEMORY: u64 = 5 * MINUTE;
@@ -72,6 +74,13 @@ impl Linger {
         }
     }
 
+    /// A connection of ours stood so long after it was dialled.
+    pub(super) fn connected_after(&mut self, wait: u64, now: Now) {
+        if wait >= SLOW_DIAL {
+            self.note(1, now);
+        }
+    }
+
     /// A Hello came so long after its connection.
     pub(super) fn greeted_after(&mut self, wait: u64, now: Now) {
         match wait {
@@ -102,5 +111,49 @@ impl Overlay {
         if until > now.mono {
             self.linger.until.extend(devices.into_iter().flatten().map(|device| (device, until)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(mono: u64) -> Now {
+        Now { mono, wall: mono }
+    }
+
+    #[test]
+    fn a_link_is_bad_by_several_signs_and_for_a_while() {
+        let mut linger = Linger::default();
+        (0..100).for_each(|time| linger.heard_after(LATE - 1, at(time)));
+        linger.greeted_after(SLOW - 1, at(100));
+        assert!(!linger.is_bad(at(100)), "heartbeats in time and quick greetings are none");
+        linger.connected_after(SLOW_DIAL - 1, at(150));
+        linger.heard_after(LATE, at(200));
+        assert!(!linger.is_bad(at(200)), "one may be chance");
+        linger.connected_after(SLOW_DIAL, at(250));
+        linger.greeted_after(SLOW, at(300));
+        assert!(
+            linger.is_bad(at(300)) && linger.is_bad(at(249 + MEMORY)) && !linger.is_bad(at(250 + MEMORY))
+        );
+        let mut linger = Linger::default();
+        linger.greeted_after(VERY_SLOW, at(0));
+        assert!(linger.is_bad(at(0)));
+        (0..100).for_each(|_| linger.note(ENOUGH, at(1)));
+        assert_eq!(linger.signs.len(), ENOUGH);
+    }
+
+    #[test]
+    fn whoever_was_waited_for_and_came_back_is_a_sign() {
+        let mut linger = Linger::default();
+        let device = DeviceId::from_bytes([1; 32]);
+        linger.back(&device, at(0));
+        assert_eq!(linger.signs.len(), 0, "nobody waited");
+        linger.until.insert(device, 10);
+        linger.back(&device, at(5));
+        assert_eq!((linger.signs.len(), linger.until(&device)), (1, None));
+        linger.until.insert(device, 20);
+        linger.end(&device);
+        assert_eq!((linger.signs.len(), linger.until(&device)), (1, None));
     }
 }

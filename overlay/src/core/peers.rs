@@ -186,6 +186,9 @@ impl Overlay {
         if let Some(candidate) = self.peers.candidates.get_mut(&node) {
             candidate.dialling = false;
             candidate.seen = now.mono;
+            if let Some(dialled) = candidate.last_dial.filter(|_| !inbound) {
+                self.linger.connected_after(now.mono.saturating_sub(dialled), now);
+            }
         }
         self.timers.cancel(Timer::Dial(node));
         let session = self.rng.next_u64();

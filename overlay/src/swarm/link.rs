@@ -1,9 +1,9 @@
 //! The peers we are linked with: one connection each, `Connected` and `Disconnected` exactly once, frames between.
 //!
-//! Of two connections with one peer, one stays. Both sides may have dialled at once; then both keep the one that the
-//! smaller id dialled. Otherwise the newer one replaces the older, whose far end has most likely been lost.
+//! Of two connections with one peer, one stays (`spare`).
 
 mod handler;
+mod spare;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -29,8 +29,6 @@ use super::{Event, address};
 use crate::core::PeerEvent;
 use crate::id::NodeId;
 
-/// Two connections in opposite directions within this time were dialled at the same time by both sides.
-const DOUBLE_DIAL: Duration = Duration::from_secs(4);
 /// How long the last frames to a peer that we close may take.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -41,10 +39,12 @@ pub(super) struct Behaviour {
     most: usize,
     /// The one connection in use of each peer.
     links: BTreeMap<PeerId, Link>,
+    /// A second connection of some that have a link.
+    spares: BTreeMap<PeerId, Link>,
     /// Accepted by us, not yet reported as established.
     accepted: BTreeMap<ConnectionId, Sender>,
-    /// Given up by us, writing their last frames.
-    draining: BTreeMap<ConnectionId, (PeerId, Instant)>,
+    /// When they are shut: given up by us and writing their last frames, or spare.
+    ending: BTreeMap<ConnectionId, (PeerId, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
     events: VecDeque<ToSwarm<Event, Infallible>>,
 }
@@ -56,8 +56,10 @@ struct Link {
     inbound: bool,
     since: Instant,
     queue: Sender,
-    /// Our substream is open and `Connected` was told.
+    /// Our substream is open, and `Connected` was told if this is no spare.
     ready: bool,
+    /// The core waits for a dial that became this one, or was given up for it.
+    dialled: bool,
 }
 
 impl Behaviour {
@@ -67,8 +69,9 @@ impl Behaviour {
             local,
             most,
             links: BTreeMap::new(),
+            spares: BTreeMap::new(),
             accepted: BTreeMap::new(),
-            draining: BTreeMap::new(),
+            ending: BTreeMap::new(),
             timer: None,
             events: VecDeque::new(),
         }
@@ -81,7 +84,7 @@ impl Behaviour {
 
     /// True when no link is left and all last frames are written.
     pub(super) fn is_quiet(&self) -> bool {
-        self.links.is_empty() && self.draining.is_empty()
+        self.links.is_empty() && self.ending.is_empty()
     }
 
     /// Queues `frame`. A peer whose queue is full is cut off; one that is not connected gets nothing.
@@ -97,9 +100,10 @@ impl Behaviour {
 
     /// Gives up the link to `peer` after the frames queued so far.
     pub(super) fn close(&mut self, peer: &PeerId, reason: &str) {
+        self.drop_spare(peer);
         let Some(link) = self.unlink(peer) else { return };
         tracing::debug!(%peer, reason, "closing");
-        self.draining.insert(link.connection, (*peer, Instant::now() + DRAIN));
+        self.ending.insert(link.connection, (*peer, Instant::now() + DRAIN));
         self.timer = None;
     }
 
@@ -111,9 +115,11 @@ impl Behaviour {
 
     /// Gives up at once the links whose far end has an address for which `lost` is true.
     pub(super) fn cut_where(&mut self, lost: impl Fn(&Multiaddr) -> bool) {
-        let peers: Vec<PeerId> =
-            self.links.iter().filter(|(_, link)| lost(&link.address)).map(|(peer, _)| *peer).collect();
-        peers.iter().for_each(|peer| self.cut(peer));
+        let through = |links: &BTreeMap<PeerId, Link>| -> Vec<PeerId> {
+            links.iter().filter(|(_, link)| lost(&link.address)).map(|(peer, _)| *peer).collect()
+        };
+        through(&self.spares).iter().for_each(|peer| self.drop_spare(peer));
+        through(&self.links).iter().for_each(|peer| self.cut(peer));
     }
 
     fn cut(&mut self, peer: &PeerId) {
@@ -122,13 +128,21 @@ impl Behaviour {
         }
     }
 
-    /// Forgets the link, telling the core if it knew of it.
+    /// Forgets the link, telling the core if it knew of it. If there is a spare, that is the link from now on.
     fn unlink(&mut self, peer: &PeerId) -> Option<Link> {
         let link = self.links.remove(peer)?;
-        let node = link.node;
+        let (node, dialled) = (link.node, link.dialled && !link.ready);
         if link.ready {
             self.tell(PeerEvent::Disconnected { node });
-        } else if !link.inbound {
+        }
+        if let Some(mut spare) = self.spares.remove(peer) {
+            self.ending.remove(&spare.connection);
+            spare.dialled |= dialled;
+            if spare.ready {
+                self.tell(connected(&spare));
+            }
+            self.links.insert(*peer, spare);
+        } else if dialled {
             self.fail(node, "the connection closed before the link was up");
         }
         Some(link)
@@ -158,13 +172,14 @@ impl Behaviour {
         let Some(queue) = self.accepted.remove(&connection) else { return };
         let Some(node) = address::node(&peer) else { return self.shut(peer, connection) };
         let (since, inbound) = (Instant::now(), endpoint.is_listener());
-        if let Some(old) = self.links.get(&peer) {
-            let age = since.duration_since(old.since);
-            if old_stays(self.local < peer, old.inbound, inbound, age) {
-                return self.shut(peer, connection);
+        let address = address::without_id(endpoint.get_remote_address());
+        let new = Link { node, connection, address, inbound, since, queue, ready: false, dialled: !inbound };
+        if let Some(old) = self.links.get_mut(&peer) {
+            if spare::is_of_use(self.local < peer, old, &new) {
+                return self.keep_spare(peer, new);
             }
-            tracing::debug!(%peer, "a newer connection replaces the older one");
-            self.cut(&peer);
+            old.dialled |= !inbound;
+            return self.shut(peer, connection);
         }
         if self.links.len() >= self.most {
             tracing::debug!(%peer, "turned away: as many links as allowed");
@@ -173,25 +188,33 @@ impl Behaviour {
             }
             return self.shut(peer, connection);
         }
-        let address = address::without_id(endpoint.get_remote_address());
-        self.links.insert(peer, Link { node, connection, address, inbound, since, queue, ready: false });
+        self.links.insert(peer, new);
     }
 
     fn closed(&mut self, peer: PeerId, connection: ConnectionId) {
-        self.draining.remove(&connection);
+        self.ending.remove(&connection);
+        if self.spares.get(&peer).is_some_and(|spare| spare.connection == connection) {
+            self.spares.remove(&peer);
+        }
         if self.links.get(&peer).is_some_and(|link| link.connection == connection) {
             self.unlink(&peer);
         }
     }
 
     fn reported(&mut self, peer: PeerId, connection: ConnectionId, report: Report) {
+        if self.spares.get(&peer).is_some_and(|spare| spare.connection == connection) {
+            self.spare_reported(&peer, &report);
+        }
         let link = self.links.get_mut(&peer).filter(|link| link.connection == connection);
         match (report, link) {
             (Report::Ready, Some(link)) => {
-                link.ready = true;
-                let (node, address) = (link.node, link.address.to_string());
-                let (inbound, near) = (link.inbound, is_near(&link.address));
-                self.tell(PeerEvent::Connected { node, address, inbound, near });
+                if !std::mem::replace(&mut link.ready, true) {
+                    let event = connected(link);
+                    self.tell(event);
+                }
+                if self.spares.get(&peer).is_some_and(|spare| !spare.inbound) {
+                    self.drop_spare(&peer);
+                }
             }
             (Report::Frame(frame), Some(link)) => {
                 let node = link.node;
@@ -206,9 +229,9 @@ impl Behaviour {
         }
     }
 
-    /// Shuts what has drained for too long, and sets the timer for the next.
-    fn poll_draining(&mut self, cx: &mut Context<'_>) {
-        let Some(next) = self.draining.values().map(|(_, until)| *until).min() else {
+    /// Shuts what has drained for too long, and spares of no use, and sets the timer for the next.
+    fn poll_ending(&mut self, cx: &mut Context<'_>) {
+        let Some(next) = self.ending.values().map(|(_, until)| *until).min() else {
             self.timer = None;
             return;
         };
@@ -218,11 +241,11 @@ impl Behaviour {
         }
         self.timer = None;
         let now = Instant::now();
-        for (connection, (peer, until)) in std::mem::take(&mut self.draining) {
+        for (connection, (peer, until)) in std::mem::take(&mut self.ending) {
             if until <= now {
                 self.shut(peer, connection);
             } else {
-                self.draining.insert(connection, (peer, until));
+                self.ending.insert(connection, (peer, until));
             }
         }
         // A new timer has to be polled once to be set.
@@ -230,10 +253,9 @@ impl Behaviour {
     }
 }
 
-/// Which of two connections stays; see the file's head. `smaller`: our id is the smaller one.
-fn old_stays(smaller: bool, old_inbound: bool, new_inbound: bool, age: Duration) -> bool {
-    let dialled_by_smaller = old_inbound != smaller;
-    old_inbound != new_inbound && age < DOUBLE_DIAL && dialled_by_smaller
+fn connected(link: &Link) -> PeerEvent {
+    let address = link.address.to_string();
+    PeerEvent::Connected { node: link.node, address, inbound: link.inbound, near: is_near(&link.address) }
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -294,40 +316,11 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.poll_draining(cx);
+        self.poll_ending(cx);
         match self.events.pop_front() {
             // `Infallible` commands: nothing is ever sent to a handler this way.
             Some(event) => Poll::Ready(event.map_in(|never| match never {})),
             None => Poll::Pending,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const YOUNG: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn both_sides_keep_the_same_of_two_simultaneous_connections() {
-        // The one that the smaller id dialled is outbound there and inbound at the other.
-        for smallers_came_first in [true, false] {
-            let at_smaller = old_stays(true, !smallers_came_first, smallers_came_first, YOUNG);
-            let at_larger = old_stays(false, smallers_came_first, !smallers_came_first, YOUNG);
-            assert_eq!(at_smaller, smallers_came_first);
-            assert_eq!(at_larger, smallers_came_first);
-        }
-    }
-
-    #[test]
-    fn the_newer_connection_wins_otherwise() {
-        for smaller in [true, false] {
-            for (old, new) in [(true, true), (false, false), (true, false), (false, true)] {
-                assert!(!old_stays(smaller, old, new, DOUBLE_DIAL));
-            }
-            assert!(!old_stays(smaller, true, true, YOUNG));
-            assert!(!old_stays(smaller, false, false, YOUNG));
         }
     }
 }

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +18,9 @@ use crate::id::NodeId;
 
 /// A carrier that was away for less has disturbed no connection that TCP does not mend at once.
 const SHORT_BREAK: Duration = Duration::from_secs(2);
+/// Dials of one peer at a time: when the core has lost patience with one, the next does not wait for its end. The core's
+/// most dials, times this, are what the limit of pending ones allows.
+const DIALS: usize = 2;
 /// How long shutting down may take.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
@@ -129,7 +132,8 @@ impl Task {
         let Some(peer) = address::peer(&node) else {
             return self.dial_failed(node, "the id is not an Ed25519 key".into());
         };
-        if self.swarm.behaviour().link.is_linked(&peer) {
+        let under_way = self.dials.values().filter(|dial| dial.peer == peer).count();
+        if self.swarm.behaviour().link.is_linked(&peer) || under_way >= DIALS {
             return;
         }
         let mut tcp = Vec::new();
@@ -151,7 +155,7 @@ impl Task {
     fn dial_addresses(&mut self, node: NodeId, peer: PeerId, first: Vec<Multiaddr>, second: Vec<Multiaddr>) {
         // A port of its own: one reused from the listener can still be taken by a former connection.
         let options = DialOpts::peer_id(peer)
-            .condition(PeerCondition::NotDialing)
+            .condition(PeerCondition::Always)
             .addresses(first)
             .allocate_new_port()
             .build();
@@ -160,15 +164,17 @@ impl Task {
             Ok(()) => {
                 self.dials.insert(connection, Dial { node, peer, second });
             }
-            Err(DialError::DialPeerConditionFalse(_)) => {}
             Err(error) => self.dial_failed(node, error.to_string()),
         }
     }
 
     /// Advisory: not told when the core lags behind.
     fn dial_failed(&mut self, node: NodeId, error: String) {
-        // The node may have reached us in the meantime.
-        if address::peer(&node).is_some_and(|peer| self.swarm.behaviour().link.is_linked(&peer)) {
+        // The node may have reached us in the meantime, or a later dial still may reach it.
+        let other_way = |peer| {
+            self.swarm.behaviour().link.is_linked(&peer) || self.dials.values().any(|dial| dial.peer == peer)
+        };
+        if address::peer(&node).is_some_and(other_way) {
             return;
         }
         tracing::debug!(%node, error, "dialling failed");

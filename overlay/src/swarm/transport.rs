@@ -16,8 +16,8 @@ use libp2p::{PeerId, noise, tcp, yamux};
 
 use super::zone::Zoned;
 
-/// The whole of dialling, Noise and Yamux negotiation. Short, because a link is near or of no use.
-const HANDSHAKE: Duration = Duration::from_secs(6);
+/// The whole of dialling, Noise and Yamux negotiation. Where half of the frames are lost, 6 s were too few for most.
+const HANDSHAKE: Duration = Duration::from_secs(15);
 /// How long a connection that is closed may wait for the far end.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Two long-lived streams a connection; the rest is for negotiation.

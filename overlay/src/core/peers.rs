@@ -186,7 +186,7 @@ impl Overlay {
         if let Some(candidate) = self.peers.candidates.get_mut(&node) {
             candidate.dialling = false;
             candidate.seen = now.mono;
-            if let Some(dialled) = candidate.last_dial.filter(|_| !inbound) {
+            if let Some(dialled) = candidate.last_dial.filter(|_| !far.inbound) {
                 self.linger.connected_after(now.mono.saturating_sub(dialled), now);
             }
         }

@@ -162,10 +162,6 @@ impl Overlay {
         }
         let Some(candidates) = self.candidates(&key, now) else { return };
         let Some(job) = self.mail.jobs.all.get_mut(&key) else { return };
-        if job.worth.is_none() && job.search.is_none() {
-            job.search(self.limits.mailbox.bits);
-            self.timers.set_earlier(Timer::Work, now.mono);
-        }
         if job.search.is_some() {
             return;
         }
@@ -177,6 +173,11 @@ impl Overlay {
         let next: Vec<NodeId> = candidates.into_iter().filter(new).take(open).collect();
         if next.is_empty() && job.asked.is_empty() {
             return self.end_job(key, now);
+        }
+        if job.worth.is_none() {
+            // Work comes when there is somebody to pay.
+            job.search(self.limits.mailbox.bits);
+            return self.timers.set_earlier(Timer::Work, now.mono);
         }
         for node in next {
             job.asked.insert(node, (now.mono + PATIENCE, None));

@@ -55,8 +55,14 @@ impl Overlay {
             away.iter().filter(|(_, since)| late(since)).map(|(device, _)| *device).collect();
         self.mail.sender.away = away;
         for device in due {
-            for (pair, number) in self.copies_to_deposit(&device, now.mono) {
-                if !self.deposit_copy(pair, number, now) {
+            let copies = self.copies_to_deposit(&device, now.mono);
+            let mailbox = self.users.by_device.get(&device).copied().filter(|_| !copies.is_empty());
+            // Otherwise it is being asked who that is.
+            let Some(holders) = mailbox.and_then(|mailbox| self.holders_for(&mailbox, now)) else { continue };
+            for (pair, number) in copies {
+                if holders.is_empty() {
+                    self.deposit_later(pair, number, now.mono + self.limits.repair);
+                } else if !self.deposit_copy(pair, number, now) {
                     break;
                 }
             }

@@ -367,6 +367,8 @@ fn note(event: swarm::Event, inputs: &mut Vec<Input>) {
             // Else the core would wait for it, and keep others waiting whom it could dial meanwhile.
             inputs.push(Input::Peer(PeerEvent::Disconnected { node }));
         }
+        // Without a table nothing of it is told.
+        swarm::Event::Answer { .. } | swarm::Event::Held { .. } | swarm::Event::DhtMembers { .. } => {}
     }
 }
 

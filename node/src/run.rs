@@ -269,6 +269,7 @@ fn network(config: &Config, node: &NodeKey) -> swarm::Config {
         quic: overlay.quic,
         mdns: overlay.mdns,
         max_connections: u32::try_from(overlay.max_peers).unwrap_or(u32::MAX),
+        dht: None,
     }
 }
 

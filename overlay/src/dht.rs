@@ -14,6 +14,8 @@ mod value;
 
 pub use key::{Distance, Key, Position};
 pub use store::{Change, Put, Store, StoreLimits};
+#[cfg(all(test, feature = "swarm"))]
+pub(crate) use value::testing;
 pub use value::{MAX_NAME_LIFE, MAX_VALUE, Refused, Value};
 
 use crate::id::NodeId;
@@ -55,7 +57,7 @@ pub enum Answer {
     Nodes(Vec<(NodeId, Vec<String>)>),
     /// As many other nodes said that they hold the value now.
     Stored(usize),
-    /// Not asked: too many queries wait, or there is no table; or the value is not one that belongs at its key.
+    /// Not asked: too many queries wait, or the value is not one that belongs at its key.
     Failed,
 }
 

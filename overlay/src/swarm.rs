@@ -6,6 +6,7 @@
 //! | `link`, `link/handler`, `link/spare` | the protocol `/crosstalk/link/1`: one link per peer, frames on two substreams |
 //! | `framing`, `queue` | length prefixes; what waits for a peer |
 //! | `discovery`, `sightings`, `probe` | multicast DNS, made prompt, sparing and bounded |
+//! | `kad` | the distributed hash table: two Kademlia tables, queries of the core |
 //! | `interfaces` | cables that come back, addresses and interfaces that go |
 //! | `near` | which connections are on the link |
 //! | `transport`, `zone`, `address` | TCP, Noise, Yamux, QUIC; link-local addresses; translation to libp2p's vocabulary |
@@ -35,6 +36,7 @@ mod address;
 mod discovery;
 pub mod framing;
 mod interfaces;
+mod kad;
 mod link;
 mod near;
 mod probe;
@@ -57,11 +59,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+pub use self::kad::{DhtConfig, DhtMode, Networks};
 pub use self::queue::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES};
 pub use self::sightings::{MAX_ADDRESSES, MAX_SIGHTED};
 use self::task::{Behaviour, Task};
 use crate::core::PeerEvent;
+use crate::dht::{self, Answer, Query, Trace};
 use crate::id::NodeId;
+use crate::record::RevocationSet;
+use crate::time::TrustedTime;
 
 /// Events that wait for the core; the largest are frames of 320 KiB.
 pub const EVENTS: usize = 32;
@@ -71,6 +77,9 @@ pub const COMMANDS: usize = 256;
 pub const HINTS: usize = 64;
 /// Addresses that are read of one hint, and bytes of each.
 const MAX_HINTED: (usize, usize) = (16, 256);
+
+/// How long a connection stays that has no stream.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// What the swarm has to know.
 pub struct Config {
@@ -84,6 +93,8 @@ pub struct Config {
     pub mdns: bool,
     /// Most peers connected at a time; each costs about 90 KB.
     pub max_connections: u32,
+    /// Take part in the distributed hash table.
+    pub dht: Option<DhtConfig>,
 }
 
 /// What the swarm is told to do.
@@ -109,6 +120,27 @@ pub enum Command {
         node: NodeId,
         /// For the log.
         reason: &'static str,
+    },
+    /// Ask the hash table; one [`Event::Answer`] follows, and none without [`Config::dht`].
+    Query {
+        /// Comes back with the answer.
+        id: u64,
+        /// What.
+        query: Query,
+    },
+    /// Addresses where nodes of the hash table may be, with or without `/p2p/PEER-ID`; at most 64 are remembered. Tried now
+    /// and whenever hardly a node is known.
+    Bootstrap {
+        /// Multiaddresses as for [`Command::Dial`].
+        addresses: Vec<String>,
+    },
+    /// What values of the hash table are judged by from now on. Before it has come: the system's clock, and nothing is
+    /// revoked.
+    Judge {
+        /// The trusted time.
+        time: TrustedTime,
+        /// All that was revoked.
+        revocations: Box<RevocationSet>,
     },
 }
 
@@ -136,6 +168,31 @@ pub enum Event {
     },
     /// For the core.
     Peer(PeerEvent),
+    /// The end of a [`Command::Query`].
+    Answer {
+        /// Its number.
+        id: u64,
+        /// What came of it.
+        answer: Answer,
+        /// How it went.
+        trace: Trace,
+    },
+    /// What this node holds of the hash table has changed: the disk may follow, nothing waits for it.
+    Held {
+        /// In which table.
+        table: dht::Table,
+        /// Where.
+        key: dht::Key,
+        /// The value and when it ends (Unix milliseconds); `None`: it is gone.
+        value: Option<(Vec<u8>, u64)>,
+    },
+    /// Nodes of the hash table, 16 at most, to come back by after a restart; told after each look around.
+    DhtMembers {
+        /// In which table.
+        table: dht::Table,
+        /// Nodes with their multiaddresses.
+        nodes: Vec<(NodeId, Vec<String>)>,
+    },
 }
 
 /// Why the swarm did not start.
@@ -255,7 +312,8 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartErr
     } else {
         None
     };
-    let behaviour = Behaviour::new(local, config.max_connections, discovery);
+    let dht = config.dht.map(|dht| kad::Behaviour::new(keypair.public(), dht));
+    let behaviour = Behaviour::new(local, config.max_connections, discovery, dht);
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config());
     let (events, receiver) = mpsc::channel(EVENTS);
     listen(&mut swarm, &config.listen, config.quic, &events);
@@ -273,8 +331,9 @@ fn swarm_config() -> swarm::Config {
     swarm::Config::with_tokio_executor()
         // Frames pass here on their way to the core: few in flight, so that a lagging core bounds memory.
         .with_per_connection_event_buffer_size(1)
-        .with_max_negotiating_inbound_streams(4)
-        .with_idle_connection_timeout(Duration::ZERO)
+        .with_max_negotiating_inbound_streams(16)
+        // A connection of the hash table is asked more than once, but kept no longer than that.
+        .with_idle_connection_timeout(IDLE)
 }
 
 fn keypair(mut seed: Zeroizing<[u8; 32]>) -> Result<Keypair, StartError> {

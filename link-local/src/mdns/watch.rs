@@ -212,12 +212,13 @@ impl Mdns {
     pub(super) fn tries_needed(&self, key: &Key) -> u32 {
         let index = key.0;
         let Some(link) = self.links.get(&index) else { return 0 };
-        let all = || self.peers.all.iter().filter(|(key, found)| key.0 == index && found.is_shown());
+        let all = || self.peers.all.iter().filter(|(key, _)| key.0 == index);
         if !self.peers.is_proven(key) {
+            // With those that were given up a moment ago: the last of a flood are no likelier to be there than the first.
             let unproven = all().filter(|(_, found)| found.answered.is_none());
             return link.loss.tries_needed_unproven(unproven.count());
         }
-        let here = || all().filter(|(_, found)| found.answered.is_some());
+        let here = || all().filter(|(_, found)| found.is_shown() && found.answered.is_some());
         let is_failing = |life: Life| matches!(life, Life::Checking { tries: 4.., .. });
         let failing = here().filter(|(_, found)| is_failing(found.life)).count();
         link.loss.tries_needed(failing >= 4 && 2 * failing > here().count())

@@ -423,6 +423,17 @@ mod tests {
     }
 
     #[test]
+    fn what_has_ended_makes_room() {
+        let mut full = store(StoreLimits { values: 1, ..StoreLimits::default() });
+        let far = user(1, 2, 0);
+        let nearer = |seed: &u8| full.distance(&presence(*seed, 0, 1).key()) < full.distance(&far.key());
+        let near = presence((1..99).find(nearer).expect("one"), 0, 1);
+        put(&mut full, &near).expect("taken");
+        assert_eq!(put(&mut full, &far), Err(Refused::Full));
+        assert_eq!(put_at(&mut full, &far, None, near.ends()), Ok(Put::New));
+    }
+
+    #[test]
     fn a_name_stays_for_as_long_as_it_is_put_again() {
         let mut store = store(StoreLimits::default());
         let value = name(1, 1);

@@ -176,7 +176,7 @@ fn valid_name(bytes: &[u8], context: &Context<'_>) -> Result<Verified<NameCert>,
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     //! Values of each kind.
 
     use rand_chacha::ChaCha20Rng;
@@ -185,12 +185,34 @@ pub(super) mod testing {
     use super::*;
     use crate::id::NodeId;
     use crate::keys::{AudienceKey, DeviceKey, PresenceKey};
-    use crate::record::testing::{NOW, Person, authority};
-    use crate::record::{DeviceCert, SealingPublic, Whereabouts};
+    use crate::record::testing::{NOW, Person, authority, context};
+    use crate::record::{
+        Certificates, DeviceCert, NoCertificates, RevocationSet, SealingPublic, Whereabouts,
+    };
     use crate::time::{HOUR, Hlc};
 
+    /// A user record with one device, whose parts are as large as they may be.
+    pub(crate) fn large_user(person: u8, device: u8) -> Value {
+        let Value::User(record) = user(person, device, 0) else { panic!("a user") };
+        let part = record.devices().values().next().expect("one");
+        let cert = swollen(&part.cert, &NoCertificates);
+        let info = swollen(&part.info, &cert);
+        Value::User(UserRecord::new(cert, info, None).expect("fits"))
+    }
+
+    /// The same record with a field that nobody knows.
+    fn swollen<T: Record>(record: &Verified<T>, known: &dyn Certificates) -> Verified<T> {
+        let mut bytes = record.bytes().to_vec();
+        let size = T::MAX_SIZE - bytes.len() - 3;
+        bytes.extend([0x7a, 0x80 | (size & 0x7f) as u8, (size >> 7) as u8]);
+        bytes.resize(T::MAX_SIZE, 0);
+        let revocations = RevocationSet::default();
+        let context = context(known, &revocations, NOW);
+        Unverified::<T>::parse(&bytes).and_then(|record| record.verify(&context)).expect("counts")
+    }
+
     /// A user record with one device.
-    pub(in crate::dht) fn user(person: u8, device: u8, millis: u64) -> Value {
+    pub(crate) fn user(person: u8, device: u8, millis: u64) -> Value {
         let person = Person::new(person);
         let device = DeviceKey::from_seed([device; 32]);
         let cert = DeviceCert::issue(&person.user, device.id(), NOW).expect("signs");
@@ -207,12 +229,12 @@ pub(super) mod testing {
         Value::User(UserRecord::new(cert, info, None).expect("fits"))
     }
 
-    pub(in crate::dht) fn name(person: u8, serial: u64) -> Value {
+    pub(crate) fn name(person: u8, serial: u64) -> Value {
         let user = Person::new(person).id();
         Value::Name(NameCert::issue(&authority(), "anna@x.example", user, serial, NOW).expect("signs"))
     }
 
-    pub(in crate::dht) fn presence(seed: u8, millis: u64, size: usize) -> Value {
+    pub(crate) fn presence(seed: u8, millis: u64, size: usize) -> Value {
         let whereabouts = Whereabouts {
             user: Person::new(1).id(),
             device: Person::new(1).device.id(),
@@ -295,6 +317,14 @@ mod tests {
         assert!(matches!(verify_at(&key, &empty, NOW), Err(Refused::Record(Refusal::Malformed { .. }))));
         let later = Payload { version: 2, kind: None }.encode_to_vec();
         assert!(matches!(verify_at(&key, &later, NOW), Err(Refused::Record(Refusal::Version { .. }))));
+    }
+
+    #[test]
+    fn the_largest_user_record_fits() {
+        let all = (0..16).map(|device| large_user(1, device));
+        let all = all.reduce(|a, b| a.merge(b).expect("one user")).expect("sixteen");
+        assert!(all.encode().len() > 24 * 1_024);
+        assert_eq!(verify_at(&all.key(), &all.encode(), NOW), Ok(all));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::address::{self, Kind};
 use super::interfaces::Change;
-use super::{Command, Event, Hint, discovery, link};
+use super::{Command, Event, Hint, discovery, kad, link};
 use crate::id::NodeId;
 
 /// A carrier that was away for less has disturbed no connection that TCP does not mend at once.
@@ -30,13 +30,22 @@ pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     link: link::Behaviour,
     discovery: Toggle<discovery::Behaviour>,
+    dht: Toggle<kad::Behaviour>,
 }
 
+/// Connections that the hash table may have beside the links.
+const DHT_CONNECTIONS: u32 = 64;
+
 impl Behaviour {
-    pub(super) fn new(local: PeerId, peers: u32, discovery: Option<discovery::Behaviour>) -> Self {
+    pub(super) fn new(
+        local: PeerId,
+        peers: u32,
+        discovery: Option<discovery::Behaviour>,
+        dht: Option<kad::Behaviour>,
+    ) -> Self {
         // `link` counts the peers; these bound what has no link (yet). The spare ones are for connections being closed,
         // and for doubles until one of the two is.
-        let most = peers.saturating_add(8);
+        let most = peers.saturating_add(8 + if dht.is_some() { DHT_CONNECTIONS } else { 0 });
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(32))
             .with_max_pending_outgoing(Some(16))
@@ -46,6 +55,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             link: link::Behaviour::new(local, usize::try_from(peers).unwrap_or(usize::MAX)),
             discovery: discovery.into(),
+            dht: dht.into(),
         }
     }
 }
@@ -123,7 +133,26 @@ impl Task {
                     self.swarm.behaviour_mut().link.close(&peer, reason);
                 }
             }
+            Command::Query { id, query } => {
+                if let Some(dht) = self.dht() {
+                    dht.ask(id, query);
+                }
+            }
+            Command::Bootstrap { addresses } => {
+                if let Some(dht) = self.dht() {
+                    dht.bootstrap(&addresses);
+                }
+            }
+            Command::Judge { time, revocations } => {
+                if let Some(dht) = self.dht() {
+                    dht.judge(time, *revocations);
+                }
+            }
         }
+    }
+
+    fn dht(&mut self) -> Option<&mut kad::Behaviour> {
+        self.swarm.behaviour_mut().dht.as_mut()
     }
 
     /// Dials the TCP addresses at the same time, and those of QUIC only when all have failed: a TCP link costs less
@@ -220,6 +249,7 @@ impl Task {
     fn happened(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Link(event)) => self.tell(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(event))) => self.tell(event),
             SwarmEvent::Behaviour(BehaviourEvent::Discovery(event)) => self.tell(Event::Peer(event)),
             // Without its zone, which libp2p does not tell, a link-local address is of no use to anybody.
             SwarmEvent::NewListenAddr { address, .. }

@@ -20,8 +20,9 @@ use super::zone::Zoned;
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// How long a connection that is closed may wait for the far end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Two long-lived streams a connection; the rest is for negotiation.
-const MAX_STREAMS: usize = 8;
+/// Two long-lived streams a connection, one of each side for each query that runs (8, and 2 of each table's own), identify;
+/// the rest is for negotiation. Beyond it Yamux closes the connection.
+const MAX_STREAMS: usize = 32;
 
 /// Both transports; QUIC only if `with_quic`.
 pub(super) fn build(

@@ -44,6 +44,7 @@ pub fn config(seed: u8) -> Config {
         quic: false,
         mdns: false,
         max_connections: 64,
+        dht: None,
     }
 }
 

@@ -117,13 +117,15 @@ impl People {
         self.waiting.insert(peer.instance.clone(), Waiting { peer, jid, turn });
     }
 
-    /// Who waited for longest of those for whom there is room now; to be given to [`Self::seen`].
-    pub(super) fn next_waiting(&mut self) -> Option<mdns::Peer> {
+    /// Of those for whom there is room now, somebody who is listed in a contact list, or else who waited for longest; to
+    /// be given to [`Self::seen`].
+    pub(super) fn next_waiting(&mut self, is_listed: impl Fn(&BareJid) -> bool) -> Option<mdns::Peer> {
         if self.waiting.is_empty() || self.all.len() >= MOST {
             return None;
         }
         let free = self.waiting.values().filter(|waiting| !self.by_jid.contains_key(&waiting.jid));
-        let name = free.min_by_key(|waiting| waiting.turn)?.peer.instance.clone();
+        let next = free.min_by_key(|waiting| (!is_listed(&waiting.jid), waiting.turn))?;
+        let name = next.peer.instance.clone();
         self.waiting.remove(&name).map(|waiting| waiting.peer)
     }
 
@@ -227,7 +229,7 @@ mod tests {
             let _ = people.seen(peer(&format!("n{number}"), &[]), false, 0);
         }
         assert_eq!((people.len(), people.waiting.len()), (MOST, WAITING));
-        assert_eq!(people.next_waiting(), None, "there is no room");
+        assert_eq!(people.next_waiting(|_| false), None, "there is no room");
         assert_eq!(people.seen(peer("N7", &[]), false, 0), Err(Refusal::Imitates));
         assert!(people.gone(&name("n3")) && !people.gone(&name("n512")));
         assert_eq!(
@@ -236,14 +238,14 @@ mod tests {
             "whoever is seen anew goes first"
         );
         assert!(people.gone(&name("n4")));
-        let next = people.next_waiting();
+        let next = people.next_waiting(|_| false);
         assert_eq!(
             next.map(|next| next.instance),
             Some(name("n513")),
             "in order of arrival, but for who left"
         );
         people.waiting.retain(|name, _| name.as_str() == "N7");
-        assert_eq!(people.next_waiting(), None, "another has the address");
+        assert_eq!(people.next_waiting(|_| false), None, "another has the address");
     }
 
     #[test]

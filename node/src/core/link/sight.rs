@@ -15,6 +15,7 @@ use jid::BareJid;
 use super::announce::mark;
 use super::io::LinkCommand;
 use crate::core::Core;
+use crate::core::account::Account;
 
 /// How long somebody whose signed presence ended is not shown as mere Bonjour, milliseconds: its goodbye, or the news
 /// that nothing answers there, is on the way.
@@ -47,7 +48,10 @@ impl Core {
         }
         self.link.streams.gone(instance);
         self.requests_to(instance);
-        while let Some(next) = self.link.people.next_waiting() {
+        loop {
+            let lists = |account: &Account, jid: &BareJid| account.roster.get(jid.as_str()).is_some();
+            let is_listed = |jid: &BareJid| self.accounts.iter().any(|account| lists(account, jid));
+            let Some(next) = self.link.people.next_waiting(is_listed) else { return };
             self.seen_on_link(next);
         }
     }

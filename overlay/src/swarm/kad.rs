@@ -1,0 +1,385 @@
+//! The distributed hash table: two Kademlia tables (libp2p-kad) around the bounded stores of [`crate::dht`].
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `scope` | which table an address belongs to |
+//! | `table` | one table: who is entered, whom it may dial, what it may say |
+//! | `records` | the store that libp2p-kad asks; what values are judged by |
+//! | `query` | get, put and closest, in both tables at once |
+//! | `upkeep` | spreading values, looking around, the way back in |
+//!
+//! The table of private addresses always serves. The public one is a client, which is asked nothing, until an external
+//! address is confirmed or the setting says otherwise. Who serves and where is learned by identify.
+//!
+//! | bound | value | when full |
+//! | --- | --- | --- |
+//! | queries running, waiting | 8, 256 | `Answer::Failed` |
+//! | values of a get: looked at, kept | 20, 8 | the get ends |
+//! | dials, connections dialled, dials waiting, of each table | 8, 32, 64 | further ones wait, then fail |
+//! | messages of a peer | 64 a second, 256 at once | it is cut off |
+//! | packet | 64 KiB | the stream is reset |
+//! | values held | [`crate::dht::StoreLimits`] | see there |
+//! | addresses to come back by | 64 | the oldest goes |
+
+mod query;
+mod records;
+mod scope;
+mod table;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::identity::PublicKey;
+use libp2p::kad::{self, Mode};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, identify};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use self::query::{Done, Origin, Queries, Tables};
+use self::records::{Judge, Records};
+pub use self::scope::Networks;
+use self::table::{Table, protocol};
+use self::upkeep::Upkeep;
+use super::{Event, address};
+use crate::dht::{self, Key, Query, Store, StoreLimits};
+use crate::record::RevocationSet;
+use crate::time::TrustedTime;
+
+/// What is asked of each peer again, in case a push was lost.
+const IDENTIFY: Duration = Duration::from_secs(60 * 60);
+/// Nodes that are told for remembering.
+const MAX_REMEMBERED: usize = 16;
+
+/// Whether others ask this node in the public table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DhtMode {
+    /// As soon as an external address is confirmed.
+    #[default]
+    Auto,
+    /// Never: about a tenth of the traffic.
+    Client,
+    /// Always: for nodes that others can reach for certain.
+    Server,
+}
+
+/// What the hash table has to know.
+#[derive(Debug, Clone)]
+pub struct DhtConfig {
+    /// Whether others ask this node in the public table. They always do in the private one.
+    pub mode: DhtMode,
+    /// Networks that count as public or private against what their addresses say.
+    pub networks: Networks,
+    /// What each of the two stores holds at most.
+    pub store: StoreLimits,
+    /// A value that nobody has put for so long is put again, to the nodes that are then closest. Default 1 hour.
+    pub replicate: Duration,
+    /// How often a node looks for new nodes, and whether the known ones are there. Default 15 minutes.
+    pub refresh: Duration,
+    /// What the disk held: table, key, value and its end (Unix milliseconds). Verified again.
+    pub restored: Vec<(dht::Table, Key, Vec<u8>, u64)>,
+}
+
+impl Default for DhtConfig {
+    fn default() -> Self {
+        Self {
+            mode: DhtMode::Auto,
+            networks: Networks::default(),
+            store: StoreLimits::default(),
+            replicate: Duration::from_secs(60 * 60),
+            refresh: Duration::from_secs(15 * 60),
+            restored: Vec::new(),
+        }
+    }
+}
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Parts {
+    identify: identify::Behaviour,
+    lan: Table,
+    wan: Table,
+}
+
+impl Tables for Parts {
+    fn table(&mut self, kind: dht::Table) -> &mut Table {
+        match kind {
+            dht::Table::Lan => &mut self.lan,
+            dht::Table::Wan => &mut self.wan,
+        }
+    }
+}
+
+/// See the file's head.
+pub(super) struct Behaviour {
+    parts: Parts,
+    queries: Queries,
+    upkeep: Upkeep,
+    /// Who is at the far end of each connection, where, and whether we dialled.
+    remotes: BTreeMap<ConnectionId, (PeerId, Multiaddr, bool)>,
+    members: usize,
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    actions: VecDeque<ToSwarm<Option<Event>, THandlerInEvent<Parts>>>,
+}
+
+impl Behaviour {
+    /// Of the node with this key.
+    pub(super) fn new(key: PublicKey, config: DhtConfig) -> Self {
+        let local = key.to_peer_id();
+        let networks = Arc::new(config.networks);
+        let node = address::node(&local);
+        let table = |kind| {
+            let node = node.unwrap_or(crate::id::NodeId::from_bytes([0; 32]));
+            let records = Records::new(Store::new(&node, config.store));
+            Table::new(kind, local, records, Arc::clone(&networks))
+        };
+        let identify = identify::Config::new("crosstalk/1".to_owned(), key)
+            .with_agent_version(concat!("crosstalk/", env!("CARGO_PKG_VERSION")).to_owned())
+            .with_interval(IDENTIFY)
+            .with_push_listen_addr_updates(true)
+            // Else what a peer says of its addresses would be dialled unseen.
+            .with_cache_size(0);
+        let (lan, wan) = (table(dht::Table::Lan), table(dht::Table::Wan));
+        let mut parts = Parts { identify: identify::Behaviour::new(identify), lan, wan };
+        // By itself libp2p-kad stays a client until an external address is confirmed: on a link, for ever.
+        parts.lan.set_mode(Some(Mode::Server));
+        parts.wan.set_mode(match config.mode {
+            DhtMode::Auto => None,
+            DhtMode::Client => Some(Mode::Client),
+            DhtMode::Server => Some(Mode::Server),
+        });
+        for (kind, key, value, ends) in &config.restored {
+            parts.table(*kind).records().restore(*key, value, *ends);
+        }
+        Self {
+            parts,
+            queries: Queries::default(),
+            upkeep: Upkeep::new(local, config.replicate, config.refresh),
+            remotes: BTreeMap::new(),
+            members: 0,
+            timer: None,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Asks both tables; an [`Event::Answer`] with this number follows. As with all commands, the swarm has to be polled
+    /// afterwards.
+    pub(super) fn ask(&mut self, id: u64, query: Query) {
+        let done = self.queries.ask(Origin::Core(id), query);
+        self.tell_done(done);
+    }
+
+    /// Where other nodes may be.
+    pub(super) fn bootstrap(&mut self, addresses: &[String]) {
+        self.upkeep.learn(addresses);
+    }
+
+    /// What values are judged by from now on.
+    pub(super) fn judge(&mut self, time: TrustedTime, revocations: RevocationSet) {
+        let judge = Judge::new(time, revocations);
+        for kind in [dht::Table::Lan, dht::Table::Wan] {
+            let records = self.parts.table(kind).records();
+            records.judge = judge.clone();
+            records.revoke();
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.actions.push_back(ToSwarm::GenerateEvent(Some(event)));
+    }
+
+    fn tell_done(&mut self, done: impl IntoIterator<Item = Done>) {
+        for Done { origin, answer, trace, unspread } in done {
+            let Origin::Core(id) = origin else { continue };
+            if let Some(key) = unspread {
+                for kind in [dht::Table::Lan, dht::Table::Wan] {
+                    self.parts.table(kind).records().store.mark_stale(&key);
+                }
+                self.upkeep.nudge();
+            }
+            self.tell(Event::Answer { id, answer, trace });
+        }
+    }
+
+    fn tell_changes(&mut self) {
+        for table in [dht::Table::Lan, dht::Table::Wan] {
+            while let Some(change) = self.parts.table(table).records().store.take_change() {
+                self.tell(Event::Held { table, key: change.key, value: change.value });
+            }
+        }
+    }
+
+    fn happened(&mut self, event: PartsEvent) {
+        match event {
+            PartsEvent::Lan(event) => self.in_table(dht::Table::Lan, event),
+            PartsEvent::Wan(event) => self.in_table(dht::Table::Wan, event),
+            PartsEvent::Identify(
+                identify::Event::Received { connection_id, peer_id, info }
+                | identify::Event::Pushed { connection_id, peer_id, info },
+            ) => self.identified(peer_id, connection_id, &info),
+            PartsEvent::Identify(_) => {}
+        }
+    }
+
+    fn in_table(&mut self, kind: dht::Table, event: kad::Event) {
+        if let kad::Event::OutboundQueryProgressed { id, result, stats, step } = event {
+            let part = (id, step.last);
+            let done = self.queries.progressed(kind, part, result, &stats, &mut self.parts);
+            self.tell_done(done);
+        }
+    }
+
+    fn identified(&mut self, peer: PeerId, connection: ConnectionId, info: &identify::Info) {
+        let Some((_, remote, dialled)) = self.remotes.get(&connection) else { return };
+        for kind in [dht::Table::Lan, dht::Table::Wan] {
+            let answers = info.protocols.contains(&protocol(kind));
+            self.parts.table(kind).identified(peer, answers, &info.listen_addrs, (remote, *dialled));
+        }
+    }
+
+    /// Does what is due, and says when it wants to be asked again.
+    fn tick(&mut self) -> Instant {
+        let now = Instant::now();
+        let done = self.queries.settle(now, &mut self.parts);
+        self.tell_done(done);
+        let (dials, looked_around) = self.upkeep.tick(now, &mut self.parts, &mut self.queries, |peer| {
+            self.remotes.values().any(|(other, ..)| other == peer)
+        });
+        self.actions.extend(dials.into_iter().map(|opts| ToSwarm::Dial { opts }));
+        if looked_around {
+            self.tell_members();
+        }
+        let done = self.queries.start(&mut self.parts);
+        self.tell_done(done);
+        self.tell_changes();
+        let members = self.parts.lan.len() + self.parts.wan.len();
+        if std::mem::replace(&mut self.members, members) < members {
+            self.upkeep.nudge();
+        }
+        let upkeep = self.upkeep.next(&mut self.parts);
+        self.queries.next_settle().map_or(upkeep, |settle| settle.min(upkeep))
+    }
+
+    fn tell_members(&mut self) {
+        for table in [dht::Table::Lan, dht::Table::Wan] {
+            let members = self.parts.table(table).members();
+            let nodes: Vec<_> = members
+                .filter_map(|(peer, addresses)| {
+                    Some((address::node(peer)?, addresses.iter().map(ToString::to_string).collect()))
+                })
+                .take(MAX_REMEMBERED)
+                .collect();
+            if !nodes.is_empty() {
+                self.tell(Event::DhtMembers { table, nodes });
+            }
+        }
+    }
+
+    /// Ready when the moment has come.
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.as_ref().is_none_or(|(set, _)| *set != at) {
+            self.timer = Some((at, Box::pin(sleep_until(at))));
+        }
+        match &mut self.timer {
+            Some((_, sleep)) => sleep.as_mut().poll(cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = THandler<Parts>;
+    /// Always something: libp2p has no other way to say that actions carry no event of the parts.
+    type ToSwarm = Option<Event>;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.parts.handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.parts.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.parts.handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        remote: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.parts.handle_established_outbound_connection(connection, peer, remote, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionEstablished(established) = &event {
+            let peer = established.peer_id;
+            let (remote, dialled) = table::remote(established.endpoint);
+            if dialled {
+                self.upkeep.met(peer, &remote);
+            }
+            self.remotes.insert(established.connection_id, (peer, remote, dialled));
+        }
+        if let FromSwarm::ConnectionClosed(closed) = &event {
+            self.remotes.remove(&closed.connection_id);
+        }
+        self.parts.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.parts.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            let next = self.tick();
+            if let Some(action) = self.actions.pop_front() {
+                return Poll::Ready(action);
+            }
+            match self.parts.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => self.happened(event),
+                Poll::Ready(action) => return Poll::Ready(action.map_out(|_| None)),
+                Poll::Pending => match self.poll_timer(next, cx) {
+                    Poll::Ready(()) => {}
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! One Kademlia table: libp2p-kad, and around it what it lacks.
+//!
+//! - Addresses: only those of this table's scope are entered, told and dialled, whoever named them; a node is entered
+//!   only if it answers this table's protocol, at an address that the node was seen at.
+//! - The table of private addresses is closed to connections from public ones: whom we are with is nobody's business.
+//! - Dials: so many at a time, so many connections open; further ones wait. A table that fills makes libp2p-kad look
+//!   around (it can't be told not to), which would otherwise end in a connection to everybody.
+//! - Nodes that can't be reached leave; libp2p-kad keeps them for ever.
+//! - A peer that asks too often is cut off.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::kad::{self, BucketInserts, Caching, StoreInserts};
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
+    StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+use super::super::address;
+use super::records::{self, Records};
+use super::scope::{Networks, without_zone};
+use crate::dht;
+
+/// Copies of a value, and nodes that a lookup ends with.
+pub(super) const COPIES: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+/// Nodes asked at a time by a lookup.
+const PARALLEL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+/// Nodes of a bucket.
+const BUCKET: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+/// A value of 36 KiB, and 20 nodes with their addresses.
+const MAX_PACKET: usize = 64 * 1024;
+/// How long a node may take to answer, and a lookup in all.
+const ANSWER: Duration = Duration::from_secs(5);
+const LOOKUP: Duration = Duration::from_secs(20);
+/// Dials under way, connections that were dialled for this table, and dials that wait.
+const MAX_DIALS: usize = 8;
+const MAX_OPEN: usize = 32;
+const MAX_HELD: usize = 64;
+/// Addresses of a node that are entered, and that are kept.
+const MAX_ENTERED: usize = 4;
+const MAX_KEPT: usize = 8;
+/// Dials in a row that failed before a node leaves the table.
+const PATIENCE: u8 = 2;
+/// Messages of a peer at once, and then in each second.
+const BURST: f64 = 256.0;
+const RATE: f64 = 64.0;
+/// Link-local addresses whose zone is remembered.
+const MAX_ZONES: usize = 256;
+
+/// The name of a table's protocol on the wire.
+pub(super) const fn protocol(kind: dht::Table) -> StreamProtocol {
+    match kind {
+        dht::Table::Lan => StreamProtocol::new("/crosstalk/lan/kad/1"),
+        dht::Table::Wan => StreamProtocol::new("/crosstalk/kad/1"),
+    }
+}
+
+type Inner = kad::Behaviour<Records>;
+type Action = ToSwarm<kad::Event, THandlerInEvent<Inner>>;
+
+/// See the file's head.
+pub(in crate::swarm) struct Table {
+    kind: dht::Table,
+    inner: Inner,
+    networks: Arc<Networks>,
+    /// What is in the routing table.
+    members: BTreeMap<PeerId, Member>,
+    /// Connections that the table may use.
+    usable: BTreeMap<PeerId, Vec<ConnectionId>>,
+    /// Peers to whom there is another connection only.
+    unusable: BTreeMap<ConnectionId, PeerId>,
+    meters: BTreeMap<PeerId, Meter>,
+    dialling: BTreeSet<ConnectionId>,
+    open: BTreeSet<ConnectionId>,
+    held: VecDeque<DialOpts>,
+    zones: BTreeMap<Ipv6Addr, String>,
+    actions: VecDeque<Action>,
+}
+
+struct Member {
+    addresses: Vec<Multiaddr>,
+    failures: u8,
+}
+
+struct Meter {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { tokens: BURST, at: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let earned = now.duration_since(self.at).as_secs_f64() * RATE;
+        self.at = now;
+        self.tokens = (self.tokens + earned).min(BURST) - 1.0;
+        self.tokens >= 0.0
+    }
+}
+
+impl Table {
+    pub(super) fn new(kind: dht::Table, local: PeerId, records: Records, networks: Arc<Networks>) -> Self {
+        Self {
+            kind,
+            inner: Inner::with_config(local, records, config(kind)),
+            networks,
+            members: BTreeMap::new(),
+            usable: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+            meters: BTreeMap::new(),
+            dialling: BTreeSet::new(),
+            open: BTreeSet::new(),
+            held: VecDeque::new(),
+            zones: BTreeMap::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn set_mode(&mut self, mode: Option<kad::Mode>) {
+        self.inner.set_mode(mode);
+    }
+
+    pub(super) fn is_server(&self) -> bool {
+        self.inner.mode() == kad::Mode::Server
+    }
+
+    pub(super) fn kad(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+
+    pub(super) fn records(&mut self) -> &mut Records {
+        self.inner.store_mut()
+    }
+
+    /// Nodes in the table.
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The nodes in the table, with their addresses.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&PeerId, &[Multiaddr])> {
+        self.members.iter().map(|(peer, member)| (peer, &member.addresses[..]))
+    }
+
+    /// A node's addresses that others may be told, out of those that somebody has named.
+    pub(super) fn addresses(&self, peer: &PeerId, named: &[Multiaddr]) -> Vec<Multiaddr> {
+        let known = self.members.get(peer).map(|member| &member.addresses[..]).unwrap_or_default();
+        let mut addresses: Vec<Multiaddr> = Vec::new();
+        for address in known.iter().chain(named).filter_map(|address| self.admissible(address, peer)) {
+            if addresses.len() < MAX_KEPT && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    /// A peer has said which protocols it answers, and where it listens. `remote` is its address on this connection,
+    /// `dialled`: by us.
+    pub(super) fn identified(
+        &mut self,
+        peer: PeerId,
+        answers: bool,
+        listens: &[Multiaddr],
+        remote: (&Multiaddr, bool),
+    ) {
+        if !answers {
+            if self.members.remove(&peer).is_some() {
+                self.inner.remove_peer(&peer);
+            }
+            return;
+        }
+        let (remote, dialled) = remote;
+        let Some(ip) = address::ip(remote) else { return };
+        if !self.members.contains_key(&peer) && self.is_full_for(peer) {
+            return;
+        }
+        // An address of somebody else's would make others knock there.
+        let own = listens.iter().filter(|address| address::ip(address) == Some(ip));
+        let mut entered = BTreeSet::new();
+        for address in dialled.then_some(remote).into_iter().chain(own) {
+            let Some(address) = self.admissible(address, &peer) else { continue };
+            if entered.len() < MAX_ENTERED && entered.insert(address.clone()) {
+                self.inner.add_address(&peer, address);
+            }
+        }
+    }
+
+    /// Whether the peer's bucket has no room. libp2p-kad would then dial its oldest member, who is not connected, as hardly
+    /// anybody ever is; that one has no room for us in its turn and dials another: so without end. Here who is in stays in,
+    /// until it can't be reached.
+    fn is_full_for(&mut self, peer: PeerId) -> bool {
+        self.inner.kbucket(peer).is_none_or(|bucket| bucket.num_entries() >= BUCKET.get())
+    }
+
+    /// The form in which an address is entered, if it is one that belongs here.
+    fn admissible(&self, address: &Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
+        let plain = without_zone(&address::without_id(address));
+        let ip = address::ip(&plain).filter(|ip| self.networks.table(*ip) == Some(self.kind))?;
+        // Link-local ones can be dialled with a zone only; any name of an interface does for the check.
+        let checked = if address::is_link_local6(ip) { address::zoned("if", &plain) } else { plain.clone() };
+        address::dialable(&checked, peer).map(|_| plain)
+    }
+
+    /// The form in which an address is dialled.
+    fn dialable(&self, address: &Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
+        let plain = self.admissible(address, peer)?;
+        match address::ip(&plain)? {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+                self.zones.get(&ip).map(|zone| address::zoned(zone, &plain))
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => Some(plain),
+        }
+    }
+
+    fn is_usable(&self, remote: &Multiaddr) -> bool {
+        self.kind == dht::Table::Wan || self.networks.table_of(remote) == Some(self.kind)
+    }
+
+    fn learn_zone(&mut self, remote: &Multiaddr) {
+        if let (Some(zone), Some(IpAddr::V6(ip))) = (address::zone(remote), address::ip(remote))
+            && (self.zones.len() < MAX_ZONES || self.zones.contains_key(&ip))
+        {
+            self.zones.insert(ip, zone);
+        }
+    }
+
+    fn established(&mut self, event: ConnectionEstablished<'_>) {
+        let ConnectionEstablished { peer_id, connection_id, endpoint, .. } = event;
+        let remote = endpoint.get_remote_address();
+        self.learn_zone(remote);
+        if self.dialling.remove(&connection_id) {
+            self.open.insert(connection_id);
+        }
+        if !self.is_usable(remote) {
+            self.unusable.insert(connection_id, peer_id);
+            return;
+        }
+        let usable = self.usable.entry(peer_id).or_default();
+        usable.push(connection_id);
+        let other_established = usable.len() - 1;
+        if let Some(member) = self.members.get_mut(&peer_id) {
+            member.failures = 0;
+        }
+        self.inner.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            other_established,
+            ..event
+        }));
+    }
+
+    fn closed(&mut self, event: ConnectionClosed<'_>) {
+        let ConnectionClosed { peer_id, connection_id, .. } = event;
+        self.open.remove(&connection_id);
+        // One that could not be used leaves the table's view of the peer as it is.
+        let mut remaining_established = 1;
+        if self.unusable.remove(&connection_id).is_none()
+            && let Some(usable) = self.usable.get_mut(&peer_id)
+        {
+            usable.retain(|other| *other != connection_id);
+            remaining_established = usable.len();
+            if usable.is_empty() {
+                self.usable.remove(&peer_id);
+                self.meters.remove(&peer_id);
+            }
+        }
+        self.inner
+            .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed { remaining_established, ..event }));
+        self.dial_held();
+    }
+
+    fn dial_failed(&mut self, event: DialFailure<'_>) {
+        self.dialling.remove(&event.connection_id);
+        self.inner.on_swarm_event(FromSwarm::DialFailure(event));
+        let gone = matches!(event.error, DialError::Transport(_) | DialError::WrongPeerId { .. });
+        // Without any connection it is most likely we who can't be reached.
+        if let Some(peer) = event.peer_id.filter(|_| gone && !self.usable.is_empty())
+            && let Some(member) = self.members.get_mut(&peer)
+        {
+            member.failures += 1;
+            if member.failures >= PATIENCE {
+                tracing::debug!(%peer, "left the table: it can't be reached");
+                self.members.remove(&peer);
+                self.inner.remove_peer(&peer);
+            }
+        }
+        self.dial_held();
+    }
+
+    /// libp2p-kad wants to reach a peer.
+    fn dial(&mut self, opts: DialOpts) {
+        let Some(peer) = opts.get_peer_id() else { return };
+        let connected = self.unusable.values().any(|other| *other == peer);
+        if connected || self.held.len() >= MAX_HELD {
+            let (error, connection_id) = (DialError::Aborted, opts.connection_id());
+            let failure = DialFailure { peer_id: Some(peer), error: &error, connection_id };
+            return self.inner.on_swarm_event(FromSwarm::DialFailure(failure));
+        }
+        self.held.push_back(opts);
+        self.dial_held();
+    }
+
+    fn dial_held(&mut self) {
+        while self.dialling.len() < MAX_DIALS && self.dialling.len() + self.open.len() < MAX_OPEN {
+            let Some(peer) = self.held.pop_front().and_then(|opts| opts.get_peer_id()) else { return };
+            if self.usable.contains_key(&peer) {
+                continue;
+            }
+            // A port of its own: one reused from the listener can still be taken by a former connection.
+            let opts = DialOpts::peer_id(peer).allocate_new_port().build();
+            self.dialling.insert(opts.connection_id());
+            self.actions.push_back(ToSwarm::Dial { opts });
+        }
+    }
+
+    /// What libp2p-kad wants, made fit.
+    fn act(&mut self, action: Action) -> Option<Action> {
+        match action {
+            ToSwarm::Dial { opts } => {
+                self.dial(opts);
+                None
+            }
+            ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::Any, event } => {
+                let connection = self.usable.get(&peer_id)?.first()?;
+                Some(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(*connection), event })
+            }
+            ToSwarm::GenerateEvent(event) => {
+                self.follow(&event);
+                Some(ToSwarm::GenerateEvent(event))
+            }
+            other => Some(other),
+        }
+    }
+
+    fn follow(&mut self, event: &kad::Event) {
+        let kad::Event::RoutingUpdated { peer, addresses, old_peer, .. } = event else { return };
+        if let Some(old) = old_peer {
+            self.members.remove(old);
+        }
+        let mut addresses: Vec<Multiaddr> = addresses.iter().cloned().collect();
+        while addresses.len() > MAX_KEPT {
+            let oldest = addresses.remove(0);
+            self.inner.remove_address(peer, &oldest);
+        }
+        let member = self.members.entry(*peer).or_insert(Member { addresses: Vec::new(), failures: 0 });
+        member.addresses = addresses;
+    }
+}
+
+fn config(kind: dht::Table) -> kad::Config {
+    let mut config = kad::Config::new(protocol(kind));
+    config
+        .set_replication_factor(COPIES)
+        .set_parallelism(PARALLEL)
+        .set_kbucket_size(BUCKET)
+        .set_max_packet_size(MAX_PACKET)
+        .set_substreams_timeout(ANSWER)
+        .set_query_timeout(LOOKUP)
+        // Whoever opens a stream to us is a peer, but only who answers is a server: `identified` decides.
+        .set_kbucket_inserts(BucketInserts::Manual)
+        // `FilterBoth` acknowledges before anybody has looked at the value.
+        .set_record_filtering(StoreInserts::Unfiltered)
+        // With a life of libp2p-kad's own, what is put beyond the closest nodes is acknowledged and dropped.
+        .set_record_ttl(None)
+        // Holders spread values by `upkeep`. The job of libp2p-kad remembers each key that anybody has put, without bound.
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
+        .set_periodic_bootstrap_interval(None)
+        .set_caching(Caching::Disabled);
+    config
+}
+
+impl NetworkBehaviour for Table {
+    type ConnectionHandler = THandler<Inner>;
+    type ToSwarm = kad::Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let Some(id) = peer else { return Ok(Vec::new()) };
+        let named = self.inner.handle_pending_outbound_connection(connection, peer, addresses, role)?;
+        let mut fit: Vec<Multiaddr> = Vec::new();
+        for address in named.iter().filter_map(|address| self.dialable(address, &id)) {
+            if fit.len() < MAX_KEPT && !fit.contains(&address) {
+                fit.push(address);
+            }
+        }
+        Ok(fit)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        remote: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        if self.admissible(remote, &peer).is_some() && address::zone(remote).is_none() {
+            return self.inner.handle_established_outbound_connection(connection, peer, remote, role, port);
+        }
+        // libp2p-kad enters the address of a connection that we dialled: this one is not to be told.
+        self.inner.handle_established_inbound_connection(connection, peer, &Multiaddr::empty(), remote)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(event) => self.established(event),
+            FromSwarm::ConnectionClosed(event) => self.closed(event),
+            FromSwarm::DialFailure(event) => self.dial_failed(event),
+            // Confirmed addresses make the public table a server.
+            FromSwarm::ExternalAddrConfirmed(confirmed)
+                if self.networks.table_of(confirmed.addr) == Some(self.kind) =>
+            {
+                self.inner.on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
+            }
+            FromSwarm::ExternalAddrExpired(expired) => {
+                self.inner.on_swarm_event(FromSwarm::ExternalAddrExpired(expired));
+            }
+            // Not of interest; a new listener would have libp2p-kad look around and warn of having nobody to ask.
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        if self.unusable.contains_key(&connection) || !self.usable.contains_key(&peer) {
+            return;
+        }
+        if !self.meters.entry(peer).or_insert_with(Meter::new).take() {
+            tracing::debug!(%peer, "asks too often: cut off");
+            let connection = CloseConnection::All;
+            return self.actions.push_back(ToSwarm::CloseConnection { peer_id: peer, connection });
+        }
+        self.inner.store_mut().source = records::source(&peer);
+        self.inner.on_connection_handler_event(peer, connection, event);
+        self.inner.store_mut().source = None;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Poll::Ready(action);
+            }
+            match self.inner.poll(cx) {
+                Poll::Ready(action) => {
+                    if let Some(action) = self.act(action) {
+                        return Poll::Ready(action);
+                    }
+                }
+                Poll::Pending if self.actions.is_empty() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+    }
+}
+
+/// The far end's address, and whether we dialled it.
+pub(super) fn remote(endpoint: &ConnectedPoint) -> (Multiaddr, bool) {
+    (endpoint.get_remote_address().clone(), endpoint.is_dialer())
+}

@@ -1,0 +1,63 @@
+//! Many nodes: few connections, and lookups all the same.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::super::DhtMode;
+use super::support::*;
+use crate::dht::testing;
+
+fn made(nodes: &[Node]) -> usize {
+    nodes.iter().map(|node| node.made.load(Ordering::Relaxed)).sum()
+}
+
+fn open(nodes: &[Node]) -> usize {
+    nodes.iter().map(Node::connections).sum()
+}
+
+/// libp2p-kad looks around for each node that enters a table of fewer than 20, and can't be told not to.
+#[tokio::test]
+async fn getting_to_know_everybody_leaves_no_connection_to_everybody() {
+    let nodes = line(40, lan()).await;
+    let most = nodes.iter().map(|node| node.most.load(Ordering::Relaxed)).max();
+    nodes[0].until("the connections close", async |_| open(&nodes) == 0).await;
+    let before = made(&nodes);
+    println!("40 nodes met by {before} ends of connections, {most:?} at most at one node at a time");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(made(&nodes) == before, "and stay closed");
+    let value = testing::user(1, 2, 0);
+    assert!(nodes[0].put(&value).await > 0);
+    assert_eq!(nodes[39].get(&value.key()).await, [value.encode()]);
+}
+
+/// Bytes on the loopback interface of this thread's namespace, headers and all.
+fn bytes_on_loopback() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev").expect("Linux");
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("lo:")).expect("a loopback");
+    line.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).expect("a number")
+}
+
+/// In a network namespace of its own, as everything on its loopback is counted:
+/// `unshare -rn sh -c 'ip link set lo up; cargo test -p crosstalk-overlay --features swarm --lib fifty -- --ignored --nocapture'`.
+#[tokio::test]
+#[ignore = "a measurement of four minutes, for a namespace of its own"]
+async fn what_an_idle_node_among_fifty_costs() {
+    for (what, config) in [("private", lan()), ("public, servers", wan(DhtMode::Server))] {
+        let mut config = config;
+        config.refresh = Duration::from_secs(15);
+        let start = bytes_on_loopback();
+        let nodes = line(50, config).await;
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        let (met, connections) = (bytes_on_loopback(), made(&nodes));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let idle = (bytes_on_loopback() - met) / 50;
+        println!(
+            "{what}: meeting 49 others costs a node {} kB; each look around {} bytes and {:.1} connections, so {} \
+             bytes a minute with one every 15 minutes",
+            (met - start) / 50 / 1_000,
+            idle / 4,
+            (made(&nodes) - connections) as f64 / 400.0,
+            idle / 4 / 15,
+        );
+    }
+}

@@ -32,6 +32,7 @@
 //! | `seek` | whom the hash table is asked for, and how often |
 //! | `lookup` | look-ups that somebody watches |
 //! | `audience` | who may find and read where our devices are |
+//! | `mailbox` | what waits at other nodes, and here for others |
 //! | `wide` | whom a peer beyond the link is told of |
 //! | `live` | stanzas for now or never |
 //! | `timers` | one deadline for each thing that waits |
@@ -47,6 +48,7 @@ use rand_core::{Rng as _, SeedableRng};
 
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
 use crate::keys::{NodeKey, SealingKey};
+use crate::mailbox::Load;
 use crate::record::{
     ContactRecord, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Says, Side, Unverified,
     Verified,
@@ -66,6 +68,7 @@ mod linger;
 mod live;
 mod locals;
 mod lookup;
+mod mailbox;
 mod members;
 mod names;
 mod neighbours;
@@ -91,6 +94,7 @@ pub use output::{
 };
 pub use state::{
     CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
+    StoredMail,
 };
 
 use timers::{Timer, on_grid};
@@ -132,6 +136,7 @@ pub struct Overlay {
     publishes: bool,
     /// Where this node can be reached from beyond the link, multiaddresses.
     addresses: Vec<String>,
+    mail: mailbox::Mail,
 }
 
 impl Overlay {
@@ -174,11 +179,13 @@ impl Overlay {
             audiences: audience::Audiences::default(),
             publishes,
             addresses: Vec::new(),
+            mail: mailbox::Mail::default(),
         };
         overlay.restore_users(&restored, now);
         overlay.restore_outbox(&restored);
         overlay.restore_inbound(&restored);
         overlay.restore_audiences(&restored);
+        overlay.restore_mail(&restored);
         overlay.check_clock(now);
         overlay.expire_entries(now);
         overlay.timers.set_earlier(Timer::Sweep, on_grid(now.mono + 1, HOUR));
@@ -217,6 +224,17 @@ impl Overlay {
     pub fn tick(&mut self, now: Now) -> Hlc {
         let time = self.time(now);
         self.hlc.tick(time)
+    }
+
+    /// Says where the mail of this node's users is to wait, at most [`crate::record::MAX_DECLARED`] nodes; none: wherever
+    /// the hash table says.
+    pub fn set_mailboxes(&mut self, nodes: Vec<NodeId>, now: Now) {
+        self.declare_mailboxes(nodes, now);
+    }
+
+    /// How many items this node holds for others, and their bytes.
+    pub fn mail_held(&self) -> Load {
+        self.mail_load()
     }
 
     /// Publishes a new sealing key; older ones go on opening until [`Output::SealingKeyErase`].
@@ -417,6 +435,8 @@ impl Overlay {
                 Timer::Publish => self.on_publish_timer(now),
                 Timer::Seek => self.on_seek_timer(now),
                 Timer::Presence => self.on_presence_timer(now),
+                Timer::Mail => self.on_mail_timer(now),
+                Timer::Work => self.on_work_timer(now),
                 Timer::Sweep => self.on_sweep_timer(now),
             }
         }
@@ -456,6 +476,13 @@ impl Overlay {
             Frame::Have(marks) => self.on_have(node, marks, now),
             Frame::Want(marks) => self.on_want(node, &marks, now),
             Frame::Relayed(relayed) => self.on_relayed(node, relayed, now),
+            Frame::Deposit { request, offer } => self.on_deposit(node, request, &offer, now),
+            Frame::DepositAnswer { request, answer } => self.on_deposit_answer(node, request, answer, now),
+            Frame::List(access) => self.on_list(node, &access, now),
+            Frame::Listing { entries, .. } => self.on_listing(node, &entries, now),
+            Frame::Fetch(items) => self.on_fetch(node, &items, now),
+            Frame::Mail(items) => self.on_mail(node, items, now),
+            Frame::Discard(items) => self.on_discard(node, &items),
             Frame::Goodbye { reason } => self.on_goodbye(&node, &reason),
             Frame::Heartbeat => {}
             Frame::Unknown => self.counters.drop("frame of a kind not known here"),

@@ -247,12 +247,12 @@ impl Envelope {
 }
 
 /// What the seal binds but does not hide.
-fn header(id: &MessageId, recipient: &DeviceId, key: &[u8; 32]) -> Vec<u8> {
+pub(crate) fn header(id: &MessageId, recipient: &DeviceId, key: &[u8; 32]) -> Vec<u8> {
     [&id.as_bytes()[..], recipient.as_bytes(), key].concat()
 }
 
 /// Length as four big-endian bytes, the bytes, zeros up to the next power of two.
-fn pad(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn pad(bytes: &[u8]) -> Option<Vec<u8>> {
     let class = (bytes.len() + 4).next_power_of_two().max(MIN_CLASS);
     if class > MAX_PLAINTEXT {
         return None;
@@ -264,7 +264,7 @@ fn pad(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(padded)
 }
 
-fn unpad(padded: &[u8]) -> Option<&[u8]> {
+pub(crate) fn unpad(padded: &[u8]) -> Option<&[u8]> {
     let (length, rest) = padded.split_first_chunk::<4>()?;
     rest.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }

@@ -106,6 +106,10 @@ id! {
     /// A message. The same message sent again has the same id.
     MessageId, 16
 }
+id! {
+    /// A held item: the first half of the SHA-256 of its bytes, so that nobody passes off another for it.
+    ItemId, 16
+}
 
 impl UserId {
     /// The local part of the user's self-certifying address (XEP-0516): `00` and 64 hexadecimal digits.

@@ -36,11 +36,15 @@ pub enum Domain {
     Receipt,
     /// [`crate::envelope::Inner`]
     Envelope,
+    /// [`crate::record::MailboxAccess`]
+    MailboxAccess,
+    /// [`crate::record::Token`]
+    Token,
 }
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
@@ -54,6 +58,8 @@ impl Domain {
         Self::Contact,
         Self::Receipt,
         Self::Envelope,
+        Self::MailboxAccess,
+        Self::Token,
     ];
 
     /// The string that starts what is signed; a zero byte follows it.
@@ -72,6 +78,8 @@ impl Domain {
             Self::Contact => "crosstalk/1/contact",
             Self::Receipt => "crosstalk/1/receipt",
             Self::Envelope => "crosstalk/1/envelope",
+            Self::MailboxAccess => "crosstalk/1/mailbox-access",
+            Self::Token => "crosstalk/1/token",
         }
     }
 

@@ -7,6 +7,8 @@
 //! | [`keys`] | the only types that sign or open |
 //! | [`record`] | signed statements; unverified becomes verified in one place |
 //! | [`seal`], [`envelope`] | a message sealed for one device |
+//! | [`dht`] | keys, questions and answers of the hash table |
+//! | [`mailbox`] | what a node holds for those who are away |
 //! | [`wire`] | frames and bytes |
 //! | [`dht`] | keys and values of the distributed hash table, and the bounded store of what a node holds |
 //! | [`traffic`] | what was sent in the last minute |
@@ -22,6 +24,7 @@ pub mod dht;
 pub mod envelope;
 pub mod id;
 pub mod keys;
+pub mod mailbox;
 pub mod record;
 pub mod seal;
 #[cfg(feature = "swarm")]

@@ -17,6 +17,8 @@
 //! | [`SealedPresence`] | presence key | 4.25 KiB | 24 hours | the later clock reading, then bytes |
 //! | [`ContactRecord`] | device | 1 KiB | until superseded | the later clock reading, device, then bytes |
 //! | [`Receipt`] | device | 512 | an event, not merged | – |
+//! | [`MailboxAccess`] | device | 1 KiB | 10 minutes, one session | – |
+//! | [`Token`] | device | 1 KiB | 90 days | – |
 
 use std::fmt;
 use std::ops::Deref;
@@ -33,6 +35,7 @@ mod device_cert;
 mod device_info;
 mod field;
 mod link_presence;
+mod mailbox_access;
 mod name_cert;
 mod node_binding;
 mod node_links;
@@ -41,13 +44,15 @@ mod receipt;
 mod refusal;
 mod revocation;
 mod sealed_presence;
+mod token;
 mod user;
 
 pub use contact::{ContactRecord, Says, Side, Slots, Subscription, subscription};
 pub use device_cert::DeviceCert;
-pub use device_info::{DeviceInfo, MAX_SEALING_KEYS, SealingPublic};
+pub use device_info::{DeviceInfo, MAX_DECLARED, MAX_SEALING_KEYS, SealingPublic};
 pub(crate) use field::{HlcField, hlc_field, id_field, key_field, payload, text_field};
 pub use link_presence::{LinkPresence, LinkStatus};
+pub use mailbox_access::MailboxAccess;
 pub use name_cert::{NameCert, domain_of};
 pub use node_binding::NodeBinding;
 pub use node_links::{MAX_LINKS, NodeLinks, NodePrefix};
@@ -56,6 +61,7 @@ pub use receipt::{Receipt, ReceiptOutcome, RefusalCode};
 pub use refusal::Refusal;
 pub use revocation::{MAX_REVOCATIONS, Revocation, RevocationSet, Revoked, RevokedBy};
 pub use sealed_presence::{MAX_WHEREABOUTS, SealedPresence, Whereabouts};
+pub use token::Token;
 pub use user::{DevicePart, MAX_DEVICES, MAX_NAMES, MAX_USER_RECORD, UserRecord};
 
 /// The version that every payload of this program carries.
@@ -435,6 +441,8 @@ mod tests {
             prop_assert!(check::<SealedPresence>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<ContactRecord>(&bytes, &NoCertificates).is_err());
             prop_assert!(check::<Receipt>(&bytes, &NoCertificates).is_err());
+            prop_assert!(check::<MailboxAccess>(&bytes, &NoCertificates).is_err());
+            prop_assert!(check::<Token>(&bytes, &NoCertificates).is_err());
             prop_assert!(UserRecord::verify(&bytes, &context(&NoCertificates, &RevocationSet::default(), NOW)).is_err());
         }
     }

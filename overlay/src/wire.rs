@@ -7,14 +7,19 @@ use std::fmt;
 use prost::Message as _;
 
 use crate::envelope::{Envelope, MAX_ENVELOPE};
-use crate::id::{DeviceId, UserId};
-use crate::record::{LinkPresence, MAX_USER_RECORD, NodeBinding, NodeLinks, PresenceRecord, Receipt, Record};
+use crate::id::{DeviceId, ItemId, UserId};
+use crate::mailbox::{Answer, MAX_ITEM, Offer};
+use crate::record::{
+    LinkPresence, MAX_USER_RECORD, MailboxAccess, NodeBinding, NodeLinks, PresenceRecord, Receipt, Record,
+    Token,
+};
 
 mod shape;
 
 use shape::{
-    FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind, LinkAbsenceField, LinkPresencesField,
-    LiveField, PresenceField, RecordsField, RelayedField, UserField,
+    DepositAnswerField, DepositField, FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind,
+    LinkAbsenceField, LinkPresencesField, ListedField, ListingField, LiveField, MailField, PresenceField,
+    RecordsField, RelayedField, UserField,
 };
 
 /// The version that this program speaks.
@@ -35,6 +40,12 @@ pub const MAX_WATCHERS: usize = 512;
 pub const MAX_MARKS: usize = 4_096;
 /// Statements in one [`Frame::Relayed`] at most, of each kind.
 pub const MAX_RELAYED: usize = 256;
+/// Items in one [`Frame::Listing`], or named in one [`Frame::Fetch`] or [`Frame::Discard`], at most.
+pub const MAX_LISTED: usize = 1_024;
+/// Items in one [`Frame::Mail`] at most.
+pub const MAX_MAIL: usize = 64;
+/// Bytes of a mailbox frame's items at most, unless it is one alone.
+pub const MAIL_BYTES: usize = 256 * 1_024;
 /// Bytes of what a program calls itself.
 const MAX_AGENT: usize = 128;
 /// Bytes of a reason.
@@ -86,6 +97,35 @@ pub enum Frame {
     Want(Vec<Mark>),
     /// Signed statements about nodes that need not be the sender.
     Relayed(Relayed),
+    /// Hold this for somebody.
+    Deposit {
+        /// For the answer.
+        request: u64,
+        /// What.
+        offer: Offer,
+    },
+    /// What became of a deposit.
+    DepositAnswer {
+        /// Which.
+        request: u64,
+        /// What.
+        answer: Answer,
+    },
+    /// What do you hold for me? A signed [`MailboxAccess`].
+    List(Vec<u8>),
+    /// What is held for users of the reader.
+    Listing {
+        /// Names and bytes of items, oldest first.
+        entries: Vec<Listed>,
+        /// Whether there are more, which are listed when these were discarded and it is asked again.
+        more: bool,
+    },
+    /// Send these.
+    Fetch(Vec<ItemId>),
+    /// Those of them that are there: encoded [`crate::mailbox::Item`]s, in one frame.
+    Mail(Vec<Vec<u8>>),
+    /// These have arrived, or are not wanted.
+    Discard(Vec<ItemId>),
     /// A kind of a later version: skip it.
     Unknown,
 }
@@ -103,6 +143,15 @@ pub struct Hello {
     pub wall: u64,
     /// New for each session: another value than before says that the sender has forgotten the session.
     pub session: u64,
+}
+
+/// An item that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub id: ItemId,
+    /// Bytes.
+    pub size: u32,
 }
 
 /// Names a statement: the first eight bytes of the SHA-256 of its bytes.
@@ -158,6 +207,13 @@ impl fmt::Debug for Frame {
             Self::Have(marks) => write!(f, "Have({})", marks.len()),
             Self::Want(marks) => write!(f, "Want({})", marks.len()),
             Self::Relayed(relayed) => write!(f, "Relayed({})", relayed.len()),
+            Self::Deposit { offer, .. } => write!(f, "Deposit({offer:?})"),
+            Self::DepositAnswer { answer, .. } => write!(f, "DepositAnswer({answer:?})"),
+            Self::List(_) => write!(f, "List"),
+            Self::Listing { entries, .. } => write!(f, "Listing({})", entries.len()),
+            Self::Fetch(items) => write!(f, "Fetch({})", items.len()),
+            Self::Mail(items) => write!(f, "Mail({})", items.len()),
+            Self::Discard(items) => write!(f, "Discard({})", items.len()),
             Self::Unknown => write!(f, "Unknown"),
         }
     }
@@ -233,8 +289,32 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
         Frame::Relayed(Relayed { users, links, presences }) => {
             Kind::Relayed(RelayedField { users: user_fields(users), links, presences })
         }
+        Frame::Deposit { request, offer } => Kind::Deposit(deposit_field(request, offer)),
+        Frame::DepositAnswer { request, answer } => {
+            let (outcome, bits) = answer.to_wire();
+            Kind::DepositAnswer(DepositAnswerField { request, outcome, bits })
+        }
+        Frame::List(access) => Kind::List(access),
+        Frame::Listing { entries, more } => {
+            let entries = entries.iter();
+            let field =
+                |listed: &Listed| ListedField { id: listed.id.as_bytes().to_vec(), size: listed.size };
+            Kind::Listing(ListingField { entries: entries.map(field).collect(), more })
+        }
+        Frame::Fetch(items) => Kind::Fetch(concatenated(&items)),
+        Frame::Mail(items) => Kind::Mail(MailField { items }),
+        Frame::Discard(items) => Kind::Discard(concatenated(&items)),
         Frame::Unknown => return None,
     })
+}
+
+fn deposit_field(request: u64, offer: Offer) -> DepositField {
+    let Offer { mailbox, item, expires, nonce, token, replica } = offer;
+    DepositField { request, mailbox: mailbox.as_bytes().to_vec(), item, expires, nonce, token, replica }
+}
+
+fn concatenated(items: &[ItemId]) -> Vec<u8> {
+    items.iter().flat_map(|id| id.as_bytes().iter().copied()).collect()
 }
 
 fn user_fields(users: Vec<UserFrame>) -> Vec<UserField> {
@@ -276,7 +356,50 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
         Kind::Have(bytes) => Frame::Have(marks(&bytes)?),
         Kind::Want(bytes) => Frame::Want(marks(&bytes)?),
         Kind::Relayed(field) => Frame::Relayed(relayed(field)?),
+        Kind::Deposit(field) => deposit(field)?,
+        Kind::DepositAnswer(DepositAnswerField { request, outcome, bits }) => {
+            Frame::DepositAnswer { request, answer: Answer::from_wire(outcome, bits) }
+        }
+        Kind::List(access) => {
+            at_most(access.len(), MailboxAccess::MAX_SIZE, "mailbox access")?;
+            Frame::List(access)
+        }
+        Kind::Listing(field) => listing(field)?,
+        Kind::Fetch(bytes) => Frame::Fetch(items(&bytes)?),
+        Kind::Mail(field) => {
+            at_most(field.items.len(), MAX_MAIL, "list of items")?;
+            all_at_most(&field.items, MAX_ITEM, "item")?;
+            Frame::Mail(field.items)
+        }
+        Kind::Discard(bytes) => Frame::Discard(items(&bytes)?),
     })
+}
+
+fn deposit(field: DepositField) -> Result<Frame, WireError> {
+    let DepositField { request, mailbox, item, expires, nonce, token, replica } = field;
+    at_most(item.len(), MAX_ITEM, "item")?;
+    at_most(token.len(), Token::MAX_SIZE, "token")?;
+    let offer = Offer { mailbox: user(&mailbox)?, item, expires, nonce, token, replica };
+    Ok(Frame::Deposit { request, offer })
+}
+
+fn listing(field: ListingField) -> Result<Frame, WireError> {
+    at_most(field.entries.len(), MAX_LISTED, "list of items")?;
+    let listed = |entry: ListedField| {
+        let id = ItemId::from_slice(&entry.id).ok_or(WireError::Field { what: "item" })?;
+        Ok(Listed { id, size: entry.size })
+    };
+    let entries = field.entries.into_iter().map(listed).collect::<Result<_, _>>()?;
+    Ok(Frame::Listing { entries, more: field.more })
+}
+
+fn items(bytes: &[u8]) -> Result<Vec<ItemId>, WireError> {
+    let (items, rest) = bytes.as_chunks::<16>();
+    if !rest.is_empty() {
+        return Err(WireError::Field { what: "list of items" });
+    }
+    at_most(items.len(), MAX_LISTED, "list of items")?;
+    Ok(items.iter().map(|bytes| ItemId::from_bytes(*bytes)).collect())
 }
 
 fn marks(bytes: &[u8]) -> Result<Vec<Mark>, WireError> {
@@ -389,8 +512,32 @@ mod tests {
         let many = || prop::collection::vec(bytes(40), 0..4);
         let relayed = (users.clone(), many(), many())
             .prop_map(|(users, links, presences)| Frame::Relayed(Relayed { users, links, presences }));
+        let items = || prop::collection::vec(any::<[u8; 16]>().prop_map(ItemId::from_bytes), 0..5);
+        let deposit = (any::<[u64; 3]>(), user_id(), bytes(300), bytes(90), any::<bool>()).prop_map(
+            |([request, expires, nonce], mailbox, item, token, replica)| {
+                let offer = Offer { mailbox, item, expires, nonce, token, replica };
+                Frame::Deposit { request, offer }
+            },
+        );
+        let answer = (any::<u64>(), 1..6u32, any::<u32>()).prop_map(|(request, outcome, bits)| {
+            Frame::DepositAnswer { request, answer: Answer::from_wire(outcome, bits) }
+        });
+        let listing = (items(), any::<u32>(), any::<bool>()).prop_map(|(items, size, more)| Frame::Listing {
+            entries: items.into_iter().map(|id| Listed { id, size }).collect(),
+            more,
+        });
+        let mail = prop_oneof![
+            deposit,
+            answer,
+            bytes(90).prop_map(Frame::List),
+            listing,
+            items().prop_map(Frame::Fetch),
+            many().prop_map(Frame::Mail),
+            items().prop_map(Frame::Discard),
+        ];
         prop_oneof![
             hello,
+            mail,
             users.prop_map(Frame::Records),
             marks.clone().prop_map(Frame::Have),
             marks.prop_map(Frame::Want),
@@ -448,6 +595,17 @@ mod tests {
         let links = Relayed { links: vec![Vec::new(); MAX_RELAYED + 1], ..Relayed::default() };
         let refused = decode(&encode(&Frame::Relayed(links)));
         assert_eq!(refused, Err(WireError::Field { what: "list of node links" }));
+        let entries = vec![Listed { id: ItemId::from_bytes([0; 16]), size: 1 }; MAX_LISTED + 1];
+        let too_many = Err(WireError::Field { what: "list of items" });
+        assert_eq!(decode(&encode(&Frame::Listing { entries, more: false })), too_many);
+        let ids = vec![ItemId::from_bytes([0; 16]); MAX_LISTED + 1];
+        assert_eq!(decode(&encode(&Frame::Fetch(ids.clone()))), too_many);
+        assert_eq!(decode(&encode(&Frame::Discard(ids))), too_many);
+        assert_eq!(decode(&encode(&Frame::Mail(vec![Vec::new(); MAX_MAIL + 1]))), too_many);
+        assert_eq!(
+            decode(&encode(&Frame::Mail(vec![vec![0; MAX_ITEM + 1]]))),
+            Err(WireError::Field { what: "item" })
+        );
         let unpadded = [0x32, 3, 8, 1, 0];
         assert!(decode(&unpadded).is_err());
     }
@@ -462,5 +620,7 @@ mod tests {
     fn the_largest_envelope_fits_a_frame() {
         const { assert!(MAX_ENVELOPE + 16 <= MAX_FRAME) };
         const { assert!(MAX_LIVE + 3 * 1_024 <= MAX_FRAME) };
+        const { assert!(MAX_ITEM + Token::MAX_SIZE + 256 <= MAX_FRAME) };
+        const { assert!(MAIL_BYTES + MAX_MAIL * 8 <= MAX_FRAME) };
     }
 }

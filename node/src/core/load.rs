@@ -337,6 +337,7 @@ fn overlay_setup(
         audiences: values(contents)?,
         revocations: contents.tree(Tree::Revocation).map(|(_, value)| value.to_vec()).collect(),
         time_floor: floor.map(u64::from_be_bytes).unwrap_or_default(),
+        mail: values(contents)?,
     };
     let limits = Limits { connections: settings.max_peers, ..Limits::default() };
     Ok(OverlaySetup { node, seed, limits, restored, built, publishes: settings.publish })

@@ -164,6 +164,8 @@ pub(super) fn overlay(writes: &mut WriteSet, write: Write) {
         }
         Write::PutRecord(record) => writes.put(Tree::UserRecord, record.user.clone(), encode(&record)),
         Write::DeleteRecord(user) => writes.delete(Tree::UserRecord, user.as_bytes().to_vec()),
+        Write::PutMail(mail) => writes.put(Tree::Mail, mail.number.to_be_bytes().to_vec(), encode(&mail)),
+        Write::DeleteMail(number) => writes.delete(Tree::Mail, number.to_be_bytes().to_vec()),
         Write::PutOwnAudience(own) => writes.put(Tree::OwnAudience, own.device.clone(), encode(&own)),
         Write::DeleteOwnAudience(device) => writes.delete(Tree::OwnAudience, device.as_bytes().to_vec()),
         Write::PutAudience(known) => {

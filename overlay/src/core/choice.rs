@@ -80,6 +80,7 @@ impl Overlay {
         self.choice.chosen.contains(node)
             || self.choice.contacts.contains(node)
             || self.choice.needed.get(node).is_some_and(|until| now.mono < *until)
+            || self.is_kept_for_mail(node)
     }
 
     /// Whether a connection may end: nobody here wants it, and no user's traffic went over it of late.
@@ -168,10 +169,15 @@ impl Overlay {
     /// Somebody has something for a user who is on the link but not connected: the nodes are dialled now.
     pub(super) fn call(&mut self, user: &UserId, now: Now) {
         for (_, node) in self.present_devices(user) {
-            if self.choice.needed.len() < MAX_NEEDED || self.choice.needed.contains_key(&node) {
-                self.choice.needed.insert(node, now.mono + NEED);
-                self.plan_dial(node, false, now);
-            }
+            self.need(node, now);
+        }
+    }
+
+    /// A node has to be connected for a minute.
+    pub(super) fn need(&mut self, node: NodeId, now: Now) {
+        if self.choice.needed.len() < MAX_NEEDED || self.choice.needed.contains_key(&node) {
+            self.choice.needed.insert(node, now.mono + NEED);
+            self.plan_dial(node, false, now);
         }
     }
 

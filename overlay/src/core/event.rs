@@ -5,7 +5,7 @@ use std::fmt;
 use super::limits::Limits;
 use super::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
-    OwnAudience, Seen,
+    OwnAudience, Seen, StoredMail,
 };
 use crate::dht::{Answer, Trace};
 use crate::envelope::Content;
@@ -53,6 +53,8 @@ pub struct Restored {
     pub revocations: Vec<Vec<u8>>,
     /// The latest time that was certain, Unix milliseconds.
     pub time_floor: u64,
+    /// What is held for others.
+    pub mail: Vec<StoredMail>,
 }
 
 /// A user of this node, and so a device.

@@ -6,7 +6,7 @@ use super::state::Seen;
 use super::timers::{Pair, Timer};
 use super::{Delivery, Disposition, Output, Overlay, Restored, Ticket, Write};
 use crate::envelope::{Content, Envelope, EnvelopeError, Inner};
-use crate::id::{DeviceId, MessageId, NodeId, UserId};
+use crate::id::{DeviceId, ItemId, MessageId, NodeId, UserId};
 use crate::record::{Receipt, ReceiptOutcome, RefusalCode, Verified};
 use crate::seal::SealError;
 use crate::time::{Now, SECOND};
@@ -18,15 +18,25 @@ use track::{Early, Place, RING, Track};
 
 /// A gap is passed when what came after it has waited so long.
 const GAP_PATIENCE: u64 = 30 * SECOND;
+/// How an envelope came, and so how its receipt goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// Over a session with the sender's node.
+    Session(NodeId),
+    /// By a mailbox.
+    Mail(ItemId),
+}
+
 /// A delivery that is not settled yet.
 #[derive(Debug)]
 struct Open {
     pair: Pair,
     user: UserId,
+    from: UserId,
     envelope: MessageId,
     message: MessageId,
     seq: u64,
-    node: NodeId,
+    via: Via,
 }
 
 /// All orders towards our devices.
@@ -39,13 +49,17 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    /// Drops what is held back for places up to `last`.
-    fn drop_early(&mut self, pair: &Pair, last: u64) {
-        let Some(track) = self.tracks.get_mut(pair) else { return };
+    /// Drops what is held back for places up to `last`, and returns how it had come.
+    fn drop_early(&mut self, pair: &Pair, last: u64) -> Vec<Via> {
+        let mut dropped = Vec::new();
+        let Some(track) = self.tracks.get_mut(pair) else { return dropped };
         while track.early.first_key_value().is_some_and(|(seq, _)| *seq <= last) {
-            let dropped = track.early.pop_first().map_or(0, |(_, early)| early.inner.bytes().len());
-            self.held_back -= dropped;
+            if let Some((_, early)) = track.early.pop_first() {
+                self.held_back -= early.inner.bytes().len();
+                dropped.push(early.via);
+            }
         }
+        dropped
     }
 }
 
@@ -73,7 +87,7 @@ impl Overlay {
             return self.counters.drop("envelope for a device that is not here");
         };
         match self.open(&user, envelope, now) {
-            Ok(inner) => self.on_message(node, envelope.id, inner, now),
+            Ok(inner) => self.on_message(Via::Session(node), envelope.id, inner, now),
             Err(Some(EnvelopeError::Refused(refusal))) => self.refused(node, &refusal, now),
             Err(Some(EnvelopeError::Seal(_))) => self.offence(node, "envelope that does not open", now),
             Err(None) => self.answer_cannot_open(&user, node, envelope, now),
@@ -95,7 +109,7 @@ impl Overlay {
     }
 
     /// None: the key that it was sealed to is not there (any more).
-    fn open(
+    pub(super) fn open(
         &self,
         user: &UserId,
         envelope: &Envelope,
@@ -118,13 +132,14 @@ impl Overlay {
             recipient: envelope.recipient,
             outcome: ReceiptOutcome::CannotOpen,
         };
-        self.send_receipt(receipt, node, now);
+        self.answer_session(receipt, node, now);
     }
 
-    fn on_message(&mut self, node: NodeId, envelope: MessageId, inner: Verified<Inner>, now: Now) {
+    pub(super) fn on_message(&mut self, via: Via, envelope: MessageId, inner: Verified<Inner>, now: Now) {
         let pair = (inner.sender, inner.recipient);
         if !self.inbound.tracks.contains_key(&pair) {
             if self.inbound.tracks.len() >= self.limits.pairs && !self.forget_oldest_pair() {
+                self.take_later(via);
                 return self.counters.drop("no room for another pair of devices");
             }
             self.inbound.tracks.insert(pair, Track::new(&inner));
@@ -133,20 +148,28 @@ impl Overlay {
             track.used = now.mono;
         }
         if self.inbound.tracks.get(&pair).is_some_and(|track| inner.epoch > track.epoch) {
-            self.inbound.drop_early(&pair, u64::MAX);
+            let dropped = self.inbound.drop_early(&pair, u64::MAX);
+            dropped.into_iter().for_each(|via| self.is_useless(via, now));
         }
         let Some(track) = self.inbound.tracks.get_mut(&pair) else { return };
         track.enter(&inner);
         let (place, cumulative) = (track.place(&inner), track.cumulative);
         // What the sender gave up is not wanted any more.
-        self.inbound.drop_early(&pair, cumulative);
+        let dropped = self.inbound.drop_early(&pair, cumulative);
+        dropped.into_iter().for_each(|via| self.is_useless(via, now));
         match place {
-            Place::Next => self.deliver(pair, Early { inner, envelope, node, since: now.mono }, now),
-            Place::Late => self.on_late(pair, Early { inner, envelope, node, since: now.mono }, now),
-            Place::Early => self.hold_back(pair, Early { inner, envelope, node, since: now.mono }),
-            Place::Repeated => self.on_repeat(node, envelope, &inner, now),
-            Place::OldEpoch => self.counters.drop("envelope of an old epoch"),
-            Place::Beyond => self.counters.drop("envelope beyond the window"),
+            Place::Next => self.deliver(pair, Early { inner, envelope, via, since: now.mono }, now),
+            Place::Late => self.on_late(pair, Early { inner, envelope, via, since: now.mono }, now),
+            Place::Early => self.hold_back(pair, Early { inner, envelope, via, since: now.mono }),
+            Place::Repeated => self.on_repeat(via, envelope, &inner, now),
+            Place::OldEpoch => {
+                self.is_useless(via, now);
+                self.counters.drop("envelope of an old epoch");
+            }
+            Place::Beyond => {
+                self.take_later(via);
+                self.counters.drop("envelope beyond the window");
+            }
         }
         self.release(pair, now);
     }
@@ -155,12 +178,15 @@ impl Overlay {
     fn on_late(&mut self, pair: Pair, late: Early, now: Now) {
         if self.inbound.tracks.get(&pair).is_some_and(|track| track.pending.is_none()) {
             self.deliver(pair, late, now);
+        } else {
+            self.take_later(late.via);
         }
     }
 
     fn hold_back(&mut self, pair: Pair, early: Early) {
         let size = early.inner.bytes().len();
         if self.inbound.held_back + size > self.limits.held_back_bytes {
+            self.take_later(early.via);
             return self.counters.drop("no room to hold back an early envelope");
         }
         let Some(track) = self.inbound.tracks.get_mut(&pair) else { return };
@@ -168,6 +194,8 @@ impl Overlay {
             self.timers.set_earlier(Timer::Gap(pair), early.since + GAP_PATIENCE);
             place.insert(early);
             self.inbound.held_back += size;
+        } else {
+            self.take_later(early.via);
         }
     }
 
@@ -203,12 +231,12 @@ impl Overlay {
 
     /// Counts a message and hands it to the node, in one batch; or receipts it if its id was taken before.
     fn deliver(&mut self, pair: Pair, early: Early, now: Now) {
-        let Early { inner, envelope, node, .. } = early;
+        let Early { inner, envelope, via, .. } = early;
         let Some(user) = self.local_devices.get(&pair.1).copied() else { return };
         let Some(track) = self.inbound.tracks.get_mut(&pair) else { return };
         track.take(inner.seq);
         if track.ring.contains(&inner.message) {
-            return self.on_repeat(node, envelope, &inner, now);
+            return self.on_repeat(via, envelope, &inner, now);
         }
         let slot = track.remember(inner.message);
         self.inbound.next_ticket += 1;
@@ -222,7 +250,8 @@ impl Overlay {
         };
         self.outputs.push_back(Output::Write(Write::PutInbound(track.to_state(&pair))));
         self.outputs.push_back(Output::Write(Write::PutSeen(seen)));
-        let open = Open { pair, user, envelope, message: inner.message, seq: inner.seq, node };
+        let (from, message) = (inner.user, inner.message);
+        let open = Open { pair, user, from, envelope, message, seq: inner.seq, via };
         self.inbound.open.insert(ticket, open);
         if matches!(inner.content, Content::Copy { .. }) && inner.user != user {
             // Only a user's own devices may say what that user wrote.
@@ -239,25 +268,25 @@ impl Overlay {
     }
 
     /// A repeated one gets its receipt again and goes no further; unless its first delivery is not settled yet.
-    fn on_repeat(&mut self, node: NodeId, envelope: MessageId, inner: &Inner, now: Now) {
+    fn on_repeat(&mut self, via: Via, envelope: MessageId, inner: &Inner, now: Now) {
         self.counters.repeated += 1;
         let pair = (inner.sender, inner.recipient);
         let Some(track) = self.inbound.tracks.get(&pair) else { return };
         let unsettled = track.pending.and_then(|ticket| self.inbound.open.get(&ticket));
         if unsettled.is_some_and(|open| open.message == inner.message) {
-            return;
+            return self.take_later(via);
         }
         let refused = track.refused.get(&inner.seq);
         let outcome = refused.map_or(ReceiptOutcome::Held, |code| ReceiptOutcome::Refused(*code));
         let Some(user) = self.local_devices.get(&pair.1).copied() else { return };
         let receipt =
             Receipt { envelope, message: inner.message, sender: pair.0, user, recipient: pair.1, outcome };
-        self.send_receipt(receipt, node, now);
+        self.send_receipt(receipt, inner.user, via, now);
     }
 
     pub(super) fn settle_delivery(&mut self, ticket: Ticket, how: Disposition, now: Now) {
         let Some(open) = self.inbound.open.remove(&ticket) else { return };
-        let Open { pair, user, envelope, message, seq, node } = open;
+        let Open { pair, user, from, envelope, message, seq, via } = open;
         let Some(track) = self.inbound.tracks.get_mut(&pair) else { return };
         track.pending = None;
         let outcome = match how {
@@ -270,11 +299,19 @@ impl Overlay {
         };
         let receipt = Receipt { envelope, message, sender: pair.0, user, recipient: pair.1, outcome };
         // If the peer is gone, the envelope will come again and get its receipt then.
-        self.send_receipt(receipt, node, now);
+        self.send_receipt(receipt, from, via, now);
         self.release(pair, now);
     }
 
-    fn send_receipt(&mut self, receipt: Receipt, node: NodeId, now: Now) {
+    /// The receipt goes back as the envelope came.
+    fn send_receipt(&mut self, receipt: Receipt, to: UserId, via: Via, now: Now) {
+        match via {
+            Via::Session(node) => self.answer_session(receipt, node, now),
+            Via::Mail(item) => self.answer_by_mail(&receipt, to, item, now),
+        }
+    }
+
+    fn answer_session(&mut self, receipt: Receipt, node: NodeId, now: Now) {
         let Some(local) = self.locals.get(&receipt.user) else { return };
         if let Ok(receipt) = Verified::sign(receipt, &local.device, None) {
             self.send_frame(node, &Frame::Receipt(receipt.bytes().to_vec()), true, now);
@@ -289,7 +326,7 @@ impl Overlay {
             }
             let held = &mut self.inbound.held_back;
             track.early.retain(|_, early| {
-                let keep = early.node != *node;
+                let keep = early.via != Via::Session(*node);
                 *held -= if keep { 0 } else { early.inner.bytes().len() };
                 keep
             });

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::mailbox::Bounds;
+use crate::time::HOUR;
+
 /// What the core holds at most. The rule for "full" stands at each bound.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -52,6 +55,19 @@ pub struct Limits {
     pub relayed_bytes: usize,
     /// Domains whose authority is remembered; further first sights are not. Default 1,024.
     pub authorities: usize,
+    /// What is held for users who are away; a further item is refused. Defaults at [`Bounds`].
+    pub mailbox: Bounds,
+    /// Messages and receipts on their way to mailboxes; further ones wait. Default 1,024.
+    pub deposits: usize,
+    /// Their bytes. Default 8 MiB.
+    pub deposit_bytes: usize,
+    /// Messages to one device that wait in mailboxes at once; further ones wait here. Default 256.
+    pub deposited_per_device: usize,
+    /// Names of items that other nodes say they hold for users of this one; further ones are not fetched yet. Default
+    /// 8,192.
+    pub listed: usize,
+    /// How often is looked for nodes that have to hold something as others are gone, milliseconds. Default 1 hour.
+    pub repair: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +94,12 @@ impl Default for Limits {
             relayed_nodes: 512,
             relayed_bytes: 4 * 1_024 * 1_024,
             authorities: 1_024,
+            mailbox: Bounds::default(),
+            deposits: 1_024,
+            deposit_bytes: 8 * 1_024 * 1_024,
+            deposited_per_device: 256,
+            listed: 8_192,
+            repair: HOUR,
         }
     }
 }

@@ -80,6 +80,7 @@ impl Overlay {
         self.renew_records(&user, now);
         self.check_sealing_keys(&user, now);
         self.adopt_entries(&user, now);
+        self.open_own_mailbox(&user, now);
         self.survey_soon(now);
         Ok(())
     }
@@ -177,7 +178,7 @@ impl Overlay {
     }
 
     /// Signs the device's information and binding anew and pushes them.
-    fn renew_records(&mut self, user: &UserId, now: Now) {
+    pub(super) fn renew_records(&mut self, user: &UserId, now: Now) {
         let (at, issued) = (self.tick(now), self.time(now));
         let Some(local) = self.locals.get_mut(user) else { return };
         if local.sealing.is_empty() {
@@ -195,6 +196,7 @@ impl Overlay {
             epoch: local.info_epoch,
             at,
             expires: at.millis.saturating_add(7 * DAY),
+            mailboxes: self.mail.declared.clone(),
         };
         let expires = issued.saturating_add(7 * DAY);
         let binding = NodeBinding::agreed(*user, device, &self.node_key, issued, expires);
@@ -275,6 +277,7 @@ impl Overlay {
         users.iter().for_each(|user| self.check_sealing_keys(user, now));
         self.renew_stale_records(now);
         self.expire_entries(now);
+        self.expire_mail(now);
         self.persist_time(now);
     }
 

@@ -12,6 +12,9 @@ use crate::time::{DAY, HOUR, Now};
 
 mod entry;
 mod lane;
+mod mailed;
+
+pub(super) use mailed::SealedCopy;
 
 use entry::{Copy, ENTRY_OVERHEAD, Entry, State};
 use lane::Lane;
@@ -262,9 +265,26 @@ impl Overlay {
             return self.unproven(node, now);
         }
         match receipt.outcome {
-            ReceiptOutcome::Held => self.on_answer(&receipt, State::Held, now),
-            ReceiptOutcome::Refused(code) => self.on_answer(&receipt, State::Refused(code), now),
             ReceiptOutcome::CannotOpen => self.on_cannot_open(&receipt, node, now),
+            ReceiptOutcome::Held | ReceiptOutcome::Refused(_) => self.take_receipt(&receipt, now),
+        }
+    }
+
+    /// A receipt that came by a mailbox. It proves itself.
+    pub(super) fn on_mailed_receipt(&mut self, bytes: &[u8], now: Now) {
+        let context = self.users.context(self.clock.trusted(now));
+        let receipt = Unverified::<Receipt>::parse(bytes).and_then(|receipt| receipt.verify(&context));
+        match receipt {
+            Ok(receipt) => self.take_receipt(&receipt, now),
+            Err(_) => self.counters.drop("receipt in a mailbox that does not count"),
+        }
+    }
+
+    fn take_receipt(&mut self, receipt: &Receipt, now: Now) {
+        match receipt.outcome {
+            ReceiptOutcome::Held => self.on_answer(receipt, State::Held, now),
+            ReceiptOutcome::Refused(code) => self.on_answer(receipt, State::Refused(code), now),
+            ReceiptOutcome::CannotOpen => {}
         }
     }
 

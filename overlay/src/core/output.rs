@@ -2,7 +2,7 @@
 
 use super::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
-    OwnAudience, Provenance, Seen,
+    OwnAudience, Provenance, Seen, StoredMail,
 };
 use super::{Live, Lookup};
 use crate::dht::Query;
@@ -237,6 +237,10 @@ pub enum Write {
     PutRevocation(Vec<u8>),
     /// Put the one time floor, Unix milliseconds.
     PutTimeFloor(u64),
+    /// Put under its number.
+    PutMail(StoredMail),
+    /// Delete by number.
+    DeleteMail(u64),
 }
 
 /// What became of a message.

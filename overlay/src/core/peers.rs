@@ -118,6 +118,12 @@ impl Peers {
         self.connected.get(node).is_some_and(|peer| peer.far.near)
     }
 
+    /// The session numbers of our Hello and of a peer's.
+    pub(super) fn sessions(&self, node: &NodeId) -> Option<(u64, u64)> {
+        let peer = self.connected.get(node)?;
+        Some((peer.session, peer.hello.as_ref()?.session))
+    }
+
     pub(super) fn is_ready(&self, node: &NodeId) -> bool {
         self.connected.get(node).is_some_and(|peer| peer.hello.is_some())
     }
@@ -275,6 +281,7 @@ impl Overlay {
             peer.told.clear();
         }
         self.drop_held_back(&node);
+        self.forget_mail_session(&node);
     }
 
     /// Says goodbye, closes and forgets.
@@ -336,6 +343,7 @@ impl Overlay {
             self.say_hello(node, session, now);
         }
         self.renew_stale_records(now);
+        self.on_mail_session(node, now);
         if !self.peers.is_near(&node) {
             return self.introduce(node, now);
         }
@@ -440,5 +448,21 @@ impl Overlay {
 
 /// Whether a frame carries what a user said or shows to somebody.
 fn is_for_users(frame: &Frame) -> bool {
-    matches!(frame, Frame::Envelope(_) | Frame::Receipt(_) | Frame::Live(_) | Frame::Presence { .. })
+    match frame {
+        Frame::Envelope(_) | Frame::Receipt(_) | Frame::Live(_) | Frame::Presence { .. } => true,
+        Frame::Deposit { .. } | Frame::DepositAnswer { .. } | Frame::Fetch(_) | Frame::Mail(_) => true,
+        Frame::Listing { entries, .. } => !entries.is_empty(),
+        Frame::Hello(_)
+        | Frame::Records(_)
+        | Frame::LinkPresences(_)
+        | Frame::LinkAbsence { .. }
+        | Frame::Heartbeat
+        | Frame::Goodbye { .. }
+        | Frame::Have(_)
+        | Frame::Want(_)
+        | Frame::Relayed(_)
+        | Frame::List(_)
+        | Frame::Discard(_)
+        | Frame::Unknown => false,
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::timers::Timer;
 use super::{Output, Overlay};
-use crate::dht::{Answer, Query, Trace};
+use crate::dht::{Answer, Key, Query, Trace};
 use crate::id::{DeviceId, UserId};
 use crate::time::{MINUTE, Now};
 
@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     FindUser(UserId),
     /// To know where a device of a contact is, by what it said on that day (Unix milliseconds / 86,400,000).
     FindPresence(UserId, DeviceId, u64),
+    /// To know which nodes hold what waits for a user.
+    FindHolders(UserId),
     /// For somebody who watches.
     Lookup(u64),
     /// To tell who our user's devices are.
@@ -57,6 +59,7 @@ impl Overlay {
         if before == 0 && nodes > 0 {
             self.publish_all(now);
             self.seek_all(now);
+            self.seek_mailboxes(now);
         }
     }
 
@@ -90,6 +93,7 @@ impl Overlay {
         match purpose {
             Purpose::FindUser(user) => Some(self.user_query(&user)),
             Purpose::FindPresence(user, device, day) => self.presence_query(&user, &device, day),
+            Purpose::FindHolders(user) => Some(Query::Closest(Key::mailbox(&user))),
             Purpose::Lookup(ticket) => self.lookup_query(ticket),
             Purpose::PublishUser(user) => self.user_to_publish(&user),
             Purpose::PublishName(user) => self.name_to_publish(&user),
@@ -111,6 +115,8 @@ impl Overlay {
             (Purpose::FindPresence(user, device, day), _) => {
                 self.found_presence(&user, &device, day, &[], now);
             }
+            (Purpose::FindHolders(user), Answer::Nodes(nodes)) => self.found_holders(&user, nodes, now),
+            (Purpose::FindHolders(user), _) => self.found_holders(&user, Vec::new(), now),
             (Purpose::Lookup(ticket), answer) => self.lookup_answered(ticket, answer, trace, now),
             (Purpose::PublishUser(_) | Purpose::PublishName(_) | Purpose::PublishPresence(_), answer) => {
                 let copies = if let Answer::Stored(copies) = answer { copies } else { 0 };

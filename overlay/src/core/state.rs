@@ -69,6 +69,9 @@ pub struct OutboxCopy {
     /// The refusal code, when refused.
     #[prost(uint32, tag = "5")]
     pub code: u32,
+    /// 32 bytes each: nodes that hold it for the device.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub holders: Vec<Vec<u8>>,
 }
 
 /// How far a copy has come.
@@ -272,6 +275,39 @@ impl fmt::Debug for OwnAudience {
 impl fmt::Debug for KnownAudience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KnownAudience")
+    }
+}
+
+/// An item that this node holds for somebody. Deleted when its owner has it, or when it has expired.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct StoredMail {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The key; later items have greater numbers.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// 32 bytes: the user whose mailbox it is.
+    #[prost(bytes = "vec", tag = "3")]
+    pub mailbox: Vec<u8>,
+    /// An encoded [`crate::mailbox::Item`], as it came.
+    #[prost(bytes = "vec", tag = "4")]
+    pub item: Vec<u8>,
+    /// When it is given up, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub expires: u64,
+    /// The work that was paid for it: replicas carry it.
+    #[prost(uint64, tag = "6")]
+    pub nonce: u64,
+    /// The signed [`crate::record::Token`] that stood for work, if any.
+    #[prost(bytes = "vec", tag = "7")]
+    pub token: Vec<u8>,
+}
+
+impl fmt::Debug for StoredMail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoredMail({}, {} bytes)", self.number, self.item.len())
     }
 }
 

@@ -40,6 +40,10 @@ pub(super) enum Timer {
     Seek,
     /// What our users show their contacts.
     Presence,
+    /// What goes to mailboxes and comes out of them.
+    Mail,
+    /// Work for a deposit.
+    Work,
     /// Expiry, renewal of records and keys, the clock.
     Sweep,
 }
@@ -60,6 +64,8 @@ impl Timer {
             Self::Publish => "publish",
             Self::Seek => "seek",
             Self::Presence => "presence",
+            Self::Mail => "mailboxes",
+            Self::Work => "work for a mailbox",
             Self::Sweep => "sweep",
         }
     }

@@ -324,6 +324,7 @@ impl Overlay {
             return;
         }
         self.push_presences(users, now);
+        self.list_for_proven(users, now);
         for user in users {
             self.pump_user(user, now);
             self.send_held(user, now);

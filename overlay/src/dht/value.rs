@@ -223,6 +223,7 @@ pub(crate) mod testing {
             epoch: 1,
             at: Hlc { millis: NOW + millis, counter: 0 },
             expires: NOW + millis + 7 * DAY,
+            mailboxes: Vec::new(),
         };
         let info = Verified::sign(info, &device, None).expect("signs");
         Value::User(UserRecord::new(cert, info, None).expect("fits"))

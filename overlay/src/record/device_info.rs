@@ -6,12 +6,14 @@ use super::{
     FRAMING, HlcField, Record, Refusal, Signer, Span, VERSION, Verified, hlc_field, key_field, kind_name,
     later, payload,
 };
-use crate::id::{DeviceId, UserId};
+use crate::id::{DeviceId, NodeId, UserId};
 use crate::keys::Domain;
 use crate::time::{DAY, Hlc};
 
 /// Sealing keys that one device publishes at most.
 pub const MAX_SEALING_KEYS: usize = 8;
+/// Nodes that one device names as its mailboxes at most.
+pub const MAX_DECLARED: usize = 4;
 
 /// A published sealing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct DeviceInfo {
     pub at: Hlc,
     /// Unix milliseconds, at most 7 days after `at`.
     pub expires: u64,
+    /// Nodes that hold what waits for the user, at most [`MAX_DECLARED`]. None: those closest in the hash table do.
+    pub mailboxes: Vec<NodeId>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -55,6 +59,8 @@ struct Payload {
     at: Option<HlcField>,
     #[prost(uint64, tag = "7")]
     expires: u64,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    mailboxes: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -76,6 +82,12 @@ impl Record for DeviceInfo {
         if fields.sealing.is_empty() || fields.sealing.len() > MAX_SEALING_KEYS {
             return Err(Refusal::Malformed { kind, what: "list of sealing keys" });
         }
+        if fields.mailboxes.len() > MAX_DECLARED {
+            return Err(Refusal::Malformed { kind, what: "list of mailboxes" });
+        }
+        let mailboxes =
+            fields.mailboxes.iter().map(|node| key_field(node, kind, "mailbox").map(NodeId::from_bytes));
+        let mailboxes = mailboxes.collect::<Result<_, Refusal>>()?;
         let sealing = fields
             .sealing
             .iter()
@@ -91,6 +103,7 @@ impl Record for DeviceInfo {
             epoch: fields.epoch,
             at: hlc_field(fields.at, kind, "at")?,
             expires: fields.expires,
+            mailboxes,
         })
     }
 
@@ -106,6 +119,7 @@ impl Record for DeviceInfo {
             epoch: self.epoch,
             at: Some(self.at.into()),
             expires: self.expires,
+            mailboxes: self.mailboxes.iter().map(|node| node.as_bytes().to_vec()).collect(),
         }
         .encode_to_vec()
     }
@@ -148,6 +162,7 @@ mod tests {
             epoch,
             at: Hlc { millis, counter: 1 },
             expires: millis + 7 * DAY,
+            mailboxes: Vec::new(),
         };
         Verified::sign(info, &person.device, None).expect("signs")
     }

@@ -217,6 +217,7 @@ mod tests {
             epoch: 1,
             at: Hlc { millis: NOW, counter: 0 },
             expires: NOW + DAY,
+            mailboxes: Vec::new(),
         };
         let info = Verified::sign(info, &me.device, None).expect("signs");
         let mut set = RevocationSet::default();

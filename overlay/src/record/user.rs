@@ -265,6 +265,7 @@ mod tests {
             epoch: 1,
             at: Hlc { millis: NOW + millis, counter: 0 },
             expires: NOW + millis + 7 * DAY,
+            mailboxes: Vec::new(),
         };
         let info = Verified::sign(info, &device, None).expect("signs");
         let name = name.map(|serial| {

@@ -2,7 +2,7 @@
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct FramePayload {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
     pub(super) kind: Option<Kind>,
 }
 
@@ -36,6 +36,23 @@ pub(super) enum Kind {
     Want(Vec<u8>),
     #[prost(message, tag = "13")]
     Relayed(RelayedField),
+    #[prost(message, tag = "14")]
+    Deposit(DepositField),
+    #[prost(message, tag = "15")]
+    DepositAnswer(DepositAnswerField),
+    /// A signed access.
+    #[prost(bytes, tag = "16")]
+    List(Vec<u8>),
+    #[prost(message, tag = "17")]
+    Listing(ListingField),
+    /// Sixteen bytes each, one after another.
+    #[prost(bytes, tag = "18")]
+    Fetch(Vec<u8>),
+    #[prost(message, tag = "19")]
+    Mail(MailField),
+    /// The same as to fetch.
+    #[prost(bytes, tag = "20")]
+    Discard(Vec<u8>),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -122,4 +139,54 @@ pub(super) struct RelayedField {
     pub(super) links: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub(super) presences: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct DepositField {
+    #[prost(uint64, tag = "1")]
+    pub(super) request: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) mailbox: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) item: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub(super) expires: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) nonce: u64,
+    #[prost(bytes = "vec", tag = "6")]
+    pub(super) token: Vec<u8>,
+    #[prost(bool, tag = "7")]
+    pub(super) replica: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct DepositAnswerField {
+    #[prost(uint64, tag = "1")]
+    pub(super) request: u64,
+    #[prost(uint32, tag = "2")]
+    pub(super) outcome: u32,
+    #[prost(uint32, tag = "3")]
+    pub(super) bits: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ListingField {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) entries: Vec<ListedField>,
+    #[prost(bool, tag = "2")]
+    pub(super) more: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ListedField {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub(super) size: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct MailField {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub(super) items: Vec<Vec<u8>>,
 }

@@ -60,7 +60,7 @@ fn user_value() -> Value {
     let cert = DeviceCert::issue(&user_key(), device, AT).unwrap();
     let sealing = vec![SealingPublic { public: [0x12; 32], created: AT }];
     let at = Hlc { millis: AT, counter: 7 };
-    let info = DeviceInfo { user, device, sealing, epoch: 1, at, expires: AT + 7 * DAY };
+    let info = DeviceInfo { user, device, sealing, epoch: 1, at, expires: AT + 7 * DAY, mailboxes: vec![] };
     let info = Verified::sign(info, &device_key(), None).unwrap();
     Value::User(UserRecord::new(cert, info, None).unwrap())
 }

@@ -49,6 +49,7 @@ fn info(account: &Account, public: [u8; 32], millis: u64) -> Verified<DeviceInfo
         epoch: 9,
         at: Hlc { millis, counter: 0 },
         expires: millis + 7 * DAY,
+        mailboxes: Vec::new(),
     };
     Verified::sign(info, &account.device, None).unwrap()
 }

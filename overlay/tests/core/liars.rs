@@ -178,7 +178,15 @@ fn invented(number: usize, millis: u64) -> UserFrame {
     let cert = DeviceCert::issue(&user, device.id(), millis).unwrap();
     let (user, id, expires) = (user.id(), device.id(), millis + 7 * DAY);
     let sealing = vec![SealingPublic { public: account(0).sealing[0].public(), created: START }];
-    let info = DeviceInfo { user, device: id, sealing, epoch: 1, at: Hlc { millis, counter: 0 }, expires };
+    let info = DeviceInfo {
+        user,
+        device: id,
+        sealing,
+        epoch: 1,
+        at: Hlc { millis, counter: 0 },
+        expires,
+        mailboxes: vec![],
+    };
     let info = Verified::sign(info, &device, None).unwrap();
     let binding = NodeBinding::agreed(user, id, &NodeKey::from_seed(seed), millis, expires);
     let binding = Verified::sign(binding, &device, None).unwrap().bytes().to_vec();

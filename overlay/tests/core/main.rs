@@ -15,6 +15,8 @@ mod dht;
 mod faults;
 mod hostile;
 mod liars;
+mod mailbox;
+mod mailbox_hostile;
 mod many;
 mod meeting;
 mod messages;

@@ -26,6 +26,7 @@ pub(crate) struct Store {
     authorities: BTreeMap<String, KnownAuthority>,
     own_audiences: BTreeMap<DeviceId, state::OwnAudience>,
     audiences: BTreeMap<(UserId, DeviceId, UserId), state::KnownAudience>,
+    pub(crate) mail: BTreeMap<u64, StoredMail>,
     revocations: BTreeSet<Vec<u8>>,
     pub(crate) time_floor: u64,
     /// What the node stored of deliveries.
@@ -53,6 +54,8 @@ impl Store {
             Write::DeleteAudience(place) => drop(self.audiences.remove(&place)),
             Write::PutRevocation(bytes) => drop(self.revocations.insert(bytes)),
             Write::PutTimeFloor(time) => self.time_floor = time,
+            Write::PutMail(mail) => drop(self.mail.insert(mail.number, mail)),
+            Write::DeleteMail(number) => drop(self.mail.remove(&number)),
         }
     }
 
@@ -68,6 +71,7 @@ impl Store {
             audiences: self.audiences.values().cloned().collect(),
             revocations: self.revocations.iter().cloned().collect(),
             time_floor: self.time_floor,
+            mail: self.mail.values().cloned().collect(),
         }
     }
 }
@@ -115,7 +119,15 @@ pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: &NodeKe
     let cert = DeviceCert::issue(&UserKey::from_seed([user; 32]), account.device.id(), millis).unwrap();
     let (user, device, expires) = (account.user, account.device.id(), millis + 7 * DAY);
     let sealing = vec![SealingPublic { public: account.sealing[0].public(), created: START }];
-    let info = DeviceInfo { user, device, sealing, epoch: 1, at: Hlc { millis, counter: 0 }, expires };
+    let info = DeviceInfo {
+        user,
+        device,
+        sealing,
+        epoch: 1,
+        at: Hlc { millis, counter: 0 },
+        expires,
+        mailboxes: vec![],
+    };
     let info = Verified::sign(info, &account.device, None).unwrap();
     let binding = NodeBinding::agreed(user, device, node, millis, expires);
     let binding = Verified::sign(binding, &account.device, None).unwrap().bytes().to_vec();
@@ -168,6 +180,8 @@ pub(crate) struct Net {
     links: BTreeSet<(usize, usize)>,
     /// Cables of some wider network.
     beyond: BTreeSet<(usize, usize)>,
+    /// Hosts that the hash table knows as nodes.
+    nodes: Vec<usize>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     /// Questions to the hash table.
     pub(crate) asked: usize,
@@ -215,6 +229,7 @@ impl Net {
             cables: BTreeSet::new(),
             links: BTreeSet::new(),
             beyond: BTreeSet::new(),
+            nodes: Vec::new(),
             air: BTreeMap::new(),
             asked: 0,
             table: None,
@@ -364,11 +379,12 @@ impl Net {
     }
 
     fn ask_table(&mut self, host: usize, id: u64, query: Query) {
+        let nodes = self.closest(host, &query);
         let Some(table) = &mut self.table else { return };
         self.asked += 1;
         let answer = match query {
             Query::Get(key) => Answer::Values(table.get(&key).cloned().into_iter().collect()),
-            Query::Closest(_) => Answer::Nodes(Vec::new()),
+            Query::Closest(_) => Answer::Nodes(nodes),
             Query::Put { key, value, .. } => {
                 table.insert(key, value);
                 Answer::Stored(3)
@@ -379,6 +395,21 @@ impl Net {
             (self.mono + 20, self.serial),
             (host, PeerEvent::Answer { id, answer, trace: Trace::default() }),
         );
+    }
+
+    /// These hosts are nodes of the hash table, which everybody reaches.
+    pub(crate) fn set_table(&mut self, nodes: Vec<usize>) {
+        self.nodes = nodes;
+        self.open_table();
+    }
+
+    /// Those of its nodes that are on and that a host has a cable to.
+    fn closest(&self, host: usize, query: &Query) -> Vec<(NodeId, Vec<String>)> {
+        let Query::Closest(key) = query else { return Vec::new() };
+        let mut nodes: Vec<usize> = self.nodes.iter().copied().filter(|node| self.hosts[*node].on).collect();
+        nodes.retain(|node| *node != host && self.cables.contains(&pair(host, *node)));
+        nodes.sort_by_key(|node| node_id(*node).as_bytes()[0] ^ key.as_bytes()[0]);
+        nodes.into_iter().map(|node| (node_id(node), vec![format!("/memory/{node}")])).collect()
     }
 
     // --- power ---

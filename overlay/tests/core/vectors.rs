@@ -11,9 +11,11 @@ use crosstalk_overlay::core::state::*;
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
+use crosstalk_overlay::mailbox::work::{Search, bits_of};
+use crosstalk_overlay::mailbox::{Answer, Item, Kind, Offer, item_id};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, HOUR, Hlc, MINUTE};
-use crosstalk_overlay::wire::{Frame, Hello, Relayed, UserFrame, decode, encode};
+use crosstalk_overlay::wire::{Frame, Hello, Listed, Relayed, UserFrame, decode, encode};
 use prost::Message as _;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -49,7 +51,7 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
     let node_key = NodeKey::from_seed([0x50; 32]);
     let name = NameCert::issue(&authority, "alice@school.example", user, 3, AT).unwrap();
     let sealing = vec![SealingPublic { public: alice.sealing.public(), created: AT }];
-    let info = DeviceInfo { user, device, sealing, epoch: 1, at, expires: AT + 7 * DAY };
+    let info = DeviceInfo { user, device, sealing, epoch: 1, at, expires: AT + 7 * DAY, mailboxes: vec![] };
     let info = Verified::sign(info, &alice.device, None).unwrap();
     let binding = NodeBinding::agreed(user, device, &node_key, AT, AT + 7 * DAY);
     let mut hears = [1, 2].map(|seed| NodePrefix::of(&NodeKey::from_seed([seed; 32]).id())).to_vec();
@@ -69,6 +71,10 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
         recipient: device,
         outcome: ReceiptOutcome::Refused(RefusalCode::Full),
     };
+    let access =
+        MailboxAccess { user, device, holder: NodeKey::from_seed([0x50; 32]).id(), session: 0x0102, at: AT };
+    let (mailbox, owner) = (bob.user.id(), bob.device.id());
+    let token = Token { serial: [7; 16], mailbox, device: owner, issued: AT, expires: AT + 90 * DAY };
     let device_void = Revocation { what: Revoked::Device(user, device), by: RevokedBy::User, since: AT };
     let by = RevokedBy::Authority(authority.id());
     let name_void = Revocation { what: Revoked::Name("alice@school.example".into(), user), by, since: AT };
@@ -84,6 +90,8 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
         ("node-links", signed(Verified::sign(links, &node_key, None).unwrap().bytes())),
         ("presence", signed(Verified::sign(presence, &alice.device, None).unwrap().bytes())),
         ("contact", signed(Verified::sign(contact, &alice.device, Some(&alice.cert)).unwrap().bytes())),
+        ("mailbox-access", signed(Verified::sign(access, &alice.device, Some(&alice.cert)).unwrap().bytes())),
+        ("token", signed(Verified::sign(token, &bob.device, Some(&bob.cert)).unwrap().bytes())),
         ("receipt", signed(Verified::sign(receipt, &alice.device, None).unwrap().bytes())),
         ("revocation-device", signed(Verified::sign(device_void, &alice.user, None).unwrap().bytes())),
         ("revocation-name", signed(Verified::sign(name_void, &authority, None).unwrap().bytes())),
@@ -109,6 +117,26 @@ fn envelope() -> Envelope {
     Envelope::seal(MessageId::from_bytes([5; 16]), inner, &alice.device, &alice.cert, &mut rng).unwrap()
 }
 
+/// The envelope as it stands in a mailbox.
+fn item() -> Vec<u8> {
+    Item { kind: Kind::Envelope, envelope: envelope() }.encode()
+}
+
+fn sealed_receipts() -> Vec<u8> {
+    let bob = cast(0x20);
+    let mut rng = ChaCha20Rng::from_seed([0x61; 32]);
+    let receipts = vec![records()["receipt"].clone()];
+    let (id, key) = (MessageId::from_bytes([6; 16]), bob.sealing.public());
+    Item::seal_receipts(id, bob.device.id(), key, receipts, &mut rng).unwrap().encode()
+}
+
+/// With 18 bits of work.
+fn offer() -> Offer {
+    let (mailbox, item, expires) = (cast(0x20).user.id(), item(), AT + 30 * DAY);
+    let nonce = Search::new(&mailbox, &item_id(&item), expires, 18).step(u64::from(u32::MAX)).unwrap();
+    Offer { mailbox, item, expires, nonce, token: Vec::new(), replica: false }
+}
+
 fn content() -> Content {
     Content::Stanza { from_resource: "desk".into(), to_resource: String::new(), xml: b"<message/>".to_vec() }
 }
@@ -124,6 +152,9 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         links: vec![records["node-links"].clone()],
         presences: vec![records["link-presence-hidden"].clone()],
     };
+    let token = records["token"].clone();
+    let with_token = Offer { item: sealed_receipts(), nonce: 0, token, replica: true, ..offer() };
+    let id = item_id(&item());
     let live = Live {
         from: alice.user.id(),
         from_resource: "desk".into(),
@@ -144,6 +175,14 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("have", Frame::Have(vec![[1; 8], [2; 8]])),
         ("want", Frame::Want(vec![[2; 8]])),
         ("relayed", Frame::Relayed(relayed)),
+        ("deposit", Frame::Deposit { request: 7, offer: offer() }),
+        ("deposit-token", Frame::Deposit { request: 8, offer: with_token }),
+        ("deposit-answer", Frame::DepositAnswer { request: 7, answer: Answer::Work(20) }),
+        ("list", Frame::List(records["mailbox-access"].clone())),
+        ("listing", Frame::Listing { entries: vec![Listed { id, size: 1_234 }], more: true }),
+        ("fetch", Frame::Fetch(vec![id])),
+        ("mail", Frame::Mail(vec![item(), sealed_receipts()])),
+        ("discard", Frame::Discard(vec![id])),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
 }
@@ -156,6 +195,7 @@ fn stored() -> BTreeMap<&'static str, Vec<u8>> {
         seq: 9,
         state: CopyState::Refused.into(),
         code: RefusalCode::Full.to_wire(),
+        holders: Vec::new(),
     };
     let entry = OutboxEntry {
         version: STATE_VERSION,
@@ -168,6 +208,22 @@ fn stored() -> BTreeMap<&'static str, Vec<u8>> {
         expires: AT + 30 * DAY,
         settled: true,
         copies: vec![copy],
+    };
+    let held = OutboxCopy {
+        state: CopyState::Sent.into(),
+        code: 0,
+        holders: vec![vec![7; 32], vec![8; 32]],
+        ..entry.copies[0].clone()
+    };
+    let deposited = OutboxEntry { settled: false, copies: vec![held], ..entry.clone() };
+    let mail = StoredMail {
+        version: STATE_VERSION,
+        number: 6,
+        mailbox: cast(0x20).user.id().as_bytes().to_vec(),
+        item: item(),
+        expires: AT + 30 * DAY,
+        nonce: offer().nonce,
+        token: records()["token"].clone(),
     };
     let outbound = OutboundSequence {
         version: STATE_VERSION,
@@ -207,6 +263,8 @@ fn stored() -> BTreeMap<&'static str, Vec<u8>> {
         ("seen", seen.encode_to_vec()),
         ("cached-user-record", cached.encode_to_vec()),
         ("known-authority", known.encode_to_vec()),
+        ("outbox-entry-deposited", deposited.encode_to_vec()),
+        ("stored-mail", mail.encode_to_vec()),
     ])
 }
 
@@ -264,4 +322,12 @@ fn the_envelope_opens() {
     assert_eq!(inner.content, content());
     assert_eq!(inner.recipient, DeviceId::from_bytes(*bob.device.id().as_bytes()));
     assert_ne!(NodeId::from_bytes([0; 32]).as_bytes(), inner.sender.as_bytes());
+}
+
+#[test]
+fn the_receipts_open_and_the_work_is_worth_its_bits() {
+    let sealed = Item::decode(&sealed_receipts()).unwrap();
+    assert_eq!(sealed.open_receipts(&cast(0x20).sealing), Ok(vec![records()["receipt"].clone()]));
+    let Offer { mailbox, item, expires, nonce, .. } = offer();
+    assert!(bits_of(&mailbox, &item_id(&item), expires, nonce) >= 18);
 }

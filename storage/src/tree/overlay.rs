@@ -2,7 +2,7 @@
 
 use crosstalk_overlay::core::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
-    OwnAudience, Seen,
+    OwnAudience, Seen, StoredMail,
 };
 
 use crate::Tree;
@@ -26,4 +26,5 @@ stored! {
     KnownAuthority => Authority,
     OwnAudience => OwnAudience,
     KnownAudience => Audience,
+    StoredMail => Mail,
 }

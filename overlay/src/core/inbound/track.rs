@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Via;
 use crate::core::Ticket;
 use crate::core::state::{InboundSequence, RefusedPlace, STATE_VERSION};
 use crate::core::timers::Pair;
 use crate::envelope::Inner;
-use crate::id::{MessageId, NodeId};
+use crate::id::MessageId;
 use crate::record::{RefusalCode, Verified};
 
 /// Envelopes that came so much too early are held back; later ones are dropped.
@@ -21,7 +22,7 @@ const MAX_MARKS: usize = 1_024;
 pub(super) struct Early {
     pub(super) inner: Verified<Inner>,
     pub(super) envelope: MessageId,
-    pub(super) node: NodeId,
+    pub(super) via: Via,
     pub(super) since: u64,
 }
 

@@ -1,10 +1,10 @@
 //! One waiting message with its copies, in memory and in the store. *Pure.*
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::state::{CopyState, OutboxCopy, OutboxEntry, STATE_VERSION};
 use crate::envelope::Content;
-use crate::id::{DeviceId, MessageId, UserId};
+use crate::id::{DeviceId, MessageId, NodeId, UserId};
 use crate::record::RefusalCode;
 
 /// Bytes that an entry takes beside its content.
@@ -28,6 +28,10 @@ pub(super) struct Copy {
     pub(super) epoch: u64,
     pub(super) seq: u64,
     pub(super) state: State,
+    /// Nodes that hold it for the device.
+    pub(super) holders: BTreeSet<NodeId>,
+    /// No node takes it before that time, monotonic milliseconds.
+    pub(super) next_try: u64,
 }
 
 #[derive(Clone, std::marker::Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +59,8 @@ impl Entry {
                 State::Refused(code) => (CopyState::Refused, code.to_wire()),
             };
             let device = device.as_bytes().to_vec();
-            OutboxCopy { device, epoch: copy.epoch, seq: copy.seq, state: state.into(), code }
+            let holders = copy.holders.iter().map(|node| node.as_bytes().to_vec()).collect();
+            OutboxCopy { device, epoch: copy.epoch, seq: copy.seq, state: state.into(), code, holders }
         };
         OutboxEntry {
             version: STATE_VERSION,
@@ -79,7 +84,9 @@ impl Entry {
                 CopyState::Held => State::Held,
                 CopyState::Refused => State::Refused(RefusalCode::from_wire(copy.code)),
             };
-            Some((DeviceId::from_slice(&copy.device)?, Copy { epoch: copy.epoch, seq: copy.seq, state }))
+            let holders = copy.holders.iter().filter_map(|node| NodeId::from_slice(node)).collect();
+            let (epoch, seq) = (copy.epoch, copy.seq);
+            Some((DeviceId::from_slice(&copy.device)?, Copy { epoch, seq, state, holders, next_try: 0 }))
         };
         Some(Self {
             message: MessageId::from_slice(&state.message)?,

@@ -67,6 +67,7 @@ impl Overlay {
             {
                 self.call(&user, now);
             }
+            self.is_away(pair.1);
             return written;
         };
         let room = self.limits.flight.saturating_sub(lane.flight.len());
@@ -104,7 +105,7 @@ impl Overlay {
     }
 
     /// Gives a copy its place in the order and writes that down. None: it has to wait for earlier ones.
-    fn place(&mut self, pair: Pair, number: u64) -> Option<bool> {
+    pub(super) fn place(&mut self, pair: Pair, number: u64) -> Option<bool> {
         let first = self.outbox.first_wanted(&pair);
         let lane = self.outbox.lanes.get_mut(&pair)?;
         let copy = self.outbox.entries.get_mut(&number)?.copies.get_mut(&pair.1)?;
@@ -115,7 +116,7 @@ impl Overlay {
             return None;
         }
         lane.seq += 1;
-        *copy = Copy { epoch: lane.epoch, seq: lane.seq, state: State::Sent };
+        *copy = Copy { epoch: lane.epoch, seq: lane.seq, state: State::Sent, ..Copy::default() };
         let outbound = OutboundSequence {
             version: STATE_VERSION,
             sender: pair.0.as_bytes().to_vec(),
@@ -154,7 +155,7 @@ impl Overlay {
         }
     }
 
-    fn inner(&self, pair: Pair, number: u64) -> Option<(Inner, UserId)> {
+    pub(super) fn inner(&self, pair: Pair, number: u64) -> Option<(Inner, UserId)> {
         let (sender, recipient) = pair;
         let entry = self.outbox.entries.get(&number)?;
         let copy = entry.copies.get(&recipient)?;
@@ -251,6 +252,7 @@ impl Overlay {
             }
             self.timers.cancel(Timer::Lane(pair));
         }
+        self.is_away(*device);
         self.outbox.count_flight(*node, 0, bytes);
         if let Some(peer) = self.peers.connected.get_mut(node) {
             peer.flight = peer.flight.saturating_sub(lost);

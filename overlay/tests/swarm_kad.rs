@@ -32,6 +32,7 @@ fn value(seed: u8) -> Value {
         user: user.id(),
         device: device.id(),
         sealing: vec![SealingPublic { public: [1; 32], created: at }],
+        mailboxes: Vec::new(),
         epoch: 1,
         at: Hlc { millis: at, counter: 0 },
         expires: at + 7 * DAY,
@@ -131,7 +132,7 @@ async fn a_put_by_one_of_twenty_in_a_line_of_acquaintance_is_found_by_each() {
 async fn who_is_connected_is_not_dialled_again() {
     let (mut a, b) = (start(1, dht()).await, start(2, dht()).await);
     bootstrap(&a, &b);
-    a.dial(&b);
+    a.dial(b.id, &b.addresses);
     a.connected(b.id).await;
     let broken = a.until("nothing", |event| match event {
         Event::Peer(PeerEvent::Disconnected { .. }) => Some(()),

@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Overlay;
+use super::timers::Timer;
 use crate::id::{DeviceId, NodeId};
 use crate::time::{MINUTE, Now, SECOND};
 
 /// Since a node was last heard.
 const SHORT: u64 = 27 * SECOND;
-/// The same on a bad link.
-const LONG: u64 = 80 * SECOND;
+/// The same on a link that seems bad: not for much longer, as one that is cut and mended again seems so too.
+const LONG: u64 = 31 * SECOND;
 /// Since a connection broke, on a bad link.
 const BROKEN: u64 = 20 * SECOND;
 /// A peer that is heard again after so long was late: its heartbeats come every 15 s at least.
@@ -53,6 +54,11 @@ impl Linger {
     /// Until when a device stays shown.
     pub(super) fn until(&self, device: &DeviceId) -> Option<u64> {
         self.until.get(device).copied()
+    }
+
+    /// Those who were shown for long enough.
+    pub(super) fn over(&self, now: Now) -> Vec<DeviceId> {
+        self.until.iter().filter(|(_, until)| **until <= now.mono).map(|(device, _)| *device).collect()
     }
 
     /// It was shown for long enough, or is to be shown no more.
@@ -101,14 +107,15 @@ impl Overlay {
 
     /// A connection is about to be forgotten that broke without a goodbye.
     pub(super) fn linger_if_bad(&mut self, node: &NodeId, now: Now) {
-        if self.linger.is_bad(now) {
-            self.linger_until(node, now.mono + BROKEN, now);
-        }
+        let Some(peer) = self.peers.connected.get(node).filter(|_| self.linger.is_bad(now)) else { return };
+        let until = (now.mono + BROKEN).min(peer.last_heard() + LONG);
+        self.linger_until(node, until, now);
     }
 
     fn linger_until(&mut self, node: &NodeId, until: u64, now: Now) {
         let devices = self.peers.connected.get(node).map(|peer| peer.proven.values().copied());
         if until > now.mono {
+            self.timers.set_earlier(Timer::Survey, until);
             self.linger.until.extend(devices.into_iter().flatten().map(|device| (device, until)));
         }
     }

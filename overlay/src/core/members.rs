@@ -75,6 +75,7 @@ impl Overlay {
     /// Finds out who is here, tells who came and went, and chooses whom to be connected with.
     pub(super) fn on_survey_timer(&mut self, now: Now) {
         self.members.heard = self.heard_nodes();
+        self.end_lingering(now);
         self.doubt(now);
         let present = self.devices_present();
         let absent: Vec<DeviceId> = self.members.present.difference(&present).copied().collect();
@@ -87,6 +88,20 @@ impl Overlay {
         }
         self.choose(now);
         self.say_links(now);
+    }
+
+    /// What contacts were shown came by the connection: it is taken back, also if others still hear the node.
+    fn end_lingering(&mut self, now: Now) {
+        for device in self.linger.over(now) {
+            self.linger.end(&device);
+            if self.users.node_of(&device).is_none() && self.presences.shows(&device) {
+                self.forget_presence(&device);
+                self.members.fading.remove(&device);
+                self.members.present.remove(&device);
+                self.members.doubted.insert(device, None);
+                self.no_longer_present(&device);
+            }
+        }
     }
 
     /// Whoever was doubted for long enough is not any more.

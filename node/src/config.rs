@@ -112,6 +112,7 @@ impl Config {
         within("xmpp.rate_bytes", self.xmpp.rate_bytes, settings::RATE_BYTES)?;
         within("xmpp.resume_seconds", self.xmpp.resume_seconds, settings::RESUME_SECONDS)?;
         within("overlay.max_peers", self.overlay.max_peers, settings::MAX_PEERS)?;
+        within("overlay.mail_bytes", self.overlay.mail_bytes, settings::MAIL_BYTES)?;
         within("link.port", self.link.port, settings::LINK_PORT)?;
         within("link.machine", self.link.machine.len(), (0, settings::MACHINE))?;
         within("store.journal_limit", self.store.journal_limit, settings::JOURNAL_LIMIT)?;

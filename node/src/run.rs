@@ -217,6 +217,7 @@ fn setup(
         domain: own.map(|own| (own.name.clone(), own.key.id())),
         resume_timeout: u64::from(config.xmpp.resume_seconds) * 1_000,
         visible: config.link.visible,
+        mail_bytes: usize::try_from(config.overlay.mail_bytes).unwrap_or(usize::MAX),
         max_peers: config.overlay.max_peers,
         publish: config.overlay.publish && config.overlay.table != TableMode::Off,
         ..Settings::default()

@@ -16,6 +16,8 @@ pub const RATE_BYTES: (u32, u32) = (1_000, 1_000_000_000);
 pub const RESUME_SECONDS: (u32, u32) = (0, 86_400);
 /// Least and most of `overlay.max_peers`.
 pub const MAX_PEERS: (usize, usize) = (1, 1_024);
+/// Least and most of `overlay.mail_bytes`.
+pub const MAIL_BYTES: (u64, u64) = (0, 1 << 30);
 /// Least and most of `link.port`.
 pub const LINK_PORT: (u16, u16) = (1_024, 65_000);
 /// Most bytes of `link.machine`.
@@ -132,6 +134,9 @@ settings! {
         /// Whether people of this node can be found by others, and their contacts are told where they are.
         /// Cost: whoever knows somebody's address can see which devices there are; not where, and not whether now.
         publish: bool = true, "true";
+        /// What this node holds for people who are away, of other nodes: bytes, 0 to 1073741824. 0: nothing.
+        /// Cost: so much disk and memory when it is full.
+        mail_bytes: u64 = 8_388_608, "8388608";
         /// Other nodes connected at the same time, 1 to 1024. Cost: about 100 KiB of memory each.
         max_peers: usize = 64, "64";
     }

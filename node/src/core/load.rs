@@ -339,7 +339,8 @@ fn overlay_setup(
         time_floor: floor.map(u64::from_be_bytes).unwrap_or_default(),
         mail: values(contents)?,
     };
-    let limits = Limits { connections: settings.max_peers, ..Limits::default() };
+    let mut limits = Limits { connections: settings.max_peers, ..Limits::default() };
+    limits.mailbox.bytes = settings.mail_bytes;
     Ok(OverlaySetup { node, seed, limits, restored, built, publishes: settings.publish })
 }
 

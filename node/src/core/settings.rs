@@ -53,6 +53,8 @@ pub struct Settings {
     pub ping_timeout: u64,
     /// Whether people of this node can be found in the hash table, and their contacts told where they are.
     pub publish: bool,
+    /// Bytes of envelopes held for people of other nodes who are away. 0: none are held.
+    pub mail_bytes: usize,
     /// Peers connected at once.
     pub max_peers: usize,
     /// What the node does by XEP-0174; each account may do less.
@@ -113,6 +115,7 @@ impl Default for Settings {
             lazy_commit: 60_000,
             ping_timeout: 60_000,
             publish: true,
+            mail_bytes: 8 << 20,
             max_peers: 64,
             link_mode: LinkMode::Announce,
             link_port: None,

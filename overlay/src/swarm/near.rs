@@ -9,7 +9,7 @@ use super::address::{self, Network, is_link_local6};
 
 /// Whether `address` is on the link. If the system does not tell its interfaces, only what is so by its form.
 pub(super) fn is_near(address: &Multiaddr) -> bool {
-    address::ip(address).is_none_or(|ip| is_near_by_form(ip))
+    address::ip(address).is_none_or(is_near_by_form)
         || networks().iter().any(|network| network.holds(address))
 }
 

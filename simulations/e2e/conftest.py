@@ -80,12 +80,12 @@ def figure(request):
 
 @pytest.fixture
 def labs(request):
-    """labs(hosts, KIND): a lab; what its hosts wrote is kept under target/e2e-logs if the test fails."""
+    """labs(hosts, KIND, BED): a lab, or another bed of netns.py; what its hosts wrote is kept under target/e2e-logs if the test fails."""
     made = []
 
-    def make(hosts=2, kind="dual"):
+    def make(hosts=2, kind="dual", bed=Lab):
         try:
-            made.append(Lab(hosts, kind))
+            made.append(bed(hosts, kind))
         except Forbidden as reason:
             unavailable(f"network namespaces: {reason}")
         return made[-1]

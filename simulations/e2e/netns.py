@@ -254,6 +254,24 @@ class Lab:
         self.close()
 
 
+class Routed(Lab):
+    """`with Routed(4) as lab`: each host alone in a network of its own, 10.80.N.0/24, joined by a router: no multicast between."""
+
+    def __init__(self, count, kind="ipv4"):
+        super().__init__(count, kind)
+        self.switch.write("/proc/sys/net/ipv4/ip_forward", "1")
+
+    def plug(self, host, port, interface, network=None):
+        """A cable from the host to the router."""
+        host.address = f"10.80.{host.number}.2"
+        self.switch.ip("link", "add", port, "type", "veth", "peer", "name", interface, "netns", str(host.pid))
+        self.switch.ip("address", "add", f"10.80.{host.number}.1/24", "dev", port)
+        self.switch.ip("link", "set", port, "up")
+        host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", interface)
+        host.ip("link", "set", interface, "up")
+        host.ip("route", "add", "default", "via", f"10.80.{host.number}.1")
+
+
 def stop_on_sigterm():
     """Let SIGTERM unwind like Ctrl-C, so that fixtures clean up."""
     def interrupt(*_):

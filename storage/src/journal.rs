@@ -231,8 +231,10 @@ mod tests {
         let header = Header { generation: 3, base: Mark { sequence: 7, digest: Digest::default() } };
         assert_eq!(
             hex(&header.encode()),
-            "43544a4f55524e4c0100000011000000030000000000000007000000000000000088076489"
+            "43544a4f55524e4c02000000110000000300000000000000070000000000000000dbb189bc"
         );
+        let first_version = "43544a4f55524e4c0100000011000000030000000000000007000000000000000088076489";
+        assert_eq!(Header::decode(&unhex(first_version)).unwrap(), (header, first_version.len() / 2));
         let mut ops = set("k", "v");
         ops.delete(Tree::Inbox, "gone");
         assert_eq!(
@@ -245,6 +247,11 @@ mod tests {
             hex(&encode_checkpoint(&Mark { sequence: 9, digest })),
             "c766720a09000000000000001b0000003ab7179f02010701000000000000000200000000000000d0f1de6b9137487d"
         );
+    }
+
+    fn unhex(text: &str) -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        (0..text.len()).step_by(2).map(byte).collect()
     }
 
     fn hex(bytes: &[u8]) -> String {

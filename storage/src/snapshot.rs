@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let hex: String = example().iter().map(|byte| format!("{byte:02x}")).collect();
-        let header = "4354534e4150534801000000220000000200000000000000010301000000000000000a00000000000000f37cd6c7b1707df7399d8635";
+        let header = "4354534e4150534802000000220000000200000000000000010301000000000000000a00000000000000f37cd6c7b1707df74a16bd0d";
         let entries = "03060000006a756c69657404000000626f7468";
         let end = "000100000000000000e6560467";
         assert_eq!(hex, [header, entries, end].concat());

@@ -213,13 +213,13 @@ fn a_newer_version_is_refused_and_nothing_is_touched() {
         let path = example.dir.join(file);
         let old = fs::read(&path).unwrap();
         let mut bytes = old.clone();
-        bytes[8] = 2;
+        bytes[8] = 3;
         let body = usize::try_from(u32::from_le_bytes(bytes[12..16].try_into().unwrap())).unwrap();
         let crc = crc32(&bytes[..16 + body]);
         bytes[16 + body..20 + body].copy_from_slice(&crc.to_le_bytes());
         fs::write(&path, &bytes).unwrap();
         let error = Store::open(&example.dir, Options::default()).err().unwrap();
-        assert!(matches!(error, OpenError::Newer { found: 2, supported: 1, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 3, supported: 2, .. }), "{error}");
         assert!(error.to_string().contains(file) && error.to_string().contains("newer program"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), bytes);
         fs::write(&path, old).unwrap();

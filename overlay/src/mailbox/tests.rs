@@ -1,3 +1,5 @@
+//! What a node holds for others: bounds, work, tokens, access. *Pure.*
+
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;

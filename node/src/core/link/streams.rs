@@ -487,3 +487,7 @@ fn fate(item: &Item, number: u64) -> Act {
 #[cfg(test)]
 #[path = "streams_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "streams_fate_tests.rs"]
+mod fate_tests;

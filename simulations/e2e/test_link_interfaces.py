@@ -89,6 +89,6 @@ def test_two_interfaces_in_the_same_subnet(lab, nodes, bonjour, online):
     lab.cable(host, up=False)
     # What goes into the stream at this moment may be lost with the cable, but not in silence.
     alice.do("send", to=address(bob.instance), body="just now", id="just now")
-    until(lambda: bob.all("message", body="just now") or alice.all("message", id="just now", type="error"), 30, "the message arriving or being reported")
+    until(lambda: bob.all("message", body="just now") or alice.all("message", id="just now", type="error"), 100, "the message arriving or being reported")
     exchange(alice, bob, "alice@h1", "over the other cable", 30)
     assert [event for event in alice.all("presence", sender=address(bob.instance), type="unavailable") if event["at"] > begin] == []

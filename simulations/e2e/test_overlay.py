@@ -1,4 +1,4 @@
-"""People on different networks, with routers and no multicast between: found by address, befriended, shown, written to."""
+"""People on different networks, with routers and no multicast between: found by address, asked and answered."""
 
 import time
 
@@ -6,7 +6,7 @@ import pytest
 
 from netns import Routed
 from node import OVERLAY, Node
-from slix import Slix, befriend
+from slix import Slix
 from waiting import until
 
 SETTINGS = """[overlay]
@@ -37,7 +37,8 @@ def found(node, address):
     return lookup if any(value["counts"] for value in records) else None
 
 
-def test_strangers_find_befriend_and_write_to_each_other(far, figure):
+def test_strangers_find_each_other_and_ask_and_answer_by_mailboxes(far, figure):
+    """Neither knows where the other is: requests and answers wait at other nodes until they are fetched."""
     nodes, addresses = far
     begin = time.monotonic()
     lookup = until(lambda: found(nodes[1], addresses["bob"]), 60, "bob's record")
@@ -46,11 +47,11 @@ def test_strangers_find_befriend_and_write_to_each_other(far, figure):
     alice, bob = (Slix(node.host, name) for node, name in zip(nodes[1:], ("alice", "bob")))
     for client in (alice, bob):
         client.login(client.name)
-    begin = time.monotonic()
-    befriend(alice, bob, seconds=90)
-    figure(f"asked, accepted both ways and seen within {time.monotonic() - begin:.1f} s")
-    begin = time.monotonic()
-    for sender, receiver in ((alice, bob), (bob, alice)):
-        sender.do("send", to=receiver.jid, body="hello", id=f"to-{receiver.name}")
-        assert receiver.wait("message", 30, body="hello", sender=sender.jid)["id"] == f"to-{receiver.name}"
-    figure(f"a message each way within {time.monotonic() - begin:.1f} s")
+    for asker, asked in ((alice, bob), (bob, alice)):
+        begin = time.monotonic()
+        asker.subscribe(asked.jid)
+        asked.wait("presence", 90, after=begin, type="subscribe", sender=asker.jid)
+        figure(f"{asker.name}'s request arrived after {time.monotonic() - begin:.1f} s")
+        asked.accept(asker.jid)
+        asker.wait("presence", 90, after=begin, type="subscribed", sender=asked.jid)
+        figure(f"{asked.name}'s answer after {time.monotonic() - begin:.1f} s")

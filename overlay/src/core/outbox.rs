@@ -248,10 +248,13 @@ impl Overlay {
 
     /// The record of a user has changed: there may be new devices, or new keys.
     pub(super) fn devices_changed(&mut self, user: &UserId, now: Now) {
+        let mut pairs = BTreeSet::new();
         for number in self.outbox.numbers_to(user) {
-            self.attach(number, now);
+            pairs.extend(self.attach(number, now));
         }
-        self.pump_user(user, now);
+        for pair in pairs {
+            self.pump(pair, now);
+        }
     }
 
     pub(super) fn on_receipt(&mut self, node: NodeId, bytes: &[u8], now: Now) {

@@ -185,7 +185,7 @@ pub(crate) mod testing {
     use super::*;
     use crate::id::NodeId;
     use crate::keys::{AudienceKey, AuthorityKey, DeviceKey, PresenceKey};
-    use crate::record::testing::{NOW, Person, authority, context};
+    use crate::record::testing::{NOW, Person, authority};
     use crate::record::{DeviceCert, MAX_DECLARED, MAX_SEALING_KEYS, SealingPublic, Whereabouts};
     use crate::time::{HOUR, Hlc};
 

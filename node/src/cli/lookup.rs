@@ -51,7 +51,7 @@ fn nobody_asked(lookup: &LookupView, runs: bool) -> &'static str {
 
 fn step(step: &StepView) -> Vec<String> {
     let mut lines = vec![
-        format!("{}", step.what),
+        step.what.clone(),
         format!("  key {}", step.key),
         format!(
             "  {} nodes asked, {} answered, {} failed, {} ms",

@@ -44,7 +44,7 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// Remembers addresses, newest first.
-    pub(super) fn add(&mut self, addresses: Vec<String>, most: usize) {
+    fn add(&mut self, addresses: Vec<String>, most: usize) {
         for address in addresses.into_iter().filter(|address| address.len() <= MAX_ADDRESS) {
             self.addresses.retain(|known| *known != address);
             self.addresses.push_front(address);
@@ -67,16 +67,10 @@ impl Overlay {
         if node == self.node || addresses.is_empty() {
             return;
         }
-        self.make_room_for(&node);
-        let new = !self.peers.candidates.contains_key(&node);
-        let rank = new.then(|| self.rank_of(&node));
-        let candidate = self.peers.candidates.entry(node).or_default();
-        candidate.rank = rank.unwrap_or(candidate.rank);
-        candidate.seen = now.mono;
-        candidate.near = true;
+        let candidate = self.remember_candidate(node, addresses, now);
+        let new = !std::mem::replace(&mut candidate.near, true);
         let failed = std::mem::take(&mut candidate.failures) > 0;
         candidate.backoff = 0;
-        candidate.add(addresses, self.limits.addresses);
         let earliest = candidate.last_dial.map_or(0, |last| last + MIN_BACKOFF);
         let idle = !candidate.dialling && !self.peers.connected.contains_key(&node);
         if new || failed {
@@ -88,7 +82,24 @@ impl Overlay {
         }
     }
 
-    pub(super) fn make_room_for(&mut self, node: &NodeId) {
+    /// Remembers where a node may be, whoever says so.
+    pub(super) fn remember_candidate(
+        &mut self,
+        node: NodeId,
+        addresses: Vec<String>,
+        now: Now,
+    ) -> &mut Candidate {
+        self.make_room_for(&node);
+        let new = !self.peers.candidates.contains_key(&node);
+        let rank = new.then(|| self.rank_of(&node));
+        let candidate = self.peers.candidates.entry(node).or_default();
+        candidate.rank = rank.unwrap_or(candidate.rank);
+        candidate.seen = now.mono;
+        candidate.add(addresses, self.limits.addresses);
+        candidate
+    }
+
+    fn make_room_for(&mut self, node: &NodeId) {
         let candidates = &self.peers.candidates;
         if candidates.contains_key(node) || candidates.len() < self.limits.candidates {
             return;

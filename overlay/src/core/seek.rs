@@ -45,13 +45,15 @@ fn due(last: Option<u64>, every: u64, now: Now) -> bool {
 impl Overlay {
     /// Looks for a user, as something new makes it worth while.
     pub(super) fn seek(&mut self, user: &UserId, now: Now) {
-        self.seek_within(user, PAUSE, PAUSE, now);
-        self.timers.set_earlier(Timer::Seek, on_grid(now.mono + ROUND, ROUND));
+        if self.queries.nodes > 0 {
+            self.seek_within(user, PAUSE, PAUSE, now);
+            self.timers.set_earlier(Timer::Seek, on_grid(now.mono + ROUND, ROUND));
+        }
     }
 
     fn seek_within(&mut self, user: &UserId, devices_every: u64, presence_every: u64, now: Now) {
         let elsewhere = !self.locals.contains_key(user) && self.users.live_devices(user).is_empty();
-        if !elsewhere || self.queries.nodes == 0 {
+        if !elsewhere {
             return;
         }
         let devices = self.audiences.devices_of(user);
@@ -82,6 +84,10 @@ impl Overlay {
 
     pub(super) fn on_seek_timer(&mut self, now: Now) {
         self.expire_found(now);
+        if self.queries.nodes == 0 {
+            // Nobody to ask; the table says when there is, and everybody is looked for then.
+            return;
+        }
         let waited_for = self.outbox.recipients();
         for user in &waited_for {
             let known = self.users.record(user).is_some();
@@ -94,7 +100,7 @@ impl Overlay {
             contacts.iter().for_each(|user| self.seek_within(user, CONTACT, WHERE, now));
         }
         self.seek.sought.retain(|user, _| waited_for.contains(user) || contacts.binary_search(user).is_ok());
-        if self.queries.nodes > 0 && !(waited_for.is_empty() && contacts.is_empty()) {
+        if !(waited_for.is_empty() && contacts.is_empty()) {
             self.timers.set_earlier(Timer::Seek, on_grid(now.mono + 1, ROUND));
         }
     }

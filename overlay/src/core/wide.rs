@@ -49,16 +49,9 @@ impl Wide {
 impl Overlay {
     /// Somebody who is to be believed says where a node can be reached.
     pub(super) fn learn(&mut self, node: NodeId, addresses: Vec<String>, now: Now) {
-        if node == self.node || addresses.is_empty() {
-            return;
+        if node != self.node && !addresses.is_empty() {
+            self.remember_candidate(node, addresses, now);
         }
-        self.make_room_for(&node);
-        let rank = self.rank_of(&node);
-        let most = self.limits.addresses;
-        let candidate = self.peers.candidates.entry(node).or_default();
-        candidate.rank = rank;
-        candidate.seen = now.mono;
-        candidate.add(addresses, most);
     }
 
     /// Nodes beyond the link where somebody is said to be who matters here.

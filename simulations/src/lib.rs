@@ -8,11 +8,15 @@
 //! | `invariants` | what has to be true after each step |
 //! | [`fuzz`] | what has to hold for any bytes that a parser meets |
 //! | [`load`] | the load program |
+//! | [`progress`] | progress bars |
+//! | [`scale`] | the overlay at sizes that no machine here can run, as a model |
 
 mod client;
 mod errors;
 pub mod fuzz;
 mod invariants;
 pub mod load;
+pub mod progress;
+pub mod scale;
 pub mod scenario;
 pub mod world;

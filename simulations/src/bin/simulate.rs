@@ -1,13 +1,14 @@
 //! Owns `crosstalk-simulate`: runs a scenario for many seeds, or tells the story of one.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use crosstalk_simulations::progress;
 use crosstalk_simulations::scenario::{self, ALL, Broken, Kept, Scenario};
 
 /// Lines of a story that are shown with a broken promise; `--story` shows all.
@@ -115,7 +116,7 @@ fn run_all(scenario: &'static Scenario, (from, to): (u64, u64), options: &Option
             scope.spawn(|| work(scenario, &next, to, &stop, sender));
         }
         drop(sender);
-        let mut progress = Progress::new(to - from);
+        let progress = progress::bar(to - from, scenario.name);
         for result in receiver {
             tally.runs += 1;
             match result {
@@ -134,9 +135,9 @@ fn run_all(scenario: &'static Scenario, (from, to): (u64, u64), options: &Option
                     }
                 }
             }
-            progress.show(tally.runs);
+            progress.inc(1);
         }
-        progress.end();
+        progress.finish_and_clear();
     });
     tally
 }
@@ -152,38 +153,6 @@ fn work(
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= to || results.send(scenario::run(scenario, seed, None)).is_err() {
             return;
-        }
-    }
-}
-
-/// A line on a terminal that grows with the runs.
-struct Progress {
-    all: u64,
-    began: Instant,
-    shown: Instant,
-    is_terminal: bool,
-}
-
-impl Progress {
-    fn new(all: u64) -> Self {
-        Self { all, began: now(), shown: now(), is_terminal: io::stderr().is_terminal() }
-    }
-
-    fn show(&mut self, runs: u64) {
-        if !self.is_terminal || self.shown.elapsed() < Duration::from_millis(200) {
-            return;
-        }
-        self.shown = now();
-        let done = usize::try_from(40 * runs / self.all.max(1)).unwrap_or(40);
-        let rate = runs as f64 / self.began.elapsed().as_secs_f64();
-        let bar = format!("{}{}", "#".repeat(done), ".".repeat(40 - done.min(40)));
-        // A progress bar that cannot be written is not missed.
-        let _ = write!(io::stderr(), "\r[{bar}] {runs} of {} runs, {rate:.0} a second ", self.all);
-    }
-
-    fn end(&self) {
-        if self.is_terminal {
-            let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 }

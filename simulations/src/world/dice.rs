@@ -2,6 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
+use rand_distr::{Distribution, StandardUniform};
 
 /// Seeded randomness.
 pub(crate) struct Dice(ChaCha8Rng);
@@ -17,6 +18,21 @@ impl Dice {
     /// A number below `limit`; 0 if that is 0.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0.next_u64() % limit.max(1)
+    }
+
+    /// Any number.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A number from 0 to 1, without 1.
+    pub(crate) fn share(&mut self) -> f64 {
+        StandardUniform.sample(&mut self.0)
+    }
+
+    /// For distributions.
+    pub(crate) fn rng(&mut self) -> &mut ChaCha8Rng {
+        &mut self.0
     }
 
     /// A number from `low` to `high`, both included.

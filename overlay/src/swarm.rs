@@ -9,6 +9,7 @@
 //! | `kad` | the distributed hash table: two Kademlia tables, queries of the core |
 //! | `interfaces` | cables that come back, addresses and interfaces that go |
 //! | `near` | which connections are on the link |
+//! | `ping` | answers pings of peers of any make |
 //! | `transport`, `zone`, `address` | TCP, Noise, Yamux, QUIC; link-local addresses; translation to libp2p's vocabulary |
 //!
 //! What it promises to the core: `Connected` and `Disconnected` alternate for each node; frames of a node come in the
@@ -39,6 +40,7 @@ mod interfaces;
 mod kad;
 mod link;
 mod near;
+mod ping;
 mod probe;
 mod queue;
 mod sightings;

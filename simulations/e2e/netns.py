@@ -272,6 +272,43 @@ class Routed(Lab):
         host.ip("route", "add", "default", "via", f"10.80.{host.number}.1")
 
 
+class Roads(Lab):
+    """`with Roads(5) as lab`: a switch with hosts on it, 10.77.0.0/24, and a network of its own for each host, 10.80.N.0/24, all joined
+    by a router that passes on no multicast. Hosts begin on the switch; `move` carries one to its other place and back."""
+
+    ROUTER = "10.77.0.254"
+
+    def __init__(self, count, kind="dual"):
+        super().__init__(count, kind)
+        self.switch.ip("address", "add", f"{self.ROUTER}/24", "dev", "br0")
+        self.switch.write("/proc/sys/net/ipv4/ip_forward", "1")
+        for host in self.hosts:
+            host.ip("route", "add", "default", "via", self.ROUTER)
+
+    def leave(self, host):
+        """The cable is pulled, and its addresses go, as a laptop's do that is carried off."""
+        self.cable(host, up=False)
+        host.ip("link", "set", "eth0", "down")
+        host.ip("address", "flush", "dev", "eth0")
+
+    def arrive(self, host, away):
+        """The cable is plugged in on the switch, or `away`; the host gets an address and a way to the others."""
+        port, router = f"p{host.number}", f"10.80.{host.number}.1" if away else self.ROUTER
+        self.switch.ip("link", "set", port, *(["nomaster"] if away else ["master", "br0"]))
+        self.switch.ip("address", "flush", "dev", port)
+        if away:
+            self.switch.ip("address", "add", f"{router}/24", "dev", port)
+        host.address = f"10.80.{host.number}.2" if away else host.network.split("/")[0]
+        self.cable(host, up=True)
+        host.ip("link", "set", "eth0", "up")
+        host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", "eth0")
+        host.ip("route", "add", "default", "via", router)
+
+    def move(self, host, away):
+        self.leave(host)
+        self.arrive(host, away)
+
+
 def stop_on_sigterm():
     """Let SIGTERM unwind like Ctrl-C, so that fixtures clean up."""
     def interrupt(*_):

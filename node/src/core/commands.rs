@@ -288,9 +288,11 @@ impl Core {
         let to = UserId::from_slice(&entry.to)?;
         let live = self.overlay.reach(&to) == crosstalk_overlay::core::Reach::Live;
         let sent = entry.copies.iter().any(|copy| copy.state == i32::from(CopyState::Sent));
+        let held = entry.copies.iter().any(|copy| !copy.holders.is_empty());
         let waits = match (live, sent, entry.copies.is_empty()) {
             (true, true, _) => "its receipt",
             (true, false, _) => "its turn",
+            (false, _, _) if held => "the recipient, in mailboxes",
             (false, _, true) => "the first sight of the recipient's node",
             (false, _, false) => "the recipient's node",
         };

@@ -341,7 +341,12 @@ impl Overlay {
             return;
         }
         self.addresses = addresses;
+        if self.addresses.is_empty() {
+            return;
+        }
         let users: Vec<UserId> = self.locals.keys().copied().collect();
-        users.iter().for_each(|user| self.publish_presence(user, now));
+        users.iter().for_each(|user| self.publish_place(user, now));
+        self.try_again_from_here(now);
+        self.seek_all(now);
     }
 }

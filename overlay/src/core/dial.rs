@@ -20,6 +20,8 @@ const LOST: u64 = 10 * MINUTE;
 /// From one dial of a node just lost to the next; and when such a dial has failed.
 const QUICK: u64 = 3 * SECOND;
 const LESS_QUICK: u64 = 15 * SECOND;
+/// After a change of our addresses, until routes are there as well.
+const HERE: u64 = SECOND / 4;
 /// A dial that has not connected by then has failed.
 const DIAL_PATIENCE: u64 = 15 * SECOND;
 /// A node that failed so often may use half of the dials only, so that addresses made up by somebody starve nobody.
@@ -175,6 +177,18 @@ impl Overlay {
         };
         self.timers.set(Timer::Dial(node), when);
         self.survey_soon(now);
+    }
+
+    /// This node is somewhere else: whoever is wanted may be reached from here, whatever failed before.
+    pub(super) fn try_again_from_here(&mut self, now: Now) {
+        let wanted =
+            |node: &&NodeId| self.is_worth_dialling(node, now) && !self.peers.connected.contains_key(node);
+        let wanted: Vec<NodeId> = self.peers.candidates.keys().filter(wanted).copied().collect();
+        for node in wanted {
+            let Some(candidate) = self.peers.candidates.get_mut(&node) else { continue };
+            (candidate.backoff, candidate.failures, candidate.dialling) = (0, 0, false);
+            self.timers.set(Timer::Dial(node), now.mono + HERE);
+        }
     }
 
     /// `wait`, a quarter more or less.

@@ -261,6 +261,8 @@ impl Overlay {
 
     /// Forgets a connection and everything that was proven by it.
     fn drop_peer(&mut self, node: NodeId, now: Now) {
+        let lost =
+            self.peers.connected.get(&node).map(|peer| peer.proven.keys().copied().collect::<Vec<_>>());
         self.forget_session(node);
         if let Some(peer) = self.peers.connected.remove(&node) {
             self.peers.remember_credit(node, peer.credit, peer.credit_at);
@@ -269,6 +271,11 @@ impl Overlay {
         self.timers.cancel(Timer::Peer(node));
         self.clock.forget_peer(&node);
         self.check_clock(now);
+        if !self.is_here(&node) {
+            // Whoever matters may be on another network by now.
+            let lost = lost.unwrap_or_default().into_iter().filter(|user| self.matters(user));
+            lost.collect::<Vec<_>>().iter().for_each(|user| self.seek(user, now));
+        }
     }
 
     /// Forgets everything that was proven on a connection.

@@ -15,8 +15,10 @@ const AGAIN: u64 = 12 * HOUR;
 const RETRY: u64 = MINUTE;
 /// … up to this.
 const MAX_RETRY: u64 = HOUR;
-/// Changes of a presence are collected for so long before they are told.
+/// Changes of a presence are collected for so long before they are told, …
 const PAUSE: u64 = 30 * SECOND;
+/// … and, as nobody else finds a node that has moved, a new place for so long.
+const PAUSE_OF_PLACE: u64 = 5 * SECOND;
 
 /// When what is to be told.
 #[derive(Debug, Default)]
@@ -40,11 +42,20 @@ impl Overlay {
         self.publish_at(Purpose::PublishName(*user), now.mono + SECOND, now);
     }
 
-    /// What a user shows, or where it is, has changed.
+    /// What a user shows has changed.
     pub(super) fn publish_presence(&mut self, user: &UserId, now: Now) {
+        self.publish_presence_after(user, PAUSE, now);
+    }
+
+    /// Where a user is has changed.
+    pub(super) fn publish_place(&mut self, user: &UserId, now: Now) {
+        self.publish_presence_after(user, PAUSE_OF_PLACE, now);
+    }
+
+    fn publish_presence_after(&mut self, user: &UserId, pause: u64, now: Now) {
         let purpose = Purpose::PublishPresence(*user);
         let last = self.published.due.get(&purpose).and_then(|due| due.last);
-        let at = last.map_or(now.mono + SECOND, |last| (last + PAUSE).max(now.mono + SECOND));
+        let at = last.map_or(now.mono + SECOND, |last| (last + pause).max(now.mono + SECOND));
         self.publish_at(purpose, at, now);
     }
 

@@ -8,6 +8,7 @@ mod spare;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::handler::{BeLink, Handler, Report};
-use super::near::is_near;
+use super::near::{is_near, source_of};
 use super::queue::{self, Sender};
 use super::{Event, address};
 use crate::core::PeerEvent;
@@ -47,6 +48,8 @@ pub(super) struct Behaviour {
     accepted: BTreeMap<ConnectionId, (Sender, bool)>,
     /// Connections that are no links.
     idle: BTreeMap<ConnectionId, Idle>,
+    /// The addresses of this machine that connections bear, as far as they are known.
+    sources: BTreeMap<ConnectionId, IpAddr>,
     /// When they are shut: given up by us and writing their last frames, or spare.
     ending: BTreeMap<ConnectionId, (PeerId, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -84,6 +87,7 @@ impl Behaviour {
             dials: BTreeSet::new(),
             accepted: BTreeMap::new(),
             idle: BTreeMap::new(),
+            sources: BTreeMap::new(),
             ending: BTreeMap::new(),
             timer: None,
             events: VecDeque::new(),
@@ -149,13 +153,20 @@ impl Behaviour {
         peers.iter().for_each(|peer| self.close(peer, reason));
     }
 
-    /// Gives up at once the links whose far end has an address for which `lost` is true.
-    pub(super) fn cut_where(&mut self, lost: impl Fn(&Multiaddr) -> bool) {
+    /// Gives up at once the connections for which `lost` is true of the far end's address and of this machine's.
+    pub(super) fn cut_where(&mut self, lost: impl Fn(&Multiaddr, Option<IpAddr>) -> bool) {
+        let is_lost =
+            |connection: &ConnectionId, far: &Multiaddr| lost(far, self.sources.get(connection).copied());
         let through = |links: &BTreeMap<PeerId, Link>| -> Vec<PeerId> {
-            links.iter().filter(|(_, link)| lost(&link.address)).map(|(peer, _)| *peer).collect()
+            let lost = links.iter().filter(|(_, link)| is_lost(&link.connection, &link.address));
+            lost.map(|(peer, _)| *peer).collect()
         };
-        through(&self.spares).iter().for_each(|peer| self.drop_spare(peer));
-        through(&self.links).iter().for_each(|peer| self.cut(peer));
+        let (spares, links) = (through(&self.spares), through(&self.links));
+        let idle = self.idle.iter().filter(|(connection, idle)| is_lost(connection, &idle.address));
+        let idle: Vec<_> = idle.map(|(connection, idle)| (idle.peer, *connection)).collect();
+        spares.iter().for_each(|peer| self.drop_spare(peer));
+        links.iter().for_each(|peer| self.cut(peer));
+        idle.into_iter().for_each(|(peer, connection)| self.shut(peer, connection));
     }
 
     fn cut(&mut self, peer: &PeerId) {
@@ -208,6 +219,7 @@ impl Behaviour {
     fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let Some((queue, wanted)) = self.accepted.remove(&connection) else { return };
         let address = address::without_id(endpoint.get_remote_address());
+        self.sources.extend(source_of(&address).map(|source| (connection, source)));
         let idle = Idle { peer, address, queue };
         if wanted {
             self.enter(connection, idle, true);
@@ -242,6 +254,7 @@ impl Behaviour {
     fn closed(&mut self, peer: PeerId, connection: ConnectionId) {
         self.ending.remove(&connection);
         self.idle.remove(&connection);
+        self.sources.remove(&connection);
         if self.spares.get(&peer).is_some_and(|spare| spare.connection == connection) {
             self.spares.remove(&peer);
         }
@@ -374,5 +387,43 @@ impl NetworkBehaviour for Behaviour {
             Some(event) => Poll::Ready(event),
             None => Poll::Pending,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With a link, and a connection that is none, both to the same address and from the same one.
+    fn connected(far: &str, source: &str) -> Behaviour {
+        let mut behaviour = Behaviour::new(PeerId::random(), 8);
+        for (number, is_link) in [(1, true), (2, false)] {
+            let connection = ConnectionId::new_unchecked(number);
+            let peer = libp2p::identity::Keypair::generate_ed25519().public().to_peer_id();
+            let address: Multiaddr = far.parse().expect("a multiaddress");
+            let (queue, _) = queue::queue();
+            behaviour.idle.insert(connection, Idle { peer, address, queue });
+            behaviour.sources.extend(source.parse().map(|source: IpAddr| (connection, source)));
+            if is_link {
+                behaviour.make_link(&peer);
+            }
+        }
+        behaviour
+    }
+
+    fn shut(behaviour: &Behaviour) -> usize {
+        behaviour.events.iter().filter(|event| matches!(event, ToSwarm::CloseConnection { .. })).count()
+    }
+
+    #[test]
+    fn what_bears_an_address_that_has_gone_is_given_up_wherever_it_leads() {
+        let gone: IpAddr = "10.77.0.5".parse().expect("an address");
+        let lost = |_: &Multiaddr, source: Option<IpAddr>| source == Some(gone);
+        let mut through_it = connected("/ip4/203.0.113.9/tcp/1", "10.77.0.5");
+        through_it.cut_where(lost);
+        assert_eq!((through_it.links.len(), shut(&through_it)), (0, 2));
+        let mut other = connected("/ip4/203.0.113.9/tcp/1", "10.80.5.2");
+        other.cut_where(lost);
+        assert_eq!((other.links.len(), shut(&other)), (1, 0));
     }
 }

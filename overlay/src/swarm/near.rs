@@ -1,7 +1,8 @@
 //! Whether the far end of a connection is on the link: link-local, on this machine, or in a network that an interface of
-//! this machine is in. Asked of the system at each new connection, so that no change of addresses can be missed.
+//! this machine is in; and by which address of this machine it is reached. Asked of the system at each new connection, so
+//! that no change of addresses can be missed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use libp2p::Multiaddr;
 
@@ -17,6 +18,16 @@ pub(super) fn is_near(address: &Multiaddr) -> bool {
 fn is_near_by_form(ip: IpAddr) -> bool {
     let link_local4 = matches!(ip, IpAddr::V4(ip) if ip.is_link_local());
     ip.is_loopback() || link_local4 || is_link_local6(ip)
+}
+
+/// The address of this machine that packets to `far` bear; none for a link-local one, whose zone says the interface.
+pub(super) fn source_of(far: &Multiaddr) -> Option<IpAddr> {
+    let far = address::ip(far).filter(|ip| !is_link_local6(*ip))?;
+    let any: IpAddr = if far.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    // For UDP this only looks the route up: nothing is sent.
+    socket.connect((far, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 fn networks() -> Vec<Network> {
@@ -38,6 +49,14 @@ fn network(interface: if_addrs::Interface) -> Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machine_is_reached_by_its_own_address() {
+        let source = |text: &str| source_of(&text.parse().expect("a multiaddress"));
+        assert_eq!(source("/ip4/127.0.0.1/tcp/1"), Some(Ipv4Addr::LOCALHOST.into()));
+        assert_eq!(source("/ip6zone/eth0/ip6/fe80::1/tcp/1"), None);
+        assert_eq!(source("/memory/7"), None);
+    }
 
     #[test]
     fn what_is_near_by_its_form_and_what_is_not() {

@@ -1,6 +1,7 @@
 //! The one task that owns the libp2p swarm: commands in, events out, nothing decided.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::address::{self, Kind};
 use super::interfaces::Change;
-use super::{Command, Event, Hint, discovery, kad, link};
+use super::{Command, Event, Hint, discovery, kad, link, ping};
 use crate::core::PeerEvent;
 use crate::id::NodeId;
 
@@ -32,6 +33,7 @@ const SHUTDOWN: Duration = Duration::from_secs(3);
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     link: link::Behaviour,
+    ping: ping::Behaviour,
     discovery: Toggle<discovery::Behaviour>,
     dht: Toggle<kad::Behaviour>,
 }
@@ -57,6 +59,7 @@ impl Behaviour {
         Self {
             limits: connection_limits::Behaviour::new(limits),
             link: link::Behaviour::new(local, usize::try_from(peers).unwrap_or(usize::MAX)),
+            ping: ping::Behaviour,
             discovery: discovery.into(),
             dht: dht.into(),
         }
@@ -75,6 +78,11 @@ pub(super) struct Task {
     pub(super) dials: BTreeMap<ConnectionId, Dial>,
     /// Where this node can be reached from beyond the link, as it was told.
     pub(super) own: Vec<String>,
+}
+
+/// Whether a connection to `far` leads into a network of this machine, or out of it by this machine's address there.
+fn is_through(network: &address::Network, far: &Multiaddr, source: Option<IpAddr>) -> bool {
+    network.holds(far) || source == Some(network.ip)
 }
 
 /// A dial under way.
@@ -244,15 +252,19 @@ impl Task {
         match change {
             Change::Restored { networks, away } => {
                 if *away >= SHORT_BREAK {
-                    behaviour.link.cut_where(|far| networks.iter().any(|network| network.holds(far)));
+                    let lost =
+                        |far: &_, source| networks.iter().any(|network| is_through(network, far, source));
+                    behaviour.link.cut_where(lost);
                 }
                 if let Some(discovery) = behaviour.discovery.as_mut() {
                     discovery.restored(networks);
                 }
             }
-            Change::AddressGone(network) => behaviour.link.cut_where(|far| network.holds(far)),
+            Change::AddressGone(network) => {
+                behaviour.link.cut_where(|far, source| is_through(network, far, source));
+            }
             Change::InterfaceGone(name) => {
-                behaviour.link.cut_where(|far| address::zone(far).is_some_and(|zone| zone == *name));
+                behaviour.link.cut_where(|far, _| address::zone(far).is_some_and(|zone| zone == *name));
                 if let Some(discovery) = behaviour.discovery.as_mut() {
                     discovery.interface_gone(name);
                 }

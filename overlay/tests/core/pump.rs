@@ -280,7 +280,7 @@ impl Net {
         Now { mono: self.mono, wall }
     }
 
-    fn roll(&mut self, below: u32) -> u32 {
+    pub(crate) fn roll(&mut self, below: u32) -> u32 {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.dice >> 33) % u64::from(below.max(1))) as u32
     }
@@ -294,6 +294,7 @@ impl Net {
     /// Lays a cable and lets both sides discover each other.
     pub(crate) fn join(&mut self, a: usize, b: usize) {
         self.cables.insert(pair(a, b));
+        self.beyond.remove(&pair(a, b));
         for (from, to, frame) in std::mem::take(&mut self.stuck) {
             self.serial += 1;
             self.air.insert((self.mono + 1, self.serial), (from, to, frame));

@@ -22,29 +22,29 @@ use rand_core::SeedableRng;
 
 use crate::pump::{link_status, session};
 
-const AT: u64 = 1_800_000_000_000;
+pub(crate) const AT: u64 = 1_800_000_000_000;
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
     })
 }
 
-struct Cast {
-    user: UserKey,
-    device: DeviceKey,
-    sealing: SealingKey,
-    cert: Verified<DeviceCert>,
+pub(crate) struct Cast {
+    pub(crate) user: UserKey,
+    pub(crate) device: DeviceKey,
+    pub(crate) sealing: SealingKey,
+    pub(crate) cert: Verified<DeviceCert>,
 }
 
-fn cast(seed: u8) -> Cast {
+pub(crate) fn cast(seed: u8) -> Cast {
     let (user, device) = (UserKey::from_seed([seed; 32]), DeviceKey::from_seed([seed + 1; 32]));
     let cert = DeviceCert::issue(&user, device.id(), AT).unwrap();
     Cast { user, device, sealing: SealingKey::from_seed([seed + 2; 32], AT), cert }
 }
 
-fn records() -> BTreeMap<&'static str, Vec<u8>> {
+pub(crate) fn records() -> BTreeMap<&'static str, Vec<u8>> {
     let (alice, bob) = (cast(0x10), cast(0x20));
     let (user, device, at) = (alice.user.id(), alice.device.id(), Hlc { millis: AT, counter: 7 });
     let authority = AuthorityKey::from_seed([0x40; 32]);
@@ -99,7 +99,7 @@ fn records() -> BTreeMap<&'static str, Vec<u8>> {
     ])
 }
 
-fn envelope() -> Envelope {
+pub(crate) fn envelope() -> Envelope {
     let (alice, bob) = (cast(0x10), cast(0x20));
     let inner = Inner {
         user: alice.user.id(),
@@ -118,11 +118,11 @@ fn envelope() -> Envelope {
 }
 
 /// The envelope as it stands in a mailbox.
-fn item() -> Vec<u8> {
+pub(crate) fn item() -> Vec<u8> {
     Item { kind: Kind::Envelope, envelope: envelope() }.encode()
 }
 
-fn sealed_receipts() -> Vec<u8> {
+pub(crate) fn sealed_receipts() -> Vec<u8> {
     let bob = cast(0x20);
     let mut rng = ChaCha20Rng::from_seed([0x61; 32]);
     let receipts = vec![records()["receipt"].clone()];
@@ -131,17 +131,17 @@ fn sealed_receipts() -> Vec<u8> {
 }
 
 /// With 18 bits of work.
-fn offer() -> Offer {
+pub(crate) fn offer() -> Offer {
     let (mailbox, item, expires) = (cast(0x20).user.id(), item(), AT + 30 * DAY);
     let nonce = Search::new(&mailbox, &item_id(&item), expires, 18).step(u64::from(u32::MAX)).unwrap();
     Offer { mailbox, item, expires, nonce, token: Vec::new(), replica: false }
 }
 
-fn content() -> Content {
+pub(crate) fn content() -> Content {
     Content::Stanza { from_resource: "desk".into(), to_resource: String::new(), xml: b"<message/>".to_vec() }
 }
 
-fn frames() -> BTreeMap<&'static str, Frame> {
+pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
     let records = records();
     let (alice, bob) = (cast(0x10), cast(0x20));
     let hello =

@@ -1,0 +1,480 @@
+"""CrossTalk's bytes, read by nothing but overlay/PROTOCOL.md: Protobuf, signed records, frames, envelopes, the hash table.
+
+No code of CrossTalk's is used. What is wrong raises `Wrong`; what is right comes back as plain dictionaries, bytes as hex.
+"""
+
+import hashlib
+import struct
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+DAY = 86_400_000
+
+
+class Wrong(Exception):
+    """These bytes are not what PROTOCOL.md says."""
+
+
+def need(fact, what):
+    if not fact:
+        raise Wrong(what)
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+# Protobuf
+
+def varint(data, at):
+    value = shift = 0
+    while True:
+        need(at < len(data) and shift < 70, "varint")
+        value |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            need(value < 2**64, "varint")
+            return value, at
+
+
+def fields(data):
+    """(number, wire type, value, its first byte, the byte behind it) of each field."""
+    at = 0
+    while at < len(data):
+        start = at
+        tag, at = varint(data, at)
+        wire = tag & 7
+        need(tag >> 3 and wire in (0, 1, 2), "tag")
+        if wire == 0:
+            value, at = varint(data, at)
+        else:
+            size, at = (8, at) if wire == 1 else varint(data, at)
+            need(at + size <= len(data), "length")
+            value, at = data[at:at + size], at + size
+        yield tag >> 3, wire, value, start, at
+
+
+# What a field is: `kind(bytes or number)` gives what is shown.
+
+def integer(value):
+    return value
+
+
+def fixed64(value):
+    return struct.unpack("<Q", value)[0]
+
+
+def sint(value):
+    return (value >> 1) ^ -(value & 1)
+
+
+def boolean(value):
+    need(value < 2, "bool")
+    return bool(value)
+
+
+def some(value):
+    return value.hex()
+
+
+def text(most=None):
+    def read(value):
+        need(most is None or len(value) <= most, "text too long")
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise Wrong("text") from None
+    read.absent = ""
+    return read
+
+
+def sized(size):
+    def read(value):
+        need(len(value) == size, f"{len(value)} bytes in place of {size}")
+        return value.hex()
+    return read
+
+
+def concatenated(size, most, least=0):
+    def read(value):
+        need(len(value) % size == 0 and least <= len(value) // size <= most, "concatenated")
+        return [value[at:at + size].hex() for at in range(0, len(value), size)]
+    read.absent = []
+    return read
+
+
+def each(kind, most, least=0):
+    return ("each", kind, least, most)
+
+
+def optional(kind):
+    """A message, or bytes of a fixed length, that may be absent."""
+    return ("optional", kind)
+
+
+WIRE = {integer: 0, sint: 0, boolean: 0, fixed64: 1}
+ABSENT = {integer: 0, sint: 0, boolean: False, fixed64: 0, some: ""}
+
+
+def show(kind, value):
+    return message(kind, value) if isinstance(kind, dict) else kind(value)
+
+
+def absent(kind):
+    """What a field that is not there says: proto3 does not write zero, empty and none."""
+    if isinstance(kind, tuple):
+        return [] if kind[0] == "each" else None
+    if kind in ABSENT:
+        return ABSENT[kind]
+    need(hasattr(kind, "absent"), "a field is missing")
+    return kind.absent
+
+
+def message(shape, data):
+    """Reads `data` by `shape` {number: (name, kind)}; fields that are not in it are ignored."""
+    values = {number: [] for number in shape}
+    for number, wire, value, _, _ in fields(data):
+        if number in shape:
+            kind = shape[number][1]
+            inner = kind[1] if isinstance(kind, tuple) else kind
+            need(wire == (2 if isinstance(inner, dict) else WIRE.get(inner, 2)), f"wire type of {shape[number][0]}")
+            values[number].append(show(inner, value))
+    result = {}
+    for number, (name, kind) in shape.items():
+        found = values[number]
+        if isinstance(kind, tuple) and kind[0] == "each":
+            need(kind[2] <= len(found) <= kind[3], f"number of {name}")
+            result[name] = found
+        else:
+            need(len(found) <= 1, f"{name} is there twice")
+            result[name] = found[0] if found else absent(kind)
+    need(shape.get(1, ("",))[0] != "version" or result["version"] == 1, "version")
+    return result
+
+
+# §1, §2: signed records
+
+KEY, ID16, HLC = sized(32), sized(16), {1: ("millis", integer), 2: ("counter", integer)}
+
+
+def numbered(*members):
+    """A payload: version, then these from 2 on."""
+    return {number: member for number, member in enumerate((("version", integer), *members), 1)}
+
+
+SEALING = {1: ("public", KEY), 2: ("created", integer)}
+SESSION = {1: ("resource", text(1_023)), 2: ("priority", sint), 3: ("since", integer), 4: ("payload", some)}
+MINUTE, HOUR = 60_000, 3_600_000
+
+# kind: payload, who signs, bytes at most, life at most, and the field that names the user of the attached certificate
+RECORDS = {
+    "device-cert": (numbered(("user", KEY), ("device", KEY), ("issued", integer), ("expires", integer)),
+                    "user", 512, 400 * DAY, None),
+    "name-cert": (numbered(("address", text()), ("user", KEY), ("authority", KEY), ("serial", integer), ("issued", integer),
+                           ("expires", integer)), "authority", 1_024, 400 * DAY, None),
+    "revocation": (numbered(("user", KEY), ("device", optional(KEY)), ("address", text()), ("authority", optional(KEY)),
+                            ("since", integer)), "authority or user", 1_024, None, None),
+    "device-info": (numbered(("user", KEY), ("device", KEY), ("sealing", each(SEALING, 8, 1)), ("epoch", integer), ("at", HLC),
+                             ("expires", integer), ("mailboxes", each(KEY, 4))), "device", 1_024, 7 * DAY, None),
+    "node-binding": (numbered(("user", KEY), ("device", KEY), ("node", KEY), ("issued", integer), ("expires", integer),
+                              ("consent", sized(64))), "device", 512, 7 * DAY, None),
+    "node-links": (numbered(("node", KEY), ("at", HLC), ("expires", integer), ("hears", concatenated(16, 64))),
+                   "node", 1_280, HOUR, None),
+    "link-presence": (numbered(("user", KEY), ("device", KEY), ("instance", text(63)), ("nickname", text(1_024)),
+                               ("show", text(16)), ("status", text(1_024)), ("at", HLC), ("expires", integer)),
+                      "device", 3_968, 2 * MINUTE, None),
+    "presence": (numbered(("user", KEY), ("device", KEY), ("at", HLC), ("expires", integer), ("sessions", each(SESSION, 16))),
+                 "device", 16_384, 10 * MINUTE, None),
+    "sealed-presence": (numbered(("presence key", KEY), ("day", integer), ("at", HLC), ("expires", integer),
+                                 ("nonce", sized(24)), ("ciphertext", some)), "presence key", 4_352, DAY, None),
+    "contact": (numbered(("from", KEY), ("to", KEY), ("device", KEY), ("says", integer), ("at", HLC)),
+                "device", 1_024, None, "from"),
+    "receipt": (numbered(("envelope", ID16), ("message", ID16), ("sender", KEY), ("user", KEY), ("recipient", KEY),
+                         ("outcome", integer), ("code", integer)), "recipient", 512, None, None),
+    "mailbox-access": (numbered(("user", KEY), ("device", KEY), ("holder", KEY), ("session", fixed64), ("at", integer)),
+                       "device", 1_024, None, "user"),
+    "token": (numbered(("serial", ID16), ("mailbox", KEY), ("device", KEY), ("issued", integer), ("expires", integer)),
+              "device", 1_024, 90 * DAY, "mailbox"),
+    "envelope": (numbered(("user", KEY), ("sender device", KEY), ("recipient device", KEY), ("sealing key", KEY),
+                          ("message id", ID16), ("epoch", integer), ("seq", integer), ("first", integer), ("sent", integer),
+                          ("content", some)), "sender device", 262_144, None, "user"),
+}
+
+
+def verify(key, domain, payload, signature):
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, domain.encode() + b"\0" + payload)
+    except (InvalidSignature, ValueError):
+        raise Wrong(f"signature of {domain}") from None
+
+
+def four(data):
+    """payload, signature, signer and certificate (or None): nothing else may be there, nothing twice."""
+    parts = {}
+    for number, wire, value, _, _ in fields(data):
+        need(number in (1, 2, 3, 4) and wire == 2 and number not in parts, "signed record")
+        parts[number] = value
+    need({1, 2, 3} <= parts.keys() and len(parts[2]) == 64 and len(parts[3]) == 32, "signed record")
+    return parts[1], parts[2], parts[3], parts.get(4)
+
+
+def record(kind, data):
+    """A signed record of that kind, with its signatures verified: the fields of its payload."""
+    shape, who, most, life, subject = RECORDS[kind]
+    need(len(data) <= most, f"{kind}: too large")
+    payload, signature, signer, certificate = four(data)
+    verify(signer, "crosstalk/1/" + kind, payload, signature)
+    says = message(shape, payload)
+    owner = says["authority"] or says["user"] if who == "authority or user" else says[who]
+    need(signer.hex() == owner, f"{kind}: signed by somebody else")
+    made = says.get("issued") or says.get("at", {})
+    made = made if isinstance(made, int) else made.get("millis", 0)
+    need(life is None or made <= says["expires"] <= made + life, f"{kind}: life")
+    if certificate is not None:
+        by = record("device-cert", certificate)
+        need(by["device"] == signer.hex() and by["user"] == says[subject or "user"], f"{kind}: certificate")
+    need(certificate is not None or subject is None, f"{kind}: certificate missing")
+    if kind == "node-binding":
+        bare = b"".join(payload[start:end] for number, _, _, start, end in fields(payload) if number != 7)
+        verify(bytes.fromhex(says["node"]), "crosstalk/1/node-consent", bare, bytes.fromhex(says["consent"]))
+    if kind == "node-links":
+        need(says["hears"] == sorted(set(says["hears"])), "hears: order")
+    if kind == "revocation":
+        need(bool(says["device"]) != bool(says["address"]) and (says["device"] or says["authority"]), "revocation of what")
+    return says
+
+
+def signed(kind):
+    """A field that is a signed record: shown as its bytes, after they were verified."""
+    def read(value):
+        record(kind, value)
+        return value.hex()
+    return read
+
+
+def user_record(data):
+    """Every part verified, and about this user."""
+    shape = {1: ("version", integer), 2: ("user", KEY), 4: ("names", each(signed("name-cert"), 4)),
+             3: ("devices", each({1: ("cert", signed("device-cert")), 2: ("info", signed("device-info"))}, 16, 1))}
+    need(len(data) <= 32_768, "user record: too large")
+    says = message(shape, data)
+    for device in says["devices"]:
+        cert, info = (record("device-" + name, bytes.fromhex(device[name])) for name in ("cert", "info"))
+        need(cert["user"] == info["user"] == says["user"] and cert["device"] == info["device"], "device of somebody else")
+    for name in says["names"]:
+        need(record("name-cert", bytes.fromhex(name))["user"] == says["user"], "name of somebody else")
+    return says
+
+
+def whole_user(value):
+    user_record(value)
+    return value.hex()
+
+
+# §3, §4, §8: frames, envelopes, items
+
+def outer(value):
+    says = message({**numbered(("id", ID16), ("recipient device", KEY), ("sealing key", KEY), ("enc", sized(32)),
+                               ("ciphertext", some)), 7: ("kind", integer)}, value)
+    size = len(says["ciphertext"]) // 2 - 16
+    need(256 <= size <= 262_144 and size & (size - 1) == 0, "size class")
+    return says
+
+
+def item(value):
+    outer(value)
+    return value.hex()
+
+
+USER = {1: ("record", whole_user), 2: ("binding", signed("node-binding"))}
+MARKS, IDS = concatenated(8, 4_096), concatenated(16, 1_024)
+FRAMES = {
+    1: ("hello", {1: ("version", integer), 2: ("min_version", integer), 3: ("agent", text(128)), 4: ("wall", integer),
+                  5: ("session", fixed64)}),
+    2: ("records", {1: ("users", each(USER, 256))}),
+    3: ("link-presences", {1: ("presences", each(signed("link-presence"), 256))}),
+    4: ("link-absence", {1: ("user", KEY), 2: ("device", KEY), 3: ("gone", boolean)}),
+    5: ("presence", {1: ("watchers", concatenated(32, 512, 1)), 2: ("record", signed("presence"))}),
+    6: ("envelope", outer),
+    7: ("receipt", signed("receipt")),
+    8: ("live", {1: ("from", KEY), 2: ("from_resource", text()), 3: ("to", KEY), 4: ("to_resource", text()),
+                 5: ("xml", some)}),
+    9: ("heartbeat", {}),
+    10: ("goodbye", {1: ("reason", text(256))}),
+    11: ("have", MARKS),
+    12: ("want", MARKS),
+    13: ("relayed", {1: ("users", each(USER, 256)), 2: ("links", each(signed("node-links"), 256)),
+                     3: ("presences", each(signed("link-presence"), 256))}),
+    14: ("deposit", {1: ("request", integer), 2: ("mailbox", KEY), 3: ("item", item), 4: ("expires", integer),
+                     5: ("nonce", integer), 6: ("token", optional(signed("token"))), 7: ("replica", boolean)}),
+    15: ("deposit-answer", {1: ("request", integer), 2: ("outcome", integer), 3: ("bits", integer)}),
+    16: ("list", signed("mailbox-access")),
+    17: ("listing", {1: ("entries", each({1: ("id", ID16), 2: ("size", integer)}, 1_024)), 2: ("more", boolean)}),
+    18: ("fetch", IDS),
+    19: ("mail", {1: ("items", each(item, 64))}),
+    20: ("discard", IDS),
+}
+
+
+def frame(data):
+    """(name, content) of a frame."""
+    need(len(data) <= 327_680, "frame: too large")
+    found = [(number, wire, value) for number, wire, value, _, _ in fields(data)]
+    need(len(found) == 1 and found[0][0] in FRAMES and found[0][1] == 2, "frame")
+    name, kind = FRAMES[found[0][0]]
+    return name, show(kind, found[0][2])
+
+
+STANZA = {1: ("from_resource", text()), 2: ("to_resource", text()), 3: ("xml", some)}
+CONTENT = {2: ("stanza", STANZA), 3: ("contact", signed("contact")), 4: ("copy", {**STANZA, 4: ("to", KEY)}),
+           5: ("audience", {1: ("presence key", KEY), 2: ("audience key", KEY), 3: ("at", HLC)})}
+
+
+def content(data):
+    shape = {1: ("version", integer), **{number: (name, optional(kind)) for number, (name, kind) in CONTENT.items()}}
+    says = {name: value for name, value in message(shape, data).items() if value is not None and name != "version"}
+    need(len(says) == 1, "content")
+    return says
+
+
+def labeled(label, suite, data):
+    return b"HPKE-v1" + suite + label + data
+
+
+def extract(salt, suite, label, data):
+    mac = hmac.HMAC(salt or bytes(32), hashes.SHA256())
+    mac.update(labeled(label, suite, data))
+    return mac.finalize()
+
+
+def expand(secret, suite, label, info, size):
+    mac = hmac.HMAC(secret, hashes.SHA256())
+    mac.update(struct.pack(">H", size) + labeled(label, suite, info) + b"\1")
+    return mac.finalize()[:size]
+
+
+def hpke_open(secret, enc, info, aad, ciphertext):
+    """RFC 9180, base mode, one message: DHKEM(X25519, HKDF-SHA256) 0x0020, HKDF-SHA256 1, ChaCha20Poly1305 3."""
+    private, kem = X25519PrivateKey.from_private_bytes(secret), b"KEM\x00\x20"
+    suite = b"HPKE\x00\x20\x00\x01\x00\x03"
+    dh = private.exchange(X25519PublicKey.from_public_bytes(enc))
+    both = enc + private.public_key().public_bytes_raw()
+    shared = expand(extract(b"", kem, b"eae_prk", dh), kem, b"shared_secret", both, 32)
+    context = b"\0" + extract(b"", suite, b"psk_id_hash", b"") + extract(b"", suite, b"info_hash", info)
+    schedule = extract(shared, suite, b"secret", b"")
+    key, nonce = expand(schedule, suite, b"key", context, 32), expand(schedule, suite, b"base_nonce", context, 12)
+    try:
+        return ChaCha20Poly1305(key).decrypt(nonce, ciphertext, aad)
+    except InvalidTag:
+        raise Wrong("does not open") from None
+
+
+def unpad(padded, least, most):
+    size = int.from_bytes(padded[:4], "big")
+    body, rest = padded[4:4 + size], padded[4 + size:]
+    classes = [1 << bits for bits in range(8, 19) if least <= 1 << bits <= most]
+    need(len(body) == size and not any(rest), "padding")
+    need(len(padded) == next((c for c in classes if c >= size + 4), None), "size class")
+    return body
+
+
+def open_outer(says, secret, info):
+    """What an outer part holds: the padded plaintext, and the bytes in it."""
+    head = "".join(says[name] for name in ("id", "recipient device", "sealing key"))
+    public = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw().hex()
+    need(public == says["sealing key"], "another sealing key")
+    padded = hpke_open(secret, bytes.fromhex(says["enc"]), info, bytes.fromhex(head), bytes.fromhex(says["ciphertext"]))
+    return padded, unpad(padded, 256, 262_144)
+
+
+def envelope(says, secret):
+    """The inner part of an envelope, verified, with its content."""
+    _, inside = open_outer(says, secret, b"crosstalk/1/envelope")
+    inner = record("envelope", inside)
+    need(all(inner[name] == says[name] for name in ("recipient device", "sealing key")), "not meant for this device")
+    need(1 <= inner["first"] <= inner["seq"], "order")
+    return {**inner, "content": content(bytes.fromhex(inner["content"]))}
+
+
+def receipts(says, secret):
+    """The receipts in an item of kind 1."""
+    _, inside = open_outer(says, secret, b"crosstalk/1/sealed-receipts")
+    return message({1: ("receipts", each(signed("receipt"), 128))}, inside)["receipts"]
+
+
+def opened(says, secret):
+    need(says["kind"] in (0, 1), "kind of item")
+    return (envelope, receipts)[says["kind"]](says, secret)
+
+
+def item_id(data):
+    return sha256(data)[:16]
+
+
+def work(mailbox, item_bytes, expires, nonce):
+    """How many bits of work it is."""
+    data = b"crosstalk/1/work\0" + mailbox + item_id(item_bytes) + struct.pack(">QQ", expires, nonce)
+    return 256 - int.from_bytes(sha256(data), "big").bit_length()
+
+
+# §7: the hash table
+
+def dht_key(what, *parts):
+    return sha256(f"crosstalk/1/dht/{what}".encode() + b"\0", *parts)
+
+
+def position(key):
+    return sha256(key)
+
+
+def position_of_node(node):
+    return sha256(bytes.fromhex("002408011220"), node)
+
+
+def value(data):
+    """(what, the fields, the key where it belongs) of a value."""
+    need(len(data) <= 36_864, "value: too large")
+    shape = {1: ("version", integer), 2: ("user", optional(whole_user)), 3: ("name", optional(signed("name-cert"))),
+             4: ("presence", optional(signed("sealed-presence")))}
+    here = [(name, bytes.fromhex(found)) for name, found in message(shape, data).items() if found and name != "version"]
+    need(len(here) == 1, "value")
+    what, inside = here[0]
+    if what == "user":
+        says = user_record(inside)
+        return what, says, dht_key(what, bytes.fromhex(says["user"]))
+    says = record({"name": "name-cert", "presence": "sealed-presence"}[what], inside)
+    if what == "name":
+        return what, says, dht_key(what, bytes.fromhex(says["authority"]), says["address"].encode())
+    need(says["day"] == says["at"]["millis"] // DAY, "day")
+    return what, says, dht_key(what, bytes.fromhex(says["presence key"]), struct.pack(">Q", says["day"]))
+
+
+def hchacha20(key, nonce):
+    """draft-irtf-cfrg-xchacha §2.2."""
+    state = list(struct.unpack("<16I", b"expand 32-byte k" + key + nonce))
+    columns = [(0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15)]
+    diagonals = [(0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)]
+    for a, b, c, d in (columns + diagonals) * 10:
+        for to, by, mixed, bits in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+            state[to] = (state[to] + state[by]) & 0xFFFFFFFF
+            turned = state[mixed] ^ state[to]
+            state[mixed] = (turned << bits | turned >> 32 - bits) & 0xFFFFFFFF
+    return struct.pack("<8I", *state[:4], *state[12:])
+
+
+def open_presence(says, audience):
+    """The plaintext of a sealed presence."""
+    nonce = bytes.fromhex(says["nonce"])
+    aad = bytes.fromhex(says["presence key"]) + struct.pack(">Q", says["day"])
+    try:
+        padded = ChaCha20Poly1305(hchacha20(audience, nonce[:16])).decrypt(
+            bytes(4) + nonce[16:], bytes.fromhex(says["ciphertext"]), aad)
+    except InvalidTag:
+        raise Wrong("does not open") from None
+    shape = numbered(("user", KEY), ("device", KEY), ("node", KEY), ("addresses", each(text(256), 8)),
+                     ("presence", signed("presence")))
+    return message(shape, unpad(padded, 512, 4_096))

@@ -4,6 +4,7 @@
 //! data directory can connect (mode 0600), so secrets may travel here; they never stand in arguments.
 
 pub mod client;
+pub mod reach;
 pub mod registration;
 pub mod renewal;
 pub mod server;
@@ -88,6 +89,8 @@ pub enum Request {
     Status,
     /// What multicast DNS costs the link.
     Link,
+    /// How others reach this node from beyond the link.
+    Reach,
     /// Other nodes.
     Peers,
     /// Messages that wait.
@@ -155,6 +158,8 @@ pub enum Response {
     },
     /// What multicast DNS costs the link; `None` where it is off or no node runs.
     Link(Option<Box<LinkReport>>),
+    /// How others reach this node from beyond the link; `None` without the hash table, or when no node runs.
+    Reach(Option<Box<reach::ReachView>>),
     /// It could not be done: why, and what to do.
     Failed(String),
 }

@@ -201,7 +201,8 @@ impl Node {
             response @ (Response::Reply(_)
             | Response::Added { .. }
             | Response::PasswordSet { .. }
-            | Response::Link(_)) => Ok(response),
+            | Response::Link(_)
+            | Response::Reach(_)) => Ok(response),
         }
     }
 
@@ -212,6 +213,7 @@ impl Node {
             Response::Added { .. }
             | Response::PasswordSet { .. }
             | Response::Link(_)
+            | Response::Reach(_)
             | Response::Failed(_) => Err(confused()),
         }
     }

@@ -126,6 +126,13 @@ impl Config {
             let what = format!("{address} is no address of a node: write /ip4/ADDRESS/tcp/PORT");
             return Err(value("overlay.bootstrap", what));
         }
+        if self.overlay.relays.len() > 8 {
+            return Err(value("overlay.relays", "at most 8 relays".into()));
+        }
+        if let Some(address) = self.overlay.relays.iter().find(|address| !is_relay(address)) {
+            let what = format!("{address} is no address of a relay: write /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID");
+            return Err(value("overlay.relays", what));
+        }
         self.public_networks()?;
         self.log.check()
     }
@@ -158,6 +165,11 @@ impl Config {
 fn is_multiaddress(text: &str) -> bool {
     let starts = ["/ip4/", "/ip6/", "/ip6zone/"].iter().any(|start| text.starts_with(start));
     starts && text.len() <= 256 && (text.contains("/tcp/") || text.contains("/udp/"))
+}
+
+/// The same for an address of a relay: the peer has to be named.
+fn is_relay(text: &str) -> bool {
+    is_multiaddress(text) && text.contains("/p2p/") && !text.contains("/p2p-circuit")
 }
 
 /// Where a node keeps its data unless told otherwise: `$XDG_DATA_HOME/crosstalk` or `~/.local/share/crosstalk`.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crosstalk_overlay::dht;
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::keys::NodeKey;
-use crosstalk_overlay::swarm::{self, DhtConfig, DhtMode, Networks};
+use crosstalk_overlay::swarm::{self, DhtConfig, DhtMode, Networks, ReachConfig};
 use crosstalk_storage::{Contents, Opened, Options, Store, Tree, tree};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -30,7 +30,7 @@ use crate::c2s;
 use crate::cli::failure::{DomainError, Failure};
 use crate::cli::output;
 use crate::config::Config;
-use crate::core::settings::{DeviceKeys, Settings, TableMode};
+use crate::core::settings::{DeviceKeys, RelayMode, Settings, TableMode};
 use crate::core::{Core, Setup, table};
 use crate::event_loop::clock::Clock;
 use crate::event_loop::{EventLoop, Surroundings};
@@ -88,7 +88,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let network = swarm::start(network(&place.config, &ground.node, memory.values)?)?;
     bootstrap(&network.0, &place.config, memory.addresses);
     let link = opened.map(|opened| opened.connect(to_core, tls, neighbourhood::hints(&network.0)));
-    let service = service.with_link(link.as_ref().map(link::Handle::view));
+    let service = service.with_link(link.as_ref().map(link::Handle::view)).with_reach(network.0.reach());
     let socket = admin::server::open(&place.data)?;
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
@@ -283,7 +283,14 @@ fn network(
     };
     let networks = Networks { public: config.public_networks()?, private: Vec::new() };
     let store = dht::StoreLimits { values: HELD.0, bytes: HELD.1, ..dht::StoreLimits::default() };
-    let dht = mode.map(|mode| DhtConfig { mode, networks, store, restored, ..DhtConfig::default() });
+    let relay = match overlay.relay {
+        RelayMode::Auto => swarm::RelayMode::Auto,
+        RelayMode::On => swarm::RelayMode::On,
+        RelayMode::Off => swarm::RelayMode::Off,
+    };
+    let (relays, upnp) = (overlay.relays.clone(), overlay.upnp);
+    let reach = ReachConfig { relay, relays, upnp, ..ReachConfig::default() };
+    let dht = mode.map(|mode| DhtConfig { mode, networks, store, restored, reach, ..DhtConfig::default() });
     Ok(swarm::Config {
         node_seed: node.seed(),
         listen: overlay.listen.iter().map(|ip| SocketAddr::new(*ip, overlay.port)).collect(),

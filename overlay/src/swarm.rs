@@ -7,6 +7,7 @@
 //! | `framing`, `queue` | length prefixes; what waits for a peer |
 //! | `discovery`, `sightings`, `probe` | multicast DNS, made prompt, sparing and bounded |
 //! | `kad` | the distributed hash table: two Kademlia tables, queries of the core |
+//! | `reach` | how others reach this node from beyond the link: AutoNAT, UPnP, relays, hole punching |
 //! | `interfaces` | cables that come back, addresses and interfaces that go |
 //! | `near` | which connections are on the link |
 //! | `ping` | answers pings of peers of any make |
@@ -43,6 +44,7 @@ mod near;
 mod ping;
 mod probe;
 mod queue;
+mod reach;
 mod sightings;
 mod task;
 mod transport;
@@ -57,12 +59,13 @@ use libp2p::identity::Keypair;
 use libp2p::swarm;
 use libp2p::{Multiaddr, Swarm, noise};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 pub use self::kad::{DhtConfig, DhtMode, Networks};
 pub use self::queue::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES};
+pub use self::reach::{ReachConfig, ReachReport, RelayMode, RelayPlace, UpnpState};
 pub use self::sightings::{MAX_ADDRESSES, MAX_SIGHTED};
 use self::task::{Behaviour, Task};
 use crate::core::PeerEvent;
@@ -257,9 +260,15 @@ pub struct Handle {
     commands: Commands,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    reports: Option<watch::Receiver<ReachReport>>,
 }
 
 impl Handle {
+    /// How others reach this node from beyond the link, now and whenever that changes; `None` without [`Config::dht`].
+    pub fn reach(&self) -> Option<watch::Receiver<ReachReport>> {
+        self.reports.clone()
+    }
+
     /// Queues a command; never waits.
     pub fn try_send(&self, command: Command) -> Result<(), SendError> {
         self.commands.try_send(command)
@@ -305,8 +314,15 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartErr
     } else {
         None
     };
+    let (transport, reach, reports) = match &config.dht {
+        Some(dht) => {
+            let (circuits, reach, reports) = reach::Behaviour::new(local, dht);
+            (transport::with_circuits(transport, circuits, &keypair)?, Some(reach), Some(reports))
+        }
+        None => (transport, None, None),
+    };
     let dht = config.dht.map(|dht| kad::Behaviour::new(keypair.public(), dht));
-    let behaviour = Behaviour::new(local, config.max_connections, discovery, dht);
+    let behaviour = Behaviour::new(local, config.max_connections, discovery, dht, reach);
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config());
     let (events, receiver) = mpsc::channel(EVENTS);
     listen(&mut swarm, &config.listen, config.quic, &events);
@@ -326,7 +342,7 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartErr
     };
     let task = tokio::spawn(task.run());
     let commands = Commands { commands: sender, hints: hints_sender };
-    Ok((Handle { commands, stop, task }, receiver))
+    Ok((Handle { commands, stop, task, reports }, receiver))
 }
 
 fn swarm_config() -> swarm::Config {

@@ -307,6 +307,68 @@ class Roads(Lab):
     def move(self, host, away):
         self.leave(host)
         self.arrive(host, away)
+# What a home router does: whoever is inside leaves with its address, and only what answers comes in.
+MASQUERADE = """table ip home {
+    chain leave { type nat hook postrouting priority srcnat; oifname "out" masquerade; }
+    chain enter { type filter hook input priority filter; iifname "out" ct state new drop; }
+    chain pass { type filter hook forward priority filter; iifname "out" ct state new drop; }
+}"""
+# The same, and its owner has it pass the port for other nodes on to the one host.
+FORWARD = """table ip home {
+    chain leave { type nat hook postrouting priority srcnat; oifname "out" masquerade; }
+    chain turn { type nat hook prerouting priority dstnat; iifname "out" meta l4proto { tcp, udp } th dport 14774 dnat to HOST; }
+    chain enter { type filter hook input priority filter; iifname "out" ct state new drop; }
+    chain pass { type filter hook forward priority filter; iifname "out" ct status dnat accept; iifname "out" ct state new drop; }
+}"""
+# As MASQUERADE, and each conversation leaves from a port of its own, so that nobody can guess the next: no hole can be punched.
+SYMMETRIC = MASQUERADE.replace(" masquerade;", " masquerade random;")
+
+
+class Natted(Routed):
+    """`with Natted(3, behind={2: MASQUERADE, 3: SYMMETRIC}) as lab`: as Routed, but these hosts are 192.168.N.2 behind a router of their own."""
+
+    def __init__(self, count, kind="ipv4", behind=None):
+        self.behind = behind or {}
+        self.routers = {}
+        super().__init__(count, kind)
+
+    def plug(self, host, port, interface, network=None):
+        rules = self.behind.get(host.number)
+        if rules is None:
+            super().plug(host, port, interface, network)
+            return
+        router = self.routers[host.number] = Space(f"n{host.number}", ipv6=False)
+        outside, inside = f"10.80.{host.number}", f"192.168.{host.number}"
+        self.switch.ip("link", "add", port, "type", "veth", "peer", "name", "out", "netns", str(router.pid))
+        self.switch.ip("address", "add", f"{outside}.1/24", "dev", port)
+        self.switch.ip("link", "set", port, "up")
+        router.ip("address", "add", f"{outside}.2/24", "dev", "out")
+        router.ip("link", "set", "out", "up")
+        router.ip("route", "add", "default", "via", f"{outside}.1")
+        router.ip("link", "add", "in", "type", "veth", "peer", "name", interface, "netns", str(host.pid))
+        router.ip("address", "add", f"{inside}.1/24", "dev", "in")
+        router.ip("link", "set", "in", "up")
+        router.write("/proc/sys/net/ipv4/ip_forward", "1")
+        host.address = f"{inside}.2"
+        host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", interface)
+        host.ip("link", "set", interface, "up")
+        host.ip("route", "add", "default", "via", f"{inside}.1")
+        self.filter(router, rules.replace("HOST", host.address))
+
+    def filter(self, router, rules):
+        """Give the router these rules, in the language of nft."""
+        try:
+            made = subprocess.run(router.enter(["nft", "-f", "-"]), input=rules, capture_output=True, text=True, check=False)
+        except FileNotFoundError as error:
+            raise Forbidden("nft is missing (Debian package nftables)") from error
+        if made.returncode:
+            raise Forbidden(f"nft: {made.stderr.strip()}")
+
+    def close(self):
+        super().close()
+        for router in self.routers.values():
+            router.close()
+        self.routers = {}
 
 
 def stop_on_sigterm():

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::UserKey;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use crosstalk_overlay::swarm::ReachReport;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
+use super::reach::ReachView;
 use super::{Opener, Request, Response, Secret};
 use crate::accounts::{AccountError, Accounts, Prepared, RENEW_BEFORE};
 use crate::core::admin::{AccountView, Command, Refused, Reply, Sealed};
@@ -70,19 +72,27 @@ pub struct Service {
     making: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     link: Option<View>,
+    reach: Option<watch::Receiver<ReachReport>>,
 }
 
 impl Service {
     /// A service that asks the core through `core`.
     pub fn new(core: mpsc::Sender<Ask>, accounts: Arc<Accounts>) -> Self {
         let (making, waiting) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WAITING)));
-        Self { core, accounts, making, waiting, link: None }
+        Self { core, accounts, making, waiting, link: None, reach: None }
     }
 
     /// With a way to ask what the link costs.
     #[must_use]
     pub fn with_link(mut self, link: Option<View>) -> Self {
         self.link = link;
+        self
+    }
+
+    /// With a way to see how others reach this node.
+    #[must_use]
+    pub fn with_reach(mut self, reach: Option<watch::Receiver<ReachReport>>) -> Self {
+        self.reach = reach;
         self
     }
 
@@ -117,6 +127,10 @@ impl Service {
                     None => None,
                 };
                 return Ok(Response::Link(report.map(Box::new)));
+            }
+            Request::Reach => {
+                let view = self.reach.as_ref().map(|reach| Box::new(ReachView::from(&*reach.borrow())));
+                return Ok(Response::Reach(view));
             }
             Request::SetPassword { account, password, opener } => {
                 return self.set_password(account, password.map(Secret::into_inner), opener).await;

@@ -3,18 +3,22 @@
 //! Each finding is a line: ok, warn or fail. A `fail` makes the exit code 8.
 
 mod machine;
+mod reach;
 
 use std::path::Path;
 
 use serde::Serialize;
 
+pub(super) use self::reach::summary;
+
 use super::failure::Failure;
 use super::{Node, output};
 use crate::accounts::key_dir::KeyDir;
 use crate::admin::client::Client;
+use crate::admin::reach::ReachView;
 use crate::admin::{Request, Response};
 use crate::core::admin::{AccountView, PeerView, Reply, StatusView};
-use crate::core::settings::LinkMode;
+use crate::core::settings::{LinkMode, TableMode};
 use crate::event_loop::clock::wall_millis;
 use crate::link::LinkReport;
 use crate::run::{self, Place};
@@ -85,13 +89,14 @@ fn examine(place: Place) -> Vec<Finding> {
     let runs = Client::connect(&data).is_some();
     findings.push(machine::data_dir(&data));
     findings.push(machine::disk_space(&data));
-    let mut link = None;
+    let (mut link, mut reach) = (None, None);
     if data.join(run::STORE).exists() {
         findings.push(keys(&data));
         match Node::open(place) {
             Ok(mut node) => {
                 findings.extend(ask(&mut node));
                 link = report(&mut node);
+                reach = reached(&mut node);
             }
             Err(failure) => findings.push(Finding::fail("store", failure.to_string())),
         }
@@ -103,12 +108,21 @@ fn examine(place: Place) -> Vec<Finding> {
     findings.push(machine::interfaces(Path::new("/sys/class/net")));
     findings.push(machine::mdns(config.overlay.mdns || config.link.mode != LinkMode::Off));
     findings.push(machine::link(&config.link, runs, link.as_deref()));
+    let table = config.overlay.table != TableMode::Off;
+    findings.push(reach::reach(reach.as_deref(), table, runs, wall_millis(), config.overlay.port));
     findings
 }
 
 fn report(node: &mut Node) -> Option<Box<LinkReport>> {
     match node.ask(Request::Link) {
         Ok(Response::Link(report)) => report,
+        Ok(_) | Err(_) => None,
+    }
+}
+
+fn reached(node: &mut Node) -> Option<Box<ReachView>> {
+    match node.ask(Request::Reach) {
+        Ok(Response::Reach(view)) => view,
         Ok(_) | Err(_) => None,
     }
 }

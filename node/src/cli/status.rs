@@ -1,7 +1,9 @@
 //! `crosstalk status`, `peers` and `outbox`: what the node is doing.
 
+use super::doctor::summary;
 use super::failure::Failure;
 use super::{Node, confused, output};
+use crate::admin::reach::ReachView;
 use crate::admin::{Request, Response};
 use crate::core::admin::{FramesView, LinkView, OutboxView, PeerView, Reply, StatusView};
 use crate::core::settings::LinkMode;
@@ -16,18 +18,20 @@ pub(crate) fn status(node: &mut Node, json: bool) -> Result<(), Failure> {
     let runs = node.runs();
     let Reply::Status(status) = node.reply(Request::Status)? else { return Err(confused()) };
     let Response::Link(air) = node.ask(Request::Link)? else { return Err(confused()) };
+    let Response::Reach(reach) = node.ask(Request::Reach)? else { return Err(confused()) };
     if json {
         let mut value = serde_json::to_value(&status).unwrap_or_default();
         value["running"] = runs.into();
+        value["reach"] = serde_json::to_value(&reach).unwrap_or_default();
         value["airtime"] = serde_json::to_value(&air).unwrap_or_default();
         output::json(&value);
         return Ok(());
     }
-    output::line(describe(&status, air.as_deref(), runs));
+    output::line(describe(&status, air.as_deref(), reach.as_deref(), runs));
     Ok(())
 }
 
-fn describe(status: &StatusView, air: Option<&LinkReport>, runs: bool) -> String {
+fn describe(status: &StatusView, air: Option<&LinkReport>, reach: Option<&ReachView>, runs: bool) -> String {
     let state = match runs {
         true => format!("running for {}", output::age(status.uptime)),
         false => "not running".to_owned(),
@@ -44,6 +48,7 @@ fn describe(status: &StatusView, air: Option<&LinkReport>, runs: bool) -> String
         format!("announced     {}", announced(&status.link, air)),
         format!("airtime       {}", air.map_or("multicast DNS does not run".to_owned(), airtime)),
         format!("keep-alives   {}", keep_alives(&status.frames, air)),
+        format!("from outside  {}", summary(reach, wall_millis())),
         format!("outbox        {} not delivered yet", status.outbox),
         format!("inbox         {} waiting for a chat program here", status.inbox),
         format!(
@@ -179,7 +184,7 @@ mod tests {
     #[test]
     fn a_stopped_node_is_not_called_running() {
         let status = StatusView { store_trouble: Some("the disk is full".into()), ..StatusView::default() };
-        let text = describe(&status, None, false);
+        let text = describe(&status, None, None, false);
         assert!(text.contains("not running") && text.contains("the disk is full"), "{text}");
         assert!(text.contains("NOT credible"));
     }
@@ -196,7 +201,7 @@ mod tests {
             ..LinkReport::default()
         };
         let frames = FramesView { heartbeats: 54, heartbeat_bytes: 108, ..FramesView::default() };
-        let text = describe(&StatusView { link, frames, ..StatusView::default() }, Some(&air), true);
+        let text = describe(&StatusView { link, frames, ..StatusView::default() }, Some(&air), None, true);
         let parts = ["anna@laptop at port 5299", "1 more", "2 packets", "wlan0", "7  attempts"];
         for part in parts.into_iter().chain(["12 packets, 1234 B sent", "54 heartbeats, 108 B"]) {
             assert!(text.contains(part), "{part}: {text}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::core::settings::{LinkMode, TableMode};
+use crate::core::settings::{LinkMode, RelayMode, TableMode};
 
 /// Least and most of `xmpp.max_clients`.
 pub const MAX_CLIENTS: (usize, usize) = (1, 100_000);
@@ -131,6 +131,16 @@ settings! {
         bootstrap: Vec<String> = Vec::new(), "[]";
         /// Networks whose addresses count as the Internet's, as "10.0.0.0/8": for a large private network with routers.
         public_networks: Vec<String> = Vec::new(), "[]";
+        /// Whether this node carries conversations of two others that cannot reach each other directly. "auto": as soon as it can be
+        /// reached from outside. "on", "off". It sees who talks to whom, when and how much, and not what.
+        /// Cost: at most 64 conversations at a time, 16 MB each in two hours; usually the set-up of a direct one only.
+        relay: RelayMode = RelayMode::Auto, "\"auto\"";
+        /// Relays that are asked first when others cannot reach this node, as /ip4/192.0.2.1/tcp/14774/p2p/PEER-ID, at most 8. Others
+        /// are found by themselves.
+        relays: Vec<String> = Vec::new(), "[]";
+        /// Whether the router is asked for a way in (UPnP) when others have found this node not reachable.
+        /// Cost: one packet that everybody on the network with the router receives; who comes in reaches the port for other nodes.
+        upnp: bool = true, "true";
         /// Whether people of this node can be found by others, and their contacts are told where they are.
         /// Cost: whoever knows somebody's address can see which devices there are; not where, and not whether now.
         publish: bool = true, "true";

@@ -95,6 +95,19 @@ pub enum TableMode {
     Off,
 }
 
+/// Whether a node relays for others that nobody reaches directly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RelayMode {
+    /// Once it can be reached from outside.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

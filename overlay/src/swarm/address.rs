@@ -57,6 +57,15 @@ pub(super) fn without_id(address: &Multiaddr) -> Multiaddr {
     address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
 }
 
+/// The address without the peer id of whoever is there; that of a relay on the way stays.
+pub(super) fn without_own_id(address: &Multiaddr) -> Multiaddr {
+    let mut address = address.clone();
+    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        address.pop();
+    }
+    address
+}
+
 /// How an address is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -83,6 +92,33 @@ pub(super) fn dialable(address: &Multiaddr, peer: &PeerId) -> Option<(Kind, Mult
     let (plain, end) = plain;
     let ends_well = end.is_none_or(|end| end == Protocol::P2p(*peer)) && parts.next().is_none();
     ends_well.then_some((kind, plain))
+}
+
+/// Whether an address leads through a relay (circuit relay v2).
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Reads where a relay is: `/ip…/tcp/…/p2p/RELAY`, or over QUIC. None with a zone: it means nothing elsewhere.
+pub(super) fn relay(address: &Multiaddr) -> Option<(PeerId, Multiaddr)> {
+    let Protocol::P2p(relay) = address.iter().last()? else { return None };
+    let (_, plain) = dialable(address, &relay)?;
+    zone(&plain).is_none().then_some((relay, plain))
+}
+
+/// Reads where `peer` can be reached through a relay: a relay's address and `/p2p-circuit`, with or without the peer id behind it.
+pub(super) fn relayed(address: &Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
+    let circuit = |part: &Protocol<'_>| *part == Protocol::P2pCircuit;
+    let to_relay: Multiaddr = address.iter().take_while(|part| !circuit(part)).collect();
+    let mut behind = address.iter().skip_while(|part| !circuit(part)).skip(1);
+    let ends_well = behind.next().is_none_or(|part| part == Protocol::P2p(*peer)) && behind.next().is_none();
+    let (hop, plain) = relay(&to_relay).filter(|(hop, _)| hop != peer && ends_well && is_relayed(address))?;
+    Some(through(&plain, hop).with(Protocol::P2p(*peer)))
+}
+
+/// The address of whoever is behind the relay `hop` at `plain`.
+pub(super) fn through(plain: &Multiaddr, hop: PeerId) -> Multiaddr {
+    plain.clone().with(Protocol::P2p(hop)).with(Protocol::P2pCircuit)
 }
 
 /// The part of an address that names a host: an IP address, with its zone if it needs one.
@@ -229,6 +265,30 @@ mod tests {
         let zoned = "/ip6zone/eth0/ip6/fe80::1/tcp/14774";
         assert_eq!(dial(zoned).as_deref(), Some(zoned));
         assert_eq!(dial(&format!("{zoned}/p2p/{}", a_peer())).as_deref(), Some(zoned));
+    }
+
+    #[test]
+    fn who_is_behind_a_relay_is_dialled_through_it_alone() {
+        let relay = Keypair::ed25519_from_bytes([4; 32]).unwrap().public().to_peer_id();
+        let read = |text: String| relayed(&text.parse().unwrap(), &a_peer()).map(|address| address.to_string());
+        let way = format!("/ip4/192.0.2.1/tcp/14774/p2p/{relay}/p2p-circuit");
+        let full = format!("{way}/p2p/{}", a_peer());
+        assert_eq!(read(way.clone()), Some(full.clone()));
+        assert_eq!(read(full.clone()), Some(full));
+        assert!(read(format!("/ip6/2001:db8::1/udp/9/quic-v1/p2p/{relay}/p2p-circuit")).is_some());
+        for bad in [
+            format!("/ip4/192.0.2.1/tcp/14774/p2p/{relay}"),
+            "/ip4/192.0.2.1/tcp/14774/p2p-circuit".to_owned(),
+            format!("/p2p/{relay}/p2p-circuit"),
+            format!("{way}/p2p/{relay}"),
+            format!("{way}/p2p-circuit"),
+            format!("{way}/tcp/9"),
+            format!("/ip4/192.0.2.1/tcp/14774/p2p/{}/p2p-circuit", a_peer()),
+            format!("/ip6zone/eth0/ip6/fe80::1/tcp/9/p2p/{relay}/p2p-circuit"),
+        ] {
+            assert_eq!(read(bad.clone()), None, "{bad}");
+        }
+        assert_eq!(dial(&way), None, "no direct address");
     }
 
     #[test]

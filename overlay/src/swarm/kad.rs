@@ -41,8 +41,8 @@ use libp2p::core::transport::PortUse;
 use libp2p::identity::PublicKey;
 use libp2p::kad::{self, Mode};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, identify};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -52,7 +52,7 @@ use self::records::{Judge, Records};
 pub use self::scope::Networks;
 use self::table::{Table, protocol};
 use self::upkeep::Upkeep;
-use super::{Event, address};
+use super::{Event, ReachConfig, address};
 use crate::core::PeerEvent;
 use crate::dht::{self, Key, Query, Store, StoreLimits};
 use crate::record::RevocationSet;
@@ -90,6 +90,8 @@ pub struct DhtConfig {
     pub refresh: Duration,
     /// What the disk held: table, key, value and its end (Unix milliseconds). Verified again.
     pub restored: Vec<(dht::Table, Key, Vec<u8>, u64)>,
+    /// How others reach this node from beyond the link.
+    pub reach: ReachConfig,
 }
 
 impl Default for DhtConfig {
@@ -101,6 +103,7 @@ impl Default for DhtConfig {
             replicate: Duration::from_secs(60 * 60),
             refresh: Duration::from_secs(15 * 60),
             restored: Vec::new(),
+            reach: ReachConfig::default(),
         }
     }
 }
@@ -130,7 +133,16 @@ pub(super) struct Behaviour {
     remotes: BTreeMap<ConnectionId, (PeerId, Multiaddr, bool)>,
     members: usize,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-    actions: VecDeque<ToSwarm<Option<Event>, THandlerInEvent<Parts>>>,
+    actions: VecDeque<ToSwarm<Option<Told>, THandlerInEvent<Parts>>>,
+}
+
+/// What it tells.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// For the program.
+    Event(Event),
+    /// What a peer answers, on this connection.
+    Identified(ConnectionId, PeerId, Vec<StreamProtocol>),
 }
 
 impl Behaviour {
@@ -196,7 +208,7 @@ impl Behaviour {
     }
 
     fn tell(&mut self, event: Event) {
-        self.actions.push_back(ToSwarm::GenerateEvent(Some(event)));
+        self.actions.push_back(ToSwarm::GenerateEvent(Some(Told::Event(event))));
     }
 
     fn tell_done(&mut self, done: impl IntoIterator<Item = Done>) {
@@ -242,6 +254,8 @@ impl Behaviour {
 
     fn identified(&mut self, peer: PeerId, connection: ConnectionId, info: &identify::Info) {
         let Some((_, remote, dialled)) = self.remotes.get(&connection) else { return };
+        let told = Told::Identified(connection, peer, info.protocols.clone());
+        self.actions.push_back(ToSwarm::GenerateEvent(Some(told)));
         for kind in [dht::Table::Lan, dht::Table::Wan] {
             let answers = info.protocols.contains(&protocol(kind));
             self.parts.table(kind).identified(peer, answers, &info.listen_addrs, (remote, *dialled));
@@ -302,10 +316,23 @@ impl Behaviour {
     }
 }
 
+/// Behind which relay this node is, is told to contacts alone: neither identify nor a table hears of it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum is non-exhaustive; the rest names no own address")]
+fn is_of_circuit(event: &FromSwarm<'_>) -> bool {
+    let own = match event {
+        FromSwarm::NewListenAddr(event) => event.addr,
+        FromSwarm::ExpiredListenAddr(event) => event.addr,
+        FromSwarm::ExternalAddrConfirmed(event) => event.addr,
+        FromSwarm::ExternalAddrExpired(event) => event.addr,
+        _ => return false,
+    };
+    address::is_relayed(own)
+}
+
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = THandler<Parts>;
     /// Always something: libp2p has no other way to say that actions carry no event of the parts.
-    type ToSwarm = Option<Event>;
+    type ToSwarm = Option<Told>;
 
     fn handle_pending_inbound_connection(
         &mut self,
@@ -359,7 +386,9 @@ impl NetworkBehaviour for Behaviour {
         if let FromSwarm::ConnectionClosed(closed) = &event {
             self.remotes.remove(&closed.connection_id);
         }
-        self.parts.on_swarm_event(event);
+        if !is_of_circuit(&event) {
+            self.parts.on_swarm_event(event);
+        }
     }
 
     fn on_connection_handler_event(

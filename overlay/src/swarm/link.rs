@@ -56,6 +56,17 @@ pub(super) struct Behaviour {
     events: VecDeque<ToSwarm<Event, BeLink>>,
 }
 
+/// Why a connection is a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The core has dialled.
+    Dialled,
+    /// Both ends have made it, in place of one through a relay.
+    Punched,
+    /// The peer wants it.
+    Peer,
+}
+
 /// A connection that is no link, and may become one.
 struct Idle {
     peer: PeerId,
@@ -74,6 +85,12 @@ struct Link {
     ready: bool,
     /// The core waits for a dial that became this one, or was given up for it.
     dialled: bool,
+}
+
+impl Link {
+    fn is_relayed(&self) -> bool {
+        address::is_relayed(&self.address)
+    }
 }
 
 impl Behaviour {
@@ -110,16 +127,24 @@ impl Behaviour {
         else {
             return false;
         };
-        self.be_link(connection, true);
+        self.be_link(connection, Origin::Dialled);
         true
     }
 
-    /// A connection that was no link becomes one, `dialled` for the core or by the peer.
-    fn be_link(&mut self, connection: ConnectionId, dialled: bool) {
+    /// A direct connection was made to a peer whose link leads through a relay: it takes the link's place once it is ready.
+    pub(super) fn upgrade(&mut self, peer: &PeerId, connection: ConnectionId) {
+        let relayed = self.links.get(peer).is_some_and(Link::is_relayed);
+        if relayed && self.idle.get(&connection).is_some_and(|idle| idle.peer == *peer) {
+            self.be_link(connection, Origin::Punched);
+        }
+    }
+
+    /// A connection that was no link becomes one.
+    fn be_link(&mut self, connection: ConnectionId, origin: Origin) {
         let Some(idle) = self.idle.remove(&connection) else { return };
         let (peer_id, handler) = (idle.peer, NotifyHandler::One(connection));
         self.events.push_back(ToSwarm::NotifyHandler { peer_id, handler, event: BeLink });
-        self.enter(connection, idle, dialled);
+        self.enter(connection, idle, origin);
     }
 
     /// True when no link is left and all last frames are written.
@@ -218,21 +243,26 @@ impl Behaviour {
 
     fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let Some((queue, wanted)) = self.accepted.remove(&connection) else { return };
-        let address = address::without_id(endpoint.get_remote_address());
+        let far = match endpoint {
+            // Whoever comes through a relay has no address of its own.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr,
+            ConnectedPoint::Listener { .. } | ConnectedPoint::Dialer { .. } => endpoint.get_remote_address(),
+        };
+        let address = address::without_id(far);
         self.sources.extend(source_of(&address).map(|source| (connection, source)));
         let idle = Idle { peer, address, queue };
         if wanted {
-            self.enter(connection, idle, true);
+            self.enter(connection, idle, Origin::Dialled);
         } else {
             self.idle.insert(connection, idle);
         }
     }
 
-    fn enter(&mut self, connection: ConnectionId, idle: Idle, dialled: bool) {
+    fn enter(&mut self, connection: ConnectionId, idle: Idle, origin: Origin) {
         let Idle { peer, address, queue } = idle;
         let Some(node) = address::node(&peer) else { return self.shut(peer, connection) };
         // Whoever wanted the link counts as the one who dialled, also if the hash table had dialled before.
-        let (since, inbound) = (Instant::now(), !dialled);
+        let (since, inbound, dialled) = (Instant::now(), origin == Origin::Peer, origin == Origin::Dialled);
         let new = Link { node, connection, address, inbound, since, queue, ready: false, dialled };
         if let Some(old) = self.links.get_mut(&peer) {
             if spare::is_of_use(self.local < peer, old, &new) {
@@ -265,7 +295,7 @@ impl Behaviour {
 
     fn reported(&mut self, peer: PeerId, connection: ConnectionId, report: Report) {
         if matches!(report, Report::Wanted) {
-            return self.be_link(connection, false);
+            return self.be_link(connection, Origin::Peer);
         }
         if self.spares.get(&peer).is_some_and(|spare| spare.connection == connection) {
             self.spare_reported(&peer, &report);

@@ -8,8 +8,11 @@ use libp2p::Multiaddr;
 
 use super::address::{self, Network, is_link_local6};
 
-/// Whether `address` is on the link. If the system does not tell its interfaces, only what is so by its form.
+/// Whether `address` is on the link; who is reached through a relay is not, wherever that stands. If the system does not tell its interfaces, only what is so by its form.
 pub(super) fn is_near(address: &Multiaddr) -> bool {
+    if address::is_relayed(address) {
+        return false;
+    }
     address::ip(address).is_none_or(is_near_by_form)
         || networks().iter().any(|network| network.holds(address))
 }
@@ -64,6 +67,7 @@ mod tests {
         assert!(near("/ip4/127.0.0.1/tcp/1") && near("/ip4/169.254.3.4/tcp/1") && near("/memory/7"));
         assert!(near("/ip6zone/eth0/ip6/fe80::1/tcp/1"));
         // TEST-NET-3 and the documentation prefix of IPv6 are nobody's network.
+        assert!(!near("/ip4/127.0.0.1/tcp/1/p2p-circuit") && !near("/p2p-circuit"));
         assert!(!near("/ip4/203.0.113.9/tcp/1") && !near("/ip6/2001:db8::1/udp/1/quic-v1"));
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::address::{self, Kind};
 use super::interfaces::Change;
-use super::{Command, Event, Hint, discovery, kad, link, ping};
+use super::{Command, Event, Hint, discovery, kad, link, ping, reach};
 use crate::core::PeerEvent;
 use crate::id::NodeId;
 
@@ -35,11 +35,15 @@ pub(super) struct Behaviour {
     link: link::Behaviour,
     ping: ping::Behaviour,
     discovery: Toggle<discovery::Behaviour>,
-    dht: Toggle<kad::Behaviour>,
+    pub(super) dht: Toggle<kad::Behaviour>,
+    pub(super) reach: Toggle<reach::Behaviour>,
 }
 
-/// Connections that the hash table may have beside the links.
+/// Connections that the hash table may have beside the links, and those of whom this node relays for.
 const DHT_CONNECTIONS: u32 = 64;
+const RELAYED: u32 = (reach::RESERVATIONS + reach::CIRCUITS) as u32;
+/// Dials under way for the hash table and for being reached.
+const DHT_DIALS: u32 = 20;
 
 impl Behaviour {
     pub(super) fn new(
@@ -47,13 +51,18 @@ impl Behaviour {
         peers: u32,
         discovery: Option<discovery::Behaviour>,
         dht: Option<kad::Behaviour>,
+        reach: Option<reach::Behaviour>,
     ) -> Self {
         // `link` counts the peers; these bound what has no link (yet). The spare ones are for connections being closed,
         // and for doubles until one of the two is.
-        let most = peers.saturating_add(8 + if dht.is_some() { DHT_CONNECTIONS } else { 0 });
+        let (mut most, mut dials) = (peers.saturating_add(8), 16);
+        if let Some(reach) = &reach {
+            most = most.saturating_add(DHT_CONNECTIONS + if reach.may_relay() { RELAYED } else { 0 });
+            dials += DHT_DIALS;
+        }
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(32))
-            .with_max_pending_outgoing(Some(16))
+            .with_max_pending_outgoing(Some(dials))
             .with_max_established(Some(most))
             .with_max_established_per_peer(Some(4));
         Self {
@@ -62,6 +71,7 @@ impl Behaviour {
             ping: ping::Behaviour,
             discovery: discovery.into(),
             dht: dht.into(),
+            reach: reach.into(),
         }
     }
 }
@@ -180,14 +190,19 @@ impl Task {
             return;
         }
         let mut tcp = Vec::new();
-        let mut quic = Vec::new();
+        let (mut quic, mut relayed) = (Vec::new(), Vec::new());
         for address in addresses.iter().filter_map(|text| text.parse().ok()) {
             match address::dialable(&address, &peer) {
                 Some((Kind::Tcp, plain)) => tcp.push(plain),
                 Some((Kind::Quic, plain)) => quic.push(plain),
-                None => tracing::debug!(%address, "not dialable"),
+                None => match address::relayed(&address, &peer) {
+                    Some(way) if self.swarm.behaviour().reach.is_enabled() => relayed.push(way),
+                    Some(_) | None => tracing::debug!(%address, "not dialable"),
+                },
             }
         }
+        // Whoever has a place at a relay is not reached otherwise from outside; on a network of its own a direct dial is faster.
+        tcp.append(&mut relayed);
         if tcp.is_empty() {
             self.dial_addresses(node, peer, quic, Vec::new());
         } else {
@@ -232,9 +247,14 @@ impl Task {
 
     /// Where this node can be reached from beyond the link, if that has changed.
     fn tell_addresses(&mut self) {
-        let all = self.swarm.listeners().chain(self.swarm.external_addresses());
-        let beyond = all.filter(|address| address::is_beyond(address)).map(ToString::to_string);
-        let addresses: Vec<String> = beyond.collect::<BTreeSet<_>>().into_iter().take(MAX_OWN).collect();
+        // What a relay lists as its addresses is its own word; the one that we know it by is confirmed.
+        let listeners = self.swarm.listeners().filter(|address| !address::is_relayed(address));
+        let all = listeners.chain(self.swarm.external_addresses());
+        let beyond = all.filter(|address| address::is_beyond(address)).map(address::without_own_id);
+        // Relays first: where they are listed, hardly anything else is of use.
+        let beyond = beyond.map(|address| (!address::is_relayed(&address), address.to_string()));
+        let addresses: Vec<String> =
+            beyond.collect::<BTreeSet<_>>().into_iter().map(|(_, address)| address).take(MAX_OWN).collect();
         if self.own != addresses {
             self.own.clone_from(&addresses);
             self.tell(Event::Peer(PeerEvent::Addresses(addresses)));
@@ -279,7 +299,15 @@ impl Task {
     fn happened(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Link(event)) => self.tell(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(event))) => self.tell(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Event(event)))) => self.tell(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Identified(connection, peer, answers)))) => {
+                if let Some(reach) = self.swarm.behaviour_mut().reach.as_mut() {
+                    reach.identified(connection, peer, &answers);
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Reach(Some(punched))) => {
+                self.swarm.behaviour_mut().link.upgrade(&punched.peer, punched.connection);
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Discovery(event)) => self.tell(Event::Peer(event)),
             // Without its zone, which libp2p does not tell, a link-local address is of no use to anybody.
             SwarmEvent::NewListenAddr { address, .. }
@@ -291,10 +319,12 @@ impl Task {
             SwarmEvent::ExpiredListenAddr { .. }
             | SwarmEvent::ExternalAddrConfirmed { .. }
             | SwarmEvent::ExternalAddrExpired { .. } => self.tell_addresses(),
-            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
-                let address = addresses.first().map(ToString::to_string).unwrap_or_default();
-                self.tell(Event::ListenFailed { address, error: error.to_string() });
-            }
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => match addresses.first() {
+                Some(address) if !address::is_relayed(address) => {
+                    self.tell(Event::ListenFailed { address: address.to_string(), error: error.to_string() });
+                }
+                Some(_) | None => tracing::debug!(%error, "a place at a relay was refused or lost"),
+            },
             SwarmEvent::ConnectionEstablished { connection_id, .. } => {
                 self.dials.remove(&connection_id);
             }

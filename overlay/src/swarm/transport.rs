@@ -5,14 +5,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either};
 use libp2p::core::Transport;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent};
 use libp2p::core::transport::Boxed;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, noise, tcp, yamux};
+use libp2p::{PeerId, noise, relay, tcp, yamux};
 
 use super::zone::Zoned;
 
@@ -20,30 +20,56 @@ use super::zone::Zoned;
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// How long a connection that is closed may wait for the far end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Two long-lived streams a connection, one of each side for each query that runs (8, and 2 of each table's own), identify;
-/// the rest is for negotiation. Beyond it Yamux closes the connection.
-const MAX_STREAMS: usize = 32;
+/// Two long-lived streams a connection, one of each side for each query that runs (8, and 2 of each table's own), identify, and
+/// the circuits that a relay carries for one peer (`reach/hop.rs`: 9 each way); the rest is for negotiation. Beyond it Yamux
+/// closes the connection.
+const MAX_STREAMS: usize = 64;
+
+type Built = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// Both transports; QUIC only if `with_quic`.
 pub(super) fn build(
     keypair: &Keypair,
     with_quic: bool,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
-    let mut multiplexer = yamux::Config::default();
-    multiplexer.set_max_num_streams(MAX_STREAMS);
+) -> Result<Built, noise::Error> {
     let tcp = Zoned::new(tcp::tokio::Transport::new(tcp::Config::new()))
         .map(|stream, _| dogged(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
-        .multiplex(multiplexer)
+        .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Brief::new(muxer))));
     let tcp = TransportTimeout::new(tcp, HANDSHAKE).boxed();
     Ok(if with_quic { join_quic(tcp, keypair) } else { tcp })
 }
 
+/// `direct`, and connections through relays: Noise and Yamux again within each, so that the relay sees only ciphertext.
+pub(super) fn with_circuits(
+    direct: Built,
+    circuits: relay::client::Transport,
+    keypair: &Keypair,
+) -> Result<Built, noise::Error> {
+    let circuits = circuits
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(yamux())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Brief::new(muxer))));
+    let circuits = TransportTimeout::new(circuits, HANDSHAKE);
+    Ok(circuits
+        .or_transport(direct)
+        .map(|either, _| match either {
+            Either::Left(output) | Either::Right(output) => output,
+        })
+        .boxed())
+}
+
+fn yamux() -> yamux::Config {
+    let mut multiplexer = yamux::Config::default();
+    multiplexer.set_max_num_streams(MAX_STREAMS);
+    multiplexer
+}
+
 #[cfg(feature = "quic")]
 fn join_quic(tcp: Boxed<(PeerId, StreamMuxerBox)>, keypair: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
-    use futures::future::Either;
     let mut config = libp2p::quic::Config::new(keypair);
     config.handshake_timeout = HANDSHAKE;
     config.max_concurrent_stream_limit = MAX_STREAMS as u32;
@@ -63,13 +89,32 @@ fn join_quic(tcp: Boxed<(PeerId, StreamMuxerBox)>, _: &Keypair) -> Boxed<(PeerId
     tcp
 }
 
+/// How long nothing may come on a TCP connection before the system asks whether the other end is there, how often then, and how
+/// often in vain. Links say something sooner (core: Heartbeat) and connections of the hash table are short, so it is for the
+/// one to a relay: routers forget a silent one, and then nobody comes in any more.
+#[cfg(target_os = "linux")]
+const SILENCE: Duration = Duration::from_secs(75);
+#[cfg(target_os = "linux")]
+const ASKED_EVERY: Duration = Duration::from_secs(15);
+#[cfg(target_os = "linux")]
+const ASKED: u32 = 4;
+
 /// Little goes over a link, and that soon: what a bad radio loses is sent again at an even pace, and not after pauses that
 /// double each time (`TCP_THIN_LINEAR_TIMEOUTS`, Documentation/networking/tcp-thin.rst of Linux). Where half of the frames
 /// are lost, these pauses would outlast the patience of the core.
 #[cfg(target_os = "linux")]
 fn dogged(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
-    if let Err(error) = rustix::net::sockopt::set_tcp_thin_linear_timeouts(&stream.0, true) {
+    use rustix::net::sockopt;
+    let socket = &stream.0;
+    if let Err(error) = sockopt::set_tcp_thin_linear_timeouts(socket, true) {
         tracing::debug!(%error, "a lost frame may take long to be sent again");
+    }
+    let alive = sockopt::set_tcp_keepidle(socket, SILENCE)
+        .and_then(|()| sockopt::set_tcp_keepintvl(socket, ASKED_EVERY))
+        .and_then(|()| sockopt::set_tcp_keepcnt(socket, ASKED))
+        .and_then(|()| sockopt::set_socket_keepalive(socket, true));
+    if let Err(error) = alive {
+        tracing::debug!(%error, "a lost connection may be found out late");
     }
     stream
 }

@@ -19,7 +19,7 @@ pub struct Networks {
 
 impl Networks {
     /// Where a node with this address may be entered. None: it is of this machine, of nobody, or for documents.
-    pub(super) fn table(&self, ip: IpAddr) -> Option<Table> {
+    pub(in crate::swarm) fn table(&self, ip: IpAddr) -> Option<Table> {
         let within = |networks: &[(IpAddr, u8)]| networks.iter().any(|net| address::in_network(ip, *net));
         if within(&self.public) {
             return Some(Table::Wan);
@@ -34,7 +34,7 @@ impl Networks {
     }
 
     /// The same of a multiaddress.
-    pub(super) fn table_of(&self, address: &Multiaddr) -> Option<Table> {
+    pub(in crate::swarm) fn table_of(&self, address: &Multiaddr) -> Option<Table> {
         self.table(address::ip(address)?)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A link in use goes only when it is certain that the other one is used. Both sides may have dialled at once: then each
 //! gives up a dial of its own for a link that is ready; until one is ready, the one that the smaller id dialled counts.
-//! What the peer dialled is kept beside the link for a while: it becomes the link when that ends, or when a frame comes
+//! A direct connection is always worth more than one through a relay. What the peer dialled is kept beside the link for a while: it becomes the link when that ends, or when a frame comes
 //! on it, for then the far end of the older one has been lost.
 
 use std::time::Duration;
@@ -55,6 +55,9 @@ impl Behaviour {
 
 /// Whether a second connection is kept beside the link; see the file's head. `smaller`: our id is the smaller one.
 pub(super) fn is_of_use(smaller: bool, old: &Link, new: &Link) -> bool {
+    if old.is_relayed() && !new.is_relayed() {
+        return true;
+    }
     let young = new.since.duration_since(old.since) < DOUBLE_DIAL;
     match (old.inbound, new.inbound) {
         (true, true) => true,
@@ -110,6 +113,18 @@ mod tests {
             for age in [YOUNG, DOUBLE_DIAL] {
                 assert!(!kept(smaller, (old_inbound, true), false, age));
             }
+        }
+    }
+
+    #[test]
+    fn a_direct_connection_is_of_use_beside_one_through_a_relay_and_not_the_other_way_round() {
+        let now = Instant::now();
+        let circuit: Multiaddr = "/ip4/192.0.2.1/tcp/1/p2p-circuit".parse().expect("an address");
+        for (smaller, inbound) in [(true, true), (true, false), (false, true), (false, false)] {
+            let relayed = Link { address: circuit.clone(), ..link(inbound, true, now) };
+            assert!(is_of_use(smaller, &relayed, &link(false, false, now)), "our own");
+            assert!(is_of_use(smaller, &relayed, &link(true, false, now)), "the peer's");
+            assert!(!is_of_use(smaller, &link(inbound, true, now), &Link { inbound: false, ..relayed }));
         }
     }
 

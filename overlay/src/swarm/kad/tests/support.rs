@@ -246,10 +246,10 @@ async fn run(
             event = swarm.select_next_some() => event,
         };
         match event {
-            SwarmEvent::Behaviour(Some(Event::Peer(PeerEvent::Answer { id, answer, .. }))) => {
+            SwarmEvent::Behaviour(Some(Told::Event(Event::Peer(PeerEvent::Answer { id, answer, .. })))) => {
                 drop(answers.try_send((id, answer)))
             }
-            SwarmEvent::Behaviour(Some(Event::Held { table, key, value })) => {
+            SwarmEvent::Behaviour(Some(Told::Event(Event::Held { table, key, value }))) => {
                 drop(held.try_send((table, key, value)));
             }
             SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => {

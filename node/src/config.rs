@@ -8,6 +8,8 @@ pub mod settings;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crosstalk_overlay::id::NodeId;
+use crosstalk_overlay::record::MAX_DECLARED;
 use toml::de::{DeTable, DeValue};
 
 pub use settings::Config;
@@ -113,6 +115,7 @@ impl Config {
         within("xmpp.resume_seconds", self.xmpp.resume_seconds, settings::RESUME_SECONDS)?;
         within("overlay.max_peers", self.overlay.max_peers, settings::MAX_PEERS)?;
         within("overlay.mail_bytes", self.overlay.mail_bytes, settings::MAIL_BYTES)?;
+        within("overlay.repair_seconds", self.overlay.repair_seconds, settings::REPAIR_SECONDS)?;
         within("link.port", self.link.port, settings::LINK_PORT)?;
         within("link.machine", self.link.machine.len(), (0, settings::MACHINE))?;
         within("store.journal_limit", self.store.journal_limit, settings::JOURNAL_LIMIT)?;
@@ -134,6 +137,7 @@ impl Config {
             return Err(value("overlay.relays", what));
         }
         self.public_networks()?;
+        self.mailboxes()?;
         self.log.check()
     }
 
@@ -152,6 +156,25 @@ impl Config {
             read(text).ok_or_else(|| value("overlay.public_networks", what()))
         };
         self.overlay.public_networks.iter().map(one).collect()
+    }
+
+    /// The nodes where mail for people of this one waits, each with its addresses as far as they are named.
+    ///
+    /// # Errors
+    /// Names the first that is none, or says that they are too many.
+    pub fn mailboxes(&self) -> Result<Vec<(NodeId, Vec<String>)>, ConfigError> {
+        let all = &self.overlay.mailboxes;
+        if all.len() > MAX_DECLARED {
+            return Err(value("overlay.mailboxes", format!("at most {MAX_DECLARED} nodes")));
+        }
+        let read = |text: &String| {
+            let (node, address) = text.split_once('@').map_or((&text[..], None), |(node, at)| (node, Some(at)));
+            let fits = address.is_none_or(is_multiaddress);
+            let addresses = address.map(str::to_owned).into_iter().collect();
+            NodeId::from_hex(node).filter(|_| fits).map(|node| (node, addresses))
+        };
+        let what = |text: &String| format!("{text} is no node: write NODE-ID or NODE-ID@/ip4/ADDRESS/tcp/PORT");
+        all.iter().map(|text| read(text).ok_or_else(|| value("overlay.mailboxes", what(text)))).collect()
     }
 
     /// Whether anybody but this machine can reach the XMPP ports.
@@ -330,6 +353,21 @@ mod tests {
         assert!(complaint("[link]\nmode = \"loud\"").contains("announce"));
         assert!(complaint("[xmpp\n").contains(":1:"));
         assert!(complaint("overlay = 3").contains(":1:"));
+    }
+
+    #[test]
+    fn mailboxes_are_nodes_with_or_without_an_address() {
+        let node = "7".repeat(64);
+        let at = format!("{node}@/ip4/192.0.2.1/tcp/14774");
+        let named = parse(&format!("[overlay]\nmailboxes = ['{node}', '{at}']\n")).expect("two nodes");
+        let addresses: Vec<usize> =
+            named.mailboxes().expect("read").iter().map(|(_, addresses)| addresses.len()).collect();
+        assert_eq!(addresses, [0, 1]);
+        for wrong in ["12", &at[1..], &format!("{node}@somewhere"), &node.to_uppercase().replace('7', "A")] {
+            assert!(complaint(&format!("[overlay]\nmailboxes = ['{wrong}']\n")).contains("write NODE-ID"));
+        }
+        let five = vec![format!("'{node}'"); 5].join(", ");
+        assert!(complaint(&format!("[overlay]\nmailboxes = [{five}]\n")).contains("at most 4"));
     }
 
     #[test]

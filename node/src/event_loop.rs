@@ -269,6 +269,7 @@ impl EventLoop {
             Output::Frame { node, frame } => self.command(swarm::Command::Send { node, frame }),
             Output::Dial { node, addresses } => self.command(swarm::Command::Dial { node, addresses }),
             Output::Query { id, query } => self.command(swarm::Command::Query { id, query }),
+            Output::Judge { time, revocations } => self.command(swarm::Command::Judge { time, revocations }),
             Output::ClosePeer { node, reason } => self.command(swarm::Command::Close { node, reason }),
             Output::Link(command) => {
                 if self.link.is_some() {

@@ -218,6 +218,8 @@ fn setup(
         resume_timeout: u64::from(config.xmpp.resume_seconds) * 1_000,
         visible: config.link.visible,
         mail_bytes: usize::try_from(config.overlay.mail_bytes).unwrap_or(usize::MAX),
+        repair: u64::from(config.overlay.repair_seconds) * 1_000,
+        mailboxes: config.mailboxes()?,
         max_peers: config.overlay.max_peers,
         publish: config.overlay.publish && config.overlay.table != TableMode::Off,
         ..Settings::default()

@@ -94,7 +94,7 @@ pub use output::{
 };
 pub use state::{
     CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
-    StoredMail,
+    StoredMail, StoredToken, TokenPlace,
 };
 
 use timers::{Timer, on_grid};
@@ -226,9 +226,9 @@ impl Overlay {
         self.hlc.tick(time)
     }
 
-    /// Says where the mail of this node's users is to wait, at most [`crate::record::MAX_DECLARED`] nodes; none: wherever
-    /// the hash table says.
-    pub fn set_mailboxes(&mut self, nodes: Vec<NodeId>, now: Now) {
+    /// Says where the mail of this node's users is to wait, at most [`crate::record::MAX_DECLARED`] nodes, each with the
+    /// addresses that are known; none: wherever the hash table says.
+    pub fn set_mailboxes(&mut self, nodes: Vec<(NodeId, Vec<String>)>, now: Now) {
         self.declare_mailboxes(nodes, now);
     }
 
@@ -483,6 +483,7 @@ impl Overlay {
             Frame::Fetch(items) => self.on_fetch(node, &items, now),
             Frame::Mail(items) => self.on_mail(node, items, now),
             Frame::Discard(items) => self.on_discard(node, &items),
+            Frame::WantTokens { from, to } => self.on_want_tokens(node, from, to, now),
             Frame::Goodbye { reason } => self.on_goodbye(&node, &reason),
             Frame::Heartbeat => {}
             Frame::Unknown => self.counters.drop("frame of a kind not known here"),

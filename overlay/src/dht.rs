@@ -36,6 +36,8 @@ pub enum Query {
     Get(Key),
     /// The nodes that are closest to a key.
     Closest(Key),
+    /// The nodes that are closest to where a node lies: that one itself, if it is there.
+    Node(NodeId),
     /// Put a value at its key.
     Put {
         /// Where.

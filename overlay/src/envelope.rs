@@ -19,7 +19,7 @@ use crate::seal::{SealError, Sealed, TAG_SIZE, open, seal};
 
 mod content;
 
-pub use content::Content;
+pub use content::{Content, MAX_TOKENS};
 
 /// The largest padded plaintext, and so the largest size class.
 pub const MAX_PLAINTEXT: usize = 256 * 1_024;

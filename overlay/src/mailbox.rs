@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::state::{STATE_VERSION, StoredMail};
+use crate::core::state::{STATE_VERSION, StoredMail, StoredToken, TokenPlace};
 use crate::id::{DeviceId, ItemId, NodeId, UserId};
 use crate::time::{DAY, MAX_SKEW, TrustedTime};
 
@@ -187,6 +187,17 @@ pub struct Mailboxes {
     next: u64,
     quota: quota::Quota,
     used_tokens: BTreeMap<(UserId, [u8; 16]), u64>,
+    /// Of these, what the store does not know yet.
+    changes: Vec<TokenChange>,
+}
+
+/// What the store has to follow of used tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenChange {
+    /// One was used.
+    Used(StoredToken),
+    /// One has ended, or had to make room.
+    Forgotten(TokenPlace),
 }
 
 impl Mailboxes {
@@ -289,11 +300,34 @@ impl Mailboxes {
     }
 
     fn use_token(&mut self, mailbox: UserId, token: TokenUse) {
+        self.remember_used(mailbox, token.serial, token.expires);
+        self.changes.push(TokenChange::Used(StoredToken {
+            version: STATE_VERSION,
+            mailbox: mailbox.as_bytes().to_vec(),
+            serial: token.serial.to_vec(),
+            to: Vec::new(),
+            expires: token.expires,
+            token: Vec::new(),
+        }));
+    }
+
+    /// A token was used here, as the store knows.
+    pub fn remember_used(&mut self, mailbox: UserId, serial: [u8; 16], expires: u64) {
         if self.used_tokens.len() >= MAX_TOKENS {
             let first = self.used_tokens.iter().min_by_key(|(_, expires)| **expires).map(|(key, _)| *key);
-            first.map(|key| self.used_tokens.remove(&key));
+            first.into_iter().for_each(|key| self.forget_used(key));
         }
-        self.used_tokens.insert((mailbox, token.serial), token.expires);
+        self.used_tokens.insert((mailbox, serial), expires);
+    }
+
+    fn forget_used(&mut self, (mailbox, serial): (UserId, [u8; 16])) {
+        self.used_tokens.remove(&(mailbox, serial));
+        self.changes.push(TokenChange::Forgotten(TokenPlace { mailbox, serial, to: None }));
+    }
+
+    /// What the store has to follow since this was asked last: with the same commit as whatever else came of it.
+    pub fn token_changes(&mut self) -> Vec<TokenChange> {
+        std::mem::take(&mut self.changes)
     }
 
     fn insert(&mut self, number: u64, item: &Item, offer: Offer) {
@@ -361,7 +395,8 @@ impl Mailboxes {
     /// Forgets what has expired; only a credible clock can say so. Returns the numbers to be deleted.
     pub fn expire(&mut self, time: TrustedTime) -> Vec<u64> {
         let ended = |expires: u64| time.credible && expires <= time.millis;
-        self.used_tokens.retain(|_, expires| !ended(*expires));
+        let used = self.used_tokens.iter().filter(|(_, expires)| ended(**expires));
+        used.map(|(key, _)| *key).collect::<Vec<_>>().into_iter().for_each(|key| self.forget_used(key));
         let numbers = self.held.iter().filter(|(_, held)| ended(held.offer.expires));
         let numbers: Vec<u64> = numbers.map(|(number, _)| *number).collect();
         numbers.iter().for_each(|number| self.remove(*number));

@@ -19,7 +19,7 @@ mod shape;
 use shape::{
     DepositAnswerField, DepositField, FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind,
     LinkAbsenceField, LinkPresencesField, ListedField, ListingField, LiveField, MailField, PresenceField,
-    RecordsField, RelayedField, UserField,
+    RecordsField, RelayedField, UserField, WantTokensField,
 };
 
 /// The version that this program speaks.
@@ -126,6 +126,13 @@ pub enum Frame {
     Mail(Vec<Vec<u8>>),
     /// These have arrived, or are not wanted.
     Discard(Vec<ItemId>),
+    /// A user of the sending node has hardly a token left for the mailbox of one of the receiving node.
+    WantTokens {
+        /// Who asks.
+        from: UserId,
+        /// Whose mailbox.
+        to: UserId,
+    },
     /// A kind of a later version: skip it.
     Unknown,
 }
@@ -214,6 +221,7 @@ impl fmt::Debug for Frame {
             Self::Fetch(items) => write!(f, "Fetch({})", items.len()),
             Self::Mail(items) => write!(f, "Mail({})", items.len()),
             Self::Discard(items) => write!(f, "Discard({})", items.len()),
+            Self::WantTokens { from, to } => write!(f, "WantTokens({from} of {to})"),
             Self::Unknown => write!(f, "Unknown"),
         }
     }
@@ -304,6 +312,10 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
         Frame::Fetch(items) => Kind::Fetch(concatenated(&items)),
         Frame::Mail(items) => Kind::Mail(MailField { items }),
         Frame::Discard(items) => Kind::Discard(concatenated(&items)),
+        Frame::WantTokens { from, to } => Kind::WantTokens(WantTokensField {
+            from: from.as_bytes().to_vec(),
+            to: to.as_bytes().to_vec(),
+        }),
         Frame::Unknown => return None,
     })
 }
@@ -372,6 +384,7 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
             Frame::Mail(field.items)
         }
         Kind::Discard(bytes) => Frame::Discard(items(&bytes)?),
+        Kind::WantTokens(field) => Frame::WantTokens { from: user(&field.from)?, to: user(&field.to)? },
     })
 }
 

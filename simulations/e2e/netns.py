@@ -369,6 +369,52 @@ class Natted(Routed):
         for router in self.routers.values():
             router.close()
         self.routers = {}
+class Subnets(Lab):
+    """`with Subnets(20) as lab`: hosts in turn in three networks, 10.80.1.0/24 to 10.80.3.0/24, each a switch behind a router of its own.
+
+    A fourth network joins the routers: what one network says to all, no other hears.
+    """
+
+    COUNT = 3
+
+    def __init__(self, count, kind="ipv4"):
+        self.routers = {}
+        super().__init__(count, kind)
+
+    def router(self, number):
+        """The router of a network: its side of the network's switch, and its cable to the other routers."""
+        if router := self.routers.get(number):
+            return router
+        router = self.routers[number] = Space(f"router{number}", ipv6=False)
+        router.write("/proc/sys/net/ipv4/ip_forward", "1")
+        router.ip("link", "add", "lan", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
+        router.ip("address", "add", f"10.80.{number}.1/24", "dev", "lan")
+        router.ip("link", "set", "lan", "up")
+        self.switch.ip("link", "add", f"u{number}", "type", "veth", "peer", "name", "wan", "netns", str(router.pid))
+        self.switch.ip("link", "set", f"u{number}", "master", "br0", "up")
+        router.ip("address", "add", f"10.80.0.{number}/24", "dev", "wan")
+        router.ip("link", "set", "wan", "up")
+        for other in range(1, self.COUNT + 1):
+            if other != number:
+                router.ip("route", "add", f"10.80.{other}.0/24", "via", f"10.80.0.{other}")
+        return router
+
+    def plug(self, host, port, interface, network=None):
+        """A cable from the host to its network's switch."""
+        place, number = divmod(host.number - 1, self.COUNT)
+        router, number = self.router(number + 1), number + 1
+        host.address = f"10.80.{number}.{place + 2}"
+        router.ip("link", "add", port, "type", "veth", "peer", "name", interface, "netns", str(host.pid))
+        router.ip("link", "set", port, "master", "lan", "up")
+        host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", interface)
+        host.ip("link", "set", interface, "up")
+        host.ip("route", "add", "default", "via", f"10.80.{number}.1")
+
+    def close(self):
+        for router in self.routers.values():
+            router.close()
+        self.routers = {}
+        super().close()
 
 
 def stop_on_sigterm():

@@ -166,7 +166,7 @@ class Agent:
     def _presence(self, stanza):
         xml = stanza.xml
         tell(event="presence", type=xml.get("type") or "available", show=xml.findtext(CLIENT + "show"),
-             status=xml.findtext(CLIENT + "status"), caps=xml.find("{http://jabber.org/protocol/caps}c") is not None,
+             status=xml.findtext(CLIENT + "status"), delayed=xml.find("{urn:xmpp:delay}delay") is not None, caps=xml.find("{http://jabber.org/protocol/caps}c") is not None,
              **{"from": xml.get("from"), "to": xml.get("to"), "condition": condition(xml.find(CLIENT + "error"))})
 
     def _roster(self, stanza):

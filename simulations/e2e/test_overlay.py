@@ -6,7 +6,7 @@ import pytest
 
 from netns import Routed
 from node import OVERLAY, Node
-from slix import Slix
+from slix import Slix, befriend
 from waiting import until
 
 SETTINGS = """[overlay]
@@ -55,3 +55,40 @@ def test_strangers_find_each_other_and_ask_and_answer_by_mailboxes(far, figure):
         asked.accept(asker.jid)
         asker.wait("presence", 90, after=begin, type="subscribed", sender=asked.jid)
         figure(f"{asked.name}'s answer after {time.monotonic() - begin:.1f} s")
+
+
+def test_friends_see_each_other_and_whoever_comes_sees_who_was_there(far, figure):
+    """Presence by a connection while both are there; sealed, with age, from the hash table when the friend's node is down."""
+    nodes, _ = far
+    alice, bob = (Slix(node.host, name) for node, name in zip(nodes[1:], ("alice", "bob")))
+    for client in (alice, bob):
+        client.login(client.name)
+    begin = time.monotonic()
+    befriend(alice, bob, 90)
+    figure(f"both see each other {time.monotonic() - begin:.1f} s after the first asked")
+    for shown, viewer in ((alice, bob), (bob, alice)):
+        begin, changed = time.monotonic(), time.time()
+        shown.do("presence", show="dnd", status="new")
+        seen = viewer.wait("presence", 20, after=begin, sender=shown.jid, show="dnd")
+        assert not seen["delayed"]
+        figure(f"{shown.name}'s new status after {seen['at'] - begin:.2f} s")
+    # What is shown is put into the table within half a minute; then Bob's laptop loses its power.
+    until(lambda: sealed_after(nodes[1], bob.jid, changed), 60, "Bob's sealed presence", every=1)
+    nodes[2].kill()
+    alice.wait("presence", 40, after=begin, sender=bob.jid, type="unavailable")
+    alice.close()
+    nodes[1].stop()
+    nodes[1].start()
+    begin = time.monotonic()
+    alice = Slix(nodes[1].host, "alice")
+    alice.login("alice")
+    seen = alice.wait("presence", 30, after=begin, sender=bob.jid, type="available")
+    assert seen["delayed"] and seen["show"] == "dnd"
+    figure(f"coming again: the friend whose node is down seen after {seen['at'] - begin:.2f} s")
+
+
+def sealed_after(node, address, wall):
+    """Whether the hash table has a presence of somebody that was sealed after that time (Unix seconds)."""
+    says = [say for step in node.ask("lookup", address)["steps"][1:] for value in step["values"] for say in value["says"]]
+    at = [int(say.split()[2].rstrip(",")) for say in says if say.startswith("sealed at")]
+    return any(millis > 1_000 * wall for millis in at)

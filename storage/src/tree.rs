@@ -61,6 +61,8 @@ pub enum Tree {
     Mail = 20,
     /// Nodes that were connected, to find the overlay again.
     Node = 21,
+    /// Tokens for mailboxes: to be used, and used here.
+    Token = 24,
 }
 
 impl Tree {
@@ -87,6 +89,7 @@ impl Tree {
         Tree::Table,
         Tree::Mail,
         Tree::Node,
+        Tree::Token,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -113,6 +116,7 @@ impl Tree {
             Tree::Table => "table",
             Tree::Mail => "mail",
             Tree::Node => "node",
+            Tree::Token => "token",
         }
     }
 
@@ -138,6 +142,7 @@ impl Tree {
                 20_000
             }
             Tree::Table => 8_192,
+            Tree::Token => 32_768,
             Tree::Inbox => 50_000,
             Tree::Seen => 600_000,
             Tree::Authority | Tree::Node => 1_024,
@@ -157,7 +162,7 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).chain([24]).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

@@ -16,6 +16,8 @@ pub const RATE_BYTES: (u32, u32) = (1_000, 1_000_000_000);
 pub const RESUME_SECONDS: (u32, u32) = (0, 86_400);
 /// Least and most of `overlay.max_peers`.
 pub const MAX_PEERS: (usize, usize) = (1, 1_024);
+/// Least and most of `overlay.repair_seconds`.
+pub const REPAIR_SECONDS: (u32, u32) = (10, 86_400);
 /// Least and most of `overlay.mail_bytes`.
 pub const MAIL_BYTES: (u64, u64) = (0, 1 << 30);
 /// Least and most of `link.port`.
@@ -147,6 +149,13 @@ settings! {
         /// What this node holds for people who are away, of other nodes: bytes, 0 to 1073741824. 0: nothing.
         /// Cost: so much disk and memory when it is full.
         mail_bytes: u64 = 8_388_608, "8388608";
+        /// How often is looked whether enough nodes hold what waits for somebody, as others have gone: seconds, 10 to 86400.
+        /// Cost: a question to the hash table for each mailbox that something waits in.
+        repair_seconds: u32 = 3_600, "3600";
+        /// Where mail for people of this node waits while it is off: up to 4 nodes that are mostly on and take mail, as
+        /// "NODE-ID" (`crosstalk status` shows it) or "NODE-ID@/ip4/192.0.2.1/tcp/14774". Empty: wherever the hash table says.
+        /// Cost: whoever knows somebody's address can see which nodes these are.
+        mailboxes: Vec<String> = Vec::new(), "[]";
         /// Other nodes connected at the same time, 1 to 1024. Cost: about 100 KiB of memory each.
         max_peers: usize = 64, "64";
     }

@@ -381,6 +381,9 @@ pub struct OutboxView {
     pub expires: u64,
     /// What it waits for.
     pub waits: String,
+    /// Other nodes that hold it for the recipient: of the recipient's devices, those of the one with the fewest.
+    #[serde(default)]
+    pub held: usize,
 }
 
 /// A contact.

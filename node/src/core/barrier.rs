@@ -42,6 +42,7 @@ fn destination(output: &Output) -> Destination {
         },
         Output::Commit { .. }
         | Output::Query { .. }
+        | Output::Judge { .. }
         | Output::Login(_)
         | Output::SealingKeyDue { .. }
         | Output::SealingKeyErase { .. }

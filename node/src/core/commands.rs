@@ -250,6 +250,7 @@ impl Core {
             (Tree::Outbox, self.overlay.outbox().count()),
             (Tree::Session, self.sessions.len()),
             (Tree::Block, count(&|account| account.blocked.len())),
+            (Tree::Mail, self.overlay.mail_held().items),
         ];
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         entries.map(|(tree, n)| (tree.name().to_owned(), (number(n), number(tree.limit())))).into()
@@ -288,13 +289,14 @@ impl Core {
         let to = UserId::from_slice(&entry.to)?;
         let live = self.overlay.reach(&to) == crosstalk_overlay::core::Reach::Live;
         let sent = entry.copies.iter().any(|copy| copy.state == i32::from(CopyState::Sent));
-        let held = entry.copies.iter().any(|copy| !copy.holders.is_empty());
-        let waits = match (live, sent, entry.copies.is_empty()) {
-            (true, true, _) => "its receipt",
-            (true, false, _) => "its turn",
-            (false, _, _) if held => "the recipient, in mailboxes",
-            (false, _, true) => "the first sight of the recipient's node",
-            (false, _, false) => "the recipient's node",
+        let open = entry.copies.iter().filter(|copy| copy.state <= i32::from(CopyState::Sent));
+        let held = open.map(|copy| copy.holders.len()).min().unwrap_or_default();
+        let waits = match (live, sent, entry.copies.is_empty(), held) {
+            (true, true, ..) => "its receipt",
+            (true, false, ..) => "its turn",
+            (false, _, true, _) => "the first sight of the recipient's node",
+            (false, _, false, 0) => "the recipient's node",
+            (false, _, false, _) => "the recipient, in mailboxes",
         };
         Some(OutboxView {
             id: MessageId::from_slice(&entry.message)?.to_hex(),
@@ -303,6 +305,7 @@ impl Core {
             queued: entry.created,
             expires: entry.expires,
             waits: waits.to_owned(),
+            held,
         })
     }
 

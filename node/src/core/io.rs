@@ -4,6 +4,8 @@ use crosstalk_overlay::core::PeerEvent;
 use crosstalk_overlay::dht::{Key, Query, Table};
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::keys::SealingKey;
+use crosstalk_overlay::record::RevocationSet;
+use crosstalk_overlay::time::TrustedTime;
 use crosstalk_storage::WriteSet;
 use zeroize::Zeroizing;
 
@@ -133,6 +135,13 @@ pub enum Output {
         /// Multiaddresses.
         addresses: Vec<String>,
     },
+    /// What values of the hash table are judged by has changed.
+    Judge {
+        /// The trusted time.
+        time: TrustedTime,
+        /// All that was revoked.
+        revocations: Box<RevocationSet>,
+    },
     /// Ask the hash table; an answer follows as an [`Input::Peer`].
     Query {
         /// Its number.
@@ -200,6 +209,7 @@ impl std::fmt::Debug for Output {
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
             Self::Dial { node, addresses } => write!(f, "Dial({node}, {} addresses)", addresses.len()),
             Self::Query { id, .. } => write!(f, "Query({id})"),
+            Self::Judge { revocations, .. } => write!(f, "Judge({} revocations)", revocations.iter().count()),
             Self::ClosePeer { node, reason } => write!(f, "ClosePeer({node}, {reason})"),
             Self::Login(LoginChange::Put { .. }) => f.write_str("Login(put)"),
             Self::Login(LoginChange::Remove { .. }) => f.write_str("Login(remove)"),

@@ -94,6 +94,7 @@ impl Core {
         core.load_sessions(&contents)?;
         core.load_presences(&contents)?;
         core.load_nodes(&contents);
+        core.overlay.set_mailboxes(core.settings.mailboxes.clone(), now);
         core.drain_overlay();
         core.start_link();
         Ok(core)
@@ -338,9 +339,11 @@ fn overlay_setup(
         revocations: contents.tree(Tree::Revocation).map(|(_, value)| value.to_vec()).collect(),
         time_floor: floor.map(u64::from_be_bytes).unwrap_or_default(),
         mail: values(contents)?,
+        tokens: values(contents)?,
     };
     let mut limits = Limits { connections: settings.max_peers, ..Limits::default() };
     limits.mailbox.bytes = settings.mail_bytes;
+    limits.repair = settings.repair;
     Ok(OverlaySetup { node, seed, limits, restored, built, publishes: settings.publish })
 }
 

@@ -9,6 +9,7 @@ use crosstalk_storage::encode;
 use crosstalk_storage::tree::presence::{StoredPresence, key};
 use jid::Jid;
 
+use crate::features::delay;
 use crate::xmpp::{Condition, Kind, Stanza, Type};
 
 use super::router::Route;
@@ -30,8 +31,10 @@ pub(super) struct Known {
     pub(super) record: Verified<PresenceRecord>,
     /// Unix milliseconds.
     pub(super) seen: u64,
-    /// The device is on a live node and the record has not outlived itself.
+    /// The record has not outlived itself, and the device is on a live node or was found in the hash table.
     pub(super) current: bool,
+    /// Unix milliseconds at which the device said it, if it was found and nobody has heard the device itself since.
+    said: Option<u64>,
     /// Monotonic milliseconds at which it outlives itself.
     until: u64,
 }
@@ -40,15 +43,16 @@ impl RemotePresence {
     /// A record that speaks for no session now: from before a restart, or an own one, kept for what it says after the
     /// next. What is here of this node's users, sessions say.
     pub(super) fn restore(&mut self, record: Verified<PresenceRecord>, seen: u64) {
-        self.devices.insert((record.user, record.device), Known { record, seen, current: false, until: 0 });
+        self.devices.insert((record.user, record.device), Known { record, seen, current: false, said: None, until: 0 });
     }
 
-    /// Sessions of a user that are here now, as stanzas without addresses.
-    fn sessions(&self, user: &UserId) -> impl Iterator<Item = &PresenceSession> {
+    /// Sessions of a user that are here now, and when that was said if nobody has heard it.
+    fn sessions(&self, user: &UserId) -> impl Iterator<Item = (&PresenceSession, Option<u64>)> {
         let of_user = self
             .devices
             .range((*user, DeviceId::from_bytes([0; 32]))..=(*user, DeviceId::from_bytes([255; 32])));
-        of_user.filter(|(_, known)| known.current).flat_map(|(_, known)| &known.record.sessions)
+        let current = of_user.filter(|(_, known)| known.current);
+        current.flat_map(|(_, known)| known.record.sessions.iter().map(|session| (session, known.said)))
     }
 
     /// Resources that were last known of a user, here now or not.
@@ -267,7 +271,8 @@ impl Core {
         if self.is_blocked(viewer, &user) {
             return Vec::new();
         }
-        self.remote_presence.sessions(&user).filter_map(|session| remote_stanza(&address, session)).collect()
+        let sessions = self.remote_presence.sessions(&user);
+        sessions.filter_map(|(session, said)| remote_stanza(&address, session, said)).collect()
     }
 
     /// Directed presence (RFC 6121 §4.6), remembered so that leaving is told there too.
@@ -337,7 +342,7 @@ impl Core {
             let sessions = ids.iter().filter_map(|id| self.session(*id)).filter_map(published).collect();
             self.overlay.set_presence(&user, sessions, watchers, self.now);
             if let Some(record) = self.overlay.own_presence(&user).cloned() {
-                self.save_presence(&record);
+                self.save_presence(&record, self.now.wall);
                 self.remote_presence.restore(record, self.now.wall);
             }
             self.publish_to_link(user, &ids);
@@ -345,23 +350,29 @@ impl Core {
     }
 
     /// A newer record of a device elsewhere: sessions that changed are shown, those that are gone are taken back.
-    pub(super) fn remote_presence(&mut self, to: UserId, record: Verified<PresenceRecord>) {
+    pub(super) fn remote_presence(&mut self, to: UserId, record: Verified<PresenceRecord>, live: bool) {
         let (from, device) = (record.user, record.device);
-        let subscribed = self.accounts.get(&to).is_some_and(|account| account.roster.subscription(&from).to);
-        if !subscribed {
+        let subscription = self.subscription_between(to, from);
+        // The grant goes another way than what it lets see, and may come later: it shows what is known by then.
+        if !subscription.to && !subscription.ask {
             return self.count("presence of people nobody here subscribed to");
         }
         let key = (from, device);
+        let said = (!live).then_some(record.at.millis.min(self.now.wall));
         let before = self.remote_presence.devices.get(&key).filter(|known| known.current);
+        let confirmed = live && before.is_some_and(|known| known.said.is_some());
         let before: Vec<PresenceSession> =
             before.map(|known| known.record.sessions.clone()).unwrap_or_default();
-        let after = record.sessions.clone();
-        self.save_presence(&record);
-        let until = self.now.mono + record.life();
+        let seen = said.unwrap_or(self.now.wall);
+        self.save_presence(&record, seen);
+        let until = self.now.mono + record.life().saturating_sub(self.now.wall - seen);
         self.cancel_timer(Timer::Presence(from, device));
         self.timers.insert((until, Timer::Presence(from, device)));
-        self.remote_presence.devices.insert(key, Known { record, seen: self.now.wall, current: true, until });
-        self.show_remote_change(from, &before, &after);
+        let after = record.sessions.clone();
+        self.remote_presence.devices.insert(key, Known { record, seen, current: true, said, until });
+        let news: Vec<&PresenceSession> =
+            after.iter().filter(|session| confirmed || !before.contains(session)).collect();
+        self.show_remote_change(from, &before, &after, &news, said);
     }
 
     /// A device elsewhere is out of reach, or its record has outlived itself: nobody knows any longer.
@@ -369,7 +380,7 @@ impl Core {
         let Some(known) = self.remote_presence.devices.get_mut(&(user, device)) else { return };
         if std::mem::replace(&mut known.current, false) {
             let before = known.record.sessions.clone();
-            self.show_remote_change(user, &before, &[]);
+            self.show_remote_change(user, &before, &[], &[], None);
         }
     }
 
@@ -380,15 +391,22 @@ impl Core {
         }
     }
 
-    fn show_remote_change(&mut self, from: UserId, before: &[PresenceSession], after: &[PresenceSession]) {
+    /// Of the sessions `before` takes back those that are not there `after`, and shows the `news`, `said` then.
+    fn show_remote_change(
+        &mut self,
+        from: UserId,
+        before: &[PresenceSession],
+        after: &[PresenceSession],
+        news: &[&PresenceSession],
+        said: Option<u64>,
+    ) {
         let sees = |account: &&super::account::Account| account.roster.subscription(&from).to;
         let viewers: Vec<UserId> = self.accounts.iter().filter(sees).map(|account| account.user).collect();
         for viewer in viewers {
             let Some(address) = self.address_for(viewer, &from) else { continue };
             let gone = before.iter().filter(|old| after.iter().all(|new| new.resource != old.resource));
             let gone = gone.filter_map(|old| unavailable_stanza(&address, &old.resource));
-            let changed = after.iter().filter(|new| !before.contains(new));
-            let changed = changed.filter_map(|new| remote_stanza(&address, new));
+            let changed = news.iter().filter_map(|new| remote_stanza(&address, new, said));
             let to = self.accounts.get(&viewer).map(|account| Jid::from(account.jid.clone()));
             for stanza in gone.chain(changed).collect::<Vec<_>>() {
                 self.presence_for_local(viewer, Stanza { to: to.clone(), ..stanza });
@@ -397,8 +415,8 @@ impl Core {
     }
 
     /// A record is of low value, but for the resources that it names: after a restart they say whom clients still show.
-    fn save_presence(&mut self, record: &Verified<PresenceRecord>) {
-        let stored = StoredPresence { record: record.bytes().to_vec(), seen: self.now.wall };
+    fn save_presence(&mut self, record: &Verified<PresenceRecord>, seen: u64) {
+        let stored = StoredPresence { record: record.bytes().to_vec(), seen };
         let key = key(record.user.as_bytes(), record.device.as_bytes());
         let resources = |record: &PresenceRecord| -> BTreeSet<String> {
             record.sessions.iter().map(|session| session.resource.clone()).collect()
@@ -437,9 +455,12 @@ fn published(session: &Session) -> Option<PresenceSession> {
     })
 }
 
-/// The presence stanza of a session elsewhere.
-fn remote_stanza(address: &Jid, session: &PresenceSession) -> Option<Stanza> {
-    let stanza = Stanza::read_from_peer(&session.payload).ok()?;
+/// The presence stanza of a session elsewhere, with the time at which it was said if that was not heard just now.
+fn remote_stanza(address: &Jid, session: &PresenceSession, said: Option<u64>) -> Option<Stanza> {
+    let mut stanza = Stanza::read_from_peer(&session.payload).ok()?;
+    if let Some(said) = said {
+        delay::stamp(&mut stanza, address.to_bare().as_str(), said);
+    }
     let plain = stanza.kind == Kind::Presence && stanza.type_ == Type::Available;
     let from = address.to_bare().with_resource_str(&session.resource).ok()?;
     plain.then(|| Stanza { from: Some(from.into()), to: None, id: None, ..stanza })

@@ -34,7 +34,10 @@ impl Core {
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
                 Overlay::Live(live) => self.live_from_remote(live),
                 Overlay::LiveFailed(live) => self.live_failed(&live),
-                Overlay::Presence { to, record, .. } => self.remote_presence(to, record),
+                Overlay::Presence { to, record, live, .. } => self.remote_presence(to, record, live),
+                Overlay::Judge { time, revocations } => {
+                    self.output(Output::Judge { time, revocations }, false);
+                }
                 Overlay::Reachable { user } => self.reachable(user),
                 Overlay::Unreachable { user, device } => {
                     self.remote_unknown(user, device);
@@ -111,7 +114,9 @@ impl Core {
                 self.copy_from_remote(to, peer, &from_resource, &to_resource, &xml);
                 Disposition::Held
             }
-            Content::Copy { .. } | Content::Audience { .. } => Disposition::Refused(RefusalCode::Policy),
+            Content::Copy { .. } | Content::Audience { .. } | Content::Tokens(_) => {
+                Disposition::Refused(RefusalCode::Policy)
+            }
         };
         self.overlay.settle(ticket, disposition, self.now);
     }

@@ -166,6 +166,12 @@ pub(super) fn overlay(writes: &mut WriteSet, write: Write) {
         Write::DeleteRecord(user) => writes.delete(Tree::UserRecord, user.as_bytes().to_vec()),
         Write::PutMail(mail) => writes.put(Tree::Mail, mail.number.to_be_bytes().to_vec(), encode(&mail)),
         Write::DeleteMail(number) => writes.delete(Tree::Mail, number.to_be_bytes().to_vec()),
+        Write::PutToken(token) => {
+            if let Some(place) = token.key() {
+                writes.put(Tree::Token, place.to_bytes(), encode(&token));
+            }
+        }
+        Write::DeleteToken(place) => writes.delete(Tree::Token, place.to_bytes()),
         Write::PutOwnAudience(own) => writes.put(Tree::OwnAudience, own.device.clone(), encode(&own)),
         Write::DeleteOwnAudience(device) => writes.delete(Tree::OwnAudience, device.as_bytes().to_vec()),
         Write::PutAudience(known) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crosstalk_overlay::id::{AuthorityId, UserId};
+use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey};
 use crosstalk_storage::Contents;
 
@@ -55,6 +55,10 @@ pub struct Settings {
     pub publish: bool,
     /// Bytes of envelopes held for people of other nodes who are away. 0: none are held.
     pub mail_bytes: usize,
+    /// How often is looked for nodes that have to hold an envelope as others are gone, milliseconds.
+    pub repair: u64,
+    /// Where mail for people of this node waits, with addresses that are known. Empty: wherever the hash table says.
+    pub mailboxes: Vec<(NodeId, Vec<String>)>,
     /// Peers connected at once.
     pub max_peers: usize,
     /// What the node does by XEP-0174; each account may do less.
@@ -129,6 +133,8 @@ impl Default for Settings {
             ping_timeout: 60_000,
             publish: true,
             mail_bytes: 8 << 20,
+            repair: 3_600_000,
+            mailboxes: Vec::new(),
             max_peers: 64,
             link_mode: LinkMode::Announce,
             link_port: None,

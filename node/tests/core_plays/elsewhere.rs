@@ -1,6 +1,7 @@
 //! Users of other nodes: how many of them may ask, under which addresses they are blocked, what is left when they go.
 
 use crosstalk::core::Settings;
+use crosstalk::xmpp::Element;
 use crosstalk_overlay::keys::AuthorityKey;
 
 use crate::core_support::link::{cut, join, rest};
@@ -105,6 +106,29 @@ fn directed_presence_from_elsewhere_is_taken_back() {
     }
     cut(&nodes, &here, &there);
     anna.hears_nothing();
+}
+
+/// What somebody lets see, and that they let it, go different ways: the presence is there first here, as it is sent to
+/// whoever comes before what waits for them.
+#[test]
+fn presence_that_comes_before_its_grant_is_shown_with_it() {
+    let (here, there, anna, others) = apart(|_| {}, &["bob"]);
+    let nodes = [&here, &there];
+    ask(&others);
+    rest(&nodes);
+    cut(&nodes, &here, &there);
+    anna.send("<presence to='bob@xid' type='subscribed'/>");
+    rest(&nodes);
+    others[0].forget();
+    join(&nodes, &here, &there);
+    rest(&nodes);
+    let shown = |element: &Element| {
+        element.name() == "presence"
+            && element.get_attr("type").is_none()
+            && element.get_attr("from") == Some("anna@xid/desk")
+    };
+    assert_eq!(others[0].takes_all().iter().filter(|element| shown(element)).count(), 1);
+    anna.forget();
 }
 
 /// XEP-0280 between two nodes: copies of what was sent on the one side and of what was received on the other.

@@ -16,6 +16,7 @@ mod blocking;
 mod contact_list;
 mod elsewhere;
 mod features;
+mod found;
 mod inbox;
 mod link;
 mod management;

@@ -32,7 +32,7 @@ use crosstalk_overlay::keys::AuthorityKey;
 use crosstalk_storage::Contents;
 
 pub use client::{Client, says};
-pub use stage::{BEGIN, DOMAIN, credentials};
+pub use stage::{BEGIN, DOMAIN, Table, credentials};
 use stage::{NODE, Stage};
 
 /// The play: one node, driven by the law of its core.
@@ -117,6 +117,13 @@ impl Play {
         }
         one.forget();
         other.forget();
+    }
+
+    /// The node reaches a hash table from now on.
+    pub fn find_table(&self, table: &Table) {
+        let mut stage = self.0.borrow_mut();
+        stage.table = Some(Rc::clone(table));
+        stage.find_table();
     }
 
     /// Time goes by; timers come due one after the other.

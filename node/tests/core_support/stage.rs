@@ -1,12 +1,16 @@
 //! The node of a play with its clock, its store and its wires, driven by the law of its core. *Pure.*
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use crosstalk::core::admin::{Command, NewAccount, Reply};
 use crosstalk::core::io::{Credentials, ScramKeys};
 use crosstalk::core::settings::DeviceKeys;
 use crosstalk::core::{ConnId, Core, Input, Output, Settings, Setup};
 use crosstalk::xmpp::Element;
+use crosstalk_overlay::core::PeerEvent;
+use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
 use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NameCert};
@@ -36,7 +40,12 @@ pub(super) struct Stage {
     pub(super) waiting: VecDeque<(u64, WriteSet)>,
     pub(super) replies: BTreeMap<u64, Reply>,
     pub(super) others: Vec<Output>,
+    /// The hash table, where there is one: it takes what it is given, and answers at once.
+    pub(super) table: Option<Table>,
 }
+
+/// What stands in a hash table that several nodes reach.
+pub type Table = Rc<RefCell<BTreeMap<Key, Vec<u8>>>>;
 
 pub(super) struct Person {
     pub(super) user: UserId,
@@ -70,6 +79,7 @@ impl Stage {
             waiting: VecDeque::new(),
             replies: BTreeMap::new(),
             others: Vec::new(),
+            table: None,
         }
     }
 
@@ -173,8 +183,30 @@ impl Stage {
                 Output::Answer { request, reply } => {
                     self.replies.insert(request, *reply);
                 }
+                Output::Query { id, query } if self.table.is_some() => self.ask_table(id, query),
                 other => self.others.push(other),
             }
+        }
+    }
+
+    fn ask_table(&mut self, id: u64, query: Query) {
+        let Some(table) = &self.table else { return };
+        let answer = match query {
+            Query::Get(key) => Answer::Values(table.borrow().get(&key).cloned().into_iter().collect()),
+            Query::Closest(_) | Query::Node(_) => Answer::Nodes(Vec::new()),
+            Query::Put { key, value, .. } => {
+                table.borrow_mut().insert(key, value);
+                Answer::Stored(3)
+            }
+        };
+        self.core.handle(Input::Peer(PeerEvent::Answer { id, answer, trace: Trace::default() }), self.now);
+    }
+
+    pub(super) fn find_table(&mut self) {
+        if self.table.is_some() {
+            let address = format!("/ip4/198.51.100.{}/tcp/14774", self.node);
+            self.handle(Input::Peer(PeerEvent::Addresses(vec![address])));
+            self.handle(Input::Peer(PeerEvent::Table { nodes: 3 }));
         }
     }
 
@@ -212,6 +244,7 @@ impl Stage {
         let seed = u8::try_from(self.next_conn % 200).unwrap() + 20;
         self.core = start(self.node, &self.settings, &self.contents, keys.collect(), self.now, seed);
         self.drain();
+        self.find_table();
     }
 
     /// Self-certified addresses as `NAME@xid`.

@@ -21,6 +21,8 @@ use crate::time::{DAY, HOUR, Hlc, MINUTE, Now};
 
 /// Whoever was seen in a sealed presence is shown as here for so long.
 pub(super) const FRESH: u64 = 10 * MINUTE;
+/// Before that time is over, it is looked whether there is something newer.
+const ENDS_SOON: u64 = 2 * MINUTE;
 /// Where somebody is counts for so long.
 pub(super) const LIFE: u64 = 2 * HOUR;
 /// What others gave us at most; further ones are not kept, and their devices found when they are live only.
@@ -116,11 +118,31 @@ impl Audiences {
         range.map(|((_, _, to), theirs)| (to, theirs))
     }
 
-    /// The devices of a user that can be looked for.
-    pub(super) fn devices_of(&self, user: &UserId) -> BTreeSet<DeviceId> {
+    /// Who is shown as here by a sealed presence that is growing old.
+    pub(super) fn growing_old(&self, time: u64) -> BTreeSet<UserId> {
+        let old = self.shown.values().filter(|(_, until)| *until <= time.saturating_add(ENDS_SOON));
+        old.map(|(user, _)| *user).collect()
+    }
+
+    /// Whether anybody is shown as here by a sealed presence.
+    pub(super) fn shows_anybody(&self) -> bool {
+        !self.shown.is_empty()
+    }
+
+    fn given_by(&self, user: &UserId) -> impl Iterator<Item = &Place> {
         let low = UserId::from_bytes([0; 32]);
         let range = self.known.range((*user, DeviceId::from_bytes([0; 32]), low)..);
-        range.take_while(|((who, _, _), _)| who == user).map(|((_, device, _), _)| *device).collect()
+        range.map(|(place, _)| place).take_while(move |(who, _, _)| who == user)
+    }
+
+    /// The users of ours who may see a user: a device has given them its pair.
+    pub(super) fn readers_of(&self, user: &UserId) -> BTreeSet<UserId> {
+        self.given_by(user).map(|(_, _, to)| *to).collect()
+    }
+
+    /// The devices of a user that can be looked for.
+    pub(super) fn devices_of(&self, user: &UserId) -> BTreeSet<DeviceId> {
+        self.given_by(user).map(|(_, device, _)| *device).collect()
     }
 }
 
@@ -149,6 +171,7 @@ impl Overlay {
         if own.is_none() && watchers.is_empty() {
             return;
         }
+        let had = own.as_ref().map(|own| own.told.clone()).unwrap_or_default();
         let mut own = match own {
             Some(own) if !stale => own,
             _ => self.new_pair(now),
@@ -157,6 +180,9 @@ impl Overlay {
         for watcher in watchers {
             if !own.told.contains(&watcher) && self.give(user, &watcher, &own, now) {
                 own.told.insert(watcher);
+                if !had.contains(&watcher) {
+                    self.give_tokens(user, &watcher, now);
+                }
             }
         }
         if stale || own.told.len() != before {
@@ -222,7 +248,7 @@ impl Overlay {
 
     pub(super) fn presence_to_publish(&mut self, user: &UserId, now: Now) -> Option<Query> {
         let device = self.locals.get(user)?.device.id();
-        if self.audiences.own.get(&device)?.told.is_empty() || self.addresses.is_empty() {
+        if self.audiences.own.get(&device)?.told.is_empty() {
             return None;
         }
         self.sign_presence(user, now);
@@ -231,9 +257,15 @@ impl Overlay {
         let located = Whereabouts { user: *user, device, node: self.node, addresses, presence };
         let at = self.tick(now);
         let own = self.audiences.own.get(&device)?;
-        let expires = at.millis.saturating_add(LIFE);
-        let sealed =
-            SealedPresence::seal(&located, &own.key, &own.presence, (at, expires), &mut self.rng).ok()?;
+        let times = (at, at.millis.saturating_add(LIFE));
+        let expires = times.1;
+        let sealed = SealedPresence::seal(&located, &own.key, &own.presence, times, &mut self.rng);
+        let sealed = sealed.or_else(|_| {
+            // Too long a status: who comes finds the way at least, and asks.
+            let located = Whereabouts { presence: Vec::new(), ..located };
+            SealedPresence::seal(&located, &own.key, &own.presence, times, &mut self.rng)
+        });
+        let sealed = sealed.ok()?;
         let key = Key::presence(&own.presence.id(), at.millis / DAY);
         Some(Query::Put { key, value: Value::Presence(sealed).encode(), expires_wall: expires })
     }
@@ -297,6 +329,9 @@ impl Overlay {
                 theirs.read = Some(at);
             }
         }
+        if record.is_empty() {
+            return;
+        }
         let context = self.users.context(self.clock.trusted(now));
         let record = Unverified::<PresenceRecord>::parse(record).and_then(|record| record.verify(&context));
         let Ok(record) = record else { return self.counters.drop("sealed presence that does not verify") };
@@ -310,7 +345,7 @@ impl Overlay {
         } else {
             self.audiences.shown.insert(*device, (*user, until));
         }
-        given.iter().for_each(|to| self.show_locally(*to, &record));
+        given.iter().for_each(|to| self.show_locally(*to, &record, false));
     }
 
     /// What was shown by a sealed presence and is not live has grown old.
@@ -340,12 +375,17 @@ impl Overlay {
         if self.addresses == addresses {
             return;
         }
-        self.addresses = addresses;
+        let first = std::mem::replace(&mut self.addresses, addresses).is_empty();
         if self.addresses.is_empty() {
             return;
         }
-        let users: Vec<UserId> = self.locals.keys().copied().collect();
-        users.iter().for_each(|user| self.publish_place(user, now));
+        for user in self.locals.keys().copied().collect::<Vec<_>>() {
+            match first {
+                // Whoever could not be reached until now is not kept waiting.
+                true => self.publish_presence_now(&user, now),
+                false => self.publish_place(&user, now),
+            }
+        }
         self.try_again_from_here(now);
         self.seek_all(now);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::limits::Limits;
 use super::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
-    OwnAudience, Seen, StoredMail,
+    OwnAudience, Seen, StoredMail, StoredToken,
 };
 use crate::dht::{Answer, Trace};
 use crate::envelope::Content;
@@ -55,6 +55,8 @@ pub struct Restored {
     pub time_floor: u64,
     /// What is held for others.
     pub mail: Vec<StoredMail>,
+    /// Tokens, to be used and used here.
+    pub tokens: Vec<StoredToken>,
 }
 
 /// A user of this node, and so a device.

@@ -261,6 +261,10 @@ impl Overlay {
             self.take_audience((inner.user, inner.sender, user), (presence, key, at), now);
             return self.settle_delivery(ticket, Disposition::Held, now);
         }
+        if let Content::Tokens(tokens) = &inner.content {
+            self.take_tokens(inner.user, user, tokens, now);
+            return self.settle_delivery(ticket, Disposition::Held, now);
+        }
         self.counters.delivered += 1;
         let (from, message, sent) = (inner.user, inner.message, inner.sent);
         let content = inner.content.clone();

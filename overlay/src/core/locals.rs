@@ -154,6 +154,7 @@ impl Overlay {
         self.drop_tickets_of(&device);
         self.unpublish(user);
         self.forget_audience(user, &device);
+        self.forget_tokens(user);
         self.locals.remove(user);
         self.local_devices.remove(&device);
     }
@@ -273,6 +274,9 @@ impl Overlay {
     pub(super) fn on_sweep_timer(&mut self, now: Now) {
         self.timers.set_earlier(Timer::Sweep, on_grid(now.mono + HOUR, HOUR));
         self.check_clock(now);
+        if !self.was_credible {
+            self.tell_judge(now);
+        }
         let users: Vec<UserId> = self.locals.keys().copied().collect();
         users.iter().for_each(|user| self.check_sealing_keys(user, now));
         self.renew_stale_records(now);
@@ -324,6 +328,7 @@ impl Overlay {
             self.was_credible = credible;
             let alarm = if credible { Alarm::ClockCredible } else { Alarm::ClockNotCredible };
             self.outputs.push_back(Output::Alarm(alarm));
+            self.tell_judge(now);
         }
     }
 }

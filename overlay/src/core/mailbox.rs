@@ -8,7 +8,7 @@
 //! | `owner` | what is fetched for our users, and when it may be forgotten |
 //! | `receipts` | how the receipts of fetched messages go back |
 //! | `sender` | which messages are deposited, and where |
-//! | `tokens` | what spares work |
+//! | `tokens` | what spares contacts the work |
 //! | `job` | one deposit: work, holders asked, acknowledgements |
 //!
 //! Nobody is believed: a holder proves what it gives by its name, a hash; a message proves its sender when it is opened;
@@ -59,6 +59,7 @@ impl Overlay {
         let (held, damaged) = Mailboxes::restored(self.limits.mailbox, &restored.mail);
         (0..damaged).for_each(|_| self.counters.drop("stored mail"));
         self.mail.held = held;
+        self.restore_tokens(restored);
     }
 
     /// How much this node holds for others.

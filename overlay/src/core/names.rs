@@ -106,6 +106,7 @@ impl Overlay {
             return Ok(false);
         }
         self.outputs.push_back(Output::Write(Write::PutRevocation(revocation.bytes().to_vec())));
+        self.tell_judge(now);
         if let Revoked::Device(user, device) = &revocation.what {
             self.device_left(device);
             if let Some(known) = self.users.known.get_mut(user) {
@@ -116,6 +117,12 @@ impl Overlay {
             self.timers.set_earlier(Timer::Sweep, now.mono + SECOND);
         }
         Ok(true)
+    }
+
+    /// Says what values of the hash table are to be judged by.
+    pub(super) fn tell_judge(&mut self, now: Now) {
+        let (time, revocations) = (self.clock.trusted(now), Box::new(self.users.revocations.clone()));
+        self.outputs.push_back(Output::Judge { time, revocations });
     }
 
     /// An authority revokes under the domain that it is pinned for, and devices only of users whom it named.

@@ -328,7 +328,7 @@ impl Overlay {
 
     fn settled(&mut self, number: u64, outcome: Outcome) {
         let Some(entry) = self.outbox.entries.get_mut(&number) else { return };
-        let for_users = !matches!(entry.content, Content::Audience { .. });
+        let for_users = !matches!(entry.content, Content::Audience { .. } | Content::Tokens(_));
         if !std::mem::replace(&mut entry.settled, true) && for_users {
             let (message, from, to, content) = (entry.message, entry.from, entry.to, entry.content.clone());
             self.outputs.push_back(Output::Settled { message, from, to, outcome, content });

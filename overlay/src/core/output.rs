@@ -2,13 +2,14 @@
 
 use super::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
-    OwnAudience, Provenance, Seen, StoredMail,
+    OwnAudience, Provenance, Seen, StoredMail, StoredToken, TokenPlace,
 };
 use super::{Live, Lookup};
 use crate::dht::Query;
 use crate::envelope::Content;
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
-use crate::record::{LinkPresence, PresenceRecord, RefusalCode, Verified};
+use crate::record::{LinkPresence, PresenceRecord, RefusalCode, RevocationSet, Verified};
+use crate::time::TrustedTime;
 
 /// Names a delivery until it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +117,13 @@ pub enum Output {
         /// Why, for the log.
         reason: &'static str,
     },
+    /// What the hash table's values are judged by has changed.
+    Judge {
+        /// The trusted time.
+        time: TrustedTime,
+        /// All that was revoked.
+        revocations: Box<RevocationSet>,
+    },
     /// Ask the hash table; [`PeerEvent::Answer`](super::PeerEvent::Answer) follows.
     Query {
         /// For the answer.
@@ -146,6 +154,8 @@ pub enum Output {
         from: UserId,
         /// The record.
         record: Verified<PresenceRecord>,
+        /// Whether its device has just said it; else it was found in the hash table, and is as old as it says.
+        live: bool,
     },
     /// A device of a user came: on a proven live node, or on one of the link that others hear. May be told twice.
     Reachable {
@@ -241,6 +251,10 @@ pub enum Write {
     PutMail(StoredMail),
     /// Delete by number.
     DeleteMail(u64),
+    /// Put under its place.
+    PutToken(StoredToken),
+    /// Delete by place.
+    DeleteToken(TokenPlace),
 }
 
 /// What became of a message.

@@ -470,6 +470,7 @@ fn is_for_users(frame: &Frame) -> bool {
         | Frame::Relayed(_)
         | Frame::List(_)
         | Frame::Discard(_)
+        | Frame::WantTokens { .. }
         | Frame::Unknown => false,
     }
 }

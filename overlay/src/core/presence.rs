@@ -24,6 +24,8 @@ const MAX_SHOWN_BYTES: usize = 4 * 1_024 * 1_024;
 #[derive(Debug)]
 struct Newest {
     at: Hlc,
+    /// Whether the device said it on a session.
+    live: bool,
     /// Its place in the order of arrival.
     turn: u64,
     resources: Vec<String>,
@@ -58,10 +60,10 @@ impl Presences {
     }
 
     /// Takes the newest in, and forgets the oldest if there is no room.
-    fn remember(&mut self, key: (DeviceId, UserId), at: Hlc, resources: Vec<String>) {
+    fn remember(&mut self, key: (DeviceId, UserId), (at, live): (Hlc, bool), resources: Vec<String>) {
         self.forget(&key);
         self.next_turn += 1;
-        let newest = Newest { at, turn: self.next_turn, resources };
+        let newest = Newest { at, live, turn: self.next_turn, resources };
         self.bytes += newest.bytes();
         self.turns.insert(newest.turn, key);
         self.shown.insert(key, newest);
@@ -201,18 +203,20 @@ impl Overlay {
             return self.unproven(node, now);
         }
         for to in to.into_iter().filter(|to| self.locals.contains_key(to)).collect::<Vec<_>>() {
-            self.show_locally(to, &record);
+            self.show_locally(to, &record, true);
         }
     }
 
-    pub(super) fn show_locally(&mut self, to: UserId, record: &Verified<PresenceRecord>) {
+    pub(super) fn show_locally(&mut self, to: UserId, record: &Verified<PresenceRecord>, live: bool) {
         let key = (record.device, to);
-        if self.presences.shown.get(&key).is_some_and(|shown| shown.at >= record.at) {
+        // What was found already is news once more when its device says it.
+        let known = |shown: &Newest| (shown.at, shown.live) >= (record.at, live);
+        if self.presences.shown.get(&key).is_some_and(known) {
             return self.counters.drop("presence that is not newer");
         }
         let resources = record.sessions.iter().map(|session| session.resource.clone()).collect();
-        self.presences.remember(key, record.at, resources);
-        self.outputs.push_back(Output::Presence { to, from: record.user, record: record.clone() });
+        self.presences.remember(key, (record.at, live), resources);
+        self.outputs.push_back(Output::Presence { to, from: record.user, record: record.clone(), live });
     }
 
     /// A device is no longer live: what it showed is unknown now, and what it shows next is new.
@@ -247,7 +251,7 @@ mod tests {
 
     fn show(presences: &mut Presences, number: usize, millis: u64, resources: &[&str]) {
         let resources = resources.iter().map(|resource| (*resource).to_owned()).collect();
-        presences.remember(key(number), Hlc { millis, counter: 0 }, resources);
+        presences.remember(key(number), (Hlc { millis, counter: 0 }, true), resources);
     }
 
     fn has(presences: &Presences, number: usize, resource: &str) -> bool {

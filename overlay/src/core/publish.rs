@@ -59,6 +59,11 @@ impl Overlay {
         self.publish_at(purpose, at, now);
     }
 
+    /// The same at once, however short the last time is ago.
+    pub(super) fn publish_presence_now(&mut self, user: &UserId, now: Now) {
+        self.publish_at(Purpose::PublishPresence(*user), now.mono + SECOND, now);
+    }
+
     /// Everything, as the table has just found somebody to tell.
     pub(super) fn publish_all(&mut self, now: Now) {
         let users: Vec<UserId> = self.locals.keys().copied().collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::timers::Timer;
 use super::{Output, Overlay};
 use crate::dht::{Answer, Key, Query, Trace};
-use crate::id::{DeviceId, UserId};
+use crate::id::{DeviceId, NodeId, UserId};
 use crate::time::{MINUTE, Now};
 
 /// Questions under way at once; further ones wait.
@@ -24,6 +24,8 @@ pub(super) enum Purpose {
     FindPresence(UserId, DeviceId, u64),
     /// To know which nodes hold what waits for a user.
     FindHolders(UserId),
+    /// To know where a node can be reached.
+    FindNode(NodeId),
     /// For somebody who watches.
     Lookup(u64),
     /// To tell who our user's devices are.
@@ -94,6 +96,7 @@ impl Overlay {
             Purpose::FindUser(user) => Some(self.user_query(&user)),
             Purpose::FindPresence(user, device, day) => self.presence_query(&user, &device, day),
             Purpose::FindHolders(user) => Some(Query::Closest(Key::mailbox(&user))),
+            Purpose::FindNode(node) => Some(Query::Node(node)),
             Purpose::Lookup(ticket) => self.lookup_query(ticket),
             Purpose::PublishUser(user) => self.user_to_publish(&user),
             Purpose::PublishName(user) => self.name_to_publish(&user),
@@ -117,6 +120,8 @@ impl Overlay {
             }
             (Purpose::FindHolders(user), Answer::Nodes(nodes)) => self.found_holders(&user, nodes, now),
             (Purpose::FindHolders(user), _) => self.found_holders(&user, Vec::new(), now),
+            (Purpose::FindNode(node), Answer::Nodes(nodes)) => self.found_node(node, nodes, now),
+            (Purpose::FindNode(_), _) => {}
             (Purpose::Lookup(ticket), answer) => self.lookup_answered(ticket, answer, trace, now),
             (Purpose::PublishUser(_) | Purpose::PublishName(_) | Purpose::PublishPresence(_), answer) => {
                 let copies = if let Answer::Stored(copies) = answer { copies } else { 0 };

@@ -84,6 +84,10 @@ impl Overlay {
 
     pub(super) fn on_seek_timer(&mut self, now: Now) {
         self.expire_found(now);
+        if self.audiences.shows_anybody() {
+            // Also when there is nobody to ask any more.
+            self.timers.set_earlier(Timer::Seek, on_grid(now.mono + 1, ROUND));
+        }
         if self.queries.nodes == 0 {
             // Nobody to ask; the table says when there is, and everybody is looked for then.
             return;
@@ -97,7 +101,10 @@ impl Overlay {
         let mut contacts = Vec::new();
         if self.locals.values().any(|local| !local.shown.sessions.is_empty()) {
             contacts = self.users.kept_users();
-            contacts.iter().for_each(|user| self.seek_within(user, CONTACT, WHERE, now));
+            let old = self.audiences.growing_old(self.time(now));
+            for user in &contacts {
+                self.seek_within(user, CONTACT, if old.contains(user) { PAUSE } else { WHERE }, now);
+            }
         }
         self.seek.sought.retain(|user, _| waited_for.contains(user) || contacts.binary_search(user).is_ok());
         if !(waited_for.is_empty() && contacts.is_empty()) {

@@ -311,6 +311,55 @@ impl fmt::Debug for StoredMail {
     }
 }
 
+/// A token that a user of ours may use, or that was used here. Deleted when it is used, or has ended.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct StoredToken {
+    /// [`STATE_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// 32 bytes: the user whose mailbox it is for.
+    #[prost(bytes = "vec", tag = "2")]
+    pub mailbox: Vec<u8>,
+    /// 16 bytes: its serial number.
+    #[prost(bytes = "vec", tag = "3")]
+    pub serial: Vec<u8>,
+    /// 32 bytes: the user of ours who may use it; empty for one that was used here.
+    #[prost(bytes = "vec", tag = "4")]
+    pub to: Vec<u8>,
+    /// When it ends, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub expires: u64,
+    /// The signed [`crate::record::Token`]; empty for one that was used here.
+    #[prost(bytes = "vec", tag = "6")]
+    pub token: Vec<u8>,
+}
+
+impl fmt::Debug for StoredToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoredToken(used here {})", self.to.is_empty())
+    }
+}
+
+/// Where a token is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenPlace {
+    /// Whose mailbox it is for.
+    pub mailbox: UserId,
+    /// Its serial number.
+    pub serial: [u8; 16],
+    /// The user of ours who may use it; none: it was used here.
+    pub to: Option<UserId>,
+}
+
+impl TokenPlace {
+    /// The key in the store: mailbox, serial number, user.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let to = self.to.map(|to| to.as_bytes().to_vec()).unwrap_or_default();
+        [&self.mailbox.as_bytes()[..], &self.serial, &to].concat()
+    }
+}
+
 /// How an authority became known. All but the last count as pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
@@ -355,6 +404,19 @@ impl CachedUserRecord {
     /// The user, or nothing if the stored bytes are damaged.
     pub fn key(&self) -> Option<UserId> {
         UserId::from_slice(&self.user)
+    }
+}
+
+impl StoredToken {
+    /// Where it is stored, or nothing if the stored bytes are damaged.
+    pub fn key(&self) -> Option<TokenPlace> {
+        let to = match self.to.is_empty() {
+            true => None,
+            false => Some(UserId::from_slice(&self.to)?),
+        };
+        let (mailbox, serial) =
+            (UserId::from_slice(&self.mailbox)?, self.serial.as_slice().try_into().ok()?);
+        Some(TokenPlace { mailbox, serial, to })
     }
 }
 

@@ -153,6 +153,9 @@ impl Overlay {
                 Err(_) => self.counters.drop("stored revocation"),
             }
         }
+        if !restored.revocations.is_empty() {
+            self.tell_judge(now);
+        }
         for cached in restored.records.iter().take(self.limits.users) {
             match UserRecord::verify(&cached.record, &self.users.own_context(time)) {
                 Ok(record) => {
@@ -326,6 +329,7 @@ impl Overlay {
         self.push_presences(users, now);
         self.list_for_proven(users, now);
         for user in users {
+            self.want_tokens(user, now);
             self.pump_user(user, now);
             self.send_held(user, now);
         }

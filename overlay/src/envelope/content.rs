@@ -7,9 +7,13 @@ use prost::Message as _;
 use super::MAX_CONTENT;
 use crate::id::{PresenceId, UserId};
 use crate::keys::AudienceKey;
-use crate::record::{HlcField, Refusal, VERSION, hlc_field, key_field, payload, text_field};
+use crate::record::{
+    HlcField, Record as _, Refusal, Token, VERSION, hlc_field, key_field, payload, text_field,
+};
 use crate::time::Hlc;
 
+/// Tokens in one message at most.
+pub const MAX_TOKENS: usize = 64;
 /// Bytes of a resourcepart (RFC 7622 §3.4).
 const MAX_RESOURCE: usize = 1_023;
 
@@ -47,6 +51,8 @@ pub enum Content {
         /// When the pair was made; of two by one device the later counts.
         at: Hlc,
     },
+    /// Signed [`crate::record::Token`]s for the sender's mailbox, at most [`MAX_TOKENS`]. For the overlay itself.
+    Tokens(Vec<Vec<u8>>),
 }
 
 impl fmt::Debug for Content {
@@ -55,6 +61,7 @@ impl fmt::Debug for Content {
             Self::Stanza { xml, .. } => write!(f, "Stanza({} bytes)", xml.len()),
             Self::Contact(record) => write!(f, "Contact({} bytes)", record.len()),
             Self::Audience { presence, .. } => write!(f, "Audience({presence})"),
+            Self::Tokens(tokens) => write!(f, "Tokens({})", tokens.len()),
             Self::Copy { to, xml, .. } => write!(f, "Copy(to {to}, {} bytes)", xml.len()),
         }
     }
@@ -64,7 +71,7 @@ impl fmt::Debug for Content {
 struct ContentPayload {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "ContentKind", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "ContentKind", tags = "2, 3, 4, 5, 7")]
     kind: Option<ContentKind>,
 }
 
@@ -78,6 +85,14 @@ enum ContentKind {
     Copy(StanzaField),
     #[prost(message, tag = "5")]
     Audience(AudienceField),
+    #[prost(message, tag = "7")]
+    Tokens(TokensField),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TokensField {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    tokens: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -119,6 +134,7 @@ impl Content {
                 key: key.seed().to_vec(),
                 at: Some(at.into()),
             }),
+            Self::Tokens(tokens) => ContentKind::Tokens(TokensField { tokens }),
         };
         ContentPayload { version: VERSION, kind: Some(kind) }.encode_to_vec()
     }
@@ -149,6 +165,12 @@ impl Content {
                 key: AudienceKey::from_seed(key_field(&key, kind, "audience key")?),
                 at: hlc_field(at, kind, "at")?,
             },
+            ContentKind::Tokens(TokensField { tokens }) => {
+                if tokens.len() > MAX_TOKENS || tokens.iter().any(|token| token.len() > Token::MAX_SIZE) {
+                    return Err(Refusal::Malformed { kind, what: "list of tokens" });
+                }
+                Self::Tokens(tokens)
+            }
         })
     }
 }

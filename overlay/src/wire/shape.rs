@@ -2,7 +2,7 @@
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct FramePayload {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25")]
     pub(super) kind: Option<Kind>,
 }
 
@@ -53,6 +53,8 @@ pub(super) enum Kind {
     /// The same as to fetch.
     #[prost(bytes, tag = "20")]
     Discard(Vec<u8>),
+    #[prost(message, tag = "25")]
+    WantTokens(WantTokensField),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -67,6 +69,14 @@ pub(super) struct HelloField {
     pub(super) wall: u64,
     #[prost(fixed64, tag = "5")]
     pub(super) session: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct WantTokensField {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) from: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) to: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -17,9 +17,15 @@ pub(crate) fn cheap() -> Limits {
 
 /// Anna and Ben met once on a link. Now both are at home, with cables to five nodes, and Ben is away.
 pub(crate) fn scene(limits: Limits) -> Net {
+    scene_naming(limits, usize::MAX)
+}
+
+/// The same where the hash table names so many nodes.
+fn scene_naming(limits: Limits, nearest: usize) -> Net {
     let mut accounts = vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]];
     accounts.extend(HOLDERS.map(|_| Vec::new()));
     let mut net = Net::with_limits(accounts, limits);
+    net.nearest = nearest;
     net.join(ANNA, BEN);
     net.run(5 * SECOND);
     net.cut(ANNA, BEN);
@@ -27,6 +33,24 @@ pub(crate) fn scene(limits: Limits) -> Net {
     net.power_off(BEN);
     net.run(SECOND);
     net
+}
+
+/// Ben comes, lets Anna see his presence, meets her for a moment, and goes.
+pub(crate) fn meet(net: &mut Net) {
+    let (anna, ben) = (net.user(ANNA), net.user(BEN));
+    net.power_on(BEN);
+    for (host, watchers) in [(ANNA, vec![]), (BEN, vec![anna])] {
+        let (user, friend) = (net.user(host), if host == ANNA { ben } else { anna });
+        net.with(host, |core, now| {
+            core.keep(&friend);
+            core.set_presence(&user, vec![session("desk")], watchers, now);
+        });
+    }
+    net.join(ANNA, BEN);
+    net.run(5 * SECOND);
+    net.cut(ANNA, BEN);
+    net.power_off(BEN);
+    net.run(SECOND);
 }
 
 /// Lays cables beyond the link between these hosts, the holders, and the holders among each other.
@@ -275,7 +299,7 @@ fn a_declared_mailbox_is_used_first() {
     let mut net = scene(cheap());
     let (anna, ben) = (net.user(ANNA), net.user(BEN));
     net.power_on(BEN);
-    net.with(BEN, |core, now| core.set_mailboxes(vec![node_id(own)], now));
+    net.with(BEN, |core, now| core.set_mailboxes(vec![(node_id(own), vec![])], now));
     net.join(ANNA, BEN);
     net.run(10 * SECOND);
     net.cut(ANNA, BEN);
@@ -288,6 +312,29 @@ fn a_declared_mailbox_is_used_first() {
     }
     swap(&mut net, ANNA, BEN);
     assert_eq!(net.got(BEN, anna), vec![1]);
+}
+
+#[test]
+fn where_a_declared_mailbox_is_is_looked_up() {
+    let mut net = scene_naming(cheap(), 2);
+    let (anna, ben) = (net.user(ANNA), net.user(BEN));
+    // One that Anna has never heard of.
+    let known: Vec<_> = net.hosts[ANNA].core.peers().iter().map(|peer| peer.node).collect();
+    let own = HOLDERS.into_iter().find(|holder| !known.contains(&node_id(*holder))).unwrap();
+    net.power_on(BEN);
+    net.with(BEN, |core, now| core.set_mailboxes(vec![(node_id(own), vec![])], now));
+    net.join(ANNA, BEN);
+    net.run(10 * SECOND);
+    net.cut(ANNA, BEN);
+    net.power_off(BEN);
+    net.send(ANNA, ben, 1);
+    net.run(MINUTE);
+    assert_eq!(net.hosts[own].store.mail.len(), 1, "{:?}", items(&net));
+    for holder in HOLDERS.into_iter().filter(|holder| *holder != own) {
+        net.power_off(holder);
+    }
+    swap(&mut net, ANNA, BEN);
+    assert_eq!(net.got(BEN, anna), vec![1], "and Ben finds it there, too");
 }
 
 #[test]

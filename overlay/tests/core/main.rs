@@ -26,5 +26,6 @@ mod pump;
 mod relays;
 mod steps;
 mod table;
+mod tokens;
 mod vectors;
 mod wide;

@@ -166,7 +166,7 @@ fn presence_reaches_watchers_now_later_and_no_longer() {
     };
     let seen = |net: &Net, who| {
         let sessions = net.hosts[1].events.iter().filter_map(|event| match event {
-            Output::Presence { to, from, record } if *to == who && *from == anna => {
+            Output::Presence { to, from, record, .. } if *to == who && *from == anna => {
                 Some(record.sessions.len())
             }
             _ => None,

@@ -27,6 +27,7 @@ pub(crate) struct Store {
     own_audiences: BTreeMap<DeviceId, state::OwnAudience>,
     audiences: BTreeMap<(UserId, DeviceId, UserId), state::KnownAudience>,
     pub(crate) mail: BTreeMap<u64, StoredMail>,
+    pub(crate) tokens: BTreeMap<TokenPlace, StoredToken>,
     revocations: BTreeSet<Vec<u8>>,
     pub(crate) time_floor: u64,
     /// What the node stored of deliveries.
@@ -56,6 +57,8 @@ impl Store {
             Write::PutTimeFloor(time) => self.time_floor = time,
             Write::PutMail(mail) => drop(self.mail.insert(mail.number, mail)),
             Write::DeleteMail(number) => drop(self.mail.remove(&number)),
+            Write::PutToken(token) => drop(self.tokens.insert(token.key().unwrap(), token)),
+            Write::DeleteToken(place) => drop(self.tokens.remove(&place)),
         }
     }
 
@@ -72,6 +75,7 @@ impl Store {
             revocations: self.revocations.iter().cloned().collect(),
             time_floor: self.time_floor,
             mail: self.mail.values().cloned().collect(),
+            tokens: self.tokens.values().cloned().collect(),
         }
     }
 }
@@ -183,6 +187,8 @@ pub(crate) struct Net {
     /// Hosts that the hash table knows as nodes.
     nodes: Vec<usize>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
+    /// So many nodes are named when it is asked who is closest to something.
+    pub(crate) nearest: usize,
     /// Questions to the hash table.
     pub(crate) asked: usize,
     /// What stands in it, once there is one that all hosts reach.
@@ -231,6 +237,7 @@ impl Net {
             beyond: BTreeSet::new(),
             nodes: Vec::new(),
             air: BTreeMap::new(),
+            nearest: usize::MAX,
             asked: 0,
             table: None,
             answers: BTreeMap::new(),
@@ -385,7 +392,7 @@ impl Net {
         self.asked += 1;
         let answer = match query {
             Query::Get(key) => Answer::Values(table.get(&key).cloned().into_iter().collect()),
-            Query::Closest(_) => Answer::Nodes(nodes),
+            Query::Closest(_) | Query::Node(_) => Answer::Nodes(nodes),
             Query::Put { key, value, .. } => {
                 table.insert(key, value);
                 Answer::Stored(3)
@@ -406,11 +413,17 @@ impl Net {
 
     /// Those of its nodes that are on and that a host has a cable to.
     fn closest(&self, host: usize, query: &Query) -> Vec<(NodeId, Vec<String>)> {
-        let Query::Closest(key) = query else { return Vec::new() };
+        let place = match query {
+            Query::Closest(key) => key.as_bytes()[0],
+            Query::Node(node) => node.as_bytes()[0],
+            Query::Get(_) | Query::Put { .. } => return Vec::new(),
+        };
         let mut nodes: Vec<usize> = self.nodes.iter().copied().filter(|node| self.hosts[*node].on).collect();
+        let named = self.nearest;
         nodes.retain(|node| *node != host && self.cables.contains(&pair(host, *node)));
-        nodes.sort_by_key(|node| node_id(*node).as_bytes()[0] ^ key.as_bytes()[0]);
-        nodes.into_iter().map(|node| (node_id(node), vec![format!("/memory/{node}")])).collect()
+        nodes.sort_by_key(|node| node_id(*node).as_bytes()[0] ^ place);
+        let nodes = nodes.into_iter().take(named);
+        nodes.map(|node| (node_id(node), vec![format!("/memory/{node}")])).collect()
     }
 
     // --- power ---
@@ -627,7 +640,7 @@ fn body(content: Content) -> Vec<u8> {
     match content {
         Content::Stanza { xml, .. } | Content::Copy { xml, .. } => xml,
         Content::Contact(record) => record,
-        Content::Audience { .. } => unreachable!("for the overlay itself"),
+        Content::Audience { .. } | Content::Tokens(_) => unreachable!("for the overlay itself"),
     }
 }
 

@@ -3,6 +3,8 @@
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::dht::Key;
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::keys::UserKey;
+use crosstalk_overlay::record::{PresenceSession, Revocation, Revoked, RevokedBy, Verified};
 use crosstalk_overlay::time::{DAY, HOUR, MINUTE, SECOND};
 
 use crate::pump::*;
@@ -24,6 +26,15 @@ fn befriend(net: &mut Net, host: usize, other: usize) {
         core.keep(&friend);
         core.set_presence(&user, vec![session("desk")], vec![friend], now);
     });
+}
+
+/// Whether each presence that a host was told of came from the device itself.
+fn told_live(net: &Net, host: usize, of: UserId) -> Vec<bool> {
+    let live = net.hosts[host].events.iter().filter_map(|event| match event {
+        Output::Presence { from, live, .. } if *from == of => Some(*live),
+        _ => None,
+    });
+    live.collect()
 }
 
 fn presences(net: &Net, host: usize, of: UserId) -> usize {
@@ -97,8 +108,10 @@ fn friends_find_each_other_and_whoever_comes_sees_the_other_before_they_are_conn
     net.run(2 * SECOND);
     assert_eq!(presences(&net, 0, net.user(1)), seen + 1, "seen, though there is no way to them");
     assert_ne!(net.hosts[0].core.reach(&net.user(1)), Reach::Live);
+    assert_eq!(told_live(&net, 0, net.user(1)).last(), Some(&false), "and as old as it says");
     net.join_beyond(0, 1);
     net.run(2 * MINUTE);
+    assert_eq!(told_live(&net, 0, net.user(1)).last(), Some(&true), "now it is fresh, though it may be the same");
     for host in 0..2 {
         assert_eq!(net.hosts[host].core.reach(&net.user(1 - host)), Reach::Live);
     }
@@ -124,6 +137,53 @@ fn what_was_seen_long_ago_is_not_shown_for_ever() {
     let shown = presences(&net, 0, net.user(1));
     net.run(HOUR);
     assert_eq!(presences(&net, 0, net.user(1)), shown, "the same old record is no news");
+}
+
+#[test]
+fn whoever_is_there_but_cannot_be_reached_is_shown_without_a_gap_while_there_is_news() {
+    let mut net = acquainted();
+    net.cut(0, 1);
+    net.run(15 * MINUTE);
+    let gone = |net: &Net| net.count(0, |event| matches!(event, Output::Unreachable { .. }));
+    let before = gone(&net);
+    net.run(5 * HOUR);
+    assert_eq!(gone(&net), before);
+    net.peer_event(0, PeerEvent::Table { nodes: 0 });
+    net.run(12 * MINUTE);
+    assert_eq!(gone(&net), before + 1, "nobody left to ask: what is old is not shown for ever");
+}
+
+#[test]
+fn whoever_has_a_long_status_can_still_be_reached() {
+    let mut net = acquainted();
+    net.power_off(0);
+    let (user, friend) = (net.user(1), net.user(0));
+    let long = PresenceSession { payload: vec![b'x'; 8_000], ..session("desk") };
+    net.with(1, |core, now| core.set_presence(&user, vec![long], vec![friend], now));
+    net.run(MINUTE);
+    net.power_on(0);
+    befriend(&mut net, 0, 1);
+    net.run(MINUTE);
+    assert_eq!(net.hosts[0].core.reach(&user), Reach::Live, "found by the table, as nothing else joins them");
+}
+
+#[test]
+fn what_was_revoked_counts_for_the_hash_table_too() {
+    let mut net = Net::two();
+    let (user, device) = (net.user(1), net.hosts[1].accounts[0].device.id());
+    let revocation = Revocation { what: Revoked::Device(user, device), by: RevokedBy::User, since: START };
+    let revocation = Verified::sign(revocation, &UserKey::from_seed([2; 32]), None).unwrap();
+    net.with(0, |core, now| assert!(core.add_revocation(revocation.bytes(), now).unwrap()));
+    let judged = |net: &mut Net| {
+        let events = std::mem::take(&mut net.hosts[0].events);
+        events.into_iter().rev().find_map(|event| match event {
+            Output::Judge { revocations, .. } => Some(revocations.is_device_revoked(&user, &device)),
+            _ => None,
+        })
+    };
+    assert_eq!(judged(&mut net), Some(true));
+    net.restart(0);
+    assert_eq!(judged(&mut net), Some(true), "after a restart as well");
 }
 
 #[test]

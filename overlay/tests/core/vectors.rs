@@ -183,6 +183,7 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("fetch", Frame::Fetch(vec![id])),
         ("mail", Frame::Mail(vec![item(), sealed_receipts()])),
         ("discard", Frame::Discard(vec![id])),
+        ("want-tokens", Frame::WantTokens { from: alice.user.id(), to: bob.user.id() }),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
 }
@@ -225,6 +226,14 @@ fn stored() -> BTreeMap<&'static str, Vec<u8>> {
         nonce: offer().nonce,
         token: records()["token"].clone(),
     };
+    let token = StoredToken {
+        version: STATE_VERSION,
+        mailbox: cast(0x20).user.id().as_bytes().to_vec(),
+        serial: vec![7; 16],
+        to: cast(0x10).user.id().as_bytes().to_vec(),
+        expires: AT + 90 * DAY,
+        token: records()["token"].clone(),
+    };
     let outbound = OutboundSequence {
         version: STATE_VERSION,
         sender: sender.clone(),
@@ -265,6 +274,8 @@ fn stored() -> BTreeMap<&'static str, Vec<u8>> {
         ("known-authority", known.encode_to_vec()),
         ("outbox-entry-deposited", deposited.encode_to_vec()),
         ("stored-mail", mail.encode_to_vec()),
+        ("stored-token", token.encode_to_vec()),
+        ("content-tokens", Content::Tokens(vec![records()["token"].clone()]).encode()),
     ])
 }
 

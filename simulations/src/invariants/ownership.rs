@@ -75,7 +75,7 @@ fn message_in(tree: Tree, value: &[u8]) -> Option<MessageKey> {
             let entry: OutboxEntry = decode(value).ok()?;
             match Content::decode(&entry.content).ok()? {
                 Content::Stanza { xml, .. } => numbered(&xml),
-                Content::Contact(_) | Content::Copy { .. } | Content::Audience { .. } => None,
+                Content::Contact(_) | Content::Copy { .. } | Content::Audience { .. } | Content::Tokens(_) => None,
             }
         }
         _ => None,

@@ -287,7 +287,7 @@ impl World {
             }
             Output::Dial { node, .. } => self.dial(id, node),
             // Nobody has told this host of a table.
-            Output::Query { .. } => {}
+            Output::Query { .. } | Output::Judge { .. } => {}
             Output::ClosePeer { node, reason } => {
                 let name = self.hosts[id.0].name;
                 self.story.tell(self.time, || format!("{name} closes a link: {reason}"));

@@ -2,7 +2,7 @@
 
 use crosstalk_overlay::core::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
-    OwnAudience, Seen, StoredMail,
+    OwnAudience, Seen, StoredMail, StoredToken,
 };
 
 use crate::Tree;
@@ -27,4 +27,5 @@ stored! {
     OwnAudience => OwnAudience,
     KnownAudience => Audience,
     StoredMail => Mail,
+    StoredToken => Token,
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::users::take_credit;
 use crate::core::{Output, Overlay, Write};
 use crate::id::{DeviceId, ItemId, NodeId, UserId};
-use crate::mailbox::{Access, Answer, Offer, TokenUse, item_id};
+use crate::mailbox::{Access, Answer, Offer, TokenChange, TokenUse, item_id};
 use crate::record::{MailboxAccess, Refusal, Token, Unverified};
 use crate::time::Now;
 use crate::wire::{Frame, Listed, MAIL_BYTES, MAX_LISTED, MAX_MAIL};
@@ -24,6 +24,7 @@ impl Overlay {
         let (answer, stored) = self.mail.held.offer(node, offer, token, time, now.mono);
         let new = stored.is_some();
         self.outputs.extend(stored.map(|mail| Output::Write(Write::PutMail(mail))));
+        self.write_used_tokens();
         // It waits for the commit; one that was there already, for the commit that may still be under way.
         self.send_frame(node, &Frame::DepositAnswer { request, answer }, true, now);
         if answer == Answer::Held && offer.replica {
@@ -32,6 +33,14 @@ impl Overlay {
         if new {
             self.tell_owner(offer, now);
         }
+    }
+
+    fn write_used_tokens(&mut self) {
+        let changes = self.mail.held.token_changes().into_iter();
+        self.outputs.extend(changes.map(|change| match change {
+            TokenChange::Used(token) => Output::Write(Write::PutToken(token)),
+            TokenChange::Forgotten(place) => Output::Write(Write::DeleteToken(place)),
+        }));
     }
 
     fn check_token(&mut self, node: NodeId, offer: &Offer, now: Now) -> Result<Option<TokenUse>, Refusal> {
@@ -161,6 +170,7 @@ impl Overlay {
     pub(in crate::core) fn expire_mail(&mut self, now: Now) {
         let expired = self.mail.held.expire(self.clock.trusted(now));
         self.outputs.extend(expired.into_iter().map(|number| Output::Write(Write::DeleteMail(number))));
+        self.write_used_tokens();
         let held = &self.mail.held;
         self.mail.replicas.retain(|(user, id), _| held.get(*id, *user).is_some());
     }

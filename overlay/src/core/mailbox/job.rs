@@ -271,6 +271,12 @@ impl Overlay {
     /// As many hold it as can be had.
     fn end_job(&mut self, key: JobKey, now: Now) {
         let Some(job) = self.mail.jobs.remove(&key) else { return };
+        if let JobKey::Copy((device, _), _) = key
+            && job.held.is_empty()
+            && let Some(user) = self.local_devices.get(&device).copied()
+        {
+            self.return_token(user, job.offer.token, now);
+        }
         match key {
             JobKey::Copy(pair, number) if job.held.len() < COPIES => {
                 self.deposit_later(pair, number, now.mono + self.limits.repair);

@@ -158,8 +158,12 @@ impl Overlay {
         self.look_into(user, now);
     }
 
-    pub(in crate::core) fn declare_mailboxes(&mut self, mut nodes: Vec<NodeId>, now: Now) {
+    pub(in crate::core) fn declare_mailboxes(&mut self, mut nodes: Vec<(NodeId, Vec<String>)>, now: Now) {
         nodes.truncate(MAX_DECLARED);
+        for (node, addresses) in &nodes {
+            self.learn(*node, addresses.clone(), now);
+        }
+        let nodes: Vec<NodeId> = nodes.into_iter().map(|(node, _)| node).collect();
         if self.mail.declared != nodes {
             self.mail.declared = nodes;
             let users: Vec<UserId> = self.locals.keys().copied().collect();

@@ -12,6 +12,10 @@ use crate::time::{MINUTE, Now, SECOND};
 
 /// What the hash table said counts so long; our own mailboxes are looked into as often.
 const FRESH: u64 = 15 * MINUTE;
+/// Where a node is that holds mail is not asked again sooner, …
+const SEEK_AGAIN: u64 = MINUTE;
+/// … and of so many nodes at most in that time.
+const MAX_SOUGHT: usize = 256;
 /// Nodes that are remembered of an answer.
 const MAX_NODES: usize = 8;
 /// Mailboxes whose places are remembered at most; the one asked for longest ago goes.
@@ -29,6 +33,8 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     known: BTreeMap<UserId, Place>,
+    /// When it was asked where a node is.
+    sought: BTreeMap<NodeId, u64>,
     /// When was last looked for mail of our users, and for holders that have gone.
     pub(super) checked: Option<u64>,
     pub(super) repaired: Option<u64>,
@@ -41,6 +47,16 @@ impl Places {
             first.map(|user| self.known.remove(&user));
         }
         self.known.insert(user, Place { nodes, at });
+    }
+
+    /// Whether it may be asked where a node is: once in a while.
+    fn may_seek(&mut self, node: NodeId, mono: u64) -> bool {
+        self.sought.retain(|_, at| mono < *at + SEEK_AGAIN);
+        let may = self.sought.len() < MAX_SOUGHT && !self.sought.contains_key(&node);
+        if may {
+            self.sought.insert(node, mono);
+        }
+        may
     }
 
     /// When the mailboxes have to be looked at again.
@@ -118,9 +134,28 @@ impl Overlay {
         self.mail_soon(now);
     }
 
-    /// Connects with a node, if it is known where it is.
+    /// Connects with a node, or asks where it is.
     pub(super) fn connect_holder(&mut self, node: NodeId, now: Now) {
-        if !self.peers.is_ready(&node) {
+        if self.peers.is_ready(&node) {
+            return;
+        }
+        self.need(node, now);
+        let in_vain = self.peers.candidates.get(&node).is_none_or(|candidate| candidate.failures > 0);
+        if in_vain && self.mail.places.may_seek(node, now.mono) {
+            self.ask_table(Purpose::FindNode(node), now);
+        }
+    }
+
+    /// The hash table has said who is closest to where a node lies.
+    pub(in crate::core) fn found_node(
+        &mut self,
+        node: NodeId,
+        nodes: Vec<(NodeId, Vec<String>)>,
+        now: Now,
+    ) {
+        let there = nodes.into_iter().find(|(found, _)| *found == node);
+        if let Some((_, addresses)) = there {
+            self.learn(node, addresses, now);
             self.need(node, now);
         }
     }

@@ -27,6 +27,8 @@ const SEEK: u64 = 2 * MINUTE;
 
 #[derive(Debug)]
 struct Waiting {
+    /// Who says that it has arrived.
+    user: UserId,
     receipt: Vec<u8>,
     item: ItemId,
     since: u64,
@@ -67,7 +69,8 @@ impl Overlay {
     pub(in crate::core) fn answer_by_mail(&mut self, receipt: &Receipt, to: UserId, item: ItemId, now: Now) {
         let Some(local) = self.locals.get(&receipt.user) else { return };
         let Ok(signed) = Verified::sign(receipt.clone(), &local.device, None) else { return };
-        let waiting = Waiting { receipt: signed.bytes().to_vec(), item, since: now.mono };
+        let waiting =
+            Waiting { user: receipt.user, receipt: signed.bytes().to_vec(), item, since: now.mono };
         self.mail.receipts.waiting.entry((to, receipt.sender)).or_default().push(waiting);
         self.mail_soon(now);
     }
@@ -127,6 +130,7 @@ impl Overlay {
         if !rest.is_empty() {
             self.mail.receipts.waiting.insert(to, rest);
         }
+        let Some(user) = waiting.first().map(|waiting| waiting.user) else { return };
         let (receipts, items): (Vec<_>, Vec<_>) =
             waiting.into_iter().map(|waiting| (waiting.receipt, waiting.item)).unzip();
         let mut id = [0; 16];
@@ -134,7 +138,7 @@ impl Overlay {
         let item = Item::seal_receipts(MessageId::from_bytes(id), to.1, key, receipts, &mut self.rng);
         let Ok(item) = item else { return self.counters.drop("a device's sealing key cannot be sealed to") };
         let expires = self.time(now).saturating_add(MAX_LIFE);
-        let token = self.next_token(&to.0, now);
+        let token = self.next_token(&to.0, &user, now);
         let offer = Offer { mailbox: to.0, item: item.encode(), expires, nonce: 0, token, replica: false };
         self.mail.receipts.next += 1;
         let number = self.mail.receipts.next;

@@ -82,7 +82,8 @@ impl Overlay {
             return false;
         };
         let expires = expires.min(self.time(now).saturating_add(MAX_LIFE));
-        let token = self.next_token(&mailbox, now);
+        let from = self.local_devices.get(&pair.0).copied();
+        let token = from.map(|from| self.next_token(&mailbox, &from, now)).unwrap_or_default();
         let offer = Offer { mailbox, item, expires, nonce: 0, token, replica: false };
         self.add_job(key, Job::new(offer, holders), now)
     }

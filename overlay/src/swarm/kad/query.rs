@@ -236,6 +236,10 @@ impl Running {
             Query::Closest(key) | Query::Put { key, .. } => {
                 table.kad().get_n_closest_peers(key.as_bytes().to_vec(), COPIES)
             }
+            Query::Node(node) => {
+                let peer = address::peer(node).map(PeerId::to_bytes).unwrap_or_default();
+                table.kad().get_n_closest_peers(peer, COPIES)
+            }
         }
     }
 
@@ -323,12 +327,8 @@ impl Running {
         let mut unspread = None;
         let answer = match &self.query {
             Query::Get(_) => Answer::Values(self.values),
-            Query::Closest(key) => {
-                let mut nodes: Vec<(NodeId, Vec<String>)> = self.nodes.into_iter().collect();
-                let at = key.position();
-                nodes.sort_by_key(|(node, _)| at.distance(&Position::of_node(node)));
-                Answer::Nodes(nodes)
-            }
+            Query::Closest(key) => by_distance(self.nodes, &key.position()),
+            Query::Node(node) => by_distance(self.nodes, &Position::of_node(node)),
             Query::Put { key, .. } => {
                 unspread = (self.copies == 0).then_some(*key);
                 Answer::Stored(self.copies)
@@ -337,4 +337,10 @@ impl Running {
         let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         Done { origin: self.origin, answer, trace: Trace { millis, ..self.trace }, unspread }
     }
+}
+
+fn by_distance(nodes: BTreeMap<NodeId, Vec<String>>, to: &Position) -> Answer {
+    let mut nodes: Vec<(NodeId, Vec<String>)> = nodes.into_iter().collect();
+    nodes.sort_by_key(|(node, _)| to.distance(&Position::of_node(node)));
+    Answer::Nodes(nodes)
 }

@@ -269,7 +269,13 @@ impl EventLoop {
             Output::Frame { node, frame } => self.command(swarm::Command::Send { node, frame }),
             Output::Dial { node, addresses } => self.command(swarm::Command::Dial { node, addresses }),
             Output::Query { id, query } => self.command(swarm::Command::Query { id, query }),
-            Output::Judge { time, revocations } => self.command(swarm::Command::Judge { time, revocations }),
+            Output::Judge { time, revocations } => {
+                self.command(swarm::Command::Judge { time, revocations });
+            }
+            Output::Publish { news } => self.command(swarm::Command::Publish { news }),
+            Output::Judged { node, id, verdict } => {
+                self.command(swarm::Command::Judged { node, id, verdict });
+            }
             Output::ClosePeer { node, reason } => self.command(swarm::Command::Close { node, reason }),
             Output::Link(command) => {
                 if self.link.is_some() {

@@ -21,7 +21,8 @@
 //! | `gossip` | what is told on about others |
 //! | `peers` | who is connected, heartbeats, offences |
 //! | `users` | other people's records; who is live where |
-//! | `names` | authorities, names, revocations, alarms |
+//! | `names` | authorities, names, alarms |
+//! | `revoked` | what is void, what that ends, how it spreads |
 //! | `locals` | the records and keys of this node's users |
 //! | `outbox` | messages that wait, their order and their end |
 //! | `inbound` | order and repeats of messages that arrive |
@@ -50,8 +51,8 @@ use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
 use crate::keys::{NodeKey, SealingKey};
 use crate::mailbox::Load;
 use crate::record::{
-    ContactRecord, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Says, Side, Unverified,
-    Verified,
+    ContactRecord, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, RevocationSet, Says, Side,
+    Unverified, Verified,
 };
 use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
 use crate::traffic::{Count, Window};
@@ -78,6 +79,7 @@ mod peers;
 mod presence;
 mod publish;
 mod query;
+mod revoked;
 mod seek;
 pub mod state;
 mod timers;
@@ -90,7 +92,7 @@ pub use event::{
 pub use limits::{Counters, Limits};
 pub use lookup::{Lookup, Step, Subject, Target};
 pub use output::{
-    Alarm, ClaimedName, Delivery, FailReason, Outcome, Output, PeerInfo, Reach, Ticket, Tier, Write,
+    Alarm, ClaimedName, Delivery, FailReason, Outcome, Output, PeerInfo, Reach, Ticket, Tier, Verdict, Write,
 };
 pub use state::{
     CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
@@ -117,6 +119,7 @@ pub struct Overlay {
     local_devices: BTreeMap<DeviceId, UserId>,
     peers: peers::Peers,
     users: users::Users,
+    voids: revoked::Voids,
     outbox: outbox::Outbox,
     live_load: live::LiveLoad,
     inbound: inbound::Inbound,
@@ -162,6 +165,7 @@ impl Overlay {
             local_devices: BTreeMap::new(),
             peers: peers::Peers::default(),
             users: users::Users::default(),
+            voids: revoked::Voids::default(),
             outbox: outbox::Outbox::default(),
             live_load: live::LiveLoad::default(),
             inbound: inbound::Inbound::default(),
@@ -188,13 +192,16 @@ impl Overlay {
         overlay.restore_mail(&restored);
         overlay.check_clock(now);
         overlay.expire_entries(now);
+        if !overlay.users.revocations.is_empty() {
+            overlay.timers.set(Timer::Revoked, now.mono);
+        }
         overlay.timers.set_earlier(Timer::Sweep, on_grid(now.mono + 1, HOUR));
         overlay.timers.set(Timer::Renew, on_grid(now.mono + 1, neighbours::REFRESH));
         overlay
     }
 
     /// Adds a user of this node, or replaces certificate, name and keys of one that is there. Refused if the certificate
-    /// does not fit the user and the device key, or was revoked.
+    /// does not fit the user and the device key. One whose device was revoked is there, with an alarm, and speaks to nobody.
     pub fn add_local(&mut self, user: LocalUser, now: Now) -> Result<(), Refusal> {
         self.insert_local(user, now)
     }
@@ -248,10 +255,16 @@ impl Overlay {
         self.set_authority(domain, key, how, now);
     }
 
-    /// Takes in a signed [`crate::record::Revocation`]; true if it was new. By an authority it counts only if that one
-    /// is pinned for the name, or for a name of the device's user.
+    /// Takes in a signed [`crate::record::Revocation`], of a device or a name of anybody; true if it was new. It is kept,
+    /// followed everywhere, and told to everybody whom it concerns. By an authority it counts only if that one
+    /// is pinned for the name, or for a name of the device's user; by a user, if that one is known here.
     pub fn add_revocation(&mut self, bytes: &[u8], now: Now) -> Result<bool, Refusal> {
-        self.take_revocation(bytes, now)
+        self.take_revocation(bytes, revoked::Way::Own, now)
+    }
+
+    /// All that is void.
+    pub fn revocations(&self) -> &RevocationSet {
+        &self.users.revocations
     }
 
     /// Something that the swarm saw.
@@ -437,6 +450,7 @@ impl Overlay {
                 Timer::Presence => self.on_presence_timer(now),
                 Timer::Mail => self.on_mail_timer(now),
                 Timer::Work => self.on_work_timer(now),
+                Timer::Revoked => self.on_revoked_timer(now),
                 Timer::Sweep => self.on_sweep_timer(now),
             }
         }
@@ -484,6 +498,8 @@ impl Overlay {
             Frame::Mail(items) => self.on_mail(node, items, now),
             Frame::Discard(items) => self.on_discard(node, &items),
             Frame::WantTokens { from, to } => self.on_want_tokens(node, from, to, now),
+            Frame::Revoked(digests) => self.on_revoked(node, &digests, now),
+            Frame::Revocations(told) => self.on_revocations(node, told, now),
             Frame::Goodbye { reason } => self.on_goodbye(&node, &reason),
             Frame::Heartbeat => {}
             Frame::Unknown => self.counters.drop("frame of a kind not known here"),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 /// The domain of addresses that need no server: `<xid>@id.internal`.
 pub const XID_DOMAIN: &str = "id.internal";
 
@@ -107,8 +109,19 @@ id! {
     MessageId, 16
 }
 id! {
+    /// What was published on the link: the first half of the SHA-256 of its bytes.
+    NewsId, 16
+}
+id! {
     /// A held item: the first half of the SHA-256 of its bytes, so that nobody passes off another for it.
     ItemId, 16
+}
+
+impl NewsId {
+    /// The name of these bytes.
+    pub fn of(news: &[u8]) -> Self {
+        Self(Sha256::digest(news).first_chunk().copied().unwrap_or_default())
+    }
 }
 
 impl UserId {

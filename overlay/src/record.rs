@@ -62,7 +62,7 @@ pub use refusal::Refusal;
 pub use revocation::{MAX_REVOCATIONS, Revocation, RevocationSet, Revoked, RevokedBy};
 pub use sealed_presence::{MAX_WHEREABOUTS, SealedPresence, Whereabouts};
 pub use token::Token;
-pub use user::{DevicePart, MAX_DEVICES, MAX_NAMES, MAX_USER_RECORD, UserRecord};
+pub use user::{DevicePart, MAX_DEVICES, MAX_NAMES, MAX_REVOKED, MAX_USER_RECORD, UserRecord};
 
 /// The version that every payload of this program carries.
 pub const VERSION: u32 = 1;

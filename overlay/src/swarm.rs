@@ -6,6 +6,7 @@
 //! | `link`, `link/handler`, `link/spare` | the protocol `/crosstalk/link/1`: one link per peer, frames on two substreams |
 //! | `framing`, `queue` | length prefixes; what waits for a peer |
 //! | `discovery`, `sightings`, `probe` | multicast DNS, made prompt, sparing and bounded |
+//! | `gossip` | news for everybody on the link: gossipsub |
 //! | `kad` | the distributed hash table: two Kademlia tables, queries of the core |
 //! | `reach` | how others reach this node from beyond the link: AutoNAT, UPnP, relays, hole punching |
 //! | `interfaces` | cables that come back, addresses and interfaces that go |
@@ -37,6 +38,7 @@
 mod address;
 mod discovery;
 pub mod framing;
+mod gossip;
 mod interfaces;
 mod kad;
 mod link;
@@ -68,9 +70,9 @@ pub use self::queue::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES};
 pub use self::reach::{ReachConfig, ReachReport, RelayMode, RelayPlace, UpnpState};
 pub use self::sightings::{MAX_ADDRESSES, MAX_SIGHTED};
 use self::task::{Behaviour, Task};
-use crate::core::PeerEvent;
+use crate::core::{PeerEvent, Verdict};
 use crate::dht::{self, Query};
-use crate::id::NodeId;
+use crate::id::{NewsId, NodeId};
 use crate::record::RevocationSet;
 use crate::time::TrustedTime;
 
@@ -125,6 +127,20 @@ pub enum Command {
         node: NodeId,
         /// For the log.
         reason: &'static str,
+    },
+    /// Tell everybody on the link.
+    Publish {
+        /// A signed [`crate::record::Revocation`].
+        news: Vec<u8>,
+    },
+    /// Answers each [`PeerEvent::News`]: until then they are not told on.
+    Judged {
+        /// Who brought them.
+        node: NodeId,
+        /// Which.
+        id: NewsId,
+        /// What is to become of them.
+        verdict: Verdict,
     },
     /// Ask the hash table; one [`PeerEvent::Answer`] follows, and none without [`Config::dht`].
     Query {
@@ -200,6 +216,9 @@ pub enum StartError {
     /// The Noise handshake could not be prepared with the node key.
     #[error("the node key can't be used for the Noise handshake: {0}")]
     Noise(#[from] noise::Error),
+    /// The settings of gossipsub contradict each other, which no setting of ours can cause.
+    #[error("gossipsub can't be set up ({0}): report this")]
+    Gossip(String),
     /// The system does not tell about its network interfaces.
     #[error("the network interfaces can't be watched ({0}); allow netlink or switch mDNS off")]
     Interfaces(#[source] io::Error),
@@ -322,7 +341,8 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartErr
         None => (transport, None, None),
     };
     let dht = config.dht.map(|dht| kad::Behaviour::new(keypair.public(), dht));
-    let behaviour = Behaviour::new(local, config.max_connections, discovery, dht, reach);
+    let gossip = gossip::Behaviour::new().map_err(StartError::Gossip)?;
+    let behaviour = Behaviour::new(local, config.max_connections, discovery, dht, reach, gossip);
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config());
     let (events, receiver) = mpsc::channel(EVENTS);
     listen(&mut swarm, &config.listen, config.quic, &events);

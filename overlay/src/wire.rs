@@ -11,7 +11,7 @@ use crate::id::{DeviceId, ItemId, UserId};
 use crate::mailbox::{Answer, MAX_ITEM, Offer};
 use crate::record::{
     LinkPresence, MAX_USER_RECORD, MailboxAccess, NodeBinding, NodeLinks, PresenceRecord, Receipt, Record,
-    Token,
+    Revocation, Token,
 };
 
 mod shape;
@@ -19,7 +19,7 @@ mod shape;
 use shape::{
     DepositAnswerField, DepositField, FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind,
     LinkAbsenceField, LinkPresencesField, ListedField, ListingField, LiveField, MailField, PresenceField,
-    RecordsField, RelayedField, UserField, WantTokensField,
+    RecordsField, RelayedField, RevocationsField, RevokedListField, UserField, WantTokensField,
 };
 
 /// The version that this program speaks.
@@ -40,6 +40,10 @@ pub const MAX_WATCHERS: usize = 512;
 pub const MAX_MARKS: usize = 4_096;
 /// Statements in one [`Frame::Relayed`] at most, of each kind.
 pub const MAX_RELAYED: usize = 256;
+/// Scopes in one [`Frame::Revoked`] or [`Frame::Revocations`] at most.
+pub const MAX_SCOPES: usize = 4_096;
+/// Signed revocations in one [`Frame::Revocations`] at most.
+pub const MAX_REVOCATIONS: usize = 256;
 /// Items in one [`Frame::Listing`], or named in one [`Frame::Fetch`] or [`Frame::Discard`], at most.
 pub const MAX_LISTED: usize = 1_024;
 /// Items in one [`Frame::Mail`] at most.
@@ -133,6 +137,10 @@ pub enum Frame {
         /// Whose mailbox.
         to: UserId,
     },
+    /// What the sender knows to be void, by digest.
+    Revoked(Vec<RevokedDigest>),
+    /// What is void: which the sender knows, and some themselves.
+    Revocations(Revocations),
     /// A kind of a later version: skip it.
     Unknown,
 }
@@ -163,6 +171,35 @@ pub struct Listed {
 
 /// Names a statement: the first eight bytes of the SHA-256 of its bytes.
 pub type Mark = [u8; 8];
+
+/// The revocations by one user or one authority, by digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevokedDigest {
+    /// Names the user or the authority.
+    pub scope: Mark,
+    /// Names the set.
+    pub digest: Mark,
+}
+
+/// The same, each by its mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedList {
+    /// Names the user or the authority.
+    pub scope: Mark,
+    /// What the sender has.
+    pub have: Vec<Mark>,
+}
+
+/// What is void.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revocations {
+    /// What the sender has; it wants the rest of these scopes.
+    pub lists: Vec<RevokedList>,
+    /// Whether `lists` answer such lists, and so want no lists in return.
+    pub answer: bool,
+    /// Signed [`Revocation`]s.
+    pub records: Vec<Vec<u8>>,
+}
 
 /// Signed statements, each to be verified by whoever gets them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -222,6 +259,10 @@ impl fmt::Debug for Frame {
             Self::Mail(items) => write!(f, "Mail({})", items.len()),
             Self::Discard(items) => write!(f, "Discard({})", items.len()),
             Self::WantTokens { from, to } => write!(f, "WantTokens({from} of {to})"),
+            Self::Revoked(digests) => write!(f, "Revoked({})", digests.len()),
+            Self::Revocations(told) => {
+                write!(f, "Revocations({} lists, {} records)", told.lists.len(), told.records.len())
+            }
             Self::Unknown => write!(f, "Unknown"),
         }
     }
@@ -316,6 +357,18 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
             from: from.as_bytes().to_vec(),
             to: to.as_bytes().to_vec(),
         }),
+        Frame::Revoked(digests) => {
+            Kind::Revoked(digests.iter().flat_map(|one| [one.scope, one.digest]).flatten().collect())
+        }
+        Frame::Revocations(Revocations { lists, answer, records }) => {
+            let list =
+                |RevokedList { scope, have }| RevokedListField { scope: scope.to_vec(), have: have.concat() };
+            Kind::Revocations(RevocationsField {
+                lists: lists.into_iter().map(list).collect(),
+                answer,
+                records,
+            })
+        }
         Frame::Unknown => return None,
     })
 }
@@ -385,7 +438,33 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
         }
         Kind::Discard(bytes) => Frame::Discard(items(&bytes)?),
         Kind::WantTokens(field) => Frame::WantTokens { from: user(&field.from)?, to: user(&field.to)? },
+        Kind::Revoked(bytes) => Frame::Revoked(digests(&bytes)?),
+        Kind::Revocations(field) => Frame::Revocations(revocations(field)?),
     })
+}
+
+fn digests(bytes: &[u8]) -> Result<Vec<RevokedDigest>, WireError> {
+    let (digests, rest) = bytes.as_chunks::<16>();
+    if !rest.is_empty() {
+        return Err(WireError::Field { what: "list of digests" });
+    }
+    at_most(digests.len(), MAX_SCOPES, "list of digests")?;
+    let (halves, _) = bytes.as_chunks::<8>();
+    Ok(halves.chunks_exact(2).map(|pair| RevokedDigest { scope: pair[0], digest: pair[1] }).collect())
+}
+
+fn revocations(field: RevocationsField) -> Result<Revocations, WireError> {
+    let RevocationsField { lists, answer, records } = field;
+    at_most(lists.len(), MAX_SCOPES, "list of scopes")?;
+    at_most(records.len(), MAX_REVOCATIONS, "list of revocations")?;
+    all_at_most(&records, Revocation::MAX_SIZE, "revocation")?;
+    let list = |list: RevokedListField| {
+        let scope = list.scope.try_into().map_err(|_| WireError::Field { what: "scope" })?;
+        Ok(RevokedList { scope, have: marks(&list.have)? })
+    };
+    let lists: Vec<RevokedList> = lists.into_iter().map(list).collect::<Result<_, _>>()?;
+    at_most(lists.iter().map(|list| list.have.len()).sum(), MAX_MARKS, "list of marks")?;
+    Ok(Revocations { lists, answer, records })
 }
 
 fn deposit(field: DepositField) -> Result<Frame, WireError> {
@@ -548,9 +627,18 @@ mod tests {
             many().prop_map(Frame::Mail),
             items().prop_map(Frame::Discard),
         ];
+        let digests = prop::collection::vec(any::<[[u8; 8]; 2]>(), 0..5);
+        let digests = digests.prop_map(|all| {
+            Frame::Revoked(all.into_iter().map(|[scope, digest]| RevokedDigest { scope, digest }).collect())
+        });
+        let list = (any::<[u8; 8]>(), marks.clone()).prop_map(|(scope, have)| RevokedList { scope, have });
+        let told = (prop::collection::vec(list, 0..3), any::<bool>(), many())
+            .prop_map(|(lists, answer, records)| Frame::Revocations(Revocations { lists, answer, records }));
         prop_oneof![
             hello,
             mail,
+            digests,
+            told,
             users.prop_map(Frame::Records),
             marks.clone().prop_map(Frame::Have),
             marks.prop_map(Frame::Want),
@@ -618,6 +706,18 @@ mod tests {
         assert_eq!(
             decode(&encode(&Frame::Mail(vec![vec![0; MAX_ITEM + 1]]))),
             Err(WireError::Field { what: "item" })
+        );
+        let digest = RevokedDigest { scope: [0; 8], digest: [0; 8] };
+        let refused = decode(&encode(&Frame::Revoked(vec![digest; MAX_SCOPES + 1])));
+        assert_eq!(refused, Err(WireError::Field { what: "list of digests" }));
+        let told = Revocations { records: vec![Vec::new(); MAX_REVOCATIONS + 1], ..Revocations::default() };
+        let refused = decode(&encode(&Frame::Revocations(told)));
+        assert_eq!(refused, Err(WireError::Field { what: "list of revocations" }));
+        let list = RevokedList { scope: [0; 8], have: vec![[0; 8]; MAX_MARKS / 2 + 1] };
+        let told = Revocations { lists: vec![list.clone(), list], ..Revocations::default() };
+        assert_eq!(
+            decode(&encode(&Frame::Revocations(told))),
+            Err(WireError::Field { what: "list of marks" })
         );
         let unpadded = [0x32, 3, 8, 1, 0];
         assert!(decode(&unpadded).is_err());

@@ -6,6 +6,7 @@
 //! | `dice`, `story` | chance; what is told and hashed |
 //! | `host`, `disk` | one core by its law; its store, crashes |
 //! | `network` | links, cables, discovery |
+//! | `news` | what neighbours tell each other on |
 //! | `streams` | between clients and their node |
 //! | `people` | keys, certificates, accounts |
 //! | `faults` | what goes wrong |
@@ -19,6 +20,7 @@ pub(crate) mod events;
 pub(crate) mod faults;
 pub(crate) mod host;
 pub(crate) mod network;
+pub(crate) mod news;
 pub(crate) mod people;
 pub mod sabotage;
 pub mod story;

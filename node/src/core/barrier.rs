@@ -43,6 +43,8 @@ fn destination(output: &Output) -> Destination {
         Output::Commit { .. }
         | Output::Query { .. }
         | Output::Judge { .. }
+        | Output::Publish { .. }
+        | Output::Judged { .. }
         | Output::Login(_)
         | Output::SealingKeyDue { .. }
         | Output::SealingKeyErase { .. }

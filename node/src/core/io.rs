@@ -1,8 +1,8 @@
 //! Everything that can happen to the core, and everything that it can ask for: two closed enums. *Pure.*
 
-use crosstalk_overlay::core::PeerEvent;
+use crosstalk_overlay::core::{PeerEvent, Verdict};
 use crosstalk_overlay::dht::{Key, Query, Table};
-use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::id::{NewsId, NodeId, UserId};
 use crosstalk_overlay::keys::SealingKey;
 use crosstalk_overlay::record::RevocationSet;
 use crosstalk_overlay::time::TrustedTime;
@@ -135,19 +135,33 @@ pub enum Output {
         /// Multiaddresses.
         addresses: Vec<String>,
     },
-    /// What values of the hash table are judged by has changed.
-    Judge {
-        /// The trusted time.
-        time: TrustedTime,
-        /// All that was revoked.
-        revocations: Box<RevocationSet>,
-    },
     /// Ask the hash table; an answer follows as an [`Input::Peer`].
     Query {
         /// Its number.
         id: u64,
         /// What.
         query: Query,
+    },
+    /// Judge values of the hash table by this from now on.
+    Judge {
+        /// The trusted time.
+        time: TrustedTime,
+        /// All that is void.
+        revocations: Box<RevocationSet>,
+    },
+    /// Tell everybody on the link.
+    Publish {
+        /// A signed revocation.
+        news: Vec<u8>,
+    },
+    /// Whether news that a peer brought are told on.
+    Judged {
+        /// The peer.
+        node: NodeId,
+        /// Which news.
+        id: NewsId,
+        /// What becomes of them.
+        verdict: Verdict,
     },
     /// Disconnect a peer.
     ClosePeer {
@@ -209,7 +223,9 @@ impl std::fmt::Debug for Output {
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
             Self::Dial { node, addresses } => write!(f, "Dial({node}, {} addresses)", addresses.len()),
             Self::Query { id, .. } => write!(f, "Query({id})"),
-            Self::Judge { revocations, .. } => write!(f, "Judge({} revocations)", revocations.iter().count()),
+            Self::Judge { revocations, .. } => write!(f, "Judge({} revocations)", revocations.len()),
+            Self::Publish { news } => write!(f, "Publish({} bytes)", news.len()),
+            Self::Judged { node, id, verdict } => write!(f, "Judged({node}, {id}, {verdict:?})"),
             Self::ClosePeer { node, reason } => write!(f, "ClosePeer({node}, {reason})"),
             Self::Login(LoginChange::Put { .. }) => f.write_str("Login(put)"),
             Self::Login(LoginChange::Remove { .. }) => f.write_str("Login(remove)"),

@@ -29,15 +29,19 @@ impl Core {
                 Overlay::Dial { node, addresses } => self.output(Output::Dial { node, addresses }, false),
                 Overlay::Close { node, reason } => self.output(Output::ClosePeer { node, reason }, false),
                 Overlay::Query { id, query } => self.output(Output::Query { id, query }, false),
+                Overlay::Judge { time, revocations } => {
+                    self.output(Output::Judge { time, revocations }, false);
+                }
+                Overlay::Publish { news } => self.output(Output::Publish { news }, false),
+                Overlay::Judged { node, id, verdict } => {
+                    self.output(Output::Judged { node, id, verdict }, false);
+                }
                 Overlay::LookedUp { ticket, lookup } => self.looked_up(ticket, &lookup),
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
                 Overlay::Live(live) => self.live_from_remote(live),
                 Overlay::LiveFailed(live) => self.live_failed(&live),
                 Overlay::Presence { to, record, live, .. } => self.remote_presence(to, record, live),
-                Overlay::Judge { time, revocations } => {
-                    self.output(Output::Judge { time, revocations }, false);
-                }
                 Overlay::Reachable { user } => self.reachable(user),
                 Overlay::Unreachable { user, device } => {
                     self.remote_unknown(user, device);

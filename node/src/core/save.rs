@@ -188,6 +188,9 @@ pub(super) fn overlay(writes: &mut WriteSet, write: Write) {
         Write::PutRevocation(record) => {
             writes.put(Tree::Revocation, Sha256::digest(&record).to_vec(), record);
         }
+        Write::DeleteRevocation(record) => {
+            writes.delete(Tree::Revocation, Sha256::digest(&record).to_vec());
+        }
         Write::PutTimeFloor(floor) => {
             writes.put(Tree::Meta, TIME_FLOOR.to_vec(), floor.to_be_bytes().to_vec())
         }

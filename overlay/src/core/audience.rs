@@ -246,6 +246,25 @@ impl Overlay {
         }
     }
 
+    /// A device of a user is lost: where it was is not looked for, and what was given to that user it may have, so those
+    /// of ours who gave it anything make a new pair.
+    pub(super) fn forget_audience_of(&mut self, user: &UserId, device: &DeviceId, now: Now) {
+        let of_device = |(owner, known, _): &&Place| owner == user && known == device;
+        let places: Vec<Place> = self.audiences.known.keys().filter(of_device).copied().collect();
+        for place in places {
+            self.audiences.known.remove(&place);
+            self.outputs.push_back(Output::Write(Write::DeleteAudience(place)));
+        }
+        let given = self.audiences.own.iter().filter(|(_, own)| own.told.contains(user));
+        for own in given.map(|(own, _)| *own).collect::<Vec<_>>() {
+            self.audiences.own.remove(&own);
+            self.outputs.push_back(Output::Write(Write::DeleteOwnAudience(own)));
+            if let Some(ours) = self.local_devices.get(&own).copied() {
+                self.check_audience(&ours, now);
+            }
+        }
+    }
+
     pub(super) fn presence_to_publish(&mut self, user: &UserId, now: Now) -> Option<Query> {
         let device = self.locals.get(user)?.device.id();
         if self.audiences.own.get(&device)?.told.is_empty() {
@@ -357,7 +376,7 @@ impl Overlay {
         }
     }
 
-    fn hide_found(&mut self, device: &DeviceId) {
+    pub(super) fn hide_found(&mut self, device: &DeviceId) {
         let Some((user, _)) = self.audiences.shown.remove(device) else { return };
         if self.users.node_of(device).is_none() {
             self.forget_presence(device);

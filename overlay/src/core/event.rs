@@ -9,7 +9,7 @@ use super::state::{
 };
 use crate::dht::{Answer, Trace};
 use crate::envelope::Content;
-use crate::id::{MessageId, NodeId, UserId};
+use crate::id::{MessageId, NewsId, NodeId, UserId};
 use crate::keys::{DeviceKey, NodeKey, SealingKey};
 use crate::record::RefusalCode;
 
@@ -126,6 +126,15 @@ pub enum PeerEvent {
         /// How it went.
         trace: Trace,
     },
+    /// A neighbour published something on the link, or tells it on; [`crate::core::Output::Judged`] follows.
+    News {
+        /// Who brought it.
+        node: NodeId,
+        /// Its name.
+        id: NewsId,
+        /// A signed [`crate::record::Revocation`], unverified.
+        news: Vec<u8>,
+    },
     /// A frame arrived.
     Frame {
         /// From whom.
@@ -149,6 +158,7 @@ impl fmt::Debug for PeerEvent {
             Self::Table { nodes } => write!(f, "Table({nodes} nodes)"),
             Self::Addresses(addresses) => write!(f, "Addresses({})", addresses.len()),
             Self::Answer { id, answer, .. } => write!(f, "Answer({id}, {answer:?})"),
+            Self::News { node, id, .. } => write!(f, "News({node}, {id})"),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
         }
     }

@@ -96,11 +96,11 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    fn full(burst: u64, now: Now) -> Self {
+    pub(super) fn full(burst: u64, now: Now) -> Self {
         Self { left: burst, at: now.mono }
     }
 
-    fn take(&mut self, burst: u64, period: u64, now: Now) -> bool {
+    pub(super) fn take(&mut self, burst: u64, period: u64, now: Now) -> bool {
         let earned = now.mono.saturating_sub(self.at) / period;
         self.at += earned * period;
         self.left = self.left.saturating_add(earned).min(burst);
@@ -394,6 +394,7 @@ impl Overlay {
     pub(super) fn forget_gossip_of(&mut self, peer: &NodeId) {
         self.gossip.news.remove(peer);
         self.gossip.served.remove(peer);
+        self.voids.forget_peer(peer);
         if self.gossip.asking.forget_peer(peer) {
             self.timers.set_earlier(Timer::Ask, 0);
         }

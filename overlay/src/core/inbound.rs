@@ -64,6 +64,14 @@ impl Inbound {
 }
 
 impl Overlay {
+    /// What a device sent too early is not taken any more.
+    pub(super) fn drop_early_of(&mut self, device: &DeviceId) {
+        let pairs = self.inbound.tracks.keys().filter(|(sender, _)| sender == device);
+        for pair in pairs.copied().collect::<Vec<_>>() {
+            self.inbound.drop_early(&pair, u64::MAX);
+        }
+    }
+
     pub(super) fn restore_inbound(&mut self, restored: &Restored) {
         for state in &restored.inbound {
             if let Some(pair) = state.key() {

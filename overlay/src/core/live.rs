@@ -84,7 +84,7 @@ impl Overlay {
         if live.xml.len() > MAX_LIVE {
             return Err(Unreachable::TooLarge);
         }
-        if !self.locals.contains_key(&live.from) {
+        if self.locals.get(&live.from).is_none_or(|local| local.is_void(&self.users.revocations)) {
             return Err(Unreachable::NotLive);
         }
         Ok(self.users.live_devices(&live.to))

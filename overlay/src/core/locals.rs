@@ -8,7 +8,7 @@ use crate::id::{DeviceId, NodeId, UserId};
 use crate::keys::{DeviceKey, SealingKey};
 use crate::record::{
     DeviceCert, DeviceInfo, LinkPresence, LinkStatus, NameCert, NodeBinding, PresenceRecord, PresenceSession,
-    Refusal, SealingPublic, Unverified, UserRecord, Verified,
+    Refusal, RevocationSet, SealingPublic, Unverified, UserRecord, Verified,
 };
 use crate::time::{DAY, HOUR, HlcClock, MAX_SKEW, Now};
 use crate::wire::{Frame, MAX_RECORDS, Relayed, UserFrame};
@@ -52,12 +52,19 @@ pub(super) struct Shown {
     pub(super) link_presence: Option<Verified<LinkPresence>>,
 }
 
+impl Local {
+    /// Whether its device was revoked: whatever it says is refused, so it says nothing.
+    pub(super) fn is_void(&self, revocations: &RevocationSet) -> bool {
+        revocations.is_device_revoked(&self.cert.user, &self.cert.device)
+    }
+}
+
 impl Overlay {
     pub(super) fn insert_local(&mut self, local: LocalUser, now: Now) -> Result<(), Refusal> {
         let LocalUser { user, device, cert, sealing, name, epoch } = local;
         let (cert, name) = self.own_certificates(&user, &device.id(), &cert, name.as_deref(), now)?;
         if self.users.revocations.is_device_revoked(&user, &device.id()) {
-            return Err(Refusal::Revoked { kind: "device-cert" });
+            self.outputs.push_back(Output::Alarm(Alarm::DeviceRevoked { user }));
         }
         let info_epoch = self.own_epoch(&user, &device, epoch, now);
         let before = self.locals.remove(&user).filter(|before| before.device.id() == device.id());
@@ -182,7 +189,7 @@ impl Overlay {
     pub(super) fn renew_records(&mut self, user: &UserId, now: Now) {
         let (at, issued) = (self.tick(now), self.time(now));
         let Some(local) = self.locals.get_mut(user) else { return };
-        if local.sealing.is_empty() {
+        if local.is_void(&self.users.revocations) || local.sealing.is_empty() {
             return;
         }
         local.sealing.sort_by_key(|key| std::cmp::Reverse((key.created, key.public())));
@@ -214,7 +221,10 @@ impl Overlay {
         }
     }
 
+    /// None for a device that was revoked: nobody would take it.
     fn user_frame(&self, user: &UserId) -> Option<UserFrame> {
+        let device = self.locals.get(user)?.device.id();
+        self.users.record(user)?.devices().get(&device)?;
         let binding = self.locals.get(user)?.binding.as_ref()?.bytes().to_vec();
         Some(UserFrame { record: self.users.record(user)?.encode(), binding })
     }
@@ -326,9 +336,9 @@ impl Overlay {
         let credible = self.clock.credible(now);
         if credible != self.was_credible {
             self.was_credible = credible;
+            self.timers.set_earlier(Timer::Revoked, now.mono);
             let alarm = if credible { Alarm::ClockCredible } else { Alarm::ClockNotCredible };
             self.outputs.push_back(Output::Alarm(alarm));
-            self.tell_judge(now);
         }
     }
 }

@@ -173,6 +173,14 @@ impl Overlay {
         }
     }
 
+    /// A device is not to be believed any more.
+    pub(super) fn end_membership(&mut self, device: &DeviceId) {
+        self.members.fading.remove(device);
+        if self.members.present.remove(device) {
+            self.no_longer_present(device);
+        }
+    }
+
     fn no_longer_present(&mut self, device: &DeviceId) {
         self.linger.end(device);
         if self.users.node_of(device).is_some() {

@@ -1,12 +1,11 @@
-//! Names: which authority speaks for a domain, who holds an address, what was taken back, what raises an alarm. *Pure.*
+//! Names: which authority speaks for a domain, who holds an address, what raises an alarm. *Pure.*
 
 use super::state::{KnownAuthority, Provenance, STATE_VERSION};
-use super::timers::Timer;
 use super::users::{Authority, Holder};
 use super::{Alarm, ClaimedName, Output, Overlay, Tier, Write};
 use crate::id::{AuthorityId, UserId};
-use crate::record::{NameCert, Refusal, Revocation, Revoked, RevokedBy, Unverified, UserRecord, domain_of};
-use crate::time::{Now, SECOND};
+use crate::record::{NameCert, UserRecord, domain_of};
+use crate::time::Now;
 
 /// Second authorities that an alarm was raised about; further ones raise none.
 const MAX_ALARMED: usize = 256;
@@ -96,48 +95,6 @@ impl Overlay {
 
     fn provenance(&self, domain: &str) -> Provenance {
         self.users.authorities.get(domain).map_or(Provenance::FirstSight, |known| known.how)
-    }
-
-    pub(super) fn take_revocation(&mut self, bytes: &[u8], now: Now) -> Result<bool, Refusal> {
-        let time = self.clock.trusted(now);
-        let revocation = Unverified::<Revocation>::parse(bytes)?.verify(&self.users.context(time))?;
-        self.may_revoke(&revocation)?;
-        if !self.users.revocations.insert(revocation.clone()) {
-            return Ok(false);
-        }
-        self.outputs.push_back(Output::Write(Write::PutRevocation(revocation.bytes().to_vec())));
-        self.tell_judge(now);
-        if let Revoked::Device(user, device) = &revocation.what {
-            self.device_left(device);
-            if let Some(known) = self.users.known.get_mut(user) {
-                known.record.remove_device(device);
-                self.users.by_device.remove(device);
-                self.outputs.push_back(Output::Write(Write::PutRecord(self.cached(user, now))));
-            }
-            self.timers.set_earlier(Timer::Sweep, now.mono + SECOND);
-        }
-        Ok(true)
-    }
-
-    /// Says what values of the hash table are to be judged by.
-    pub(super) fn tell_judge(&mut self, now: Now) {
-        let (time, revocations) = (self.clock.trusted(now), Box::new(self.users.revocations.clone()));
-        self.outputs.push_back(Output::Judge { time, revocations });
-    }
-
-    /// An authority revokes under the domain that it is pinned for, and devices only of users whom it named.
-    fn may_revoke(&self, revocation: &Revocation) -> Result<(), Refusal> {
-        let RevokedBy::Authority(authority) = &revocation.by else { return Ok(()) };
-        let allowed =
-            match &revocation.what {
-                Revoked::Name(address, _) => {
-                    domain_of(address).is_some_and(|domain| self.users.is_pinned(domain, authority))
-                }
-                Revoked::Device(user, _) => self.users.names(user).iter().any(|name| {
-                    name.authority == *authority && self.users.is_pinned(name.domain(), authority)
-                }),
-            };
-        if allowed { Ok(()) } else { Err(Refusal::WrongSigner { kind: "revocation" }) }
     }
 
     pub(super) fn tier_of(&self, user: &UserId, now: Now) -> Tier {

@@ -28,7 +28,7 @@ pub(super) struct Neighbours {
 impl Overlay {
     pub(super) fn change_link_presence(&mut self, user: &UserId, status: Option<LinkStatus>, now: Now) {
         let Some(local) = self.locals.get_mut(user) else { return };
-        let status = status.map(LinkStatus::fit);
+        let status = status.map(LinkStatus::fit).filter(|_| !local.is_void(&self.users.revocations));
         if local.shown.link_status == status {
             return;
         }

@@ -190,7 +190,8 @@ impl Overlay {
     /// Makes copies for the devices known now, and queues every open one. Returns the pairs of devices.
     fn attach(&mut self, number: u64, now: Now) -> Vec<Pair> {
         let Some(entry) = self.outbox.entries.get(&number) else { return Vec::new() };
-        let Some(local) = self.locals.get(&entry.from) else { return Vec::new() };
+        let local = self.locals.get(&entry.from).filter(|local| !local.is_void(&self.users.revocations));
+        let Some(local) = local else { return Vec::new() };
         let (sender, epoch) = (local.device.id(), local.epoch);
         let devices = self.devices_for(&entry.to, now);
         let Some(entry) = self.outbox.entries.get_mut(&number) else { return Vec::new() };
@@ -370,6 +371,30 @@ impl Overlay {
         self.outbox.numbers_from(user).into_iter().for_each(|number| self.give_up(number, now));
         self.outbox.lanes.retain(|pair, _| pair.0 != *device);
         self.outbox.towards.retain(|(_, sender)| sender != device);
+    }
+
+    /// A device of ours is void: what it had to send waits until the user has another one here, or for its end.
+    pub(super) fn stop_lanes_of(&mut self, device: &DeviceId, now: Now) {
+        let lanes = self.outbox.lanes.iter().filter(|(pair, _)| pair.0 == *device);
+        let queued = lanes.flat_map(|(pair, lane)| lane.queue.iter().map(|number| (*pair, *number)));
+        for (pair, number) in queued.collect::<Vec<_>>() {
+            self.leave_lane(pair, number, now);
+        }
+    }
+
+    /// A device is void: it gets nothing any more. What was for it alone waits for the user's next device.
+    pub(super) fn drop_copies_to(&mut self, user: &UserId, device: &DeviceId, now: Now) {
+        for number in self.outbox.numbers_to(user) {
+            let Some(entry) = self.outbox.entries.get_mut(&number) else { continue };
+            let from = entry.from;
+            if entry.copies.remove(device).is_none() {
+                continue;
+            }
+            if let Some(sender) = self.locals.get(&from).map(|local| local.device.id()) {
+                self.leave_lane((sender, *device), number, now);
+            }
+            self.conclude(number, false);
+        }
     }
 
     fn give_up(&mut self, number: u64, now: Now) {

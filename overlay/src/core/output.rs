@@ -7,7 +7,7 @@ use super::state::{
 use super::{Live, Lookup};
 use crate::dht::Query;
 use crate::envelope::Content;
-use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
+use crate::id::{AuthorityId, DeviceId, MessageId, NewsId, NodeId, UserId};
 use crate::record::{LinkPresence, PresenceRecord, RefusalCode, RevocationSet, Verified};
 use crate::time::TrustedTime;
 
@@ -117,19 +117,33 @@ pub enum Output {
         /// Why, for the log.
         reason: &'static str,
     },
-    /// What the hash table's values are judged by has changed.
-    Judge {
-        /// The trusted time.
-        time: TrustedTime,
-        /// All that was revoked.
-        revocations: Box<RevocationSet>,
-    },
     /// Ask the hash table; [`PeerEvent::Answer`](super::PeerEvent::Answer) follows.
     Query {
         /// For the answer.
         id: u64,
         /// What.
         query: Query,
+    },
+    /// Values of the hash table are judged by this from now on.
+    Judge {
+        /// The trusted time.
+        time: TrustedTime,
+        /// All that is void.
+        revocations: Box<RevocationSet>,
+    },
+    /// Tell everybody on the link, by way of neighbours who tell it on.
+    Publish {
+        /// A signed [`crate::record::Revocation`].
+        news: Vec<u8>,
+    },
+    /// Whether [`PeerEvent::News`](super::PeerEvent::News) are to be told on.
+    Judged {
+        /// Who brought them.
+        node: NodeId,
+        /// Which.
+        id: NewsId,
+        /// What is to become of them.
+        verdict: Verdict,
     },
     /// A look-up has ended.
     LookedUp {
@@ -245,6 +259,8 @@ pub enum Write {
     PutAuthority(KnownAuthority),
     /// Put a signed revocation; the key is its hash or its bytes.
     PutRevocation(Vec<u8>),
+    /// Delete by the same bytes.
+    DeleteRevocation(Vec<u8>),
     /// Put the one time floor, Unix milliseconds.
     PutTimeFloor(u64),
     /// Put under its number.
@@ -255,6 +271,17 @@ pub enum Write {
     PutToken(StoredToken),
     /// Delete by place.
     DeleteToken(TokenPlace),
+}
+
+/// What becomes of news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Verified and new: told on.
+    Accept,
+    /// Known, of nobody known here, or too much: not told on, and nobody's fault.
+    Ignore,
+    /// An honest node never tells this.
+    Reject,
 }
 
 /// What became of a message.
@@ -301,6 +328,22 @@ pub enum Alarm {
         from: UserId,
         /// Who has it now.
         to: UserId,
+    },
+    /// One of our own devices was revoked.
+    #[error(
+        "this node's key for {} was revoked: others take nothing from it any more; remove the account here, or enrol this computer anew", user.xid()
+    )]
+    DeviceRevoked {
+        /// Whose device it is.
+        user: UserId,
+    },
+    /// A name of one of our users was taken back.
+    #[error(
+        "the name {address} was taken back by its authority: contacts see the user's own address; ask whoever runs the domain"
+    )]
+    NameRevoked {
+        /// The address.
+        address: String,
     },
     /// The local clock is not believed (any more).
     #[error("the clock of this computer is wrong or not set: set it; nothing expires until then")]

@@ -167,6 +167,7 @@ impl Overlay {
             PeerEvent::Addresses(addresses) => self.set_addresses(addresses, now),
             PeerEvent::Answer { id, answer, trace } => self.on_table_answer(id, answer, trace, now),
             PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
+            PeerEvent::News { node, id, news } => self.on_news(node, id, &news, now),
         }
     }
 
@@ -358,6 +359,7 @@ impl Overlay {
         self.push_links(node, now);
         self.push_link_presences(node, now);
         self.offer_all(node, now);
+        self.offer_revocations(node, now);
         self.survey_soon(now);
     }
 
@@ -471,6 +473,8 @@ fn is_for_users(frame: &Frame) -> bool {
         | Frame::List(_)
         | Frame::Discard(_)
         | Frame::WantTokens { .. }
+        | Frame::Revoked(_)
+        | Frame::Revocations(_)
         | Frame::Unknown => false,
     }
 }

@@ -92,6 +92,9 @@ impl Overlay {
         let sessions = PresenceRecord::fit(sessions);
         let watchers: BTreeSet<UserId> = watchers.into_iter().collect();
         let Some(local) = self.locals.get_mut(user) else { return };
+        if local.is_void(&self.users.revocations) {
+            return;
+        }
         let before = std::mem::replace(&mut local.shown.watchers, watchers.clone());
         let changed = local.shown.presence.is_none() || local.shown.sessions != sessions;
         local.shown.sessions = sessions;

@@ -44,6 +44,8 @@ pub(super) enum Timer {
     Mail,
     /// Work for a deposit.
     Work,
+    /// What was revoked lately.
+    Revoked,
     /// Expiry, renewal of records and keys, the clock.
     Sweep,
 }
@@ -66,6 +68,7 @@ impl Timer {
             Self::Presence => "presence",
             Self::Mail => "mailboxes",
             Self::Work => "work for a mailbox",
+            Self::Revoked => "revocations",
             Self::Sweep => "sweep",
         }
     }

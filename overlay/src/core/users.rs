@@ -32,6 +32,13 @@ pub(super) struct Authority {
     pub(super) how: Provenance,
 }
 
+impl Authority {
+    /// Whether its word counts.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.how != Provenance::FirstSight
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Holder {
     pub(super) user: UserId,
@@ -105,7 +112,7 @@ impl Users {
     }
 
     pub(super) fn is_pinned(&self, domain: &str, key: &AuthorityId) -> bool {
-        let pinned = |known: &Authority| known.key == *key && known.how != Provenance::FirstSight;
+        let pinned = |known: &Authority| known.key == *key && known.is_pinned();
         self.authorities.get(domain).is_some_and(pinned)
     }
 
@@ -149,7 +156,11 @@ impl Overlay {
         for bytes in &restored.revocations {
             let revocation = Unverified::<Revocation>::parse(bytes);
             match revocation.and_then(|revocation| revocation.verify(&self.users.own_context(time))) {
-                Ok(revocation) => drop(self.users.revocations.insert(revocation)),
+                Ok(revocation) if !self.users.revocations.is_full() => {
+                    self.voids.insert(&revocation);
+                    self.users.revocations.insert(revocation);
+                }
+                Ok(_) => self.counters.drop("no room for another revocation"),
                 Err(_) => self.counters.drop("stored revocation"),
             }
         }
@@ -159,6 +170,7 @@ impl Overlay {
         for cached in restored.records.iter().take(self.limits.users) {
             match UserRecord::verify(&cached.record, &self.users.own_context(time)) {
                 Ok(record) => {
+                    self.voids.learn(record.user());
                     self.users.remember(record.clone(), cached.seen);
                     self.note_names(&record, now);
                 }
@@ -183,6 +195,7 @@ impl Overlay {
         }
         if !arrived.is_empty() && !self.peers.is_near(&node) {
             self.introduce(node, now);
+            self.offer_revocations(node, now);
         }
         self.users_arrived(&arrived, now);
     }
@@ -228,9 +241,11 @@ impl Overlay {
         if !self.make_room_for_user(&user, merged.encode().len()) {
             return self.counters.drop("no room for the record of a user");
         }
+        self.voids.learn(user);
         self.users.remember(merged, now.wall);
         self.outputs.push_back(Output::Write(Write::PutRecord(self.cached(&user, now))));
         self.note_names(record, now);
+        self.take_revocations_of(record, now);
         self.devices_changed(&user, now);
     }
 
@@ -279,6 +294,7 @@ impl Overlay {
                 return self.locals.contains_key(user);
             };
             self.users.forget(&oldest);
+            self.voids.unlearn(&oldest);
             self.outputs.push_back(Output::Write(Write::DeleteRecord(oldest)));
         }
     }

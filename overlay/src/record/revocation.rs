@@ -118,6 +118,20 @@ impl Record for Revocation {
     }
 }
 
+impl Revocation {
+    /// Of two about the same thing by the same signer the earlier `since` counts, then the smaller bytes.
+    pub fn merge(one: Verified<Self>, other: Verified<Self>) -> Verified<Self> {
+        if (one.since, one.bytes()) <= (other.since, other.bytes()) { one } else { other }
+    }
+
+    /// Whose device or name it is.
+    pub fn user(&self) -> UserId {
+        match &self.what {
+            Revoked::Device(user, _) | Revoked::Name(_, user) => *user,
+        }
+    }
+}
+
 /// A bounded set of verified revocations.
 ///
 /// Merge law: union; of two about the same thing by the same signer the earlier `since`, then the smaller bytes.
@@ -158,6 +172,26 @@ impl RevocationSet {
     pub fn is_name_revoked(&self, address: &str, user: &UserId, authority: &AuthorityId) -> bool {
         let what = Revoked::Name(address.to_owned(), *user);
         self.all.contains_key(&(what, RevokedBy::Authority(*authority)))
+    }
+
+    /// Whether one more finds no room.
+    pub fn is_full(&self) -> bool {
+        self.all.len() >= MAX_REVOCATIONS
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Forgets one, to make room.
+    pub fn remove(&mut self, revocation: &Revocation) {
+        self.all.remove(&(revocation.what.clone(), revocation.by));
     }
 
     /// All of them, in the order of what they are about.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 
 use super::{
-    Certificates, Context, DeviceCert, DeviceInfo, NameCert, Refusal, Unverified, VERSION, Verified,
-    key_field, payload,
+    Certificates, Context, DeviceCert, DeviceInfo, NameCert, Refusal, Revocation, Revoked, RevokedBy,
+    Unverified, VERSION, Verified, key_field, payload,
 };
 use crate::id::{AuthorityId, DeviceId, UserId};
 
@@ -14,6 +14,8 @@ use crate::id::{AuthorityId, DeviceId, UserId};
 pub const MAX_DEVICES: usize = 16;
 /// Names of one user at most.
 pub const MAX_NAMES: usize = 4;
+/// Revoked devices that a user's record tells of at most.
+pub const MAX_REVOKED: usize = 16;
 /// Bytes of an encoded user record at most.
 pub const MAX_USER_RECORD: usize = 32 * 1_024;
 
@@ -31,12 +33,14 @@ pub struct DevicePart {
 /// A user record is made of verified parts and cannot be made otherwise; it has no signature of its own.
 ///
 /// Merge law: part by part as the parts' own laws say. Beyond [`MAX_DEVICES`] the devices with the oldest certificates
-/// go, beyond [`MAX_NAMES`] the names with the oldest: up to these limits the law is exact.
+/// go, beyond [`MAX_NAMES`] the names with the oldest, beyond [`MAX_REVOKED`] the revocations that were made first: up to
+/// these limits the law is exact. A device that the user has revoked is in no record that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRecord {
     user: UserId,
     devices: BTreeMap<DeviceId, DevicePart>,
     names: BTreeMap<AuthorityId, Verified<NameCert>>,
+    revoked: BTreeMap<DeviceId, Verified<Revocation>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -49,6 +53,9 @@ struct Payload {
     devices: Vec<DeviceField>,
     #[prost(bytes = "vec", repeated, tag = "4")]
     names: Vec<Vec<u8>>,
+    /// Signed by the user key.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    revoked: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -76,6 +83,7 @@ impl UserRecord {
             user,
             devices: BTreeMap::from([(cert.device, DevicePart { cert, info })]),
             names,
+            revoked: BTreeMap::new(),
         })
     }
 
@@ -94,7 +102,9 @@ impl UserRecord {
         let fields = parse(bytes)?;
         let user = UserId::from_bytes(key_field(&fields.user, KIND, "user")?);
         let known = known.filter(|known| known.user == user);
-        let mut record = Self { user, devices: BTreeMap::new(), names: BTreeMap::new() };
+        let (devices, names) = (BTreeMap::new(), BTreeMap::new());
+        let mut record =
+            Self { user, devices, names, revoked: revoked(&fields.revoked, &user, known, context)? };
         for field in &fields.devices {
             match device(field, &user, known, context) {
                 Ok(part) => drop(record.devices.insert(part.cert.device, part)),
@@ -109,6 +119,7 @@ impl UserRecord {
             }
             record.names.insert(name.authority, name);
         }
+        record.drop_revoked();
         Ok(record)
     }
 
@@ -128,6 +139,7 @@ impl UserRecord {
             user: self.user.as_bytes().to_vec(),
             devices: devices.collect(),
             names: self.names.values().map(|name| name.bytes().to_vec()).collect(),
+            revoked: self.revoked.values().map(|revoked| revoked.bytes().to_vec()).collect(),
         }
         .encode_to_vec()
     }
@@ -145,6 +157,39 @@ impl UserRecord {
     /// The names, by authority.
     pub fn names(&self) -> &BTreeMap<AuthorityId, Verified<NameCert>> {
         &self.names
+    }
+
+    /// The revocations by the user itself.
+    pub fn revocations(&self) -> impl Iterator<Item = &Verified<Revocation>> {
+        self.revoked.values()
+    }
+
+    /// Takes in that the user has revoked a device of its own; tells whether anything changed. Of anything else
+    /// revoked, or by anybody else, nothing is kept: whoever reads this record can't know whether that counts.
+    pub fn add_revocation(&mut self, revocation: Verified<Revocation>) -> bool {
+        let device = match &revocation.what {
+            Revoked::Device(user, device) if *user == self.user && revocation.by == RevokedBy::User => {
+                *device
+            }
+            Revoked::Device(..) | Revoked::Name(..) => return false,
+        };
+        let before = self.clone();
+        let merged = match self.revoked.remove(&device) {
+            Some(mine) => Revocation::merge(mine, revocation),
+            None => revocation,
+        };
+        self.revoked.insert(device, merged);
+        self.drop_revoked();
+        *self != before
+    }
+
+    fn drop_revoked(&mut self) {
+        while self.revoked.len() > MAX_REVOKED {
+            let first =
+                self.revoked.iter().min_by_key(|(id, revoked)| (revoked.since, **id)).map(|(id, _)| *id);
+            first.map(|id| self.revoked.remove(&id));
+        }
+        self.devices.retain(|id, _| !self.revoked.contains_key(id));
     }
 
     /// Takes in another record of the same user; tells whether anything changed.
@@ -170,6 +215,10 @@ impl UserRecord {
             };
             self.names.insert(*authority, merged);
         }
+        for revoked in other.revoked.values() {
+            self.add_revocation(revoked.clone());
+        }
+        self.drop_revoked();
         self.trim();
         *self != before
     }
@@ -203,8 +252,13 @@ fn parse(bytes: &[u8]) -> Result<Payload, Refusal> {
         return Err(Refusal::TooLarge { kind: KIND, size: bytes.len(), max: MAX_USER_RECORD });
     }
     let fields: Payload = payload(bytes, KIND, |fields: &Payload| fields.version)?;
-    if fields.devices.is_empty() || fields.devices.len() > MAX_DEVICES {
+    // Somebody whose only device is lost has none until there is another.
+    let nothing = fields.devices.is_empty() && fields.revoked.is_empty();
+    if nothing || fields.devices.len() > MAX_DEVICES {
         return Err(Refusal::Malformed { kind: KIND, what: "list of devices" });
+    }
+    if fields.revoked.len() > MAX_REVOKED {
+        return Err(Refusal::Malformed { kind: KIND, what: "list of revocations" });
     }
     if fields.names.len() > MAX_NAMES {
         return Err(Refusal::Malformed { kind: KIND, what: "list of names" });
@@ -243,6 +297,30 @@ fn name(
         Some(name) => Ok(name.clone()),
         None => Unverified::<NameCert>::parse(bytes)?.verify(context),
     }
+}
+
+/// Only those of the user's own devices, by the user key.
+fn revoked(
+    fields: &[Vec<u8>],
+    user: &UserId,
+    known: Option<&UserRecord>,
+    context: &Context<'_>,
+) -> Result<BTreeMap<DeviceId, Verified<Revocation>>, Refusal> {
+    let mut all = BTreeMap::new();
+    for bytes in fields {
+        let same = |known: &&Verified<Revocation>| known.bytes() == bytes.as_slice();
+        let revocation = match known.and_then(|known| known.revocations().find(same)) {
+            Some(known) => known.clone(),
+            None => Unverified::<Revocation>::parse(bytes)?.verify(context)?,
+        };
+        match &revocation.what {
+            Revoked::Device(owner, device) if owner == user && revocation.by == RevokedBy::User => {
+                all.insert(*device, revocation);
+            }
+            Revoked::Device(..) | Revoked::Name(..) => return Err(Refusal::WrongSigner { kind: KIND }),
+        }
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -323,7 +401,51 @@ mod tests {
             let name = NameCert::issue(&authority, &address, me.id(), 1, NOW).expect("signs");
             full.names.insert(name.authority, name);
         }
+        for device in 100..100 + MAX_REVOKED {
+            full.add_revocation(void(&me, device as u8, NOW));
+        }
         assert!(full.encode().len() + 16 * 7 * 40 <= MAX_USER_RECORD, "{}", full.encode().len());
+    }
+
+    fn void(person: &Person, device: u8, since: u64) -> Verified<Revocation> {
+        let device = DeviceKey::from_seed([device; 32]).id();
+        let what = Revoked::Device(person.id(), device);
+        Verified::sign(Revocation { what, by: RevokedBy::User, since }, &person.user, None).expect("signs")
+    }
+
+    #[test]
+    fn a_device_that_its_user_revoked_is_in_no_record_that_says_so() {
+        let me = Person::new(1);
+        let mut mine = record(&me, 10, 0, None);
+        mine.merge(&record(&me, 11, 0, None));
+        assert!(mine.add_revocation(void(&me, 11, NOW)));
+        assert!(!mine.add_revocation(void(&me, 11, NOW)), "known");
+        assert_eq!(mine.devices.keys().collect::<Vec<_>>(), vec![&DeviceKey::from_seed([10; 32]).id()]);
+        mine.merge(&record(&me, 11, 5, None));
+        assert_eq!(mine.devices.len(), 1, "nor does it come back");
+        assert_eq!(verify(&mine.encode()), Ok(mine.clone()));
+        // Whoever leaves the revocation in, and the device too, fools nobody.
+        let mut both = mine.clone();
+        both.devices.extend(record(&me, 11, 0, None).devices);
+        assert_eq!(verify(&both.encode()), Ok(mine));
+        let mut strange = record(&me, 10, 0, None);
+        assert!(!strange.add_revocation(void(&Person::new(2), 10, NOW)));
+        strange.revoked.insert(me.device.id(), void(&Person::new(2), 10, NOW));
+        assert_eq!(verify(&strange.encode()), Err(Refusal::WrongSigner { kind: KIND }));
+    }
+
+    #[test]
+    fn of_too_many_revocations_the_latest_stay() {
+        let me = Person::new(1);
+        let mut mine = record(&me, 1, 0, None);
+        for device in 100..120 {
+            mine.add_revocation(void(&me, device, NOW + u64::from(device)));
+        }
+        let kept: Vec<u64> = mine.revocations().map(|revocation| revocation.since - NOW).collect();
+        assert_eq!((kept.len(), kept.iter().min()), (MAX_REVOKED, Some(&104)));
+        assert!(verify(&mine.encode()).is_ok());
+        mine.revoked.insert(me.device.id(), void(&me, 99, NOW));
+        assert!(verify(&mine.encode()).is_err(), "one more than allowed");
     }
 
     #[test]
@@ -338,8 +460,12 @@ mod tests {
         assert!(strange.devices.is_empty(), "the device information has expired");
     }
 
-    fn parts() -> impl Strategy<Value = Vec<(u8, u64, Option<u64>)>> {
-        prop::collection::vec((10..13u8, 0..3u64, prop::option::of(0..3u64)), 1..4)
+    /// A device, when it was said, the serial of a name, and a device that is revoked.
+    type Part = (u8, u64, Option<u64>, Option<u8>);
+
+    fn parts() -> impl Strategy<Value = Vec<Part>> {
+        let part = (10..13u8, 0..3u64, prop::option::of(0..3u64), prop::option::of(10..13u8));
+        prop::collection::vec(part, 1..4)
     }
 
     proptest! {
@@ -353,7 +479,11 @@ mod tests {
                 both
             };
             let [a, b, c] = all.map(|parts| {
-                let records = parts.iter().map(|(device, millis, name)| record(&me, *device, *millis, *name));
+                let records = parts.iter().map(|(device, millis, name, lost)| {
+                    let mut record = record(&me, *device, *millis, *name);
+                    lost.map(|lost| record.add_revocation(void(&me, lost, NOW + millis)));
+                    record
+                });
                 records.reduce(|a, b| merge(&a, &b)).expect("at least one")
             });
             prop_assert_eq!(merge(&a, &b), merge(&b, &a));

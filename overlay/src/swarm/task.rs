@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::address::{self, Kind};
 use super::interfaces::Change;
-use super::{Command, Event, Hint, discovery, kad, link, ping, reach};
+use super::{Command, Event, Hint, discovery, gossip, kad, link, ping, reach};
 use crate::core::PeerEvent;
 use crate::id::NodeId;
 
@@ -37,6 +37,7 @@ pub(super) struct Behaviour {
     discovery: Toggle<discovery::Behaviour>,
     pub(super) dht: Toggle<kad::Behaviour>,
     pub(super) reach: Toggle<reach::Behaviour>,
+    gossip: gossip::Behaviour,
 }
 
 /// Connections that the hash table may have beside the links, and those of whom this node relays for.
@@ -52,6 +53,7 @@ impl Behaviour {
         discovery: Option<discovery::Behaviour>,
         dht: Option<kad::Behaviour>,
         reach: Option<reach::Behaviour>,
+        gossip: gossip::Behaviour,
     ) -> Self {
         // `link` counts the peers; these bound what has no link (yet). The spare ones are for connections being closed,
         // and for doubles until one of the two is.
@@ -72,6 +74,7 @@ impl Behaviour {
             discovery: discovery.into(),
             dht: dht.into(),
             reach: reach.into(),
+            gossip,
         }
     }
 }
@@ -154,6 +157,12 @@ impl Task {
             Command::Close { node, reason } => {
                 if let Some(peer) = address::peer(&node) {
                     self.swarm.behaviour_mut().link.close(&peer, reason);
+                }
+            }
+            Command::Publish { news } => self.swarm.behaviour_mut().gossip.publish(news),
+            Command::Judged { node, id, verdict } => {
+                if let Some(peer) = address::peer(&node) {
+                    self.swarm.behaviour_mut().gossip.judged(&peer, &id, verdict);
                 }
             }
             Command::Query { id, query } => {
@@ -298,7 +307,9 @@ impl Task {
     )]
     fn happened(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Link(event)) => self.tell(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Link(event) | BehaviourEvent::Gossip(event)) => {
+                self.tell(event)
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Event(event)))) => self.tell(event),
             SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Identified(connection, peer, answers)))) => {
                 if let Some(reach) = self.swarm.behaviour_mut().reach.as_mut() {

@@ -2,7 +2,10 @@
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct FramePayload {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25")]
+    #[prost(
+        oneof = "Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25, 27, 28"
+    )]
     pub(super) kind: Option<Kind>,
 }
 
@@ -55,6 +58,11 @@ pub(super) enum Kind {
     Discard(Vec<u8>),
     #[prost(message, tag = "25")]
     WantTokens(WantTokensField),
+    /// Sixteen bytes each, one after another: scope and digest.
+    #[prost(bytes, tag = "27")]
+    Revoked(Vec<u8>),
+    #[prost(message, tag = "28")]
+    Revocations(RevocationsField),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -193,6 +201,25 @@ pub(super) struct ListedField {
     pub(super) id: Vec<u8>,
     #[prost(uint32, tag = "2")]
     pub(super) size: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RevocationsField {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) lists: Vec<RevokedListField>,
+    #[prost(bool, tag = "2")]
+    pub(super) answer: bool,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub(super) records: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RevokedListField {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) scope: Vec<u8>,
+    /// Eight bytes each, one after another.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) have: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

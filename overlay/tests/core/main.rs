@@ -25,6 +25,7 @@ mod names;
 mod pump;
 mod relays;
 mod steps;
+mod revoked;
 mod table;
 mod tokens;
 mod vectors;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
 use crosstalk_overlay::envelope::Content;
-use crosstalk_overlay::id::{DeviceId, MessageId, NodeId, UserId};
+use crosstalk_overlay::id::{DeviceId, MessageId, NewsId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, Hlc, Now};
@@ -54,6 +54,7 @@ impl Store {
             Write::PutAudience(known) => drop(self.audiences.insert(known.key().unwrap(), known)),
             Write::DeleteAudience(place) => drop(self.audiences.remove(&place)),
             Write::PutRevocation(bytes) => drop(self.revocations.insert(bytes)),
+            Write::DeleteRevocation(bytes) => drop(self.revocations.remove(&bytes)),
             Write::PutTimeFloor(time) => self.time_floor = time,
             Write::PutMail(mail) => drop(self.mail.insert(mail.number, mail)),
             Write::DeleteMail(number) => drop(self.mail.remove(&number)),
@@ -165,6 +166,8 @@ pub(crate) struct Host {
     limits: Limits,
     lives: u8,
     on: bool,
+    /// News that it has heard since it started; with their bytes until they are judged.
+    heard: BTreeMap<NewsId, Option<Vec<u8>>>,
 }
 
 /// Faults of a carrier that is worse than a stream: they strike envelopes and receipts, per thousand.
@@ -194,10 +197,14 @@ pub(crate) struct Net {
     /// What stands in it, once there is one that all hosts reach.
     pub(crate) table: Option<BTreeMap<Key, Vec<u8>>>,
     answers: BTreeMap<(u64, u64), (usize, PeerEvent)>,
+    /// What is told on the link, on its way: from, to, bytes.
+    news: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     /// Frames on a link whose cable is cut: a stream sends them again, or ends.
     stuck: Vec<(usize, usize, Vec<u8>)>,
     serial: u64,
     dice: u64,
+    /// What hosts said of news.
+    pub(crate) verdicts: Vec<(usize, Verdict)>,
     /// Frames that arrived, for replaying.
     pub(crate) tape: Vec<(usize, usize, Vec<u8>)>,
 }
@@ -241,9 +248,11 @@ impl Net {
             asked: 0,
             table: None,
             answers: BTreeMap::new(),
+            news: BTreeMap::new(),
             stuck: Vec::new(),
             serial: 0,
             dice: 0x9e37_79b9_7f4a_7c15,
+            verdicts: Vec::new(),
             tape: Vec::new(),
         };
         for (index, accounts) in accounts.into_iter().enumerate() {
@@ -260,6 +269,7 @@ impl Net {
                 limits: limits.clone(),
                 lives: 0,
                 on: true,
+                heard: BTreeMap::new(),
             };
             for account in &host.accounts {
                 host.core.add_local(account.local(), now).unwrap();
@@ -445,6 +455,7 @@ impl Net {
         let now = self.now(host);
         let this = &mut self.hosts[host];
         this.on = true;
+        this.heard.clear();
         this.lives += 1;
         this.core = Overlay::new(setup(host, this.lives, this.store.restored(), &this.limits), now);
         for account in &this.accounts {
@@ -525,7 +536,8 @@ impl Net {
         let timers = self.hosts.iter().filter(|host| host.on).filter_map(|host| host.core.poll_timeout());
         let frame = self.air.keys().next().map(|(when, _)| *when);
         let answer = self.answers.keys().next().map(|(when, _)| *when);
-        timers.map(|(when, _)| when).chain(frame).chain(answer).min()
+        let news = self.news.keys().next().map(|(when, _)| *when);
+        timers.map(|(when, _)| when).chain(frame).chain(answer).chain(news).min()
     }
 
     fn step(&mut self) {
@@ -541,6 +553,10 @@ impl Net {
         while let Some(entry) = self.answers.first_entry().filter(|entry| entry.key().0 <= self.mono) {
             let (host, answer) = entry.remove();
             self.peer_event(host, answer);
+        }
+        while let Some(entry) = self.news.first_entry().filter(|entry| entry.key().0 <= self.mono) {
+            let (from, to, news) = entry.remove();
+            self.news_arrive(from, to, news);
         }
         for host in 0..self.hosts.len() {
             let due = self.hosts[host].core.poll_timeout().is_some_and(|(when, _)| when <= self.mono);
@@ -574,9 +590,12 @@ impl Net {
                     }
                     this.core.settle(delivery.ticket, how, now);
                 }
-                Output::Send { .. } | Output::Dial { .. } | Output::Close { .. } | Output::Query { .. } => {
-                    leaving.push(output)
-                }
+                Output::Send { .. }
+                | Output::Dial { .. }
+                | Output::Close { .. }
+                | Output::Query { .. }
+                | Output::Publish { .. }
+                | Output::Judged { .. } => leaving.push(output),
                 other => this.events.push(other),
             }
         }
@@ -585,6 +604,18 @@ impl Net {
                 Output::Send { node, frame, durable } => self.fly(host, node, frame, durable),
                 Output::Dial { node, .. } => self.dial(host, node),
                 Output::Query { id, query } => self.ask_table(host, id, query),
+                Output::Publish { news } => {
+                    if self.hosts[host].heard.insert(NewsId::of(&news), None).is_none() {
+                        self.tell_news(host, usize::MAX, &news);
+                    }
+                }
+                Output::Judged { node, id, verdict } => {
+                    self.verdicts.push((host, verdict));
+                    let news = self.hosts[host].heard.get_mut(&id).and_then(Option::take);
+                    if let Some(news) = news.filter(|_| verdict == Verdict::Accept) {
+                        self.tell_news(host, self.index(node), &news);
+                    }
+                }
                 Output::Close { node, .. } => {
                     let other = self.index(node);
                     self.unlink(host, other);
@@ -592,6 +623,27 @@ impl Net {
                 _ => unreachable!("filtered above"),
             }
         }
+    }
+
+    /// As gossipsub tells the neighbours on the link; here all of them.
+    fn tell_news(&mut self, host: usize, from: usize, news: &[u8]) {
+        for other in (0..self.hosts.len()).filter(|other| *other != from) {
+            let cable = pair(host, other);
+            if self.links.contains(&cable) && !self.beyond.contains(&cable) {
+                self.serial += 1;
+                self.news.insert((self.mono + 1, self.serial), (host, other, news.to_vec()));
+            }
+        }
+    }
+
+    /// Hands news to a host as if `from` had told them.
+    pub(crate) fn news_arrive(&mut self, from: usize, to: usize, news: Vec<u8>) {
+        let id = NewsId::of(&news);
+        if self.hosts[to].heard.contains_key(&id) || !self.cables.contains(&pair(from, to)) {
+            return;
+        }
+        self.hosts[to].heard.insert(id, Some(news.clone()));
+        self.peer_event(to, PeerEvent::News { node: node_id(from), id, news });
     }
 
     fn index(&self, node: NodeId) -> usize {

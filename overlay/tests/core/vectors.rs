@@ -15,10 +15,13 @@ use crosstalk_overlay::mailbox::work::{Search, bits_of};
 use crosstalk_overlay::mailbox::{Answer, Item, Kind, Offer, item_id};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, HOUR, Hlc, MINUTE};
-use crosstalk_overlay::wire::{Frame, Hello, Listed, Relayed, UserFrame, decode, encode};
+use crosstalk_overlay::wire::{
+    Frame, Hello, Listed, Relayed, Revocations, RevokedDigest, RevokedList, UserFrame, decode, encode,
+};
 use prost::Message as _;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use sha2::{Digest as _, Sha256};
 
 use crate::pump::{link_status, session};
 
@@ -79,6 +82,10 @@ pub(crate) fn records() -> BTreeMap<&'static str, Vec<u8>> {
     let by = RevokedBy::Authority(authority.id());
     let name_void = Revocation { what: Revoked::Name("alice@school.example".into(), user), by, since: AT };
     let record = UserRecord::new(alice.cert.clone(), info.clone(), Some(name.clone())).unwrap();
+    let what = Revoked::Device(user, DeviceKey::from_seed([0x70; 32]).id());
+    let other = Revocation { what, by: RevokedBy::User, since: AT };
+    let mut revoking = record.clone();
+    assert!(revoking.add_revocation(Verified::sign(other, &alice.user, None).unwrap()));
     let signed = |bytes: &[u8]| bytes.to_vec();
     BTreeMap::from([
         ("device-cert", signed(alice.cert.bytes())),
@@ -96,6 +103,7 @@ pub(crate) fn records() -> BTreeMap<&'static str, Vec<u8>> {
         ("revocation-device", signed(Verified::sign(device_void, &alice.user, None).unwrap().bytes())),
         ("revocation-name", signed(Verified::sign(name_void, &authority, None).unwrap().bytes())),
         ("user-record", record.encode()),
+        ("user-record-revoking", revoking.encode()),
     ])
 }
 
@@ -162,7 +170,17 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         to_resource: "phone".into(),
         xml: b"<iq/>".to_vec(),
     };
+    // Alice has revoked one device: the mark of her as a scope, and the digest of that one.
+    let void = mark(&[&records["revocation-device"]]);
+    let scope = mark(&[b"crosstalk/1/revoked\0", &[0], alice.user.id().as_bytes()]);
+    let revocations = Revocations {
+        lists: vec![RevokedList { scope, have: vec![void] }],
+        answer: true,
+        records: vec![records["revocation-device"].clone(), records["revocation-name"].clone()],
+    };
     BTreeMap::from([
+        ("revoked", Frame::Revoked(vec![RevokedDigest { scope, digest: mark(&[&void]) }])),
+        ("revocations", Frame::Revocations(revocations)),
         ("hello", Frame::Hello(hello)),
         ("records", Frame::Records(vec![user])),
         ("link-presences", Frame::LinkPresences(vec![records["link-presence"].clone()])),
@@ -186,6 +204,10 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("want-tokens", Frame::WantTokens { from: alice.user.id(), to: bob.user.id() }),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
+}
+
+fn mark(parts: &[&[u8]]) -> [u8; 8] {
+    Sha256::digest(parts.concat()).first_chunk().copied().unwrap()
 }
 
 fn stored() -> BTreeMap<&'static str, Vec<u8>> {

@@ -52,6 +52,7 @@ impl World {
                 self.send_frame(host, *node, frame.clone());
             }
             PeerEvent::Frame { .. }
+            | PeerEvent::News { .. }
             | PeerEvent::Disconnected { .. }
             | PeerEvent::Expired { .. }
             | PeerEvent::Table { .. }

@@ -40,6 +40,8 @@ pub(crate) enum Parcel {
     Opened,
     /// A frame.
     Frame(Vec<u8>),
+    /// News for everybody on the link.
+    News(Vec<u8>),
     /// The far end has closed.
     Closed,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crosstalk::core::admin::{Command, Reply};
 use crosstalk::core::settings::DeviceKeys;
 use crosstalk::core::{Core, Input, Output, Settings, Setup};
-use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::id::{NewsId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey};
 use crosstalk_overlay::time::Now;
 
@@ -64,6 +64,8 @@ pub(crate) struct Host {
     /// It crashes after so many outputs.
     pub(crate) crash_after: Option<(u32, Power)>,
     pub(crate) links: BTreeMap<NodeId, End>,
+    /// News that it has heard since it started; with their bytes until they are judged.
+    pub(crate) heard: BTreeMap<NewsId, Option<Vec<u8>>>,
     /// Inputs that outputs lead to at once.
     pub(crate) afterwards: Vec<Input>,
     answers: BTreeMap<u64, Reply>,
@@ -113,6 +115,7 @@ impl World {
             drain_planned: false,
             crash_after: None,
             links: BTreeMap::new(),
+            heard: BTreeMap::new(),
             afterwards: Vec::new(),
             answers: BTreeMap::new(),
             asked: 0,
@@ -189,6 +192,7 @@ impl World {
         host.drain_planned = false;
         host.crash_after = None;
         host.links.clear();
+        host.heard.clear();
         host.answers.clear();
         host.afterwards.clear();
         let durable = host.disk.crash(&mut self.dice);
@@ -288,6 +292,8 @@ impl World {
             Output::Dial { node, .. } => self.dial(id, node),
             // Nobody has told this host of a table.
             Output::Query { .. } | Output::Judge { .. } => {}
+            Output::Publish { news } => self.publish(id, news),
+            Output::Judged { node, id: news, verdict } => self.judged(id, node, news, verdict),
             Output::ClosePeer { node, reason } => {
                 let name = self.hosts[id.0].name;
                 self.story.tell(self.time, || format!("{name} closes a link: {reason}"));

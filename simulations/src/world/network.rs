@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    fn ship(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
+    pub(crate) fn ship(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
         let when = self.time + self.delay();
         let Some(pipe_) = self.network.pipes.get_mut(&pipe).filter(|pipe| !pipe.broken) else { return };
         let when = when.max(pipe_.last[end]);
@@ -257,7 +257,8 @@ impl World {
                 self.tap(&frame);
                 self.peer_event(host, PeerEvent::Frame { node, frame });
             }
-            Parcel::Frame(_) => self.ship(pipe, 1 - end, Parcel::Closed),
+            Parcel::News(news) if linked => self.news_arrived(host, node, news),
+            Parcel::Frame(_) | Parcel::News(_) => self.ship(pipe, 1 - end, Parcel::Closed),
             Parcel::Closed => self.pipe_ended(pipe, end),
         }
     }

@@ -128,6 +128,13 @@ impl Overlay {
         carried.into_iter().for_each(|(node, entries)| self.send_listings(node, &entries, now));
     }
 
+    /// A device may have nothing any more.
+    pub(in crate::core) fn forget_access(&mut self, user: &UserId, device: &DeviceId) {
+        for access in self.mail.access.values_mut() {
+            access.remove(&(*user, *device));
+        }
+    }
+
     /// For whom a peer may take what is held here.
     fn access_of(&self, node: &NodeId) -> Access {
         let proven = self.peers.connected.get(node).map(|peer| &peer.proven);

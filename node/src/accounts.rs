@@ -10,13 +10,14 @@ pub mod random;
 pub mod seal;
 pub mod secrets;
 
-use crosstalk_overlay::id::{UserId, XID_DOMAIN};
+use crosstalk_overlay::id::{DeviceId, UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, SealingKey, UserKey};
-use crosstalk_overlay::record::{DeviceCert, NameCert, Refusal};
+use crosstalk_overlay::record::{DeviceCert, NameCert, Refusal, Revocation, Revoked, RevokedBy, Verified};
 use zeroize::Zeroizing;
 
 use crate::c2s::credentials::{ITERATIONS, PasswordError, SALT_BYTES, prepare_password, scram_keys};
 use crate::core::admin::NewAccount;
+use crate::core::devices::JoinedAccount;
 use crate::core::io::Credentials;
 use crate::core::settings::DeviceKeys;
 use crate::event_loop::clock::wall_millis;
@@ -169,6 +170,52 @@ impl Accounts {
         };
         self.keys.put(user, &DeviceKeys { device, sealing: vec![sealing] })?;
         Ok(Prepared { account, password, recovery })
+    }
+
+    /// Makes this node a device of an account that another device has given: the password opens the user key, which
+    /// certifies the device key that is made here. Writes the key file.
+    ///
+    /// # Errors
+    /// When the password does not open the user key, or the key file cannot be written.
+    pub fn join(
+        &self,
+        given: &JoinedAccount,
+        name: Option<&str>,
+        password: &str,
+    ) -> Result<NewAccount, AccountError> {
+        let user = UserId::from_bytes(given.user);
+        let name = names::account_name(name.unwrap_or(&given.name))?;
+        let key = Self::open_with_password(user, &given.sealed_by_password.0, password)?;
+        let now = wall_millis();
+        let device = DeviceKey::from_seed(*Zeroizing::new(random::bytes()?));
+        let sealing = SealingKey::from_seed(*Zeroizing::new(random::bytes()?), now);
+        let known_name = Some(given.name_cert.clone()).filter(|cert| !cert.is_empty());
+        let account = NewAccount {
+            credentials: credentials(user, password)?,
+            sealed_by_password: given.sealed_by_password.0.clone(),
+            sealed_by_recovery: given.sealed_by_recovery.0.clone(),
+            device_cert: certify_device(&key, &device, now)?,
+            // Under a domain of this node's own the user gets a name there too.
+            name_cert: self.certify_name(&name, user, now)?.or(known_name),
+            domain: self.domain().to_owned(),
+            nickname: names::nickname(&given.nickname).unwrap_or_else(|_| name.clone()),
+            name,
+            user,
+            device: device.clone(),
+            sealing: sealing.clone(),
+        };
+        self.keys.put(user, &DeviceKeys { device, sealing: vec![sealing] })?;
+        Ok(account)
+    }
+
+    /// The user's statement that a device is void from now on.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn revocation(user: UserId, key: &UserKey, device: DeviceId) -> Result<Vec<u8>, AccountError> {
+        let what = Revoked::Device(user, device);
+        let revocation = Revocation { what, by: RevokedBy::User, since: wall_millis() };
+        Ok(Verified::sign(revocation, key, None)?.bytes().to_vec())
     }
 
     /// Erases the keys of an account that was not added, or is gone.

@@ -4,6 +4,7 @@
 //! data directory can connect (mode 0600), so secrets may travel here; they never stand in arguments.
 
 pub mod client;
+pub mod devices;
 pub mod reach;
 pub mod registration;
 pub mod renewal;
@@ -131,6 +132,36 @@ pub enum Request {
         account: String,
         /// The contact's address.
         jid: String,
+    },
+    /// Make a code for a further device.
+    AddDevice {
+        /// Of which account.
+        account: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// Become a device of the account behind a code.
+    JoinDevice {
+        /// The code.
+        code: Secret,
+        /// The account's password.
+        password: Secret,
+        /// Login name here; `None` takes that of the other device.
+        name: Option<String>,
+    },
+    /// The devices of an account.
+    Devices {
+        /// Which.
+        account: String,
+    },
+    /// A device is void from now on.
+    RevokeDevice {
+        /// Of which account.
+        account: String,
+        /// Its name, or the beginning of its key.
+        device: String,
+        /// The account's password.
+        password: Secret,
     },
 }
 

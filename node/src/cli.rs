@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod contact;
+pub mod device;
 pub mod doctor;
 pub mod failure;
 pub mod lookup;
@@ -64,6 +65,9 @@ enum Command {
     /// Contact lists
     #[command(subcommand)]
     Contact(contact::Command),
+    /// Laptops of one account: add a further one, list them, revoke one that is lost
+    #[command(subcommand)]
+    Device(device::Command),
     /// What the node is doing
     Status,
     /// Other nodes
@@ -128,6 +132,7 @@ fn execute(line: Line) -> Result<(), Failure> {
         }
         Command::Account(command) => account::execute(&command, &mut Node::open(place)?, server, json),
         Command::Contact(command) => contact::execute(command, &mut Node::open(place)?, json),
+        Command::Device(command) => device::execute(command, &mut Node::open(place)?, server, json),
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),
         Command::Outbox => status::outbox(&mut Node::open(place)?, json),
@@ -248,6 +253,9 @@ mod tests {
             "crosstalk account add juliet --password-stdin --data d --json",
             "crosstalk contact add --account juliet romeo@id.internal",
             "crosstalk requests",
+            "crosstalk device add --account juliet --password-stdin",
+            "crosstalk device join ABCD-EFGH --name juliet",
+            "crosstalk device revoke couch",
             "crosstalk requests accept --account juliet romeo@id.internal",
             "crosstalk lookup romeo@office.example",
             "crosstalk doctor --json",

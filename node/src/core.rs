@@ -20,9 +20,11 @@
 //! | `profile` | what an account changes of itself: vCard, password, block list |
 //! | `remote` | what the overlay brings and takes |
 //! | `commands` | the CLI |
+//! | [`devices`], `sync` | further devices of an account; what they tell each other |
 //! | `load`, `save` | from and to the store |
 
 pub mod admin;
+pub mod devices;
 pub mod io;
 pub mod link;
 pub mod lookup;
@@ -49,6 +51,7 @@ mod save;
 pub(crate) mod session;
 mod stream;
 mod subscription;
+mod sync;
 mod tier;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,6 +142,7 @@ pub struct Core {
     lazy: WriteSet,
     /// Nodes of the hash table that are remembered.
     nodes: table::Nodes,
+    sync: sync::Sync,
     barrier: Barrier,
     store_trouble: Option<String>,
     counters: BTreeMap<&'static str, u64>,
@@ -220,6 +224,7 @@ impl Core {
             self.drain_overlay();
             self.drain_link();
         }
+        self.flush_sync();
         self.ask_for_acknowledgements();
         self.save_dirty_sessions();
         // While the store cannot write, nothing is added to what it tries: what changes is gathered until it can.

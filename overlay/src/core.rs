@@ -24,6 +24,8 @@
 //! | `names` | authorities, names, alarms |
 //! | `revoked` | what is void, what that ends, how it spreads |
 //! | `locals` | the records and keys of this node's users |
+//! | `contacts` | contact records of this node's users |
+//! | `devices` | the devices of this node's users, here and elsewhere |
 //! | `outbox` | messages that wait, their order and their end |
 //! | `inbound` | order and repeats of messages that arrive |
 //! | `presence` | what contacts see |
@@ -36,6 +38,7 @@
 //! | `mailbox` | what waits at other nodes, and here for others |
 //! | `wide` | whom a peer beyond the link is told of |
 //! | `live` | stanzas for now or never |
+//! | `join` | further devices of our users |
 //! | `timers` | one deadline for each thing that waits |
 //!
 //! A peer is believed about a user only after the user's record and a binding of a device to that very node have been
@@ -60,10 +63,13 @@ use crate::wire::{Frame, decode};
 
 mod audience;
 mod choice;
+mod contacts;
+mod devices;
 mod dial;
 mod event;
 mod gossip;
 mod inbound;
+mod join;
 mod limits;
 mod linger;
 mod live;
@@ -86,9 +92,11 @@ mod timers;
 mod users;
 mod wide;
 
+pub use devices::OwnDevice;
 pub use event::{
     Disposition, Live, LocalUser, OutboxFull, Outgoing, PeerEvent, Restored, Setup, Unreachable,
 };
+pub use join::{JoinFailure, Joined, MAX_ACCOUNT, Offered};
 pub use limits::{Counters, Limits};
 pub use lookup::{Lookup, Step, Subject, Target};
 pub use output::{
@@ -135,6 +143,7 @@ pub struct Overlay {
     seek: seek::Seek,
     lookups: lookup::Lookups,
     audiences: audience::Audiences,
+    joins: join::Joins,
     /// Whether our users are told of in the hash table.
     publishes: bool,
     /// Where this node can be reached from beyond the link, multiaddresses.
@@ -181,6 +190,7 @@ impl Overlay {
             seek: seek::Seek::default(),
             lookups: lookup::Lookups::default(),
             audiences: audience::Audiences::default(),
+            joins: join::Joins::default(),
             publishes,
             addresses: Vec::new(),
             mail: mailbox::Mail::default(),
@@ -330,39 +340,6 @@ impl Overlay {
         self.start_lookup(ticket, target, now);
     }
 
-    /// Signs a contact record of a user of this node; none if `from` is no such user or says what the side cannot say.
-    pub fn sign_contact(
-        &mut self,
-        from: &UserId,
-        to: &UserId,
-        side: Side,
-        says: Says,
-        now: Now,
-    ) -> Option<Verified<ContactRecord>> {
-        let at = self.tick(now);
-        let local = self.locals.get(from).filter(|_| says.side() == side && from != to)?;
-        let record = ContactRecord { from: *from, to: *to, device: local.device.id(), side, says, at };
-        Verified::sign(record, &local.device, Some(&local.cert)).ok()
-    }
-
-    /// Verifies a contact record, whose certificate is attached. What is signed later gets a later clock reading, so
-    /// that an answer is later than the question.
-    pub fn verify_contact(&mut self, bytes: &[u8], now: Now) -> Result<Verified<ContactRecord>, Refusal> {
-        let context = self.users.context(self.clock.trusted(now));
-        let record = Unverified::<ContactRecord>::parse(bytes)?.verify(&context)?;
-        // A reading too far ahead was refused above, if the local clock is credible.
-        let _ = self.hlc.observe(record.at, self.time(now));
-        Ok(record)
-    }
-
-    /// [`Self::verify_contact`] for a record from one's own store, to be used for all of them after a restart. No time
-    /// is a reason to refuse it; a reading more than 48 h ahead, made by a wrong clock, just does not drive ours.
-    pub fn reread_contact(&mut self, bytes: &[u8], now: Now) -> Result<Verified<ContactRecord>, Refusal> {
-        let record = self.reread::<ContactRecord>(bytes, now)?;
-        let _ = self.hlc.observe(record.at, self.time(now));
-        Ok(record)
-    }
-
     /// Verifies a record from one's own store again, where no time is a reason to refuse it.
     pub fn reread<T: Record>(&self, bytes: &[u8], now: Now) -> Result<Verified<T>, Refusal> {
         Unverified::<T>::parse(bytes)?.verify(&self.users.own_context(self.clock.trusted(now)))
@@ -451,6 +428,7 @@ impl Overlay {
                 Timer::Mail => self.on_mail_timer(now),
                 Timer::Work => self.on_work_timer(now),
                 Timer::Revoked => self.on_revoked_timer(now),
+                Timer::Join => self.on_join_timer(now),
                 Timer::Sweep => self.on_sweep_timer(now),
             }
         }
@@ -500,6 +478,8 @@ impl Overlay {
             Frame::WantTokens { from, to } => self.on_want_tokens(node, from, to, now),
             Frame::Revoked(digests) => self.on_revoked(node, &digests, now),
             Frame::Revocations(told) => self.on_revocations(node, told, now),
+            Frame::Join { offer, proof } => self.on_join(node, offer, &proof, now),
+            Frame::JoinAnswer { offer, answer } => self.on_join_answer(node, offer, &answer, now),
             Frame::Goodbye { reason } => self.on_goodbye(&node, &reason),
             Frame::Heartbeat => {}
             Frame::Unknown => self.counters.drop("frame of a kind not known here"),

@@ -7,6 +7,7 @@
 //! | [`keys`] | the only types that sign or open |
 //! | [`record`] | signed statements; unverified becomes verified in one place |
 //! | [`seal`], [`envelope`] | a message sealed for one device |
+//! | [`join`] | the code by which a further device joins |
 //! | [`dht`] | keys, questions and answers of the hash table |
 //! | [`mailbox`] | what a node holds for those who are away |
 //! | [`wire`] | frames and bytes |
@@ -23,6 +24,7 @@ pub mod core;
 pub mod dht;
 pub mod envelope;
 pub mod id;
+pub mod join;
 pub mod keys;
 pub mod mailbox;
 pub mod record;

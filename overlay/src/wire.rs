@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use crate::envelope::{Envelope, MAX_ENVELOPE};
 use crate::id::{DeviceId, ItemId, UserId};
+use crate::join::{MAX_JOINED, OfferId};
 use crate::mailbox::{Answer, MAX_ITEM, Offer};
 use crate::record::{
     LinkPresence, MAX_USER_RECORD, MailboxAccess, NodeBinding, NodeLinks, PresenceRecord, Receipt, Record,
@@ -17,9 +18,10 @@ use crate::record::{
 mod shape;
 
 use shape::{
-    DepositAnswerField, DepositField, FramePayload, GoodbyeField, HeartbeatField, HelloField, Kind,
-    LinkAbsenceField, LinkPresencesField, ListedField, ListingField, LiveField, MailField, PresenceField,
-    RecordsField, RelayedField, RevocationsField, RevokedListField, UserField, WantTokensField,
+    DepositAnswerField, DepositField, FramePayload, GoodbyeField, HeartbeatField, HelloField,
+    JoinAnswerField, JoinField, Kind, LinkAbsenceField, LinkPresencesField, ListedField, ListingField,
+    LiveField, MailField, PresenceField, RecordsField, RelayedField, RevocationsField, RevokedListField,
+    UserField, WantTokensField,
 };
 
 /// The version that this program speaks.
@@ -141,8 +143,31 @@ pub enum Frame {
     Revoked(Vec<RevokedDigest>),
     /// What is void: which the sender knows, and some themselves.
     Revocations(Revocations),
+    /// The sender has the code of an offer: it wants what was offered.
+    Join {
+        /// Which.
+        offer: OfferId,
+        /// [`crate::join::JoinCode::proof`].
+        proof: [u8; 32],
+    },
+    /// What comes of that.
+    JoinAnswer {
+        /// Which.
+        offer: OfferId,
+        /// What.
+        answer: JoinAnswer,
+    },
     /// A kind of a later version: skip it.
     Unknown,
+}
+
+/// What comes of a [`Frame::Join`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinAnswer {
+    /// [`crate::join::JoinCode::seal`]ed.
+    Given(Vec<u8>),
+    /// There is no such offer (any more).
+    Denied,
 }
 
 /// The first frame.
@@ -263,6 +288,8 @@ impl fmt::Debug for Frame {
             Self::Revocations(told) => {
                 write!(f, "Revocations({} lists, {} records)", told.lists.len(), told.records.len())
             }
+            Self::Join { .. } => write!(f, "Join"),
+            Self::JoinAnswer { .. } => write!(f, "JoinAnswer"),
             Self::Unknown => write!(f, "Unknown"),
         }
     }
@@ -369,6 +396,13 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
                 records,
             })
         }
+        Frame::Join { offer, proof } => {
+            Kind::Join(JoinField { offer: offer.to_vec(), proof: proof.to_vec() })
+        }
+        Frame::JoinAnswer { offer, answer } => {
+            let sealed = if let JoinAnswer::Given(sealed) = answer { sealed } else { Vec::new() };
+            Kind::JoinAnswer(JoinAnswerField { offer: offer.to_vec(), sealed })
+        }
         Frame::Unknown => return None,
     })
 }
@@ -440,6 +474,15 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
         Kind::WantTokens(field) => Frame::WantTokens { from: user(&field.from)?, to: user(&field.to)? },
         Kind::Revoked(bytes) => Frame::Revoked(digests(&bytes)?),
         Kind::Revocations(field) => Frame::Revocations(revocations(field)?),
+        Kind::Join(JoinField { offer, proof }) => {
+            let proof = proof.as_slice().try_into().map_err(|_| WireError::Field { what: "proof" })?;
+            Frame::Join { offer: offer_id(&offer)?, proof }
+        }
+        Kind::JoinAnswer(JoinAnswerField { offer, sealed }) => {
+            at_most(sealed.len(), MAX_JOINED, "account")?;
+            let answer = if sealed.is_empty() { JoinAnswer::Denied } else { JoinAnswer::Given(sealed) };
+            Frame::JoinAnswer { offer: offer_id(&offer)?, answer }
+        }
     })
 }
 
@@ -465,6 +508,10 @@ fn revocations(field: RevocationsField) -> Result<Revocations, WireError> {
     let lists: Vec<RevokedList> = lists.into_iter().map(list).collect::<Result<_, _>>()?;
     at_most(lists.iter().map(|list| list.have.len()).sum(), MAX_MARKS, "list of marks")?;
     Ok(Revocations { lists, answer, records })
+}
+
+fn offer_id(bytes: &[u8]) -> Result<OfferId, WireError> {
+    bytes.try_into().map_err(|_| WireError::Field { what: "offer" })
 }
 
 fn deposit(field: DepositField) -> Result<Frame, WireError> {
@@ -626,6 +673,10 @@ mod tests {
             items().prop_map(Frame::Fetch),
             many().prop_map(Frame::Mail),
             items().prop_map(Frame::Discard),
+            any::<([u8; 8], [u8; 32])>().prop_map(|(offer, proof)| Frame::Join { offer, proof }),
+            (any::<[u8; 8]>(), prop::collection::vec(any::<u8>(), 1..90)).prop_map(|(offer, sealed)| {
+                Frame::JoinAnswer { offer, answer: JoinAnswer::Given(sealed) }
+            }),
         ];
         let digests = prop::collection::vec(any::<[[u8; 8]; 2]>(), 0..5);
         let digests = digests.prop_map(|all| {

@@ -1,5 +1,6 @@
 //! A chat program by script: logs in, keeps a contact list, sends and takes numbered messages, comes back. *Pure.*
 
+pub(crate) mod contacts;
 pub(crate) mod management;
 pub(crate) mod view;
 mod world;

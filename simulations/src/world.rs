@@ -119,6 +119,7 @@ impl World {
             Event::Down(conn, what) => self.came_down(conn, what)?,
             Event::Wake(client, token) => self.client_wakes(client, token)?,
             Event::Say(client, to) => self.say(client, to)?,
+            Event::Edit(client) => self.edit_contacts(client),
             Event::Fault(fault) if !self.healed => self.suffer(fault)?,
             Event::Fault(_) => {}
             Event::Watch => self.watch()?,

@@ -154,6 +154,12 @@ impl Service {
             Request::Contacts { account } => Command::Contacts(account),
             Request::AddContact { account, jid, name } => Command::AddContact { account, jid, name },
             Request::RemoveContact { account, jid } => Command::RemoveContact { account, jid },
+            Request::Devices { account } => Command::Devices(account),
+            Request::AddDevice { account, password } => return self.add_device(account, password).await,
+            Request::JoinDevice { code, password, name } => return self.join(code, password, name).await,
+            Request::RevokeDevice { account, device, password } => {
+                return self.revoke_device(account, &device, password).await;
+            }
         };
         self.ask(command).await.map(Response::Reply)
     }
@@ -226,7 +232,7 @@ impl Service {
     }
 
     /// The user behind an account and, with an opener, the opened user key.
-    async fn open(
+    pub(super) async fn open(
         &self,
         account: &str,
         opener: Option<Opener>,
@@ -253,7 +259,7 @@ impl Service {
         Ok((user, key))
     }
 
-    async fn account(&self, account: String) -> Result<AccountView, ServiceError> {
+    pub(super) async fn account(&self, account: String) -> Result<AccountView, ServiceError> {
         let reply = self.ask(Command::ShowAccount(account)).await?;
         let Reply::Account(view) = reply else { return Err(unexpected(reply)) };
         Ok(view)
@@ -271,7 +277,7 @@ impl Service {
     }
 
     /// Runs something slow on another thread, one at a time.
-    async fn laborious<T: Send + 'static>(
+    pub(super) async fn laborious<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Accounts) -> Result<T, AccountError> + Send + 'static,
     ) -> Result<T, ServiceError> {

@@ -110,7 +110,7 @@ fn escape(byte: u8) -> String {
 }
 
 /// The link as a QR code of half blocks; on a terminal black on white, whatever its colours are.
-fn qr(link: &str, terminal: bool) -> Option<String> {
+pub(super) fn qr(link: &str, terminal: bool) -> Option<String> {
     let code = QrCode::new(link).ok()?;
     // Dark modules are blocks in the text colour, so that is made black.
     let drawn = code.render::<Dense1x2>().quiet_zone(true).build();

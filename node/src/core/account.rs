@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::id::{DeviceId, UserId, XID_DOMAIN};
 use crosstalk_storage::tree::account::{Account as Stored, ScramKeys as StoredKeys};
+use crosstalk_storage::tree::block::Blocked;
 use jid::{BareJid, Jid};
 
 use super::io::{Credentials, LoginChange, ScramKeys};
 use super::roster::Roster;
 use super::session::SessionId;
 use super::settings::LinkMode;
+
+/// Unblocked addresses that are remembered, so that other devices of the user learn of it.
+const LIFTED: usize = 200;
 
 /// A message held for an account until one of its clients has acknowledged it.
 pub(crate) struct Held {
@@ -102,7 +106,10 @@ pub(crate) struct Account {
     pub(crate) jid: BareJid,
     pub(crate) stored: Stored,
     pub(crate) roster: Roster,
+    /// Blocked addresses.
     pub(crate) blocked: BTreeSet<String>,
+    /// The same with their clocks, and those that were unblocked.
+    pub(crate) blocks: BTreeMap<String, Blocked>,
     pub(crate) sessions: BTreeSet<SessionId>,
     pub(crate) inbox: Inbox,
     /// `<vCard/>` as bytes.
@@ -128,6 +135,27 @@ impl Account {
         [other.as_str(), bare.as_str(), other.domain().as_str()]
             .iter()
             .any(|form| self.blocked.contains(*form))
+    }
+
+    /// Blocks or unblocks an address.
+    pub(crate) fn set_block(&mut self, jid: &str, blocked: Blocked) {
+        match blocked.lifted {
+            true => drop(self.blocked.remove(jid)),
+            false => drop(self.blocked.insert(jid.to_owned())),
+        }
+        self.blocks.insert(jid.to_owned(), blocked);
+    }
+
+    /// The unblocked address that was so for longest, of more than are remembered: taken out, to be deleted.
+    pub(crate) fn surplus_lifted(&mut self) -> Option<String> {
+        let lifted = || self.blocks.iter().filter(|(_, blocked)| blocked.lifted);
+        if lifted().count() <= LIFTED {
+            return None;
+        }
+        let (jid, _) = lifted().min_by_key(|(_, blocked)| blocked.edit.clone())?;
+        let jid = jid.clone();
+        self.blocks.remove(&jid);
+        Some(jid)
     }
 
     /// How much of XEP-0174 the account uses; the node's settings may allow less. Who is hidden from neighbours is not

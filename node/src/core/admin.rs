@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
+use super::devices::{DeviceView, JoinedAccount, OfferView};
 use super::io::Credentials;
 use super::lookup::LookupView;
 use super::requests::RequestView;
@@ -116,6 +117,19 @@ pub enum Command {
         /// The contact's bare JID.
         jid: String,
     },
+    /// Make a code by which another node becomes a device of an account.
+    OfferDevice(String),
+    /// Ask the node that made a code for its account.
+    Join(Secret),
+    /// The devices of an account.
+    Devices(String),
+    /// A device is void: a revocation that the user key has signed.
+    RevokeDevice {
+        /// Login name or address.
+        account: String,
+        /// The signed revocation.
+        revocation: Vec<u8>,
+    },
 }
 
 impl Command {
@@ -130,7 +144,8 @@ impl Command {
             | Self::RemoveAccount(_)
             | Self::AnswerRequest { .. }
             | Self::AddContact { .. }
-            | Self::RemoveContact { .. } => true,
+            | Self::RemoveContact { .. }
+            | Self::RevokeDevice { .. } => true,
             Self::ListAccounts
             | Self::ShowAccount(_)
             | Self::ShowRecovery { .. }
@@ -140,7 +155,10 @@ impl Command {
             | Self::Outbox
             | Self::Lookup(_)
             | Self::Requests
-            | Self::Contacts(_) => false,
+            | Self::Contacts(_)
+            | Self::OfferDevice(_)
+            | Self::Join(_)
+            | Self::Devices(_) => false,
         }
     }
 }
@@ -199,6 +217,9 @@ pub enum Refused {
     /// Not an address.
     #[error("{0} is no address: type NAME@DOMAIN")]
     BadAddress(String),
+    /// Joining as a device did not work.
+    #[error("{0}")]
+    NotJoined(String),
     /// A certificate does not fit the account.
     #[error("this certificate does not fit the account: {0}")]
     BadCertificate(String),
@@ -245,6 +266,12 @@ pub enum Reply {
     Requests(Vec<RequestView>),
     /// Contacts.
     Contacts(Vec<ContactView>),
+    /// A code for a further device.
+    Offered(OfferView),
+    /// What the node that made a code gave.
+    Joined(Box<JoinedAccount>),
+    /// Devices.
+    Devices(Vec<DeviceView>),
 }
 
 /// An account, for people and programs.

@@ -40,6 +40,10 @@ impl Core {
                 self.look_up(request, &address)?;
                 return Ok(None);
             }
+            Command::Join(code) => {
+                self.join(request, &code)?;
+                return Ok(None);
+            }
             Command::AddAccount(new) => self.add_account(*new),
             Command::ListAccounts => {
                 Ok(Reply::Accounts(self.accounts.iter().map(|account| self.account_view(account)).collect()))
@@ -88,6 +92,9 @@ impl Core {
             Command::Requests => Ok(self.requests()),
             Command::AnswerRequest { account, jid, accept } => self.answer_request(&account, &jid, accept),
             Command::Contacts(name) => self.contacts(&name),
+            Command::OfferDevice(name) => self.offer_device(&name),
+            Command::Devices(name) => self.devices(&name),
+            Command::RevokeDevice { account, revocation } => self.revoke_device(&account, &revocation),
             Command::AddContact { account, jid, name } => self.add_contact(&account, &jid, name),
             Command::RemoveContact { account, jid } => {
                 let user = self.named(&account)?;
@@ -140,6 +147,7 @@ impl Core {
             roster_version: 0,
             epoch: 1,
             link: 0,
+            devices: Vec::new(),
         };
         let keys = DeviceKeys { device: new.device, sealing: vec![new.sealing] };
         let opened = self.open_account(new.user, stored, keys, None);

@@ -5,7 +5,7 @@ use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::Subscription;
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
-use crosstalk_storage::tree::roster::{RosterItem, key};
+use crosstalk_storage::tree::roster::{Edit, RosterItem, key};
 use jid::{BareJid, Jid};
 
 use crate::xmpp::{Condition, Element, StanzaError, Type};
@@ -16,9 +16,9 @@ use super::router::{Route, is_link_address};
 use super::session::SessionId;
 
 /// Bytes of a contact's name, and of each group.
-const NAME_BYTES: usize = 1_023;
+pub(super) const NAME_BYTES: usize = 1_023;
 /// Groups of a contact.
-const GROUPS: usize = 50;
+pub(super) const GROUPS: usize = 50;
 
 impl Core {
     /// A client or the CLI sets a contact's name and groups; a new contact is added.
@@ -103,7 +103,8 @@ impl Core {
         if let Some(who @ Who::Bonjour(_)) = &other {
             self.show_neighbour(user, who, false);
         }
-        let gone = RosterItem { removed: true, approved: false, name: None, groups: Vec::new(), ..item };
+        // Name and groups stay in the tombstone: another device may want the contact after all.
+        let gone = RosterItem { removed: true, approved: false, ..item };
         self.put_contact(user, gone)?;
         if let Some(other) = other {
             self.contact_removed(user, other);
@@ -132,14 +133,12 @@ impl Core {
             return Err(StanzaError::new(Condition::ResourceConstraint, text));
         }
         account.stored.roster_version += 1;
-        let edited = self.overlay.tick(now);
-        let item = RosterItem {
-            version: account.stored.roster_version,
-            edited_millis: edited.millis,
-            edited_counter: edited.counter,
-            edited_by: account.device.as_bytes().to_vec(),
-            ..item
-        };
+        let at = self.overlay.tick(now);
+        let by = account.device.as_bytes().to_vec();
+        let before = account.roster.items.get(&item.jid);
+        let item = super::sync::edited(before, item, Edit { millis: at.millis, counter: at.counter, by });
+        let changed = before.is_none_or(|before| !super::sync::says_the_same(before, &item));
+        let item = RosterItem { version: account.stored.roster_version, ..item };
         account.roster.items.insert(item.jid.clone(), item.clone());
         if let Some(other) = user_of(&item) {
             self.overlay.keep(&other);
@@ -150,6 +149,9 @@ impl Core {
             self.writes.delete(Tree::Roster, key(user.as_bytes(), &old.jid));
         }
         self.save_account(&user);
+        if changed {
+            self.sync_contact(user, &item.jid);
+        }
         Ok(item)
     }
 
@@ -171,7 +173,7 @@ impl Core {
         }
     }
 
-    fn push_contact(&mut self, user: UserId, item: &RosterItem) {
+    pub(super) fn push_contact(&mut self, user: UserId, item: &RosterItem) {
         let element = self.contact_element(user, item);
         for id in self.sessions_of(user, |session| session.interested) {
             self.push_to(id, user, element.clone(), Some(item.version));

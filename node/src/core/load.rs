@@ -11,6 +11,7 @@ use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::PresenceRecord;
 use crosstalk_overlay::time::Now;
 use crosstalk_storage::tree::account::Account as StoredAccount;
+use crosstalk_storage::tree::block::Blocked;
 use crosstalk_storage::tree::contact_record::StoredContactRecord;
 use crosstalk_storage::tree::inbox::InboxEntry;
 use crosstalk_storage::tree::presence::StoredPresence;
@@ -82,6 +83,7 @@ impl Core {
             writes: WriteSet::new(),
             lazy: WriteSet::new(),
             nodes: BTreeMap::new(),
+            sync: super::sync::Sync::default(),
             barrier: Barrier::default(),
             store_trouble: None,
             counters: BTreeMap::new(),
@@ -119,11 +121,11 @@ impl Core {
                 self.notice(format!("the account {name} cannot be used here: {why}"));
             }
         }
-        for (key, _) in contents.tree(Tree::Block) {
-            let user = user_key(key, Tree::Block)?;
+        for (key, blocked) in entries::<Blocked>(contents)? {
+            let user = user_key(&key, Tree::Block)?;
             if let (Some(account), Ok(jid)) = (self.accounts.get_mut(&user), std::str::from_utf8(&key[32..]))
             {
-                account.blocked.insert(jid.to_owned());
+                account.set_block(jid, blocked);
             }
         }
         Ok(())
@@ -146,6 +148,7 @@ impl Core {
             stored,
             roster: super::roster::Roster::default(),
             blocked: BTreeSet::new(),
+            blocks: BTreeMap::new(),
             sessions: BTreeSet::new(),
             inbox: Inbox::default(),
             vcard,

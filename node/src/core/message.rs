@@ -298,15 +298,24 @@ impl Core {
         let bare = account.jid.clone();
         for id in sessions {
             let Some(session) = self.session(id) else { continue };
-            let copy = carbons::wrap(direction, message, &bare, &session.jid);
+            let copy = carbons::wrap(direction, message, &bare, session.jid.clone().into());
             // Shown only once it is known for good that it was: after a crash it would come again.
             self.send(id, copy, None, is_durable(message));
         }
     }
 
-    /// A message that another device of the user sent: shown to this device's sessions as a carbon.
-    pub(super) fn copy_from_own_device(&mut self, user: UserId, message: &Stanza) {
-        self.carbon(user, &[], carbons::Direction::Sent, message);
+    /// A message that another device of the user sent: shown to this device's sessions as a carbon; if nobody is here, to
+    /// the next that comes.
+    pub(super) fn copy_from_own_device(&mut self, user: UserId, message: &Stanza, id: [u8; 16]) {
+        if !self.top_sessions(user).is_empty() {
+            return self.carbon(user, &[], carbons::Direction::Sent, message);
+        }
+        let Some(account) = self.accounts.get(&user) else { return };
+        let bare = account.jid.clone();
+        let copy = carbons::wrap(carbons::Direction::Sent, message, &bare, bare.clone().into());
+        if self.hold(user, &copy, id).is_err() {
+            self.count("copies of own devices that found no room");
+        }
     }
 
     /// Id of the message that is being handled: what a client sends again after a resumption has the same one.

@@ -19,10 +19,17 @@ use super::{Core, Origin, Timer};
 /// Addresses that a session may send directed presence to before some are forgotten.
 const DIRECTED_LIMIT: usize = 500;
 
+/// Presences that came before it was known here that they may be seen, which another device of the user knows.
+const EARLY: usize = 1_024;
+/// They count for so long, milliseconds; a new one comes then.
+const EARLY_LIFE: u64 = 300_000;
+
 /// The newest presence of each device of users elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct RemotePresence {
     devices: BTreeMap<(UserId, DeviceId), Known>,
+    /// By the device and by who is to see it, with the monotonic time of arrival.
+    early: BTreeMap<(UserId, DeviceId, UserId), (u64, Verified<PresenceRecord>, bool)>,
 }
 
 /// A presence record and whether it still speaks for now.
@@ -355,6 +362,10 @@ impl Core {
         let subscription = self.subscription_between(to, from);
         // The grant goes another way than what it lets see, and may come later: it shows what is known by then.
         if !subscription.to && !subscription.ask {
+            let early = &mut self.remote_presence.early;
+            if self.overlay.has_other_devices(&to) && early.len() < EARLY {
+                early.insert((from, device, to), (self.now.mono, record, live));
+            }
             return self.count("presence of people nobody here subscribed to");
         }
         let key = (from, device);
@@ -375,8 +386,22 @@ impl Core {
         self.show_remote_change(from, &before, &after, &news, said);
     }
 
+    /// A user here sees somebody from now on, as another device of it has arranged: what came before is shown.
+    pub(super) fn early_presence_shown(&mut self, to: UserId, from: UserId) {
+        let now = self.now.mono;
+        let early = &mut self.remote_presence.early;
+        early.retain(|_, (arrived, ..)| now < *arrived + EARLY_LIFE);
+        let places = early.keys().filter(|(of, _, viewer)| *of == from && *viewer == to).copied();
+        for place in places.collect::<Vec<_>>() {
+            if let Some((_, record, live)) = self.remote_presence.early.remove(&place) {
+                self.remote_presence(to, record, live);
+            }
+        }
+    }
+
     /// A device elsewhere is out of reach, or its record has outlived itself: nobody knows any longer.
     pub(super) fn remote_unknown(&mut self, user: UserId, device: DeviceId) {
+        self.remote_presence.early.retain(|(of, from, _), _| (*of, *from) != (user, device));
         let Some(known) = self.remote_presence.devices.get_mut(&(user, device)) else { return };
         if std::mem::replace(&mut known.current, false) {
             let before = known.record.sessions.clone();

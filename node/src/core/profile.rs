@@ -6,6 +6,7 @@ use crosstalk_overlay::id::UserId;
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
 use crosstalk_storage::tree::block::{Blocked, key as block_key};
+use crosstalk_storage::tree::roster::Edit;
 use crosstalk_storage::tree::vcard::StoredVCard;
 use jid::Jid;
 use zeroize::Zeroizing;
@@ -185,7 +186,11 @@ impl Core {
     /// Removes an account: contacts are told, everything it holds is deleted.
     pub(super) fn remove_account(&mut self, user: UserId) {
         let Some(account) = self.accounts.get(&user) else { return };
-        let contacts: Vec<_> = account.roster.listed().cloned().collect();
+        // One laptop less of somebody who has others is no end of friendships.
+        let contacts: Vec<_> = match self.overlay.has_other_devices(&user) {
+            true => Vec::new(),
+            false => account.roster.listed().cloned().collect(),
+        };
         for item in contacts {
             self.end_subscriptions(user, &item);
         }
@@ -223,43 +228,71 @@ impl Core {
         for (number, _) in account.inbox.iter() {
             self.writes.delete(Tree::Inbox, inbox::key(user, number));
         }
-        for jid in &account.blocked {
+        for jid in account.blocks.keys() {
             self.writes.delete(Tree::Block, block_key(user, jid));
         }
     }
 
     /// Blocks addresses: they see the account leave (XEP-0191 §3.3).
     pub(crate) fn block(&mut self, user: UserId, jids: &[Jid]) {
+        self.edit_blocks(user, jids, false);
+    }
+
+    /// Unblocks addresses: those with a subscription see the account again.
+    pub(crate) fn unblock(&mut self, user: UserId, jids: &[Jid]) {
+        self.edit_blocks(user, jids, true);
+    }
+
+    fn edit_blocks(&mut self, user: UserId, jids: &[Jid], lifted: bool) {
+        let Some(by) = self.accounts.get(&user).map(|account| account.device.as_bytes().to_vec()) else {
+            return;
+        };
+        let at = self.overlay.tick(self.now);
+        let edit = Edit { millis: at.millis, counter: at.counter, by };
+        let blocked = Blocked { since: self.now.wall, edit: Some(edit), lifted };
+        self.change_blocks(user, jids.iter().map(|jid| (jid.clone(), blocked.clone())).collect());
+        jids.iter().for_each(|jid| self.sync_block(user, jid.as_str()));
+    }
+
+    /// Another device of the user has blocked or unblocked addresses.
+    pub(super) fn blocks_merged(&mut self, user: UserId, blocks: Vec<(Jid, Blocked)>) {
+        let is_blocked =
+            |jid: &Jid| self.accounts.get(&user).is_some_and(|a| a.blocked.contains(jid.as_str()));
+        let changed: Vec<(Jid, bool)> = blocks
+            .iter()
+            .filter(|(jid, blocked)| is_blocked(jid) == blocked.lifted)
+            .map(|(jid, blocked)| (jid.clone(), blocked.lifted))
+            .collect();
+        if blocks.is_empty() {
+            return;
+        }
+        self.change_blocks(user, blocks);
+        for (name, which) in [("block", false), ("unblock", true)] {
+            let items = changed.iter().filter(|(_, lifted)| *lifted == which);
+            let items: Vec<Element> =
+                items.map(|(jid, _)| Element::new("item", ns::BLOCKING).attr("jid", jid.as_str())).collect();
+            if !items.is_empty() {
+                self.push_blocking(user, &Element::new(name, ns::BLOCKING).children_from(items));
+            }
+        }
+    }
+
+    fn change_blocks(&mut self, user: UserId, blocks: Vec<(Jid, Blocked)>) {
         let before = self.seen_by(user);
+        let hidden: Vec<UserId> = self.hidden_from(user);
         let near = self.shown_nearby(user);
-        for jid in jids {
-            let blocked = Blocked { since: self.now.wall };
+        for (jid, blocked) in blocks {
             self.writes.put(Tree::Block, block_key(user.as_bytes(), jid.as_str()), encode(&blocked));
-            if let Some(account) = self.accounts.get_mut(&user) {
-                account.blocked.insert(jid.as_str().to_owned());
+            let Some(account) = self.accounts.get_mut(&user) else { return };
+            account.set_block(jid.as_str(), blocked);
+            if let Some(surplus) = account.surplus_lifted() {
+                self.writes.delete(Tree::Block, block_key(user.as_bytes(), &surplus));
             }
         }
         let after = self.seen_by(user);
         for other in before.difference(&after) {
             self.own_presence_shown_to(user, *other, false);
         }
-        self.nearby_changed(user, &near);
-        self.link_blocked(user);
-        self.watchers_changed.insert(user);
-    }
-
-    /// Unblocks addresses: those with a subscription see the account again.
-    pub(crate) fn unblock(&mut self, user: UserId, jids: &[Jid]) {
-        let before = self.seen_by(user);
-        let hidden: Vec<UserId> = self.hidden_from(user);
-        let near = self.shown_nearby(user);
-        for jid in jids {
-            self.writes.delete(Tree::Block, block_key(user.as_bytes(), jid.as_str()));
-            if let Some(account) = self.accounts.get_mut(&user) {
-                account.blocked.remove(jid.as_str());
-            }
-        }
-        let after = self.seen_by(user);
         for other in after.difference(&before) {
             self.own_presence_shown_to(user, *other, true);
         }
@@ -268,6 +301,7 @@ impl Core {
             self.presence_shown(user, other);
         }
         self.nearby_changed(user, &near);
+        self.link_blocked(user);
         self.watchers_changed.insert(user);
     }
 

@@ -37,6 +37,8 @@ impl Core {
                     self.output(Output::Judged { node, id, verdict }, false);
                 }
                 Overlay::LookedUp { ticket, lookup } => self.looked_up(ticket, &lookup),
+                Overlay::Joined { ticket, joined } => self.joined(ticket, joined),
+                Overlay::Revoked { user } => self.own_device_revoked(user),
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
                 Overlay::Live(live) => self.live_from_remote(live),
@@ -115,10 +117,11 @@ impl Core {
             }
             Content::Contact(record) => self.contact_record_from_remote(from, to, &record),
             Content::Copy { to: peer, from_resource, to_resource, xml } if from == to => {
-                self.copy_from_remote(to, peer, &from_resource, &to_resource, &xml);
+                self.copy_from_remote(to, peer, (&from_resource, &to_resource), &xml, *message.as_bytes());
                 Disposition::Held
             }
-            Content::Copy { .. } | Content::Audience { .. } | Content::Tokens(_) => {
+            Content::Sync(bytes) if from == to => self.sync_from_own_device(to, &bytes),
+            Content::Copy { .. } | Content::Audience { .. } | Content::Tokens(_) | Content::Sync(_) => {
                 Disposition::Refused(RefusalCode::Policy)
             }
         };
@@ -159,8 +162,10 @@ impl Core {
                 if !self.accounts.contains(&to) {
                     return Disposition::Refused(RefusalCode::NoSuchUser);
                 }
-                let stranger =
-                    self.accounts.get(&to).is_some_and(|a| !a.roster.relations.contains_key(&from));
+                let unknown = self.accounts.get(&to).is_some_and(|a| !a.roster.relations.contains_key(&from));
+                // Another device may have asked, and its word is still on its way.
+                let answers = record.says != Says::Request && self.overlay.has_other_devices(&to);
+                let stranger = unknown && !(answers && !self.too_many_strangers(&to));
                 match record.says {
                     // Somebody who was never asked and never asks has nothing to grant or to take back.
                     Says::Grant | Says::Refuse | Says::Withdraw if stranger => {
@@ -197,15 +202,15 @@ impl Core {
         &mut self,
         user: UserId,
         peer: UserId,
-        from_resource: &str,
-        to_resource: &str,
+        (from_resource, to_resource): (&str, &str),
         xml: &[u8],
+        id: [u8; 16],
     ) {
         let Some(mut message) = self.stanza_from_remote(user, user, from_resource, "", xml) else { return };
         let peer = self.address_for(user, &peer);
         message.to = peer.and_then(|peer| at_resource(peer, to_resource));
         if message.kind == Kind::Message && message.to.is_some() {
-            self.copy_from_own_device(user, &message);
+            self.copy_from_own_device(user, &message, id);
         }
     }
 
@@ -330,6 +335,7 @@ impl Core {
 
     /// A user is on a live node now: our users' presence goes there by the overlay, directed presence does not.
     fn reachable(&mut self, user: UserId) {
+        self.own_devices_met(user);
         let knows =
             |account: &&super::account::Account| account.roster.listed().any(|item| item.user.is_none());
         let incomplete: Vec<UserId> =

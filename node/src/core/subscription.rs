@@ -142,6 +142,7 @@ impl Core {
             ));
         };
         self.record_said(user, other, &record, before, shown);
+        self.sync_record(user, record.bytes());
         self.send_record(user, other, record)
     }
 
@@ -168,7 +169,7 @@ impl Core {
         self.put_contact(user, RosterItem { approved, ..item })
     }
 
-    fn record_said(
+    pub(super) fn record_said(
         &mut self,
         user: UserId,
         other: UserId,
@@ -200,6 +201,8 @@ impl Core {
         record: Verified<ContactRecord>,
     ) -> Result<(), StanzaError> {
         if self.accounts.contains(&other) {
+            // To the other's devices elsewhere it goes from here too.
+            self.sync_record(other, record.bytes());
             self.record_for_local(other, record);
             return Ok(());
         }
@@ -332,6 +335,7 @@ impl Core {
 
     /// The user now sees the contact: as it is known.
     pub(super) fn presence_shown(&mut self, user: UserId, other: UserId) {
+        self.early_presence_shown(user, other);
         let to = self.accounts.get(&user).map(|account| Jid::from(account.jid.clone()));
         for stanza in self.presences_of(other, user) {
             self.presence_to_sessions(user, &Stanza { to: to.clone(), ..stanza });
@@ -368,6 +372,7 @@ impl Core {
         let says = Says::Withdraw;
         if let Some(taken_back) = self.overlay.sign_contact(&user, &other, says.side(), says, self.now) {
             self.record_said(user, other, &taken_back, before, true);
+            self.sync_record(user, taken_back.bytes());
             self.tell(user, &address.to_bare(), Type::Unsubscribed);
         }
     }

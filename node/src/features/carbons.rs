@@ -1,6 +1,6 @@
 //! XEP-0280: Message Carbons. *Pure.*
 
-use jid::{BareJid, FullJid};
+use jid::{BareJid, Jid};
 
 use crate::core::Core;
 use crate::xmpp::{Element, Kind, Stanza, Type, ns};
@@ -44,8 +44,8 @@ pub(crate) fn is_copy(message: &Stanza) -> bool {
     message.has("sent", ns::CARBONS) || message.has("received", ns::CARBONS)
 }
 
-/// The copy for one session (XEP-0280 §5, XEP-0297).
-pub(crate) fn wrap(direction: Direction, message: &Stanza, account: &BareJid, session: &FullJid) -> Stanza {
+/// The copy for one session (XEP-0280 §5, XEP-0297), or for whichever session comes.
+pub(crate) fn wrap(direction: Direction, message: &Stanza, account: &BareJid, to: Jid) -> Stanza {
     let name = match direction {
         Direction::Sent => "sent",
         Direction::Received => "received",
@@ -53,7 +53,7 @@ pub(crate) fn wrap(direction: Direction, message: &Stanza, account: &BareJid, se
     let forwarded = Element::new("forwarded", ns::FORWARD).child(message.to_element());
     let mut copy = Stanza::new(Kind::Message, message.type_);
     copy.from = Some(account.clone().into());
-    copy.to = Some(session.clone().into());
+    copy.to = Some(to);
     copy.payload = vec![Element::new(name, ns::CARBONS).child(forwarded)];
     copy
 }

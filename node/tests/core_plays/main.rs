@@ -14,6 +14,7 @@ mod answers;
 mod binding;
 mod blocking;
 mod contact_list;
+mod devices;
 mod elsewhere;
 mod features;
 mod found;

@@ -165,7 +165,10 @@ impl Overlay {
     /// Gives the pair to whoever may see a user now, and makes a new one if somebody may no more.
     pub(super) fn check_audience(&mut self, user: &UserId, now: Now) {
         let Some(local) = self.locals.get(user).filter(|_| self.publishes) else { return };
-        let (device, watchers) = (local.device.id(), local.shown.watchers.clone());
+        let (device, mut watchers) = (local.device.id(), local.shown.watchers.clone());
+        if self.has_other_devices(user) {
+            watchers.insert(*user);
+        }
         let own = self.audiences.own.remove(&device);
         let stale = own.as_ref().is_none_or(|own| !own.told.is_subset(&watchers));
         if own.is_none() && watchers.is_empty() {
@@ -191,6 +194,15 @@ impl Overlay {
         self.audiences.own.insert(device, own);
         if stale {
             self.publish_presence(user, now);
+        }
+    }
+
+    /// Makes a new pair, as somebody has the old one who may not.
+    pub(super) fn renew_audience(&mut self, user: &UserId, now: Now) {
+        let Some(device) = self.locals.get(user).map(|local| local.device.id()) else { return };
+        if self.audiences.own.remove(&device).is_some() {
+            self.outputs.push_back(Output::Write(Write::DeleteOwnAudience(device)));
+            self.check_audience(user, now);
         }
     }
 

@@ -82,6 +82,7 @@ impl Overlay {
             let wait = self.polite_wait(&node);
             self.timers.set_earlier(Timer::Dial(node), earliest.max(now.mono + wait));
         }
+        self.join_goes_on(node, now);
     }
 
     /// Remembers where a node may be, whoever says so.

@@ -261,8 +261,8 @@ impl Overlay {
         let (from, message) = (inner.user, inner.message);
         let open = Open { pair, user, from, envelope, message, seq: inner.seq, via };
         self.inbound.open.insert(ticket, open);
-        if matches!(inner.content, Content::Copy { .. }) && inner.user != user {
-            // Only a user's own devices may say what that user wrote.
+        if inner.content.is_among_own() && inner.user != user {
+            // Only a user's own devices may say what that user wrote, or what its account is.
             return self.settle_delivery(ticket, Disposition::Refused(RefusalCode::Policy), now);
         }
         if let Content::Audience { presence, key, at } = inner.content.clone() {

@@ -89,6 +89,8 @@ impl Overlay {
         self.adopt_entries(&user, now);
         self.open_own_mailbox(&user, now);
         self.survey_soon(now);
+        self.introduce_to(&user, now);
+        self.own_devices_changed(&user, now);
         Ok(())
     }
 
@@ -159,6 +161,7 @@ impl Overlay {
         }
         self.drop_entries_of(user, &device, now);
         self.drop_tickets_of(&device);
+        self.withdraw_offers(user);
         self.unpublish(user);
         self.forget_audience(user, &device);
         self.forget_tokens(user);

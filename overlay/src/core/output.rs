@@ -4,7 +4,7 @@ use super::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
     OwnAudience, Provenance, Seen, StoredMail, StoredToken, TokenPlace,
 };
-use super::{Live, Lookup};
+use super::{JoinFailure, Joined, Live, Lookup};
 use crate::dht::Query;
 use crate::envelope::Content;
 use crate::id::{AuthorityId, DeviceId, MessageId, NewsId, NodeId, UserId};
@@ -152,6 +152,13 @@ pub enum Output {
         /// What came of it.
         lookup: Lookup,
     },
+    /// A join has ended.
+    Joined {
+        /// Its number.
+        ticket: u64,
+        /// What was given, or why not.
+        joined: Result<Joined, JoinFailure>,
+    },
     /// Keep something, in the same commit as everything else of this batch.
     Write(Write),
     /// A message arrived: store it or hand it over, then settle.
@@ -216,6 +223,11 @@ pub enum Output {
         user: UserId,
         /// The public key.
         public: [u8; 32],
+    },
+    /// This node's device of a user was revoked: nobody takes anything from it any more, and it has to end.
+    Revoked {
+        /// The user.
+        user: UserId,
     },
     /// Something that a person should know.
     Alarm(Alarm),

@@ -232,10 +232,13 @@ impl Overlay {
             Some(local) if local.device.id() == *device => {
                 local.shown = super::locals::Shown::default();
                 self.stop_lanes_of(device, now);
-                self.outputs.push_back(Output::Alarm(Alarm::DeviceRevoked { user: *user }));
+                self.outputs.push_back(Output::Revoked { user: *user });
             }
-            // What the others are told of it from now on says so.
-            Some(_) => self.renew_records(user, now),
+            // What the others are told of it from now on says so, and it shall not find where this one is.
+            Some(_) => {
+                self.renew_records(user, now);
+                self.renew_audience(user, now);
+            }
             None => {}
         }
         self.timers.set_earlier(Timer::Sweep, now.mono + SECOND);

@@ -52,8 +52,8 @@ impl Overlay {
     }
 
     fn seek_within(&mut self, user: &UserId, devices_every: u64, presence_every: u64, now: Now) {
-        let elsewhere = !self.locals.contains_key(user) && self.users.live_devices(user).is_empty();
-        if !elsewhere {
+        let has_others = !self.locals.contains_key(user) || self.has_other_devices(user);
+        if !has_others || !self.users.live_devices(user).is_empty() {
             return;
         }
         let devices = self.audiences.devices_of(user);

@@ -46,6 +46,8 @@ pub(super) enum Timer {
     Work,
     /// What was revoked lately.
     Revoked,
+    /// A join under way.
+    Join,
     /// Expiry, renewal of records and keys, the clock.
     Sweep,
 }
@@ -69,6 +71,7 @@ impl Timer {
             Self::Mail => "mailboxes",
             Self::Work => "work for a mailbox",
             Self::Revoked => "revocations",
+            Self::Join => "join",
             Self::Sweep => "sweep",
         }
     }

@@ -246,6 +246,7 @@ impl Overlay {
         self.outputs.push_back(Output::Write(Write::PutRecord(self.cached(&user, now))));
         self.note_names(record, now);
         self.take_revocations_of(record, now);
+        self.own_devices_changed(&user, now);
         self.devices_changed(&user, now);
     }
 

@@ -93,8 +93,11 @@ impl Overlay {
         }
     }
 
-    /// Whether a user of ours shows itself to one of them, or has something for one of them.
+    /// Whether a user of ours is there too, shows itself to one of them, or has something for one of them.
     fn concerns(&self, user: &UserId, others: &BTreeSet<UserId>) -> bool {
+        if others.contains(user) {
+            return true;
+        }
         let shown = |local: &super::locals::Local| !local.shown.watchers.is_disjoint(others);
         self.locals.get(user).is_some_and(shown) || self.outbox.has_entries_between(user, others)
     }

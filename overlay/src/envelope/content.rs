@@ -53,6 +53,8 @@ pub enum Content {
     },
     /// Signed [`crate::record::Token`]s for the sender's mailbox, at most [`MAX_TOKENS`]. For the overlay itself.
     Tokens(Vec<Vec<u8>>),
+    /// For the sender's own other devices: a part of the account, which the overlay never looks into.
+    Sync(Vec<u8>),
 }
 
 impl fmt::Debug for Content {
@@ -62,6 +64,7 @@ impl fmt::Debug for Content {
             Self::Contact(record) => write!(f, "Contact({} bytes)", record.len()),
             Self::Audience { presence, .. } => write!(f, "Audience({presence})"),
             Self::Tokens(tokens) => write!(f, "Tokens({})", tokens.len()),
+            Self::Sync(bytes) => write!(f, "Sync({} bytes)", bytes.len()),
             Self::Copy { to, xml, .. } => write!(f, "Copy(to {to}, {} bytes)", xml.len()),
         }
     }
@@ -71,7 +74,7 @@ impl fmt::Debug for Content {
 struct ContentPayload {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "ContentKind", tags = "2, 3, 4, 5, 7")]
+    #[prost(oneof = "ContentKind", tags = "2, 3, 4, 5, 6, 7")]
     kind: Option<ContentKind>,
 }
 
@@ -85,6 +88,8 @@ enum ContentKind {
     Copy(StanzaField),
     #[prost(message, tag = "5")]
     Audience(AudienceField),
+    #[prost(bytes, tag = "6")]
+    Sync(Vec<u8>),
     #[prost(message, tag = "7")]
     Tokens(TokensField),
 }
@@ -119,6 +124,11 @@ struct StanzaField {
 }
 
 impl Content {
+    /// Whether only a user's own devices may say it to each other.
+    pub fn is_among_own(&self) -> bool {
+        matches!(self, Self::Copy { .. } | Self::Sync(_))
+    }
+
     /// The bytes for envelope and store.
     pub fn encode(&self) -> Vec<u8> {
         let kind = match self.clone() {
@@ -135,6 +145,7 @@ impl Content {
                 at: Some(at.into()),
             }),
             Self::Tokens(tokens) => ContentKind::Tokens(TokensField { tokens }),
+            Self::Sync(bytes) => ContentKind::Sync(bytes),
         };
         ContentPayload { version: VERSION, kind: Some(kind) }.encode_to_vec()
     }
@@ -171,6 +182,7 @@ impl Content {
                 }
                 Self::Tokens(tokens)
             }
+            ContentKind::Sync(bytes) => Self::Sync(bytes),
         })
     }
 }

@@ -4,7 +4,7 @@
 pub(super) struct FramePayload {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25, 27, 28"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 25, 27, 28"
     )]
     pub(super) kind: Option<Kind>,
 }
@@ -56,6 +56,10 @@ pub(super) enum Kind {
     /// The same as to fetch.
     #[prost(bytes, tag = "20")]
     Discard(Vec<u8>),
+    #[prost(message, tag = "21")]
+    Join(JoinField),
+    #[prost(message, tag = "22")]
+    JoinAnswer(JoinAnswerField),
     #[prost(message, tag = "25")]
     WantTokens(WantTokensField),
     /// Sixteen bytes each, one after another: scope and digest.
@@ -63,6 +67,23 @@ pub(super) enum Kind {
     Revoked(Vec<u8>),
     #[prost(message, tag = "28")]
     Revocations(RevocationsField),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct JoinField {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) offer: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) proof: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct JoinAnswerField {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) offer: Vec<u8>,
+    /// Empty: nothing is given.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) sealed: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

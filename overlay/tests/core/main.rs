@@ -15,6 +15,7 @@ mod dht;
 mod faults;
 mod handover;
 mod hostile;
+mod join;
 mod liars;
 mod mailbox;
 mod mailbox_hostile;

@@ -63,6 +63,10 @@ impl Store {
         }
     }
 
+    pub(crate) fn own_audiences(&self) -> impl Iterator<Item = &state::OwnAudience> {
+        self.own_audiences.values()
+    }
+
     fn restored(&self) -> Restored {
         Restored {
             outbox: self.outbox.values().cloned().collect(),
@@ -691,7 +695,7 @@ fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {
 fn body(content: Content) -> Vec<u8> {
     match content {
         Content::Stanza { xml, .. } | Content::Copy { xml, .. } => xml,
-        Content::Contact(record) => record,
+        Content::Contact(record) | Content::Sync(record) => record,
         Content::Audience { .. } | Content::Tokens(_) => unreachable!("for the overlay itself"),
     }
 }

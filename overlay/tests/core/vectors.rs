@@ -10,13 +10,14 @@ use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
+use crosstalk_overlay::join::JoinCode;
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::mailbox::work::{Search, bits_of};
 use crosstalk_overlay::mailbox::{Answer, Item, Kind, Offer, item_id};
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, HOUR, Hlc, MINUTE};
 use crosstalk_overlay::wire::{
-    Frame, Hello, Listed, Relayed, Revocations, RevokedDigest, RevokedList, UserFrame, decode, encode,
+    Frame, Hello, JoinAnswer, Listed, Relayed, Revocations, RevokedDigest, RevokedList, UserFrame, decode, encode,
 };
 use prost::Message as _;
 use rand_chacha::ChaCha20Rng;
@@ -149,6 +150,23 @@ pub(crate) fn content() -> Content {
     Content::Stanza { from_resource: "desk".into(), to_resource: String::new(), xml: b"<message/>".to_vec() }
 }
 
+fn maker() -> NodeId {
+    NodeKey::from_seed([0x50; 32]).id()
+}
+
+fn joiner() -> NodeId {
+    NodeKey::from_seed([0x51; 32]).id()
+}
+
+fn code() -> JoinCode {
+    JoinCode::for_link([0x77; 16], &maker())
+}
+
+fn given() -> Vec<u8> {
+    let mut rng = ChaCha20Rng::from_seed([0x62; 32]);
+    code().seal(&joiner(), &maker(), b"given", &mut rng).unwrap()
+}
+
 pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
     let records = records();
     let (alice, bob) = (cast(0x10), cast(0x20));
@@ -202,6 +220,9 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("mail", Frame::Mail(vec![item(), sealed_receipts()])),
         ("discard", Frame::Discard(vec![id])),
         ("want-tokens", Frame::WantTokens { from: alice.user.id(), to: bob.user.id() }),
+        ("join", Frame::Join { offer: code().offer(), proof: code().proof(&joiner(), &maker()) }),
+        ("join-answer", Frame::JoinAnswer { offer: code().offer(), answer: JoinAnswer::Given(given()) }),
+        ("join-denied", Frame::JoinAnswer { offer: code().offer(), answer: JoinAnswer::Denied }),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
 }
@@ -313,6 +334,11 @@ fn keys() -> BTreeMap<&'static str, String> {
         ("bob sealing secret", hex(&bob.sealing.seed()[..])),
         ("authority", AuthorityKey::from_seed([0x40; 32]).id().to_hex()),
         ("node", NodeKey::from_seed([0x50; 32]).id().to_hex()),
+        ("joining node", joiner().to_hex()),
+        ("join secret", hex(&[0x77; 16])),
+        ("join code typed", code().typed().to_string()),
+        ("join code scanned", code().at(maker(), &["/ip4/192.0.2.1/tcp/14774".into()]).scanned().to_string()),
+        ("join sealed opens to", hex(b"given")),
     ])
 }
 

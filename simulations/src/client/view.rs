@@ -11,6 +11,8 @@ pub(crate) struct Contact {
     pub(crate) subscription: String,
     /// A request is unanswered.
     pub(crate) asked: bool,
+    /// The name that its user gave.
+    pub(crate) name: String,
     pub(crate) groups: Vec<String>,
 }
 
@@ -40,6 +42,7 @@ impl View {
         let contact = Contact {
             subscription,
             asked: item.get_attr("ask") == Some("subscribe"),
+            name: item.get_attr("name").unwrap_or_default().to_owned(),
             groups: groups.map(|group| group.own_text().to_string()).collect(),
         };
         self.contacts.insert(jid, contact);

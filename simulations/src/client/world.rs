@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Sends what a client has put out.
-    fn flush(&mut self, id: ClientId) {
+    pub(super) fn flush(&mut self, id: ClientId) {
         let client = &mut self.clients[id.0];
         let elements = std::mem::take(&mut client.out);
         let Some(conn) = client.conn.filter(|_| !elements.is_empty()) else { return };

@@ -70,12 +70,18 @@ impl Book {
 /// The numbered message that a stored entry holds for its recipient.
 fn message_in(tree: Tree, value: &[u8]) -> Option<MessageKey> {
     match tree {
+        // A copy of what its user sent elsewhere is not the message.
+        Tree::Inbox if memchr::memmem::find(value, b"urn:xmpp:carbons:2").is_some() => None,
         Tree::Inbox => numbered(value),
         Tree::Outbox => {
             let entry: OutboxEntry = decode(value).ok()?;
             match Content::decode(&entry.content).ok()? {
                 Content::Stanza { xml, .. } => numbered(&xml),
-                Content::Contact(_) | Content::Copy { .. } | Content::Audience { .. } | Content::Tokens(_) => None,
+                Content::Contact(_)
+                | Content::Copy { .. }
+                | Content::Audience { .. }
+                | Content::Tokens(_)
+                | Content::Sync(_) => None,
             }
         }
         _ => None,

@@ -4,6 +4,7 @@ use crosstalk::xmpp::{Element, ns};
 
 use super::ownership::key_of;
 use super::{Book, MessageKey};
+use crate::client::contacts::EDIT;
 use crate::world::World;
 use crate::world::events::{ClientId, HostId};
 use crate::world::story::Checked;
@@ -38,6 +39,9 @@ impl World {
 
     /// A client got an error: it may be that its message was refused.
     pub(super) fn check_error(&mut self, to: ClientId, error: &Element) -> Checked {
+        if error.name() == "iq" && error.get_attr("id").is_some_and(|id| id.starts_with(EDIT)) {
+            return Ok(());
+        }
         let key = error.get_attr("id").and_then(key_of).filter(|key| key.from == to);
         let refusal = key.and_then(|key| self.book.refused.get_mut(&key));
         match refusal.filter(|_| error.name() == "message") {

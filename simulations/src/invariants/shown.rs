@@ -5,6 +5,7 @@ use crosstalk::xmpp::{Element, ns};
 use crosstalk_overlay::id::XID_DOMAIN;
 
 use super::ownership::numbered;
+use crate::client::contacts::NOBODY;
 use crate::client::view::bare_of;
 use crate::world::World;
 use crate::world::events::{ClientId, PersonId};
@@ -101,7 +102,8 @@ impl World {
         }
         let items = iq.get("query", ns::ROSTER).into_iter().flat_map(Element::children);
         for item in items {
-            if self.person_at(item.get_attr("jid").unwrap_or_default()).is_none() {
+            let jid = item.get_attr("jid").unwrap_or_default();
+            if self.person_at(jid).is_none() && !jid.starts_with(NOBODY) {
                 return Err(self.forged(to, iq, "is a contact that does not exist"));
             }
         }

@@ -95,6 +95,8 @@ pub(crate) enum Event {
     Wake(ClientId, u64),
     /// A client sends the next message of a flow.
     Say(ClientId, PersonId),
+    /// A client adds, renames, regroups or removes somebody in its contact list.
+    Edit(ClientId),
     /// Something goes wrong, or right again.
     Fault(Fault),
     /// Invariants that need a clock are looked at.

@@ -72,6 +72,20 @@ pub struct Account {
     /// in what was stored before there was a choice.
     #[prost(uint32, tag = "16")]
     pub link: u32,
+    /// What the machines of the user's other devices are called, at most 16.
+    #[prost(message, repeated, tag = "17")]
+    pub devices: Vec<DeviceName>,
+}
+
+/// What the machine of a device is called.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct DeviceName {
+    /// Public device key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: Vec<u8>,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: String,
 }
 
 impl Stored for Account {

@@ -34,6 +34,8 @@ pub enum Table {
 pub enum Query {
     /// The values at a key.
     Get(Key),
+    /// The same, node by node and with [`Trace::path`]: for a person who wants to see the way.
+    Walk(Key),
     /// The nodes that are closest to a key.
     Closest(Key),
     /// The nodes that are closest to where a node lies: that one itself, if it is there.
@@ -47,6 +49,15 @@ pub enum Query {
         /// When our own copy may be forgotten at the latest, Unix milliseconds.
         expires_wall: u64,
     },
+}
+
+impl Query {
+    /// Where.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Get(key) | Self::Walk(key) | Self::Closest(key) | Self::Put { key, .. } => key,
+        }
+    }
 }
 
 /// What came of a query.
@@ -64,7 +75,7 @@ pub enum Answer {
 }
 
 /// How a query went, in both tables together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     /// Requests sent.
     pub asked: u32,
@@ -74,4 +85,43 @@ pub struct Trace {
     pub failed: u32,
     /// Milliseconds until the answer.
     pub millis: u64,
+    /// Of a [`Query::Walk`]: each node that was asked, in this order.
+    pub path: Vec<Asked>,
+}
+
+impl Trace {
+    /// How far it was to the first value that counts: 1 if a node that was known gave it, one more for each that had to be
+    /// named by another. Nothing if none came from another node.
+    pub fn hops(&self) -> Option<u32> {
+        let good = self.path.iter().filter(|asked| asked.reply == Reply::Good);
+        good.min_by_key(|asked| asked.millis).map(|asked| asked.hops)
+    }
+}
+
+/// A node that was asked on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Which.
+    pub node: NodeId,
+    /// Who named it; nobody: it stood in a table of this node.
+    pub told_by: Option<NodeId>,
+    /// 1 for those that stood in a table, one more than who named it for the others.
+    pub hops: u32,
+    /// When its answer came, milliseconds after the beginning.
+    pub millis: u64,
+    /// What it said.
+    pub reply: Reply,
+}
+
+/// What a node said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A value that counts.
+    Good,
+    /// A value that does not.
+    Bad,
+    /// So many nodes that are closer, and no value.
+    Closer(usize),
+    /// No answer, or none before others had answered.
+    Nothing,
 }

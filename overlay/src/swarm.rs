@@ -57,9 +57,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::core::Transport;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
 use libp2p::identity::Keypair;
 use libp2p::swarm;
-use libp2p::{Multiaddr, Swarm, noise};
+use libp2p::{Multiaddr, PeerId, Swarm, noise};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -325,9 +329,35 @@ pub fn peer_id(node: &NodeId) -> Option<String> {
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
-    let keypair = keypair(config.node_seed)?;
-    let local = keypair.public().to_peer_id();
+    let keypair = keypair(&config)?;
     let transport = transport::build(&keypair, config.quic)?;
+    start_on(config, &keypair, transport)
+}
+
+/// [`start`] over another carrier of bytes than TCP, which takes the same addresses (`/ip4/…/tcp/…`): a network within this
+/// process, say. There is no QUIC then.
+///
+/// # Errors
+/// See [`StartError`].
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn start_over<C>(config: Config, carrier: C) -> Result<(Handle, mpsc::Receiver<Event>), StartError>
+where
+    C: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
+    C::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let keypair = keypair(&config)?;
+    let transport = transport::secure(&keypair, carrier)?;
+    start_on(Config { quic: false, ..config }, &keypair, transport)
+}
+
+fn start_on(
+    config: Config,
+    keypair: &Keypair,
+    transport: Boxed<(PeerId, StreamMuxerBox)>,
+) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    let local = keypair.public().to_peer_id();
     let discovery = if config.mdns {
         Some(discovery::Behaviour::new(local).map_err(StartError::Interfaces)?)
     } else {
@@ -374,8 +404,9 @@ fn swarm_config() -> swarm::Config {
         .with_idle_connection_timeout(IDLE)
 }
 
-fn keypair(mut seed: Zeroizing<[u8; 32]>) -> Result<Keypair, StartError> {
+fn keypair(config: &Config) -> Result<Keypair, StartError> {
     // libp2p wipes the bytes it takes; ours are wiped when dropped.
+    let mut seed = config.node_seed.clone();
     Keypair::ed25519_from_bytes(&mut *seed).map_err(|error| StartError::Key(error.to_string()))
 }
 

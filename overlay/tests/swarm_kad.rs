@@ -127,6 +127,44 @@ async fn a_put_by_one_of_twenty_in_a_line_of_acquaintance_is_found_by_each() {
     }
 }
 
+/// Of twenty in a line of acquaintance, the last looks for what only the first eight could have been given.
+#[tokio::test]
+async fn a_walk_shows_whom_it_asked_and_who_had_named_them() {
+    let mut nodes: Vec<Node> = Vec::new();
+    for seed in 1..=20 {
+        let node = start(seed, dht()).await;
+        if let Some(before) = nodes.last() {
+            bootstrap(&node, before);
+        }
+        nodes.push(node);
+    }
+    let value = value(1);
+    put_until_held(&mut nodes[0], &value).await;
+    let mut stranger = start(21, dht()).await;
+    bootstrap(&stranger, &nodes[19]);
+    let mut tries = 0..100;
+    let (answer, trace) = loop {
+        let (answer, trace) = ask(&mut stranger, Query::Walk(value.key())).await;
+        if trace.hops().is_some() {
+            break (answer, trace);
+        }
+        assert!(tries.next().is_some(), "{trace:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!(answer, Answer::Values(vec![value.encode()]));
+    assert_eq!((trace.asked as usize, trace.path[0].told_by), (trace.path.len(), None));
+    for (place, asked) in trace.path.iter().enumerate() {
+        let teller =
+            asked.told_by.map(|teller| trace.path[..place].iter().find(|earlier| earlier.node == teller));
+        let hops = teller.map_or(1, |teller| teller.expect("asked before").hops + 1);
+        assert_eq!(asked.hops, hops, "{asked:?}");
+        assert!(nodes.iter().any(|node| node.id == asked.node), "somebody who is there");
+    }
+    // What stands here is found without asking far.
+    let (answer, _) = ask(&mut nodes[0], Query::Walk(value.key())).await;
+    assert_eq!(answer, Answer::Values(vec![value.encode()]));
+}
+
 /// The way back in is tried after 5 s again, as hardly anybody is known; a new connection would replace the link.
 #[tokio::test]
 async fn who_is_connected_is_not_dialled_again() {

@@ -43,7 +43,9 @@ def test_strangers_find_each_other_and_ask_and_answer_by_mailboxes(far, figure):
     begin = time.monotonic()
     lookup = until(lambda: found(nodes[1], addresses["bob"]), 60, "bob's record")
     step = lookup["steps"][0]
-    figure(f"found {time.monotonic() - begin:.1f} s after the start; the look-up took {step['millis']} ms, {step['asked']} nodes asked")
+    figure(f"found {time.monotonic() - begin:.1f} s after the start; the look-up took {step['millis']} ms, {step['asked']} nodes asked, {step['hops']} hops")
+    assert step["hops"] >= 1 and len(step["path"]) == step["asked"], step
+    assert any(asked["said"] == "has a value that counts" for asked in step["path"]), step
     alice, bob = (Slix(node.host, name) for node, name in zip(nodes[1:], ("alice", "bob")))
     for client in (alice, bob):
         client.login(client.name)

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::{Node, confused, output};
 use crate::admin::Request;
 use crate::core::admin::Reply;
-use crate::core::lookup::{LookupView, StepView};
+use crate::core::lookup::{AskedView, LookupView, StepView};
 
 /// Looks somebody up and shows each question.
 ///
@@ -58,6 +58,8 @@ fn step(step: &StepView) -> Vec<String> {
             step.asked, step.answered, step.failed, step.millis
         ),
     ];
+    lines.extend(step.path.iter().enumerate().map(asked));
+    lines.extend(step.hops.map(|hops| format!("  the first that counts came over {hops} hops")));
     if step.values.is_empty() {
         lines.push("  nothing found".to_owned());
     }
@@ -67,6 +69,12 @@ fn step(step: &StepView) -> Vec<String> {
         lines.extend(value.says.iter().map(|line| format!("    {line}")));
     }
     lines
+}
+
+fn asked((place, asked): (usize, &AskedView)) -> String {
+    let AskedView { node, told_by, hops, millis, said } = asked;
+    let by = told_by.as_ref().map_or_else(|| "known here".to_owned(), |teller| format!("named by {teller}"));
+    format!("  {:>3}. {node}, {by}, hop {hops}, {millis} ms: {said}", place + 1)
 }
 
 fn output_lines(lines: &[String]) -> String {
@@ -80,6 +88,13 @@ mod tests {
 
     #[test]
     fn what_does_not_count_is_called_so() {
+        let asked = |told_by: Option<String>| AskedView {
+            node: "beef…".into(),
+            hops: 1 + u32::from(told_by.is_some()),
+            told_by,
+            millis: 17,
+            said: "has a value that counts".into(),
+        };
         let value = |counts| ValueView { bytes: 300, counts, says: vec!["a line".into()] };
         let found = StepView {
             what: "user record of 12ab…".into(),
@@ -88,6 +103,8 @@ mod tests {
             answered: 3,
             failed: 1,
             millis: 120,
+            hops: Some(2),
+            path: vec![asked(None), asked(Some("cafe…".into()))],
             values: vec![value(true), value(false)],
         };
         let lookup =
@@ -99,6 +116,9 @@ mod tests {
             "every signature fits",
             "does NOT count",
             "a line",
+            "beef…, known here, hop 1, 17 ms",
+            "2. beef…, named by cafe…, hop 2",
+            "over 2 hops",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

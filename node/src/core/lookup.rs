@@ -1,7 +1,7 @@
 //! `crosstalk lookup`: whom an address means in the hash table, question by question. *Pure.*
 
 use crosstalk_overlay::core::{Lookup, Reach, Step, Subject, Target};
-use crosstalk_overlay::dht::{Refused as NotCounted, Value};
+use crosstalk_overlay::dht::{Asked, Refused as NotCounted, Reply as Answered, Value};
 use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use crosstalk_overlay::record::{DevicePart, UserRecord};
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,28 @@ pub struct StepView {
     pub failed: u32,
     /// How long it took, milliseconds.
     pub millis: u64,
+    /// How far it was to the first value that counts: 1 if a node that was known here gave it, one more for each that had to
+    /// be named by another.
+    pub hops: Option<u32>,
+    /// The nodes that were asked, in this order.
+    pub path: Vec<AskedView>,
     /// Distinct values.
     pub values: Vec<ValueView>,
+}
+
+/// A node that was asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AskedView {
+    /// Which.
+    pub node: String,
+    /// Who named it; nobody: it was known here.
+    pub told_by: Option<String>,
+    /// As for [`StepView::hops`].
+    pub hops: u32,
+    /// When it answered, milliseconds after the beginning.
+    pub millis: u64,
+    /// What it said.
+    pub said: String,
 }
 
 /// A value that was found.
@@ -110,7 +130,25 @@ fn step_view(step: &Step) -> StepView {
         answered: step.trace.answered,
         failed: step.trace.failed,
         millis: step.trace.millis,
+        hops: step.trace.hops(),
+        path: step.trace.path.iter().map(asked_view).collect(),
         values: values.collect(),
+    }
+}
+
+fn asked_view(asked: &Asked) -> AskedView {
+    let said = match asked.reply {
+        Answered::Good => "has a value that counts".to_owned(),
+        Answered::Bad => "gave a value that does NOT count".to_owned(),
+        Answered::Closer(nodes) => format!("has none, named {nodes} nodes"),
+        Answered::Nothing => "no answer".to_owned(),
+    };
+    AskedView {
+        node: asked.node.to_string(),
+        told_by: asked.told_by.map(|node| node.to_string()),
+        hops: asked.hops,
+        millis: asked.millis,
+        said,
     }
 }
 

@@ -108,7 +108,7 @@ impl Overlay {
     }
 
     pub(super) fn lookup_query(&self, ticket: u64) -> Option<Query> {
-        Some(Query::Get(self.lookups.open.get(&ticket)?.todo.front()?.key))
+        Some(Query::Walk(self.lookups.open.get(&ticket)?.todo.front()?.key))
     }
 
     pub(super) fn lookup_answered(&mut self, ticket: u64, answer: Answer, trace: Trace, now: Now) {

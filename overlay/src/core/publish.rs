@@ -7,12 +7,12 @@ use super::timers::{Timer, on_grid};
 use super::{Overlay, audience};
 use crate::dht::{Key, Query, Value};
 use crate::id::UserId;
-use crate::time::{HOUR, MINUTE, Now, SECOND};
+use crate::time::{HOUR, Now, SECOND};
 
 /// What does not change is told again after so long: holders come and go.
 const AGAIN: u64 = 12 * HOUR;
 /// What nobody stored is told again after so long, twice as long each time, …
-const RETRY: u64 = MINUTE;
+const RETRY: u64 = 15 * SECOND;
 /// … up to this.
 const MAX_RETRY: u64 = HOUR;
 /// Changes of a presence are collected for so long before they are told, …
@@ -73,6 +73,18 @@ impl Overlay {
         }
     }
 
+    /// Everything, when it has not been told just now: a table grows by leaps.
+    pub(super) fn publish_later(&mut self, now: Now) {
+        let users: Vec<UserId> = self.locals.keys().copied().collect();
+        for user in users {
+            for purpose in [Purpose::PublishUser(user), Purpose::PublishName(user)] {
+                let last = self.published.due.get(&purpose).and_then(|due| due.last).unwrap_or_default();
+                self.publish_at(purpose, (last + PAUSE).max(now.mono + SECOND), now);
+            }
+            self.publish_presence(&user, now);
+        }
+    }
+
     fn publish_at(&mut self, purpose: Purpose, at: u64, now: Now) {
         if !self.publishes {
             return;
@@ -118,7 +130,7 @@ impl Overlay {
         due.at = now.mono
             + match due.failures {
                 0 => jitter,
-                failures => (RETRY << (failures - 1).min(6)).min(MAX_RETRY),
+                failures => (RETRY << (failures - 1).min(8)).min(MAX_RETRY),
             };
         self.arm_publish(now);
     }

@@ -52,6 +52,8 @@ pub(super) struct Queries {
     next: u64,
     /// Nodes that the tables know. None: nobody to ask.
     pub(super) nodes: usize,
+    /// As many were known when our users were published last.
+    published_among: usize,
 }
 
 impl Overlay {
@@ -59,9 +61,14 @@ impl Overlay {
     pub(super) fn on_table(&mut self, nodes: usize, now: Now) {
         let before = std::mem::replace(&mut self.queries.nodes, nodes);
         if before == 0 && nodes > 0 {
+            self.queries.published_among = nodes;
             self.publish_all(now);
             self.seek_all(now);
             self.seek_mailboxes(now);
+        } else if nodes >= 2 * self.queries.published_among {
+            // Most likely others are closest to our users' keys now than those who were given their records.
+            self.queries.published_among = nodes;
+            self.publish_later(now);
         }
     }
 

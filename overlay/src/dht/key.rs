@@ -108,11 +108,19 @@ impl Position {
         &self.0
     }
 
-    /// How far it is to another one.
+    /// How far it is to another one; [`Distance::magnitude`] of what is random is uniform.
     pub fn distance(&self, other: &Self) -> Distance {
         let mut distance = self.0;
         distance.iter_mut().zip(other.0).for_each(|(mine, theirs)| *mine ^= theirs);
         Distance(distance)
+    }
+}
+
+impl Distance {
+    /// Its first 8 bytes: for comparing how dense nodes lie.
+    pub fn magnitude(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }
 

@@ -3,9 +3,11 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `scope` | which table an address belongs to |
-//! | `table` | one table: who is entered, whom it may dial, what it may say |
+//! | `table`, `meter` | one table: who is entered, whom it may dial, what it may say |
 //! | `records` | the store that libp2p-kad asks; what values are judged by |
 //! | `query` | get, put and closest, in both tables at once |
+//! | `walk`, `ask` | a get that shows its path; one question to one node |
+//! | `wide` | keys that somebody has surrounded |
 //! | `upkeep` | spreading values, looking around, the way back in |
 //!
 //! The table of private addresses always serves. The public one is a client, which is asked nothing, until an external
@@ -14,6 +16,7 @@
 //! | bound | value | when full |
 //! | --- | --- | --- |
 //! | queries running, waiting | 8, 256 | `Answer::Failed` |
+//! | walks: at a time, nodes asked in each | 4, 64 | `Answer::Failed`; it ends |
 //! | values of a get: looked at, kept | 20, 8 | the get ends |
 //! | dials, connections dialled, dials waiting, of each table | 8, 32, 64 | further ones wait, then fail |
 //! | messages of a peer | 64 a second, 256 at once | it is cut off |
@@ -21,6 +24,8 @@
 //! | values held | [`crate::dht::StoreLimits`] | see there |
 //! | addresses to come back by | 64 | the oldest goes |
 
+mod ask;
+mod meter;
 mod query;
 mod records;
 mod scope;
@@ -28,6 +33,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod walk;
+mod wide;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -47,11 +54,13 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId, identify};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use self::ask::Asker;
 use self::query::{Done, Origin, Queries, Tables};
 use self::records::{Judge, Records};
 pub use self::scope::Networks;
 use self::table::{Table, protocol};
 use self::upkeep::Upkeep;
+use self::walk::{Ended, Walks};
 use super::{Event, ReachConfig, address};
 use crate::core::PeerEvent;
 use crate::dht::{self, Key, Query, Store, StoreLimits};
@@ -113,6 +122,17 @@ pub(super) struct Parts {
     identify: identify::Behaviour,
     lan: Table,
     wan: Table,
+    ask_lan: Asker,
+    ask_wan: Asker,
+}
+
+impl Parts {
+    fn asker(&mut self, kind: dht::Table) -> &mut Asker {
+        match kind {
+            dht::Table::Lan => &mut self.ask_lan,
+            dht::Table::Wan => &mut self.ask_wan,
+        }
+    }
 }
 
 impl Tables for Parts {
@@ -128,6 +148,7 @@ impl Tables for Parts {
 pub(super) struct Behaviour {
     parts: Parts,
     queries: Queries,
+    walks: Walks,
     upkeep: Upkeep,
     /// Who is at the far end of each connection, where, and whether we dialled.
     remotes: BTreeMap<ConnectionId, (PeerId, Multiaddr, bool)>,
@@ -163,7 +184,8 @@ impl Behaviour {
             // Else what a peer says of its addresses would be dialled unseen.
             .with_cache_size(0);
         let (lan, wan) = (table(dht::Table::Lan), table(dht::Table::Wan));
-        let mut parts = Parts { identify: identify::Behaviour::new(identify), lan, wan };
+        let (ask_lan, ask_wan) = (ask::asker(dht::Table::Lan), ask::asker(dht::Table::Wan));
+        let mut parts = Parts { identify: identify::Behaviour::new(identify), lan, wan, ask_lan, ask_wan };
         // By itself libp2p-kad stays a client until an external address is confirmed: on a link, for ever.
         parts.lan.set_mode(Some(Mode::Server));
         parts.wan.set_mode(match config.mode {
@@ -177,6 +199,7 @@ impl Behaviour {
         Self {
             parts,
             queries: Queries::default(),
+            walks: Walks::new(local),
             upkeep: Upkeep::new(local, config.replicate, config.refresh),
             remotes: BTreeMap::new(),
             members: 0,
@@ -188,6 +211,10 @@ impl Behaviour {
     /// Asks both tables; a [`PeerEvent::Answer`] with this number follows. As with all commands, the swarm has to be polled
     /// afterwards.
     pub(super) fn ask(&mut self, id: u64, query: Query) {
+        if let Query::Walk(key) = query {
+            let ended = self.walks.start(id, key, &mut self.parts);
+            return self.walked(ended);
+        }
         let done = self.queries.ask(Origin::Core(id), query);
         self.tell_done(done);
     }
@@ -212,8 +239,13 @@ impl Behaviour {
     }
 
     fn tell_done(&mut self, done: impl IntoIterator<Item = Done>) {
-        for Done { origin, answer, trace, unspread } in done {
-            let Origin::Core(id) = origin else { continue };
+        for mut done in done {
+            if let Some(query) = done.crowded.take() {
+                let ended = self.walks.widen(done, query, &mut self.parts);
+                self.walked(ended);
+                continue;
+            }
+            let Done { origin: Origin::Core(id), answer, trace, unspread, .. } = done else { continue };
             if let Some(key) = unspread {
                 for kind in [dht::Table::Lan, dht::Table::Wan] {
                     self.parts.table(kind).records().store.mark_stale(&key);
@@ -241,6 +273,8 @@ impl Behaviour {
                 | identify::Event::Pushed { connection_id, peer_id, info },
             ) => self.identified(peer_id, connection_id, &info),
             PartsEvent::Identify(_) => {}
+            PartsEvent::AskLan(event) => self.answered(dht::Table::Lan, event),
+            PartsEvent::AskWan(event) => self.answered(dht::Table::Wan, event),
         }
     }
 
@@ -248,6 +282,23 @@ impl Behaviour {
         if let kad::Event::OutboundQueryProgressed { id, result, stats, step } = event {
             let part = (id, step.last);
             let done = self.queries.progressed(kind, part, result, &stats, &mut self.parts);
+            self.tell_done(done);
+        }
+    }
+
+    fn answered(&mut self, kind: dht::Table, event: ask::Event) {
+        let ended = self.walks.happened(kind, event, &mut self.parts);
+        self.walked(ended);
+    }
+
+    fn walked(&mut self, ended: Vec<Ended>) {
+        for ended in ended {
+            let done = match ended {
+                Ended::Done(done) => Some(done),
+                Ended::Put(done, query, nodes) => {
+                    self.queries.send_further(done, query, &nodes, &mut self.parts)
+                }
+            };
             self.tell_done(done);
         }
     }
@@ -267,6 +318,8 @@ impl Behaviour {
         let now = Instant::now();
         let done = self.queries.settle(now, &mut self.parts);
         self.tell_done(done);
+        let ended = self.walks.tick(now, &mut self.parts);
+        self.walked(ended);
         let (dials, looked_around) = self.upkeep.tick(now, &mut self.parts, &mut self.queries, |peer| {
             self.remotes.values().any(|(other, ..)| other == peer)
         });
@@ -286,7 +339,8 @@ impl Behaviour {
             self.tell(Event::Peer(PeerEvent::Table { nodes: members }));
         }
         let upkeep = self.upkeep.next(&mut self.parts);
-        self.queries.next_settle().map_or(upkeep, |settle| settle.min(upkeep))
+        let waits = [Some(upkeep), self.queries.next_settle(), self.walks.next()];
+        waits.into_iter().flatten().min().unwrap_or(upkeep)
     }
 
     fn tell_members(&mut self) {

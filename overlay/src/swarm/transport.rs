@@ -1,11 +1,12 @@
-//! The transports: TCP (`zone.rs`) with Noise and Yamux, and QUIC when asked for. All bounded in time and in streams.
+//! The transports: a carrier of bytes, which is TCP (`zone.rs`), with Noise and Yamux; and QUIC when asked for. All bounded
+//! in time and in streams.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::{BoxFuture, Either};
+use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::Transport;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent};
 use libp2p::core::transport::Boxed;
@@ -32,14 +33,26 @@ pub(super) fn build(
     keypair: &Keypair,
     with_quic: bool,
 ) -> Result<Built, noise::Error> {
-    let tcp = Zoned::new(tcp::tokio::Transport::new(tcp::Config::new()))
-        .map(|stream, _| dogged(stream))
+    let tcp = Zoned::new(tcp::tokio::Transport::new(tcp::Config::new())).map(|stream, _| dogged(stream));
+    let tcp = secure(keypair, tcp)?;
+    Ok(if with_quic { join_quic(tcp, keypair) } else { tcp })
+}
+
+/// A carrier of bytes, made one of connections.
+pub(super) fn secure<C>(
+    keypair: &Keypair,
+    carrier: C,
+) -> Result<Built, noise::Error>
+where
+    C: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
+    C::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let connections = carrier
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
         .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Brief::new(muxer))));
-    let tcp = TransportTimeout::new(tcp, HANDSHAKE).boxed();
-    Ok(if with_quic { join_quic(tcp, keypair) } else { tcp })
+    Ok(TransportTimeout::new(connections, HANDSHAKE).boxed())
 }
 
 /// `direct`, and connections through relays: Noise and Yamux again within each, so that the relay sees only ciphertext.
@@ -48,13 +61,7 @@ pub(super) fn with_circuits(
     circuits: relay::client::Transport,
     keypair: &Keypair,
 ) -> Result<Built, noise::Error> {
-    let circuits = circuits
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(keypair)?)
-        .multiplex(yamux())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Brief::new(muxer))));
-    let circuits = TransportTimeout::new(circuits, HANDSHAKE);
-    Ok(circuits
+    Ok(secure(keypair, circuits)?
         .or_transport(direct)
         .map(|either, _| match either {
             Either::Left(output) | Either::Right(output) => output,

@@ -35,7 +35,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    fn write(&mut self, write: Write) {
+    pub(crate) fn write(&mut self, write: Write) {
         match write {
             Write::PutOutbox(entry) => drop(self.outbox.insert(entry.number, entry)),
             Write::DeleteOutbox(number) => drop(self.outbox.remove(&number)),
@@ -67,7 +67,7 @@ impl Store {
         self.own_audiences.values()
     }
 
-    fn restored(&self) -> Restored {
+    pub(crate) fn restored(&self) -> Restored {
         Restored {
             outbox: self.outbox.values().cloned().collect(),
             outbound: self.outbound.values().cloned().collect(),
@@ -405,7 +405,9 @@ impl Net {
         let Some(table) = &mut self.table else { return };
         self.asked += 1;
         let answer = match query {
-            Query::Get(key) => Answer::Values(table.get(&key).cloned().into_iter().collect()),
+            Query::Get(key) | Query::Walk(key) => {
+                Answer::Values(table.get(&key).cloned().into_iter().collect())
+            }
             Query::Closest(_) | Query::Node(_) => Answer::Nodes(nodes),
             Query::Put { key, value, .. } => {
                 table.insert(key, value);
@@ -692,7 +694,7 @@ fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {
     }
 }
 
-fn body(content: Content) -> Vec<u8> {
+pub(crate) fn body(content: Content) -> Vec<u8> {
     match content {
         Content::Stanza { xml, .. } | Content::Copy { xml, .. } => xml,
         Content::Contact(record) | Content::Sync(record) => record,

@@ -79,6 +79,25 @@ fn a_record_is_published_and_found_by_whoever_has_a_message() {
     assert_eq!(net.hosts[1].core.reach(&user), Reach::Unknown, "nobody was told");
 }
 
+/// Who is there first stores at whoever is there; when many have come, others are closest, and look-ups end with those.
+#[test]
+fn a_record_is_published_again_when_the_table_has_grown() {
+    let mut net = Net::new(vec![vec![Account::new(1, 101)]]);
+    net.open_table();
+    net.run(5 * SECOND);
+    let key = Key::user(&net.user(0));
+    let mut put_again = |nodes| {
+        net.table.as_mut().unwrap().remove(&key);
+        net.peer_event(0, PeerEvent::Table { nodes });
+        net.run(MINUTE);
+        net.table.as_ref().unwrap().contains_key(&key)
+    };
+    assert!(!put_again(4), "one more is no reason");
+    assert!(put_again(6));
+    assert!(!put_again(11) && put_again(12));
+    assert!(!put_again(5), "nor is it that some have gone");
+}
+
 #[test]
 fn what_the_table_says_of_somebody_counts_only_with_the_right_signatures() {
     let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]]);

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::super::address;
 use super::table::{COPIES, Table};
+use super::wide;
 use crate::dht::{self, Answer, Key, Position, Query, Trace};
 use crate::id::NodeId;
 
@@ -24,10 +25,10 @@ use crate::id::NodeId;
 const MAX_RUNNING: usize = 8;
 const MAX_WAITING: usize = 256;
 /// How long a good value waits for better ones.
-const SETTLE: Duration = Duration::from_millis(400);
+pub(super) const SETTLE: Duration = Duration::from_millis(400);
 /// Values of a get that are looked at, and that are kept.
 const MAX_LOOKED_AT: usize = 20;
-const MAX_VALUES: usize = 8;
+pub(super) const MAX_VALUES: usize = 8;
 
 /// Who wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub(super) struct Done {
     pub(super) trace: Trace,
     /// A value of our own that nobody else has taken yet.
     pub(super) unspread: Option<Key>,
+    /// The nodes around the key are suspiciously many: this has to be done further out too, before it is answered.
+    pub(super) crowded: Option<Query>,
 }
 
 /// Both tables.
@@ -74,6 +77,7 @@ struct Running {
     copies: usize,
     /// Those whom the value is being sent to, by table.
     sent: BTreeMap<dht::Table, usize>,
+    crowded: bool,
     trace: Trace,
 }
 
@@ -85,6 +89,26 @@ impl Queries {
         }
         self.waiting.push_back((origin, query));
         None
+    }
+
+    /// Sends a value to nodes that were found further out than those that have been asked.
+    pub(super) fn send_further(
+        &mut self,
+        done: Done,
+        query: Query,
+        nodes: &BTreeMap<dht::Table, Vec<PeerInfo>>,
+        tables: &mut impl Tables,
+    ) -> Option<Done> {
+        let serial = self.next;
+        self.next = self.next.wrapping_add(1);
+        let mut running = Running::new(done.origin, query);
+        running.trace = done.trace;
+        for (kind, peers) in nodes {
+            let part = running.closest(*kind, peers, tables.table(*kind));
+            self.parts.extend(part.map(|id| ((*kind, id), serial)));
+        }
+        self.running.insert(serial, running);
+        self.end_if_done(serial, tables)
     }
 
     /// Nothing runs or waits: upkeep may.
@@ -180,7 +204,7 @@ impl Queries {
 }
 
 fn failed(origin: Origin) -> Done {
-    Done { origin, answer: Answer::Failed, trace: Trace::default(), unspread: None }
+    Done { origin, answer: Answer::Failed, trace: Trace::default(), unspread: None, crowded: None }
 }
 
 /// Takes a value of our own into the tables that others ask us in. False: it is not one that belongs there.
@@ -215,6 +239,7 @@ impl Running {
             nodes: BTreeMap::new(),
             copies: 0,
             sent: BTreeMap::new(),
+            crowded: false,
             trace: Trace::default(),
         }
     }
@@ -232,7 +257,7 @@ impl Running {
 
     fn begin(&self, table: &mut Table) -> QueryId {
         match &self.query {
-            Query::Get(key) => table.kad().get_record(RecordKey::new(key.as_bytes())),
+            Query::Get(key) | Query::Walk(key) => table.kad().get_record(RecordKey::new(key.as_bytes())),
             Query::Closest(key) | Query::Put { key, .. } => {
                 table.kad().get_n_closest_peers(key.as_bytes().to_vec(), COPIES)
             }
@@ -263,6 +288,7 @@ impl Running {
 
     /// A part has come to its end; perhaps another one follows.
     fn ended(&mut self, kind: dht::Table, result: QueryResult, table: &mut Table) -> Option<QueryId> {
+        self.crowded |= wide::is_crowded(&self.query, &result, table);
         match result {
             QueryResult::GetClosestPeers(Ok(closest)) => self.closest(kind, &closest.peers, table),
             QueryResult::GetClosestPeers(Err(GetClosestPeersError::Timeout { peers, .. })) => {
@@ -304,7 +330,7 @@ impl Running {
         peers: &[PeerInfo],
         table: &mut Table,
     ) -> Option<QueryId> {
-        let peers: Vec<PeerId> = peers.iter().take(COPIES.get()).map(|info| info.peer_id).collect();
+        let peers: Vec<PeerId> = peers.iter().map(|info| info.peer_id).collect();
         if peers.is_empty() {
             return None;
         }
@@ -326,7 +352,7 @@ impl Running {
     fn done(self) -> Done {
         let mut unspread = None;
         let answer = match &self.query {
-            Query::Get(_) => Answer::Values(self.values),
+            Query::Get(_) | Query::Walk(_) => Answer::Values(self.values),
             Query::Closest(key) => by_distance(self.nodes, &key.position()),
             Query::Node(node) => by_distance(self.nodes, &Position::of_node(node)),
             Query::Put { key, .. } => {
@@ -335,7 +361,10 @@ impl Running {
             }
         };
         let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Done { origin: self.origin, answer, trace: Trace { millis, ..self.trace }, unspread }
+        // A value that was found is good wherever it was.
+        let lacks = !matches!(&answer, Answer::Values(values) if !values.is_empty());
+        let crowded = (self.crowded && lacks && matches!(self.origin, Origin::Core(_))).then_some(self.query);
+        Done { origin: self.origin, answer, trace: Trace { millis, ..self.trace }, unspread, crowded }
     }
 }
 

@@ -25,36 +25,33 @@ use libp2p::swarm::{
     StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
-use tokio::time::Instant;
 
 use super::super::address;
+use super::meter::Meter;
 use super::records::{self, Records};
 use super::scope::{Networks, without_zone};
-use crate::dht;
+use crate::dht::{self, Position};
 
 /// Copies of a value, and nodes that a lookup ends with.
 pub(super) const COPIES: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// Nodes asked at a time by a lookup.
-const PARALLEL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+pub(super) const PARALLEL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 /// Nodes of a bucket.
 const BUCKET: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// A value of 36 KiB, and 20 nodes with their addresses.
-const MAX_PACKET: usize = 64 * 1024;
+pub(super) const MAX_PACKET: usize = 64 * 1024;
 /// How long a node may take to answer, and a lookup in all.
-const ANSWER: Duration = Duration::from_secs(5);
-const LOOKUP: Duration = Duration::from_secs(20);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const LOOKUP: Duration = Duration::from_secs(20);
 /// Dials under way, connections that were dialled for this table, and dials that wait.
 const MAX_DIALS: usize = 8;
 const MAX_OPEN: usize = 32;
 const MAX_HELD: usize = 64;
 /// Addresses of a node that are entered, and that are kept.
 const MAX_ENTERED: usize = 4;
-const MAX_KEPT: usize = 8;
+pub(super) const MAX_KEPT: usize = 8;
 /// Dials in a row that failed before a node leaves the table.
 const PATIENCE: u8 = 2;
-/// Messages of a peer at once, and then in each second.
-const BURST: f64 = 256.0;
-const RATE: f64 = 64.0;
 /// Link-local addresses whose zone is remembered.
 const MAX_ZONES: usize = 256;
 
@@ -72,6 +69,7 @@ type Action = ToSwarm<kad::Event, THandlerInEvent<Inner>>;
 /// See the file's head.
 pub(in crate::swarm) struct Table {
     kind: dht::Table,
+    local: PeerId,
     inner: Inner,
     networks: Arc<Networks>,
     /// What is in the routing table.
@@ -93,29 +91,11 @@ struct Member {
     failures: u8,
 }
 
-struct Meter {
-    tokens: f64,
-    at: Instant,
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self { tokens: BURST, at: Instant::now() }
-    }
-
-    fn take(&mut self) -> bool {
-        let now = Instant::now();
-        let earned = now.duration_since(self.at).as_secs_f64() * RATE;
-        self.at = now;
-        self.tokens = (self.tokens + earned).min(BURST) - 1.0;
-        self.tokens >= 0.0
-    }
-}
-
 impl Table {
     pub(super) fn new(kind: dht::Table, local: PeerId, records: Records, networks: Arc<Networks>) -> Self {
         Self {
             kind,
+            local,
             inner: Inner::with_config(local, records, config(kind)),
             networks,
             members: BTreeMap::new(),
@@ -146,6 +126,11 @@ impl Table {
         self.inner.store_mut()
     }
 
+    /// Where this node lies.
+    pub(super) fn position(&self) -> Option<Position> {
+        address::node(&self.local).map(|node| Position::of_node(&node))
+    }
+
     /// Nodes in the table.
     pub(super) fn len(&self) -> usize {
         self.members.len()
@@ -166,6 +151,11 @@ impl Table {
             }
         }
         addresses
+    }
+
+    /// The same, as they are dialled.
+    pub(super) fn ways(&self, peer: &PeerId, named: &[Multiaddr]) -> Vec<Multiaddr> {
+        self.addresses(peer, named).iter().filter_map(|address| self.dialable(address, peer)).collect()
     }
 
     /// A peer has said which protocols it answers, and where it listens. `remote` is its address on this connection,

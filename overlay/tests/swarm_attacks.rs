@@ -1,0 +1,271 @@
+//! Nodes that lie, pretend, crowd and listen, among real swarms: what they can do is bounded, and honest requests still
+//! arrive.
+#![cfg(feature = "swarm")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
+
+mod crowd_support;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use crosstalk_overlay::core::Outgoing;
+use crosstalk_overlay::dht::{Answer, Key, Position, Query};
+use crosstalk_overlay::id::{MessageId, UserId};
+use crosstalk_overlay::keys::DeviceKey;
+use crosstalk_overlay::record::PresenceSession;
+use crowd_support::crowd::{Crowd, memory, until};
+use crowd_support::member::*;
+use crowd_support::pump::{Store, stanza};
+use crowd_support::rogue::{Lies, Rogue, ground, keypair};
+
+/// An address of the attacker's: machines in as many networks as there are numbers.
+fn lair(number: usize) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::new(45, number as u8, 7, (number >> 8) as u8 + 1).into(), 4_001)
+}
+
+fn everybody(crowd: &Crowd) -> Vec<u32> {
+    crowd.members.keys().copied().collect()
+}
+
+fn start(crowd: &Crowd, number: usize, seed: [u8; 32], lies: Lies) {
+    let rogue = Rogue { seed, at: lair(number), lies, names: Vec::new(), victims: everybody(crowd) };
+    rogue.start(&crowd.runtimes[number % 2], &crowd.air);
+}
+
+/// Everybody looks for the record of somebody; how many find it.
+async fn found(crowd: &Crowd, whose: u32) -> usize {
+    let mut found = 0;
+    for member in crowd.members.values() {
+        let (answer, _) = member.ask(Query::Get(Key::user(&user_of(whose)))).await;
+        found += usize::from(matches!(&answer, Answer::Values(values) if !values.is_empty()));
+    }
+    found
+}
+
+/// Until most honest nodes have one of these in their way.
+async fn until_met(crowd: &Crowd, before: usize) {
+    until("the rogues are known", Duration::from_secs(60), async || known(crowd).await > before).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+async fn known(crowd: &Crowd) -> usize {
+    let mut known = 0;
+    for member in crowd.members.values() {
+        known += member.with(|host, _| host.known).await;
+    }
+    known
+}
+
+/// A quarter of all nodes acknowledges what it does not keep, answers with somebody else's record, and names nodes that are
+/// not there as the closest.
+#[tokio::test]
+async fn liars_among_the_holders_hide_nobody() {
+    let mut crowd = Crowd::settled(36, Ways::default()).await;
+    let before = known(&crowd).await;
+    let foreign = crowd.members[&0].with(|host, _| host.held.values().next().cloned()).await;
+    for number in 0..12 {
+        let names = (0..20).map(|fake| {
+            let peer = keypair(seed(number * 100 + fake, 0x66)).public().to_peer_id();
+            (peer, format!("/ip4/46.1.{number}.{fake}/tcp/4001").parse().unwrap())
+        });
+        let lies = Lies { value: (number % 2 == 0).then(|| foreign.clone()).flatten(), ..Lies::default() };
+        let rogue = Rogue {
+            seed: seed(number, 0x65),
+            at: lair(number as usize),
+            lies,
+            names: names.collect(),
+            victims: everybody(&crowd),
+        };
+        rogue.start(&crowd.runtimes[number as usize % 2], &crowd.air);
+    }
+    until_met(&crowd, before + 36).await;
+    // Users who come now have to be stored among liars.
+    for number in 100..104 {
+        crowd.join(number, Store::default());
+    }
+    crowd.until_in().await;
+    for whose in [1, 5, 100, 101, 102, 103] {
+        assert_eq!(found(&crowd, whose).await, crowd.members.len(), "user {whose}");
+    }
+}
+
+/// Twenty identities that lie closer to somebody's key than any honest node could.
+#[tokio::test]
+async fn who_surrounds_a_key_does_not_hide_it() {
+    let mut crowd = Crowd::settled(60, Ways::default()).await;
+    let before = known(&crowd).await;
+    let (victim, puts) = (200, Arc::<AtomicUsize>::default());
+    let key = Key::user(&user_of(victim));
+    let closest = |number: &u32| key.position().distance(&Position::of_node(&node_of(*number)));
+    let nearest = crowd.members.keys().map(closest).min().unwrap();
+    for (number, seed) in ground(&key, nearest, 20).into_iter().enumerate() {
+        start(&crowd, number, seed, Lies { puts: Arc::clone(&puts), ..Lies::default() });
+    }
+    // Full buckets stay as they are: whoever lies near the key has room for them, and that is where look-ups end.
+    until_met(&crowd, before + 20).await;
+    crowd.join(victim, Store::default());
+    crowd.until_in().await;
+    let honest = crowd.members.len();
+    let found = found(&crowd, victim).await;
+    println!("surrounded by 20: found by {found} of {honest}; {} copies thrown away", puts.load(Relaxed));
+    assert!(puts.load(Relaxed) >= 6, "they are asked to hold it: the attack works as an attack");
+    assert_eq!(found, honest);
+}
+
+/// A thousand invented identities come to one node, and each puts a record of a user that it has invented.
+#[tokio::test]
+async fn a_thousand_invented_identities_displace_nobody() {
+    let crowd = Crowd::settled(24, Ways::default()).await;
+    let empty = memory();
+    for wave in 0..20 {
+        let storm: Vec<_> = (0..50)
+            .map(|one| {
+                let number = wave * 50 + one;
+                let rogue = Rogue {
+                    seed: seed(number as u32, 0x77),
+                    at: lair(1_000 + number),
+                    lies: Lies::default(),
+                    names: Vec::new(),
+                    victims: vec![0],
+                };
+                rogue.start(&crowd.runtimes[one % 2], &crowd.air)
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        storm.iter().for_each(|rogue| rogue.abort());
+    }
+    let known = crowd.members[&0].with(|host, _| host.known).await;
+    println!(
+        "after 1,000 identities: {known} nodes known; {} kB more in all",
+        memory().saturating_sub(empty)
+    );
+    assert!(known <= 8 * 24, "buckets of 8");
+    for whose in 0..24 {
+        assert_eq!(found(&crowd, whose).await, 24, "user {whose}");
+    }
+}
+
+/// Two users are contacts, write to each other and see each other's presence. Whatever any other node holds, of the table and
+/// of mail, shows neither that they have to do with each other, nor whether they are there.
+#[tokio::test]
+async fn what_holders_have_tells_neither_who_knows_whom_nor_who_is_there() {
+    let mut crowd = Crowd::settled(20, Ways::default()).await;
+    let (anna, ben) = (3, 4);
+    for (who, friend) in [(anna, ben), (ben, anna)] {
+        let payload = vec![b'x'; 10 * who as usize];
+        let shows = move |host: &mut Host, now| {
+            let (user, friend) = (user_of(who), user_of(friend));
+            host.core.keep(&friend);
+            let session = PresenceSession { resource: "desk".into(), priority: 5, since: wall(), payload };
+            host.core.set_presence(&user, vec![session], vec![friend], now);
+            host.core.send(letter(who, user, friend, 7), now).unwrap();
+        };
+        crowd.members[&who].with(shows).await;
+    }
+    until("both tell each other where they are", Duration::from_secs(120), async || {
+        let mut done = true;
+        for who in [anna, ben] {
+            let state = crowd.members[&who].with(|host, _| (host.store.inbox.len(), host.store.outbox.len()));
+            done &= state.await == (1, 0);
+        }
+        done && presences(&dump(&crowd, &[anna, ben]).await).len() >= 2
+    })
+    .await;
+    let there = dump(&crowd, &[anna, ben]).await;
+    check(&there, anna, ben);
+    let sizes: BTreeSet<usize> = presences(&there).iter().map(|bytes| bytes.len()).collect();
+    assert_eq!(sizes.len(), 1, "of one size, whatever they say: {sizes:?}");
+    let record = |held: &BTreeSet<Held>| {
+        let of_ben = |held: &&Held| held.what == "table" && contains(&held.bytes, user_of(ben).as_bytes());
+        held.iter().filter(of_ben).map(|held| held.bytes.clone()).collect::<BTreeSet<_>>()
+    };
+
+    // Ben is away: his mail stays, and nothing else changes for whoever does not know him.
+    crowd.leave(ben, true).await;
+    for number in 0..3 {
+        let write = move |host: &mut Host, now| {
+            let text = 10_u64.pow(5 * number);
+            host.core.send(letter(100 + number, user_of(anna), user_of(ben), text), now).unwrap();
+        };
+        crowd.members[&anna].with(write).await;
+    }
+    until("three messages wait", Duration::from_secs(120), async || crowd.items_for(ben).await == 3).await;
+    let gone = dump(&crowd, &[anna, ben]).await;
+    check(&gone, anna, ben);
+    let mail: BTreeSet<usize> =
+        gone.iter().filter(|held| held.what == "mail").map(|held| held.bytes.len()).collect();
+    assert_eq!(mail.len(), 1, "of one size, whatever they say: {mail:?}");
+    assert_eq!(record(&there), record(&gone), "a user's record does not tell whether it is there");
+}
+
+fn letter(number: u32, from: UserId, to: UserId, text: u64) -> Outgoing {
+    let id = MessageId::from_bytes(u128::from(number).to_be_bytes());
+    Outgoing { id, from, to, content: stanza(text), expires: None }
+}
+
+/// Something that a holder has.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    what: &'static str,
+    bytes: Vec<u8>,
+    token: Vec<u8>,
+}
+
+/// All that all nodes hold for others, but these.
+async fn dump(crowd: &Crowd, but: &[u32]) -> BTreeSet<Held> {
+    let mut all = BTreeSet::new();
+    for (_, member) in crowd.members.iter().filter(|(number, _)| !but.contains(number)) {
+        let held = member.with(|host, _| {
+            let value = |value: &Vec<u8>| Held { what: "table", bytes: value.clone(), token: Vec::new() };
+            let table = host.held.values().map(value);
+            let mail = host.store.mail.values().map(|mail| Held {
+                what: "mail",
+                bytes: [&mail.mailbox[..], &mail.item[..]].concat(),
+                token: mail.token.clone(),
+            });
+            table.chain(mail).collect::<Vec<_>>()
+        });
+        all.extend(held.await);
+    }
+    all
+}
+
+/// Values of the table that are sealed presence: fields 1 (version) and 4.
+fn presences(held: &BTreeSet<Held>) -> Vec<&[u8]> {
+    let values = held.iter().filter(|held| held.what == "table").map(|held| &held.bytes[..]);
+    values.filter(|bytes| bytes.starts_with(&[0x08, 0x01, 0x22])).collect()
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Nothing names both, sealed presence names nobody, and mail names none but whose it is.
+fn check(held: &BTreeSet<Held>, one: u32, other: u32) {
+    let ids = |number: u32| {
+        let device = DeviceKey::from_seed(seed(number, 2)).id();
+        [*user_of(number).as_bytes(), *device.as_bytes(), *node_of(number).as_bytes()]
+    };
+    let names = |bytes: &[u8], who: u32| ids(who).iter().any(|id| contains(bytes, id));
+    for Held { what, bytes, token } in held {
+        let all = [&bytes[..], &token[..]].concat();
+        assert!(!(names(&all, one) && names(&all, other)), "{what}: who knows whom");
+    }
+    for presence in presences(held) {
+        assert!(!names(presence, one) && !names(presence, other), "whose presence it is");
+    }
+    for who in [one, other] {
+        let node = node_of(who);
+        assert!(!held.iter().any(|held| contains(&held.bytes, node.as_bytes())), "where a user is");
+    }
+}

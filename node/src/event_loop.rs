@@ -267,6 +267,9 @@ impl EventLoop {
                 self.store.commit(batch, writes);
             }
             Output::Frame { node, frame } => self.command(swarm::Command::Send { node, frame }),
+            Output::Datagram { address, port, bytes } => {
+                self.command(swarm::Command::Datagram { address, port, bytes });
+            }
             Output::Dial { node, addresses } => self.command(swarm::Command::Dial { node, addresses }),
             Output::Query { id, query } => self.command(swarm::Command::Query { id, query }),
             Output::Judge { time, revocations } => {

@@ -20,6 +20,7 @@
 //! | `members` | who is on the link though not connected |
 //! | `gossip` | what is told on about others |
 //! | `peers` | who is connected, heartbeats, offences |
+//! | `probes`, `linger` | who is asked by datagrams, and who stays shown without a connection |
 //! | `users` | other people's records; who is live where |
 //! | `names` | authorities, names, alarms |
 //! | `revoked` | what is void, what that ends, how it spreads |
@@ -83,6 +84,7 @@ mod outbox;
 mod output;
 mod peers;
 mod presence;
+mod probes;
 mod publish;
 mod query;
 mod revoked;
@@ -136,6 +138,7 @@ pub struct Overlay {
     gossip: gossip::Gossip,
     members: members::Members,
     linger: linger::Linger,
+    probes: probes::Probes,
     choice: choice::Choice,
     wide: wide::Wide,
     queries: query::Queries,
@@ -183,6 +186,7 @@ impl Overlay {
             gossip: gossip::Gossip::default(),
             members: members::Members::default(),
             linger: linger::Linger::default(),
+            probes: probes::Probes::default(),
             choice: choice::Choice::new(salt),
             wide: wide::Wide::default(),
             queries: query::Queries::default(),
@@ -414,6 +418,7 @@ impl Overlay {
             match timer {
                 Timer::Dial(node) => self.on_dial_timer(node, now),
                 Timer::Peer(node) => self.on_peer_timer(node, now),
+                Timer::Probe(node) => self.on_probe_timer(node, now),
                 Timer::Lane(pair) => self.on_lane_timer(pair, now),
                 Timer::Gap(pair) => self.on_gap_timer(pair, now),
                 Timer::Renew => self.on_renew_timer(now),

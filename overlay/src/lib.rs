@@ -11,6 +11,7 @@
 //! | [`dht`] | keys, questions and answers of the hash table |
 //! | [`mailbox`] | what a node holds for those who are away |
 //! | [`wire`] | frames and bytes |
+//! | [`probe`] | datagrams that say "still here" where TCP is slow |
 //! | [`dht`] | keys and values of the distributed hash table, and the bounded store of what a node holds |
 //! | [`traffic`] | what was sent in the last minute |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
@@ -27,6 +28,7 @@ pub mod id;
 pub mod join;
 pub mod keys;
 pub mod mailbox;
+pub mod probe;
 pub mod record;
 pub mod seal;
 #[cfg(feature = "swarm")]

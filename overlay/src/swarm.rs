@@ -12,6 +12,7 @@
 //! | `interfaces` | cables that come back, addresses and interfaces that go |
 //! | `near` | which connections are on the link |
 //! | `ping` | answers pings of peers of any make |
+//! | `datagrams` | the socket of the core's liveness probes |
 //! | `transport`, `zone`, `address` | TCP, Noise, Yamux, QUIC; link-local addresses; translation to libp2p's vocabulary |
 //!
 //! What it promises to the core: `Connected` and `Disconnected` alternate for each node; frames of a node come in the
@@ -31,11 +32,13 @@
 //! | commands | [`COMMANDS`] | `try_send` gives the command back |
 //! | hints from another responder | [`HINTS`] | new ones are dropped; they come again |
 //! | frames to a peer | [`MAX_QUEUED_FRAMES`], [`MAX_QUEUED_BYTES`] | the peer is cut off |
+//! | datagrams | 512 a second | the kernel's buffer of 64 KiB fills; or, with the events' queue full, dropped |
 //! | frame from a peer | [`MAX_FRAME`](crate::wire::MAX_FRAME) | the peer is cut off |
 //! | nodes sighted, addresses each | [`MAX_SIGHTED`], half of them by hints alone, [`MAX_ADDRESSES`] | newcomers are refused and counted |
 //! | connections | [`Config::max_connections`] | new ones are refused |
 
 mod address;
+mod datagrams;
 mod discovery;
 pub mod framing;
 mod gossip;
@@ -124,6 +127,15 @@ pub enum Command {
         node: NodeId,
         /// One encoded frame, at most [`MAX_FRAME`](crate::wire::MAX_FRAME) bytes.
         frame: Vec<u8>,
+    },
+    /// Send a datagram to that UDP port of the host that the address of a connection names. It may be lost.
+    Datagram {
+        /// As [`PeerEvent::Connected`] told it.
+        address: String,
+        /// The peer's.
+        port: u16,
+        /// Of [`SIZE`](crate::probe::SIZE).
+        bytes: Vec<u8>,
     },
     /// Disconnect after the frames sent so far.
     Close {
@@ -376,6 +388,8 @@ fn start_on(
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config());
     let (events, receiver) = mpsc::channel(EVENTS);
     listen(&mut swarm, &config.listen, config.quic, &events);
+    let datagrams = datagrams::Datagrams::open(&config.listen);
+    let datagrams = datagrams.inspect_err(|error| tracing::warn!(%error, "no port for liveness probes")).ok();
     let (sender, commands) = mpsc::channel(COMMANDS);
     let (hints_sender, hints) = mpsc::channel(HINTS);
     let (stop, stopped) = oneshot::channel();
@@ -386,6 +400,7 @@ fn start_on(
         hints,
         events,
         changes,
+        datagrams,
         stop: stopped,
         dials: BTreeMap::new(),
         own: Vec::new(),

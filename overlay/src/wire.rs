@@ -10,6 +10,7 @@ use crate::envelope::{Envelope, MAX_ENVELOPE};
 use crate::id::{DeviceId, ItemId, UserId};
 use crate::join::{MAX_JOINED, OfferId};
 use crate::mailbox::{Answer, MAX_ITEM, Offer};
+use crate::probe;
 use crate::record::{
     LinkPresence, MAX_USER_RECORD, MailboxAccess, NodeBinding, NodeLinks, PresenceRecord, Receipt, Record,
     Revocation, Token,
@@ -183,6 +184,8 @@ pub struct Hello {
     pub wall: u64,
     /// New for each session: another value than before says that the sender has forgotten the session.
     pub session: u64,
+    /// How it can be probed; said to peers on the link only.
+    pub probe: Option<probe::Offer>,
 }
 
 /// An item that is held.
@@ -335,9 +338,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame, WireError> {
 
 fn to_wire(frame: &Frame) -> Option<Kind> {
     Some(match frame.clone() {
-        Frame::Hello(Hello { version, min_version, agent, wall, session }) => {
-            Kind::Hello(HelloField { version, min_version, agent, wall, session })
-        }
+        Frame::Hello(hello) => Kind::Hello(hello_field(hello)),
         Frame::Records(users) => Kind::Records(RecordsField { users: user_fields(users) }),
         Frame::LinkPresences(records) => Kind::LinkPresences(LinkPresencesField { records }),
         Frame::LinkAbsence { user, device, gone } => Kind::LinkAbsence(LinkAbsenceField {
@@ -407,6 +408,13 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
     })
 }
 
+fn hello_field(hello: Hello) -> HelloField {
+    let Hello { version, min_version, agent, wall, session, probe } = hello;
+    let probe_port = probe.map_or(0, |probe| probe.port.into());
+    let probe_secret = probe.map(|probe| probe.secret.to_vec()).unwrap_or_default();
+    HelloField { version, min_version, agent, wall, session, probe_port, probe_secret }
+}
+
 fn deposit_field(request: u64, offer: Offer) -> DepositField {
     let Offer { mailbox, item, expires, nonce, token, replica } = offer;
     DepositField { request, mailbox: mailbox.as_bytes().to_vec(), item, expires, nonce, token, replica }
@@ -422,13 +430,7 @@ fn user_fields(users: Vec<UserFrame>) -> Vec<UserField> {
 
 fn from_wire(kind: Kind) -> Result<Frame, WireError> {
     Ok(match kind {
-        Kind::Hello(field) => Frame::Hello(Hello {
-            version: field.version,
-            min_version: field.min_version,
-            agent: text(field.agent, MAX_AGENT, "agent")?,
-            wall: field.wall,
-            session: field.session,
-        }),
+        Kind::Hello(field) => Frame::Hello(hello(field)?),
         Kind::Records(field) => Frame::Records(users(field.users, MAX_RECORDS)?),
         Kind::LinkPresences(field) => {
             at_most(field.records.len(), MAX_LINK_PRESENCES, "list of link presences")?;
@@ -512,6 +514,27 @@ fn revocations(field: RevocationsField) -> Result<Revocations, WireError> {
 
 fn offer_id(bytes: &[u8]) -> Result<OfferId, WireError> {
     bytes.try_into().map_err(|_| WireError::Field { what: "offer" })
+}
+
+fn hello(field: HelloField) -> Result<Hello, WireError> {
+    Ok(Hello {
+        version: field.version,
+        min_version: field.min_version,
+        agent: text(field.agent, MAX_AGENT, "agent")?,
+        wall: field.wall,
+        session: field.session,
+        probe: probe_offer(field.probe_port, &field.probe_secret)?,
+    })
+}
+
+fn probe_offer(port: u32, secret: &[u8]) -> Result<Option<probe::Offer>, WireError> {
+    if port == 0 && secret.is_empty() {
+        return Ok(None);
+    }
+    let wrong = WireError::Field { what: "way to be probed" };
+    let port = u16::try_from(port).ok().filter(|port| *port != 0).ok_or(wrong)?;
+    let secret = secret.try_into().map_err(|_| wrong)?;
+    Ok(Some(probe::Offer { port, secret }))
 }
 
 fn deposit(field: DepositField) -> Result<Frame, WireError> {
@@ -635,9 +658,11 @@ mod tests {
     }
 
     fn frame() -> impl Strategy<Value = Frame> {
-        let hello = (any::<[u32; 2]>(), ".{0,9}", any::<[u64; 2]>()).prop_map(
-            |(versions, agent, [wall, session])| {
-                Frame::Hello(Hello { version: versions[0], min_version: versions[1], agent, wall, session })
+        let probe = prop::option::of((1..=u16::MAX, any::<probe::Secret>()));
+        let hello = (any::<[u32; 2]>(), ".{0,9}", any::<[u64; 2]>(), probe).prop_map(
+            |([version, min_version], agent, [wall, session], probe)| {
+                let probe = probe.map(|(port, secret)| probe::Offer { port, secret });
+                Frame::Hello(Hello { version, min_version, agent, wall, session, probe })
             },
         );
         let user = (bytes(40), bytes(40)).prop_map(|(record, binding)| UserFrame { record, binding });
@@ -772,6 +797,21 @@ mod tests {
         );
         let unpadded = [0x32, 3, 8, 1, 0];
         assert!(decode(&unpadded).is_err());
+    }
+
+    #[test]
+    fn half_of_a_way_to_be_probed_is_none() {
+        let hello = |probe_port, probe_secret| {
+            let (version, min_version, agent) = (1, 1, String::new());
+            hello(HelloField { version, min_version, agent, wall: 0, session: 1, probe_port, probe_secret })
+        };
+        let wrong = Err(WireError::Field { what: "way to be probed" });
+        for (port, secret) in [(7, vec![]), (0, vec![1; 16]), (7, vec![1; 15]), (65_536, vec![1; 16])] {
+            assert_eq!(hello(port, secret), wrong);
+        }
+        assert_eq!(hello(0, Vec::new()).map(|hello| hello.probe), Ok(None));
+        let offer = probe::Offer { port: 7, secret: [1; 16] };
+        assert_eq!(hello(7, vec![1; 16]).map(|hello| hello.probe), Ok(Some(offer)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crosstalk_overlay::core::PeerEvent;
 use crosstalk_overlay::id::NodeId;
+use crosstalk_overlay::probe::SIZE;
 use crosstalk_overlay::swarm::{Command, Commands, Event, start};
 use swarm_support::lan::Lan;
 use swarm_support::{config, keypair, node_id};
@@ -86,6 +87,9 @@ async fn drive(
                 // As the core does: it shows the other side which connection is used.
                 commands.try_send(Command::Send { node, frame: b"hello".to_vec() }).ok();
                 told.send((now, true, address)).await.ok();
+            }
+            Some(Event::Peer(PeerEvent::Datagram(bytes))) => {
+                told.send((now, linked, format!("datagram of {}", bytes.len()))).await.ok();
             }
             Some(Event::Peer(PeerEvent::Disconnected { .. })) => {
                 linked = false;
@@ -265,6 +269,13 @@ async fn ipv6_link_local_alone_is_enough() {
     let (at_a, at_b) = ("/ip6zone/eth0/ip6/fe80::2/tcp/", "/ip6zone/eth0/ip6/fe80::1/tcp/");
     assert!(a.address.starts_with(at_a) && b.address.starts_with(at_b), "{}, {}", a.address, b.address);
     assert_ne!(a.address.ends_with("/14774"), b.address.ends_with("/14774"));
+    // A probe takes the same way, to the next port; so does one that answers.
+    for (from, to) in [(&a, &mut b.events), (&b, &mut a.events)] {
+        let probe = |bytes| Command::Datagram { address: from.address.clone(), port: 14_775, bytes };
+        from.commands.try_send(probe(vec![7; SIZE])).unwrap();
+        let came = async { while to.recv().await.expect("it runs").2 != format!("datagram of {SIZE}") {} };
+        timeout_at(soon(), came).await.expect("a datagram over fe80");
+    }
 }
 
 #[tokio::test]

@@ -113,6 +113,7 @@ impl World {
             | Event::Query(..)
             | Event::Attack(_) => {}
             Event::Parcel(pipe, end, parcel) => self.arrived(pipe, end, parcel),
+            Event::Datagram(from, to, bytes) => self.datagram_arrived(from, to, bytes),
             Event::Broken(pipe, end) => self.pipe_ended(pipe, end),
             Event::Resume(pipe, end) => self.resume_pipe(pipe, end),
             Event::Up(conn, what) => self.came_up(conn, what),

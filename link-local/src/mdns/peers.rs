@@ -359,6 +359,8 @@ impl Peers {
         let mut addresses: Vec<SocketAddr> =
             seen.iter().flat_map(|(key, found)| self.addresses(key.0, found)).collect();
         addresses.sort_by_key(|address| rank(*address));
+        // Two interfaces on one link see the same.
+        addresses.dedup();
         addresses.truncate(MAX_ADDRESSES);
         let advert = Advert::parse(latest.text.as_deref()?);
         Some(Peer { instance: latest.instance.clone(), advert, addresses })

@@ -301,6 +301,35 @@ fn interfaces_on_one_link_tell_of_each_other() {
 }
 
 #[test]
+fn an_address_that_two_interfaces_see_is_one() {
+    let mut bench = Bench::new(None);
+    let both = vec![interface(ETH, "10.1.0.1", None), interface(4, "10.1.0.2", None)];
+    bench.mdns.set_interfaces(both, at(bench.now));
+    let (bob, host) = (names::of_instance(&Instance::new("bob@h2").unwrap()), names::of_host("h2", 1));
+    let record = |name: &Name, data| Record { name: name.clone(), flush: true, ttl: 120, data };
+    let packet = Packet {
+        answers: vec![
+            Record { name: PRESENCE.clone(), flush: false, ttl: 4_500, data: Data::Ptr(bob.clone()) },
+            record(&bob, Data::Srv { port: 5298, target: host.clone() }),
+            record(&bob, Data::Txt(b"\x09txtvers=1".to_vec())),
+            record(&host, Data::A("10.1.0.9".parse().unwrap())),
+        ],
+        ..Packet::response()
+    };
+    for interface in [ETH, 4] {
+        for bytes in packet.encode(true) {
+            bench.mdns.datagram(interface, peer(), true, &bytes, at(bench.now));
+        }
+    }
+    bench.run(1_000);
+    let addresses = bench.events.iter().rev().find_map(|event| match event {
+        Event::Seen(peer) if peer.instance.as_str() == "bob@h2" => Some(peer.addresses.clone()),
+        _ => None,
+    });
+    assert_eq!(addresses, Some(vec!["10.1.0.9:5298".parse().unwrap()]));
+}
+
+#[test]
 fn an_interface_without_carrier_is_told_of_on_no_other() {
     let mut bench = Bench::new(None);
     let both = vec![interface(ETH, "10.1.0.1", None), interface(4, "10.1.0.2", None)];

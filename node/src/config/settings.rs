@@ -115,7 +115,8 @@ settings! {
     }
     /// Other nodes.
     overlay Overlay {
-        /// Port for other nodes, TCP and UDP (QUIC). 0 takes any free one.
+        /// Port for other nodes, TCP and UDP (QUIC); the next one, UDP, is for asking silent neighbours whether they are there. 0 takes
+        /// any free ones.
         port: u16 = 14_774, "14774";
         /// Addresses of this machine that other nodes may connect to; the default is all of IPv4 and IPv6.
         listen: Vec<IpAddr> = vec![IpAddr::from([0, 0, 0, 0]), IpAddr::from([0u16; 8])], "[\"0.0.0.0\", \"::\"]";

@@ -41,6 +41,7 @@ fn destination(output: &Output) -> Destination {
             | LinkCommand::Vouched(_) => Destination::Other,
         },
         Output::Commit { .. }
+        | Output::Datagram { .. }
         | Output::Query { .. }
         | Output::Judge { .. }
         | Output::Publish { .. }

@@ -128,6 +128,15 @@ pub enum Output {
         /// Encoded frame.
         frame: Vec<u8>,
     },
+    /// A datagram for where a peer is or was connected.
+    Datagram {
+        /// The address of that connection.
+        address: String,
+        /// The peer's UDP port.
+        port: u16,
+        /// Few.
+        bytes: Vec<u8>,
+    },
     /// Connect to a peer.
     Dial {
         /// The peer.
@@ -221,6 +230,7 @@ impl std::fmt::Debug for Output {
             }
             Self::Commit { batch, .. } => write!(f, "Commit({batch})"),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
+            Self::Datagram { bytes, .. } => write!(f, "Datagram({} bytes)", bytes.len()),
             Self::Dial { node, addresses } => write!(f, "Dial({node}, {} addresses)", addresses.len()),
             Self::Query { id, .. } => write!(f, "Query({id})"),
             Self::Judge { revocations, .. } => write!(f, "Judge({} revocations)", revocations.len()),

@@ -26,6 +26,9 @@ impl Core {
         while let Some(output) = self.overlay.poll_output() {
             match output {
                 Overlay::Send { node, frame, durable } => self.output(Output::Frame { node, frame }, durable),
+                Overlay::Datagram { address, port, bytes } => {
+                    self.output(Output::Datagram { address, port, bytes }, false);
+                }
                 Overlay::Dial { node, addresses } => self.output(Output::Dial { node, addresses }, false),
                 Overlay::Close { node, reason } => self.output(Output::ClosePeer { node, reason }, false),
                 Overlay::Query { id, query } => self.output(Output::Query { id, query }, false),

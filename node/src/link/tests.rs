@@ -1,6 +1,6 @@
 //! Link-local streams on loopback: nodes, and raw sockets in the place of other programs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,18 +36,22 @@ struct Side {
     streams: Streams,
     inputs: mpsc::Receiver<Input>,
     address: SocketAddr,
-    _interfaces: watch::Sender<Vec<Interface>>,
+    interfaces: watch::Sender<Vec<Interface>>,
 }
 
 async fn side() -> Side {
+    side_at("127.0.0.1:0").await
+}
+
+async fn side_at(listen: &str) -> Side {
     let dir = tempfile::tempdir().unwrap();
     let (told, inputs) = mpsc::channel(64);
     let streams = Streams::new(told, tls::load_or_create(dir.path(), &[]).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(listen).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (interfaces, known) = watch::channel(Vec::new());
     tokio::spawn(listener::accept(listener, known, streams.clone()));
-    Side { streams, inputs, address, _interfaces: interfaces }
+    Side { streams, inputs, address, interfaces }
 }
 
 impl Side {
@@ -172,6 +176,37 @@ async fn two_nodes_talk_encrypted_and_hear_what_has_arrived() {
     assert_eq!((bob.ended().await, anna.ended().await), (LinkEnding::Closed, LinkEnding::Closed));
     let wire = String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
     assert!(wire.contains("<proceed") && !wire.contains("eyes") && !wire.contains("burn"), "{wire}");
+}
+
+/// An address of this machine that is neither of loopback nor link-local; the system takes it to go to far places.
+fn own_address() -> Option<Ipv4Addr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // A place of documentation (RFC 5737). Nothing is sent there.
+    socket.connect("198.51.100.1:9").ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(ip) if !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified() => Some(ip),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+/// Told of no interface, the listener takes one's own address for a far one: what is turned away is not even read.
+#[tokio::test]
+async fn whoever_comes_from_beyond_the_link_is_turned_away() {
+    let Some(own) = own_address() else {
+        assert!(std::env::var_os("CROSSTALK_REQUIRE_ALL").is_none(), "no address but loopback");
+        return eprintln!("NOT TESTED: this machine has no address but loopback");
+    };
+    let mut bob = side_at("0.0.0.0:0").await;
+    let port = bob.address.port();
+    let mut far = TcpStream::connect((own, port)).await.unwrap();
+    far.write_all(PURPLE.as_bytes()).await.unwrap();
+    let end = timeout(Duration::from_secs(10), far.read_u8()).await.expect("it is kept open");
+    assert!(end.is_err() && bob.inputs.try_recv().is_err(), "turned away");
+    let interface = Interface { index: 2, name: "eth0".into(), v4: vec![(own, 24)], v6: Vec::new() };
+    bob.interfaces.send(vec![interface]).unwrap();
+    let mut near = TcpStream::connect((own, port)).await.unwrap();
+    near.write_all(PURPLE.as_bytes()).await.unwrap();
+    bob.accepted().await;
 }
 
 #[tokio::test]

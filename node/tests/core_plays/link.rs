@@ -340,6 +340,74 @@ fn a_message_that_cannot_be_delivered() {
     ));
 }
 
+/// Who has left is talked to no more: its stream is closed, and of what was on its way or waited the sender is told.
+#[test]
+fn a_neighbour_who_leaves() {
+    let (play, anna) = talking();
+    hi(&anna, "1");
+    play.link_says_only(&written(1, "1"));
+    play.link_loses("bob@h2");
+    play.link_says_only("close 1");
+    lost(&anna, "1");
+    anna.forget();
+    play.link_writes(1, "<message type='chat'><body>still here?</body></message>");
+    anna.hears_nothing();
+    let Reply::Status(status) = play.command(Command::Status) else { panic!() };
+    assert_eq!((status.link.streams, status.link.waiting), (0, 0));
+    // It waited for a stream.
+    let (play, anna) = both();
+    hi(&anna, "2");
+    play.wait(1);
+    play.link_says_only("connect 2 anna@h1 bob@h2");
+    play.link_loses("bob@h2");
+    play.link_says_only("close 2");
+    lost(&anna, "2");
+}
+
+/// Without any XEP-0198 the failure is told at once: written and lost, never written, and refused for its size.
+#[test]
+fn a_failure_is_told() {
+    let (play, anna) = talking();
+    hi(&anna, "1");
+    play.link_ends(1, LinkEnding::Lost);
+    anna.expects(&format!(
+        "<message from='{BOB}' type='error' id='1'><error type='wait'><remote-server-timeout/>\
+         <text>it may not have arrived: the connection ended before the other machine confirmed it</text>\
+         </error></message>"
+    ));
+    let (play, anna) = both();
+    hi(&anna, "2");
+    play.wait(90_000);
+    anna.expects(&format!(
+        "<message from='{BOB}' type='error' id='2'><error type='wait'><remote-server-timeout/>\
+         <text>it was not delivered: the other machine could not be reached in time</text></error></message>"
+    ));
+    let (_, anna) = talking();
+    let long = "x".repeat(70_000);
+    anna.send(&format!("<message to='{BOB}' type='chat' id='3'><body>{long}</body></message>"));
+    anna.expects(&format!(
+        "<message from='{BOB}' type='error' id='3'><error type='modify'><policy-violation/></error></message>"
+    ));
+}
+
+/// Mark-up of other clients (XEP-0071) reaches the user's; text that stands in libpurple's alone does as well.
+#[test]
+fn marked_up_text_comes_in() {
+    let (play, anna) = talking();
+    let html = "<html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'>\
+        <p>hi <em>there</em></p></body></html>";
+    play.link_writes(1, &format!("<message type='chat'><body>hi there</body>{html}</message>"));
+    anna.expects(&format!(
+        "<message from='{BOB}' to='anna@xid' type='chat'><body>hi there</body>{html}</message>"
+    ));
+    play.link_writes(
+        1,
+        "<message type='chat'><body>&lt;b&gt;a&lt;/b&gt; b</body><html xmlns='http://www.w3.org/1999/xhtml'>\
+         <body><font><b>a</b> b</font></body></html></message>",
+    );
+    anna.expects(&format!("<message from='{BOB}' to='anna@xid' type='chat'><body>a b</body></message>"));
+}
+
 /// A message that XEP-0198 made safe is not forgotten by a crash: the next start tells its sender.
 #[test]
 fn a_crash_loses_no_message_silently() {

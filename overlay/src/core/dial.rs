@@ -22,8 +22,12 @@ const QUICK: u64 = 3 * SECOND;
 const LESS_QUICK: u64 = 15 * SECOND;
 /// After a change of our addresses, until routes are there as well.
 const HERE: u64 = SECOND / 4;
-/// A dial that has not connected by then has failed.
+/// A dial that has not connected by then has failed: beyond the link, …
 const DIAL_PATIENCE: u64 = 15 * SECOND;
+/// … and on it, where the next one starts beside the last: one that lost its first packets may take longer than a new one.
+const NEAR_PATIENCE: u64 = 3 * SECOND;
+/// So often a node on the link is dialled again without growing pauses.
+const EAGER: u32 = 4;
 /// A node that failed so often may use half of the dials only, so that addresses made up by somebody starve nobody.
 const DOUBTFUL: u32 = 3;
 /// Bytes of an address that is remembered.
@@ -42,6 +46,8 @@ pub(super) struct Candidate {
     pub(super) rank: Rank,
     /// Discovered on the link, and not only said to be somewhere.
     pub(super) near: bool,
+    /// It was connected: its handshake proved it.
+    pub(super) met: bool,
 }
 
 impl Candidate {
@@ -102,14 +108,17 @@ impl Overlay {
         candidate
     }
 
+    /// Whoever was connected before, or is heard by others, goes only when there is nobody else: anybody can invent names.
     fn make_room_for(&mut self, node: &NodeId) {
         let candidates = &self.peers.candidates;
         if candidates.contains_key(node) || candidates.len() < self.limits.candidates {
             return;
         }
         let idle = candidates.iter().filter(|(node, _)| !self.peers.connected.contains_key(node));
-        if let Some(oldest) = idle.min_by_key(|(_, candidate)| candidate.seen).map(|(node, _)| *node) {
-            self.forget_candidate(&oldest);
+        let worth =
+            |(node, candidate): &(&NodeId, &Candidate)| (candidate.met || self.is_here(node), candidate.seen);
+        if let Some(least) = idle.min_by_key(worth).map(|(node, _)| *node) {
+            self.forget_candidate(&least);
         }
     }
 
@@ -160,7 +169,8 @@ impl Overlay {
         candidate.dialling = true;
         candidate.last_dial = Some(now.mono);
         let addresses = candidate.addresses.iter().cloned().collect();
-        let patience = candidate.haste(now).map_or(DIAL_PATIENCE, |_| QUICK);
+        let usual = if candidate.near { NEAR_PATIENCE } else { DIAL_PATIENCE };
+        let patience = candidate.haste(now).map_or(usual, |_| QUICK);
         self.timers.set(Timer::Dial(node), now.mono + patience);
         self.outputs.push_back(Output::Dial { node, addresses });
     }
@@ -169,7 +179,10 @@ impl Overlay {
         let Some(candidate) = self.peers.candidates.get_mut(&node) else { return };
         candidate.dialling = false;
         candidate.failures = candidate.failures.saturating_add(1);
-        candidate.backoff = (2 * candidate.backoff).clamp(MIN_BACKOFF, MAX_BACKOFF);
+        if !candidate.near || candidate.failures > EAGER {
+            candidate.backoff *= 2;
+        }
+        candidate.backoff = candidate.backoff.clamp(MIN_BACKOFF, MAX_BACKOFF);
         let (backoff, haste) = (candidate.backoff, candidate.haste(now));
         let last = candidate.last_dial.unwrap_or(now.mono);
         let when = match haste {

@@ -135,6 +135,10 @@ pub enum PeerEvent {
         /// A signed [`crate::record::Revocation`], unverified.
         news: Vec<u8>,
     },
+    /// On which UDP port this node takes datagrams; none if it can't. Said in a Hello to peers on the link.
+    ProbePort(Option<u16>),
+    /// A datagram arrived there, from anybody.
+    Datagram(Vec<u8>),
     /// A frame arrived.
     Frame {
         /// From whom.
@@ -159,6 +163,8 @@ impl fmt::Debug for PeerEvent {
             Self::Addresses(addresses) => write!(f, "Addresses({})", addresses.len()),
             Self::Answer { id, answer, .. } => write!(f, "Answer({id}, {answer:?})"),
             Self::News { node, id, .. } => write!(f, "News({node}, {id})"),
+            Self::ProbePort(port) => write!(f, "ProbePort({port:?})"),
+            Self::Datagram(bytes) => write!(f, "Datagram({} bytes)", bytes.len()),
             Self::Frame { node, frame } => write!(f, "Frame({node}, {} bytes)", frame.len()),
         }
     }

@@ -12,7 +12,8 @@ pub struct Limits {
     pub connections: usize,
     /// Dials under way; further ones wait. Default 8.
     pub dials: usize,
-    /// Discovered nodes; the one not seen for longest goes. Default 1,024.
+    /// Discovered nodes; of those that were never connected and nobody hears the one not seen for longest goes, of the others
+    /// only when all are such. Default 1,024.
     pub candidates: usize,
     /// Addresses of a discovered node; the oldest goes. Default 8.
     pub addresses: usize,

@@ -102,6 +102,9 @@ impl Overlay {
                 self.no_longer_present(&device);
             }
         }
+        if let Some(next) = self.linger.next() {
+            self.timers.set_earlier(Timer::Survey, next);
+        }
     }
 
     /// Whoever was doubted for long enough is not any more.
@@ -215,10 +218,10 @@ impl Overlay {
     }
 
     /// A device came onto a connected node.
-    pub(super) fn is_connected_now(&mut self, device: &DeviceId, now: Now) {
+    pub(super) fn is_connected_now(&mut self, device: &DeviceId) {
         self.members.doubted.remove(device);
         self.members.present.remove(device);
-        self.linger.back(device, now);
+        self.linger.end(device);
     }
 
     /// Says whom we hear, if that has changed, to everybody connected.

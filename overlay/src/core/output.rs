@@ -103,6 +103,15 @@ pub enum Output {
         /// Whether it promises what the writes before it must have committed first.
         durable: bool,
     },
+    /// Send a datagram, once, to where a peer is or was connected. It may be lost.
+    Datagram {
+        /// The address of that connection, as [`PeerEvent::Connected`](super::PeerEvent::Connected) told it: its host counts.
+        address: String,
+        /// The peer's UDP port.
+        port: u16,
+        /// Of [`crate::probe::SIZE`].
+        bytes: Vec<u8>,
+    },
     /// Try to connect.
     Dial {
         /// The node that has to prove itself there.

@@ -9,6 +9,7 @@ use super::dial::Candidate;
 use super::timers::{Pair, TICK, Timer, on_grid};
 use super::{Output, Overlay, PeerEvent, PeerInfo};
 use crate::id::{DeviceId, NodeId, UserId};
+use crate::probe::{Offer, Secret};
 use crate::time::{HOUR, MINUTE, Now, SECOND};
 use crate::wire::{Frame, Hello, MIN_WIRE_VERSION, WIRE_VERSION, encode};
 
@@ -58,6 +59,8 @@ pub(super) struct Peer {
     goodbye: Option<Goodbye>,
     /// Ours; told in our Hello.
     session: u64,
+    /// The same, for probes.
+    secret: Secret,
     hello: Option<Hello>,
     hello_at: u64,
     last_sent: u64,
@@ -95,14 +98,18 @@ pub(super) struct Peers {
     credits: BTreeMap<NodeId, (u64, u64)>,
 }
 
-impl Peer {
-    /// When something was last heard of it.
-    pub(super) fn last_heard(&self) -> u64 {
-        self.last_heard
-    }
-}
-
 impl Peers {
+    /// When a frame last came of a peer whose Hello has arrived.
+    pub(super) fn heard_at(&self, node: &NodeId) -> Option<u64> {
+        self.connected.get(node).filter(|peer| peer.hello.is_some()).map(|peer| peer.last_heard)
+    }
+
+    /// Where a peer on the link is, our secret, and how it is to be probed.
+    pub(super) fn probe_offers(&self, node: &NodeId) -> Option<(String, Secret, Option<Offer>)> {
+        let peer = self.connected.get(node).filter(|peer| peer.far.near)?;
+        Some((peer.far.address.clone(), peer.secret, peer.hello.as_ref()?.probe))
+    }
+
     /// Peers whose Hello has arrived.
     pub(super) fn ready(&self) -> Vec<NodeId> {
         self.connected.iter().filter(|(_, peer)| peer.hello.is_some()).map(|(node, _)| *node).collect()
@@ -166,6 +173,8 @@ impl Overlay {
             PeerEvent::Table { nodes } => self.on_table(nodes, now),
             PeerEvent::Addresses(addresses) => self.set_addresses(addresses, now),
             PeerEvent::Answer { id, answer, trace } => self.on_table_answer(id, answer, trace, now),
+            PeerEvent::ProbePort(port) => self.set_probe_port(port),
+            PeerEvent::Datagram(bytes) => self.on_datagram(&bytes, now),
             PeerEvent::Frame { node, frame } => self.on_frame(node, &frame, now),
             PeerEvent::News { node, id, news } => self.on_news(node, id, &news, now),
         }
@@ -185,14 +194,14 @@ impl Overlay {
             return self.outputs.push_back(Output::Close { node, reason });
         }
         if let Some(candidate) = self.peers.candidates.get_mut(&node) {
-            candidate.dialling = false;
+            (candidate.dialling, candidate.met) = (false, true);
             candidate.seen = now.mono;
-            if let Some(dialled) = candidate.last_dial.filter(|_| !far.inbound) {
-                self.linger.connected_after(now.mono.saturating_sub(dialled), now);
-            }
         }
         self.timers.cancel(Timer::Dial(node));
+        self.linger_on(&node, now);
         let session = self.rng.next_u64();
+        let mut secret = Secret::default();
+        self.rng.fill_bytes(&mut secret);
         let before = self.peers.credits.remove(&node);
         let before = before.filter(|(_, since)| now.mono < since.saturating_add(CREDIT_MEMORY));
         let (credit, credit_at) = before.unwrap_or((self.limits.users_per_peer as u64, now.mono));
@@ -204,6 +213,7 @@ impl Overlay {
             parting: false,
             goodbye: None,
             session,
+            secret,
             hello: None,
             hello_at: now.mono,
             last_sent: now.mono,
@@ -218,14 +228,16 @@ impl Overlay {
         };
         self.peers.connected.insert(node, peer);
         self.timers.set(Timer::Peer(node), on_grid(now.mono + HEARTBEAT, TICK));
-        self.say_hello(node, session, now);
+        self.say_hello(node, now);
     }
 
     fn no_room(&self) -> bool {
         self.peers.connected.len() >= self.limits.connections
     }
 
-    fn say_hello(&mut self, node: NodeId, session: u64, now: Now) {
+    fn say_hello(&mut self, node: NodeId, now: Now) {
+        let Some(peer) = self.peers.connected.get(&node) else { return };
+        let (session, near, secret) = (peer.session, peer.far.near, peer.secret);
         let hello = Hello {
             version: WIRE_VERSION,
             min_version: MIN_WIRE_VERSION,
@@ -233,6 +245,7 @@ impl Overlay {
             // Two nodes without a clock then agree on what time it is at least.
             wall: now.wall.max(self.clock.floor()),
             session,
+            probe: self.probes.offer(secret).filter(|_| near),
         };
         self.send_frame(node, &Frame::Hello(hello), false, now);
     }
@@ -246,8 +259,8 @@ impl Overlay {
             }
             match self.peers.connected.get(&node).and_then(|peer| peer.goodbye) {
                 Some(Goodbye::Silence) => self.linger_in_silence(&node, now),
-                Some(Goodbye::Other) => {}
-                None => self.linger_if_bad(&node, now),
+                Some(Goodbye::Other) => self.end_probes(&node),
+                None => self.linger_if_asked(&node, now),
             }
             self.drop_peer(node, now);
             self.redial_later(node, now);
@@ -299,6 +312,9 @@ impl Overlay {
         if reason == NOT_NEEDED {
             self.parted(&node, now);
         }
+        if reason != SILENT {
+            self.end_probes(&node);
+        }
         self.drop_peer(node, now);
         self.redial_later(node, now);
     }
@@ -330,16 +346,11 @@ impl Overlay {
             return self.close_peer(node, "no common version", now);
         }
         let Some(peer) = self.peers.connected.get_mut(&node) else { return };
-        let session = peer.session;
         let before = peer.hello.replace(hello.clone()).map(|before| before.session);
         if before == Some(hello.session) {
             return;
         }
         peer.hello_at = now.mono;
-        let wait = now.mono.saturating_sub(peer.since);
-        if before.is_none() {
-            self.linger.greeted_after(wait, now);
-        }
         if let Some(candidate) = self.peers.candidates.get_mut(&node) {
             (candidate.backoff, candidate.failures, candidate.lost) = (0, 0, None);
         }
@@ -348,8 +359,9 @@ impl Overlay {
         if before.is_some() {
             // The peer has started again without our seeing the old connection end: it knows nothing of us.
             self.forget_session(node);
-            self.say_hello(node, session, now);
+            self.say_hello(node, now);
         }
+        self.agree_on_probes(node, now);
         self.renew_stale_records(now);
         self.on_mail_session(node, now);
         self.join_on_session(node, now);
@@ -392,9 +404,7 @@ impl Overlay {
     pub(super) fn heard(&mut self, node: &NodeId, now: Now) -> bool {
         self.counters.frames_in += 1;
         let Some(peer) = self.peers.connected.get_mut(node) else { return false };
-        let silence = now.mono.saturating_sub(peer.last_heard);
         peer.last_heard = now.mono;
-        self.linger.heard_after(silence, now);
         true
     }
 

@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Dial(NodeId),
     /// A peer's heartbeat or silence.
     Peer(NodeId),
+    /// The next question to a silent node.
+    Probe(NodeId),
     /// Envelopes without receipt.
     Lane(Pair),
     /// Envelopes held back behind a gap.
@@ -57,6 +59,7 @@ impl Timer {
         match self {
             Self::Dial(_) => "dial",
             Self::Peer(_) => "heartbeat",
+            Self::Probe(_) => "liveness probe",
             Self::Lane(_) => "resend",
             Self::Gap(_) => "gap",
             Self::Renew => "link presence",

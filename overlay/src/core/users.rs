@@ -222,7 +222,7 @@ impl Overlay {
         if binding.expires == binding.issued {
             return Ok(None);
         }
-        Ok(self.prove(node, user, binding.device, now).then_some(user))
+        Ok(self.prove(node, user, binding.device).then_some(user))
     }
 
     /// Merges a verified record into what is known and tells everybody whom that concerns.
@@ -308,7 +308,7 @@ impl Overlay {
     }
 
     /// Marks a device live on a node; true if it was not.
-    fn prove(&mut self, node: NodeId, user: UserId, device: DeviceId, now: Now) -> bool {
+    fn prove(&mut self, node: NodeId, user: UserId, device: DeviceId) -> bool {
         if self.local_devices.contains_key(&device) {
             self.counters.drop("somebody else has our device key");
             return false;
@@ -329,7 +329,7 @@ impl Overlay {
         if let Some(before) = here {
             self.device_left(&before);
         }
-        self.is_connected_now(&device, now);
+        self.is_connected_now(&device);
         self.is_no_longer_found(&device);
         if let Some(peer) = self.peers.connected.get_mut(&node) {
             peer.proven.insert(user, device);

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::address::{self, Kind};
 use super::interfaces::Change;
-use super::{Command, Event, Hint, discovery, gossip, kad, link, ping, reach};
+use super::{Command, Event, Hint, datagrams, discovery, gossip, kad, link, ping, reach};
 use crate::core::PeerEvent;
 use crate::id::NodeId;
 
@@ -22,7 +22,7 @@ use crate::id::NodeId;
 const SHORT_BREAK: Duration = Duration::from_secs(2);
 /// Dials of one peer at a time: when the core has lost patience with one, the next does not wait for its end. The core's
 /// most dials, times this, are what the limit of pending ones allows.
-const DIALS: usize = 2;
+const DIALS: usize = 3;
 /// Addresses of our own that are told.
 const MAX_OWN: usize = 8;
 /// How long shutting down may take.
@@ -57,7 +57,7 @@ impl Behaviour {
     ) -> Self {
         // `link` counts the peers; these bound what has no link (yet). The spare ones are for connections being closed,
         // and for doubles until one of the two is.
-        let (mut most, mut dials) = (peers.saturating_add(8), 16);
+        let (mut most, mut dials) = (peers.saturating_add(8), 24);
         if let Some(reach) = &reach {
             most = most.saturating_add(DHT_CONNECTIONS + if reach.may_relay() { RELAYED } else { 0 });
             dials += DHT_DIALS;
@@ -86,6 +86,7 @@ pub(super) struct Task {
     pub(super) hints: mpsc::Receiver<Hint>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) changes: mpsc::Receiver<Change>,
+    pub(super) datagrams: Option<datagrams::Datagrams>,
     pub(super) stop: oneshot::Receiver<()>,
     /// As many as the limit of pending dials allows.
     pub(super) dials: BTreeMap<ConnectionId, Dial>,
@@ -109,8 +110,10 @@ pub(super) struct Dial {
 impl Task {
     /// Runs until told to stop or until nobody takes events any more.
     pub(super) async fn run(mut self) {
+        // Before any connection.
+        self.tell(Event::Peer(PeerEvent::ProbePort(self.datagrams.as_ref().map(datagrams::Datagrams::port))));
         loop {
-            let Self { swarm, events, commands, hints, changes, stop, .. } = &mut self;
+            let Self { swarm, events, commands, hints, changes, datagrams, stop, .. } = &mut self;
             // The swarm is asked only when the core has room for what it says: all the backpressure there is.
             let next = async {
                 events.reserve().await.ok()?;
@@ -121,6 +124,7 @@ impl Task {
                 Some(command) = commands.recv() => self.obey(command),
                 Some(hint) = hints.recv() => self.sighted(&hint),
                 Some(change) = changes.recv() => self.changed(&change),
+                bytes = datagrams::next(datagrams) => self.tell(Event::Peer(PeerEvent::Datagram(bytes))),
                 event = next => match event {
                     Some(event) => self.happened(event),
                     None => break,
@@ -152,6 +156,11 @@ impl Task {
             Command::Send { node, frame } => {
                 if let Some(peer) = address::peer(&node) {
                     self.swarm.behaviour_mut().link.send(&peer, frame);
+                }
+            }
+            Command::Datagram { address, port, bytes } => {
+                if let Some(datagrams) = &self.datagrams {
+                    datagrams.send(&address, port, &bytes);
                 }
             }
             Command::Close { node, reason } => {
@@ -250,7 +259,7 @@ impl Task {
     }
 
     fn tell(&mut self, event: Event) {
-        // This is the only sender, and the swarm is asked only when there is room.
+        // This is the only sender, and the swarm is asked only when there is room; a datagram may be lost.
         let _ = self.events.try_send(event);
     }
 

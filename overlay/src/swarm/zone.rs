@@ -70,7 +70,7 @@ fn target(address: &Multiaddr) -> Option<(String, Ipv6Addr, u16)> {
 }
 
 async fn connect(zone: String, ip: Ipv6Addr, port: u16) -> io::Result<TcpStream> {
-    let scope = names::index(&zone).map_err(|error| {
+    let scope = scope(&zone).map_err(|error| {
         io::Error::new(error.kind(), format!("no interface is called {zone:?} (any more): {error}"))
     })?;
     let stream = tokio::net::TcpStream::connect(SocketAddrV6::new(ip, port, 0, scope)).await?;
@@ -90,6 +90,14 @@ fn with_zones(event: Event) -> Event {
         add_zone(&mut send_back_addr, stream.peer_addr());
     }
     TransportEvent::Incoming { listener_id, upgrade: ready(stream), local_addr, send_back_addr }
+}
+
+/// The number of an interface.
+///
+/// # Errors
+/// What the system says, as when there is none of that name.
+pub(super) fn scope(zone: &str) -> io::Result<u32> {
+    names::index(zone)
 }
 
 fn add_zone(address: &mut Multiaddr, socket: io::Result<SocketAddr>) {

@@ -98,6 +98,10 @@ pub(super) struct HelloField {
     pub(super) wall: u64,
     #[prost(fixed64, tag = "5")]
     pub(super) session: u64,
+    #[prost(uint32, tag = "6")]
+    pub(super) probe_port: u32,
+    #[prost(bytes = "vec", tag = "7")]
+    pub(super) probe_secret: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

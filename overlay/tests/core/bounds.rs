@@ -1,6 +1,7 @@
 //! What is remembered of others is bounded, and what has to go goes without harm.
 
 use crosstalk_overlay::core::*;
+use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::time::SECOND;
 use crosstalk_overlay::wire::{Frame, encode};
 
@@ -130,4 +131,31 @@ fn the_pair_used_longest_ago_is_forgotten_and_its_next_message_arrives() {
         assert_eq!(net.outcomes(sender, number + 2), vec![Outcome::Delivered]);
     }
     assert_eq!(net.hosts[0].store.inbound.len(), 2);
+}
+
+/// A node of this number that nobody has.
+fn invented(number: u16) -> PeerEvent {
+    let mut id = [0xee; 32];
+    id[..2].copy_from_slice(&number.to_be_bytes());
+    PeerEvent::Discovered { node: NodeId::from_bytes(id), addresses: vec!["/memory/99".into()] }
+}
+
+#[test]
+fn invented_nodes_push_out_nobody_who_was_connected() {
+    let limits = Limits { candidates: 8, ..Limits::default() };
+    let mut net = Net::with_limits(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]], limits);
+    net.join(0, 1);
+    net.run(SECOND);
+    let there = |net: &Net| net.hosts[0].core.peers().iter().any(|peer| peer.node == node_id(1));
+    assert!(there(&net));
+    // It is out of reach for a moment, and has forgotten us when it is back.
+    net.cut(0, 1);
+    net.restart(1);
+    for number in 0..1_024 {
+        net.peer_event(0, invented(number));
+        net.run(10);
+    }
+    net.lay(0, 1);
+    net.run(30 * SECOND);
+    assert!(there(&net), "it was forgotten");
 }

@@ -28,6 +28,7 @@ pub(crate) struct Member {
     pub(crate) events: Vec<Output>,
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
+    pub(crate) datagrams: u64,
     /// When users were shown as gone.
     pub(crate) losses: Vec<u64>,
     dialling: BTreeSet<usize>,
@@ -37,6 +38,7 @@ pub(crate) struct Member {
 enum Event {
     Wake(usize),
     Frame(usize, usize, u64, Vec<u8>),
+    Datagram(usize, usize, Vec<u8>),
     Discovered(usize, usize),
     Syn(usize, usize, usize),
     Closed(usize, usize, u64),
@@ -137,11 +139,13 @@ impl Crowd {
                 events: Vec::new(),
                 frames: 0,
                 bytes: 0,
+                datagrams: 0,
                 losses: Vec::new(),
                 dialling: BTreeSet::new(),
                 wake: None,
             });
             crowd.drain(index);
+            crowd.tell(index, PeerEvent::ProbePort(Some(14_775)));
         }
         crowd
     }
@@ -242,6 +246,10 @@ impl Crowd {
             }
             Event::Discovered(..) => {}
             Event::Frame(from, to, serial, frame) => self.arrive(from, to, serial, frame),
+            Event::Datagram(from, to, bytes) if self.hear_each_other(from, to) => {
+                self.tell(to, PeerEvent::Datagram(bytes));
+            }
+            Event::Datagram(..) => {}
             Event::Syn(a, b, attempt) => self.syn(a, b, attempt),
             Event::Closed(here, there, serial) => {
                 let same = self.links.get(&pair(here, there)).is_none_or(|link| link.serial == serial);
@@ -337,6 +345,13 @@ impl Crowd {
                     let when = link.last.get(&other).copied().unwrap_or_default().max(self.mono + 1);
                     let serial = link.serial;
                     self.push(when, Event::Closed(other, index, serial));
+                }
+            }
+            Output::Datagram { address, bytes, .. } => {
+                self.members[index].datagrams += 1;
+                let to = (0..self.members.len()).find(|to| address == format!("/memory/{to}")).unwrap();
+                if !self.lost() {
+                    self.push(self.mono + 1, Event::Datagram(index, to, bytes));
                 }
             }
             Output::Write(_) => {}

@@ -344,6 +344,7 @@ fn a_peer_of_another_age_is_told_so() {
         agent: "future".into(),
         wall: START,
         session: 1,
+        probe: None,
     };
     net.inject(1, 0, encode(&Frame::Hello(hello)));
     assert!(net.hosts[0].core.peers().is_empty());

@@ -280,3 +280,19 @@ fn nobody_puts_people_on_the_node_of_another() {
     assert_eq!(net.hosts[0].core.reach(&far), Reach::Live);
     assert_ne!(net.hosts[0].core.reach(&crowd[0].user), Reach::Live);
 }
+
+#[test]
+fn a_flood_of_invented_names_hides_nobody_who_is_here() {
+    let mut crowd = Crowd::settled(50);
+    let rest: Vec<usize> = (0..50).collect();
+    for round in 0..3 {
+        for number in 0..1_024_u16 {
+            let mut id = [0xe0 + round; 32];
+            id[..2].copy_from_slice(&number.to_be_bytes());
+            let addresses = vec!["/memory/nowhere".to_owned()];
+            crowd.tell(0, PeerEvent::Discovered { node: NodeId::from_bytes(id), addresses });
+        }
+        crowd.run(20 * SECOND);
+        assert!(crowd.all_see(&[0], &rest), "somebody was pushed out in round {round}");
+    }
+}

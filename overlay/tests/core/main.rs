@@ -23,6 +23,7 @@ mod many;
 mod meeting;
 mod messages;
 mod names;
+mod probes;
 mod pump;
 mod relays;
 mod steps;

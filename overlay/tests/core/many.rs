@@ -78,6 +78,8 @@ fn vanish(count: usize, loss: u64, within: u64, false_share: f64) {
     let gone = crowd.until(within, |crowd| crowd.none_sees(&rest, &[count - 1]));
     assert!(gone.is_some(), "{count} nodes, {loss} per mille lost: still seen after {within} ms");
     let before = crowd.losses().len();
+    let asked = |crowd: &Crowd| crowd.members.iter().map(|member| member.datagrams).sum::<u64>();
+    let asked_before = asked(&crowd);
     // Whoever is missed though here, in neighbour-minutes: looked at once a second.
     let (mut missed, seconds) = (0, 300);
     for _ in 0..seconds {
@@ -87,11 +89,13 @@ fn vanish(count: usize, loss: u64, within: u64, false_share: f64) {
     let share = missed as f64 / (seconds * rest.len() * (rest.len() - 1)) as f64;
     println!(
         "{count} nodes, {loss} per mille lost: gone everywhere after {gone:?} ms; {} of {} neighbour-seconds missed \
-         ({share:.5}), {} times",
+         ({share:.5}), {} times; {} datagrams",
         missed,
         seconds * rest.len() * (rest.len() - 1),
         crowd.losses().len() - before,
+        asked(&crowd) - asked_before,
     );
+    assert!(loss > 0 || asked(&crowd) == asked_before, "a good link carries no datagram");
     assert!(share <= false_share, "{share} of the time somebody who is here is missed");
 }
 

@@ -61,7 +61,7 @@ fn failed_dials_back_off_to_a_minute_and_a_new_sighting_starts_afresh() {
     core.handle_peer(discovered.clone(), now);
     look_around(&mut core, now);
     let mut waits = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..12 {
         let (when, _) = core.poll_timeout().unwrap();
         waits.push(when.saturating_sub(now.mono));
         now.mono = when.max(now.mono);
@@ -70,7 +70,8 @@ fn failed_dials_back_off_to_a_minute_and_a_new_sighting_starts_afresh() {
         core.handle_peer(PeerEvent::Disconnected { node }, now);
         look_around(&mut core, now);
     }
-    assert!(waits[1] <= 1_250 && waits[9] >= 45 * SECOND && waits[9] <= 75 * SECOND, "{waits:?}");
+    assert!(waits[1..5].iter().all(|wait| *wait <= 1_250), "on a bad link many fail: {waits:?}");
+    assert!(waits[11] >= 45 * SECOND && waits[11] <= 75 * SECOND, "{waits:?}");
     now.mono += SECOND;
     core.handle_peer(discovered, now);
     assert_eq!(core.poll_timeout().unwrap().0, now.mono);
@@ -186,6 +187,11 @@ fn presence_reaches_watchers_now_later_and_no_longer() {
         "no longer a watcher: offline, once"
     );
     net.cut(0, 1);
+    net.join(0, 1);
+    net.run(5 * SECOND);
+    assert_eq!((seen(&net, ben), seen(&net, carl)), (vec![1, 2, 0], vec![2]), "it was never taken back");
+    net.cut(0, 1);
+    net.run(15 * SECOND);
     net.join(0, 1);
     net.run(5 * SECOND);
     assert_eq!((seen(&net, ben), seen(&net, carl)), (vec![1, 2, 0], vec![2, 2]), "told again on a new link");

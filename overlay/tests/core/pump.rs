@@ -146,7 +146,8 @@ pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: &NodeKe
 /// The Hello of a node that a test plays.
 pub(crate) fn hello(session: u64, wall: u64) -> Vec<u8> {
     let (version, min_version) = (WIRE_VERSION, WIRE_VERSION);
-    encode(&Frame::Hello(Hello { version, min_version, agent: "test".into(), wall, session }))
+    let (agent, probe) = ("test".into(), None);
+    encode(&Frame::Hello(Hello { version, min_version, agent, wall, session, probe }))
 }
 
 /// What the node does with deliveries.
@@ -196,6 +197,8 @@ pub(crate) struct Net {
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     /// So many nodes are named when it is asked who is closest to something.
     pub(crate) nearest: usize,
+    /// Datagrams under way.
+    on_air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     /// Questions to the hash table.
     pub(crate) asked: usize,
     /// What stands in it, once there is one that all hosts reach.
@@ -211,6 +214,12 @@ pub(crate) struct Net {
     pub(crate) verdicts: Vec<(usize, Verdict)>,
     /// Frames that arrived, for replaying.
     pub(crate) tape: Vec<(usize, usize, Vec<u8>)>,
+    /// No frame arrives, as TCP waits to send again, and no dial ends.
+    pub(crate) stalled: bool,
+    /// No datagram arrives.
+    pub(crate) deaf: bool,
+    /// Datagrams that were sent.
+    pub(crate) datagrams: Vec<(usize, usize, Vec<u8>)>,
 }
 
 fn pair(a: usize, b: usize) -> (usize, usize) {
@@ -249,6 +258,7 @@ impl Net {
             nodes: Vec::new(),
             air: BTreeMap::new(),
             nearest: usize::MAX,
+            on_air: BTreeMap::new(),
             asked: 0,
             table: None,
             answers: BTreeMap::new(),
@@ -258,6 +268,9 @@ impl Net {
             dice: 0x9e37_79b9_7f4a_7c15,
             verdicts: Vec::new(),
             tape: Vec::new(),
+            stalled: false,
+            deaf: false,
+            datagrams: Vec::new(),
         };
         for (index, accounts) in accounts.into_iter().enumerate() {
             let now = Now { mono: net.mono, wall: START + net.mono };
@@ -280,6 +293,7 @@ impl Net {
             }
             net.hosts.push(host);
             net.drain(index);
+            net.peer_event(index, probe_port(index));
         }
         net
     }
@@ -327,6 +341,11 @@ impl Net {
         }
     }
 
+    /// Lays a cable that nobody notices.
+    pub(crate) fn lay(&mut self, a: usize, b: usize) {
+        self.cables.insert(pair(a, b));
+    }
+
     /// Lays a cable beyond the link: nobody discovers anybody.
     pub(crate) fn join_beyond(&mut self, a: usize, b: usize) {
         self.cables.insert(pair(a, b));
@@ -337,6 +356,17 @@ impl Net {
     pub(crate) fn cut(&mut self, a: usize, b: usize) {
         self.cables.remove(&pair(a, b));
         self.unlink(a, b);
+    }
+
+    /// The connection breaks; both sides notice at once.
+    pub(crate) fn break_link(&mut self, a: usize, b: usize) {
+        self.unlink(a, b);
+    }
+
+    /// TCP gets through again.
+    pub(crate) fn flow(&mut self, a: usize, b: usize) {
+        self.stalled = false;
+        self.join(a, b);
     }
 
     /// Cuts the cable; nobody notices.
@@ -468,6 +498,7 @@ impl Net {
             this.core.add_local(account.local(), now).unwrap();
         }
         self.drain(host);
+        self.peer_event(host, probe_port(host));
         self.tell_of_table(host);
         for other in 0..self.hosts.len() {
             let cable = pair(host, other);
@@ -540,7 +571,7 @@ impl Net {
 
     fn next_moment(&self) -> Option<u64> {
         let timers = self.hosts.iter().filter(|host| host.on).filter_map(|host| host.core.poll_timeout());
-        let frame = self.air.keys().next().map(|(when, _)| *when);
+        let frame = self.air.keys().chain(self.on_air.keys()).map(|(when, _)| *when).min();
         let answer = self.answers.keys().next().map(|(when, _)| *when);
         let news = self.news.keys().next().map(|(when, _)| *when);
         timers.map(|(when, _)| when).chain(frame).chain(answer).chain(news).min()
@@ -549,11 +580,17 @@ impl Net {
     fn step(&mut self) {
         while let Some(entry) = self.air.first_entry().filter(|entry| entry.key().0 <= self.mono) {
             let (from, to, frame) = entry.remove();
-            if self.cables.contains(&pair(from, to)) {
+            if self.cables.contains(&pair(from, to)) && !self.stalled {
                 self.tape.push((from, to, frame.clone()));
                 self.inject(from, to, frame);
             } else {
                 self.stuck.push((from, to, frame));
+            }
+        }
+        while let Some(entry) = self.on_air.first_entry().filter(|entry| entry.key().0 <= self.mono) {
+            let (from, to, bytes) = entry.remove();
+            if self.cables.contains(&pair(from, to)) && !self.deaf {
+                self.peer_event(to, PeerEvent::Datagram(bytes));
             }
         }
         while let Some(entry) = self.answers.first_entry().filter(|entry| entry.key().0 <= self.mono) {
@@ -602,6 +639,13 @@ impl Net {
                 | Output::Query { .. }
                 | Output::Publish { .. }
                 | Output::Judged { .. } => leaving.push(output),
+                Output::Datagram { address, port, bytes } => {
+                    let to = (0..self.hosts.len()).find(|to| address == format!("/memory/{to}"));
+                    let to = to.filter(|to| u64::from(port) == 14_775 + *to as u64).unwrap();
+                    self.datagrams.push((host, to, bytes.clone()));
+                    self.serial += 1;
+                    self.on_air.insert((self.mono + 1, self.serial), (host, to, bytes));
+                }
                 other => this.events.push(other),
             }
         }
@@ -658,6 +702,9 @@ impl Net {
 
     fn dial(&mut self, host: usize, node: NodeId) {
         let other = self.index(node);
+        if self.stalled {
+            return;
+        }
         if other == usize::MAX || !self.cables.contains(&pair(host, other)) || !self.hosts[other].on {
             return self.peer_event(host, PeerEvent::Disconnected { node });
         }
@@ -680,6 +727,11 @@ impl Net {
             self.air.insert((self.mono + 1 + late, self.serial), (from, to, frame.clone()));
         }
     }
+}
+
+/// Each host takes datagrams on a port of its own.
+fn probe_port(host: usize) -> PeerEvent {
+    PeerEvent::ProbePort(Some(14_775 + host as u16))
 }
 
 fn setup(index: usize, life: u8, restored: Restored, limits: &Limits) -> Setup {

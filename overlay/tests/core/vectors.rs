@@ -14,6 +14,7 @@ use crosstalk_overlay::join::JoinCode;
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::mailbox::work::{Search, bits_of};
 use crosstalk_overlay::mailbox::{Answer, Item, Kind, Offer, item_id};
+use crosstalk_overlay::probe;
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, HOUR, Hlc, MINUTE};
 use crosstalk_overlay::wire::{
@@ -170,8 +171,16 @@ fn given() -> Vec<u8> {
 pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
     let records = records();
     let (alice, bob) = (cast(0x10), cast(0x20));
-    let hello =
-        Hello { version: 1, min_version: 1, agent: "crosstalk/0.1.0".into(), wall: AT, session: 0x0102 };
+    let hello = Hello {
+        version: 1,
+        min_version: 1,
+        agent: "crosstalk/0.1.0".into(),
+        wall: AT,
+        session: 0x0102,
+        probe: None,
+    };
+    let probe = Some(probe::Offer { port: 14_775, secret: [0x51; 16] });
+    let probed = Hello { probe, ..hello.clone() };
     let user = UserFrame { record: records["user-record"].clone(), binding: records["node-binding"].clone() };
     let relayed = Relayed {
         users: vec![user.clone()],
@@ -200,6 +209,7 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("revoked", Frame::Revoked(vec![RevokedDigest { scope, digest: mark(&[&void]) }])),
         ("revocations", Frame::Revocations(revocations)),
         ("hello", Frame::Hello(hello)),
+        ("hello-probe", Frame::Hello(probed)),
         ("records", Frame::Records(vec![user])),
         ("link-presences", Frame::LinkPresences(vec![records["link-presence"].clone()])),
         ("link-absence", Frame::LinkAbsence { user: alice.user.id(), device: alice.device.id(), gone: true }),
@@ -342,6 +352,18 @@ fn keys() -> BTreeMap<&'static str, String> {
     ])
 }
 
+/// Datagrams between the node of the seed 0x50 and that of 0x51, whose secrets are so too.
+fn probes() -> BTreeMap<&'static str, Vec<u8>> {
+    let [one, other] = [0x50, 0x51].map(|seed| NodeKey::from_seed([seed; 32]).id());
+    let key = probe::Key::agree((&one, &[0x50; 16]), (&other, &[0x51; 16]));
+    let seal = |sender, kind| key.seal(sender, probe::Probe { kind, number: 7 }).to_vec();
+    BTreeMap::from([
+        ("ask", seal(&one, probe::Kind::Ask)),
+        ("answer", seal(&other, probe::Kind::Answer)),
+        ("tag", key.tag().to_vec()),
+    ])
+}
+
 #[test]
 fn the_bytes_are_what_they_always_were() {
     let hexed = |all: BTreeMap<&'static str, Vec<u8>>| {
@@ -352,6 +374,7 @@ fn the_bytes_are_what_they_always_were() {
         ("keys", keys()),
         ("records", hexed(records())),
         ("frames", hexed(frames)),
+        ("probes", hexed(probes())),
         ("stored", hexed(stored())),
     ]);
     let text = serde_json::to_string_pretty(&all).unwrap() + "\n";

@@ -45,6 +45,7 @@ impl World {
                     agent: "stranger".to_owned(),
                     wall: self.now(host).wall,
                     session: self.dice.below(u64::MAX),
+                    probe: None,
                 };
                 self.send_frame(host, *node, wire::encode(&Frame::Hello(hello)));
             }
@@ -53,6 +54,8 @@ impl World {
             }
             PeerEvent::Frame { .. }
             | PeerEvent::News { .. }
+            | PeerEvent::ProbePort(_)
+            | PeerEvent::Datagram(_)
             | PeerEvent::Disconnected { .. }
             | PeerEvent::Expired { .. }
             | PeerEvent::Table { .. }

@@ -79,6 +79,8 @@ pub(crate) enum Event {
     SealingKey(Life, UserId),
     /// Something arrives at an end (0 or 1) of a pipe.
     Parcel(PipeId, usize, Parcel),
+    /// A datagram arrives at a host, unless the cable from the first is cut by then.
+    Datagram(HostId, HostId, Vec<u8>),
     /// An end of a broken pipe notices.
     Broken(PipeId, usize),
     /// A mended pipe delivers what waited for one of its ends.

@@ -167,6 +167,7 @@ impl World {
         self.story.tell(self.time, || format!("{name} starts"));
         self.note_apart();
         self.join_the_link(id);
+        self.open_port(id);
         self.plan_drain(id);
         self.check_owners()
     }
@@ -288,6 +289,10 @@ impl World {
                 self.story.mark(self.time, 4, id.0 as u64, &frame);
                 self.tell_frame(id, &node, &frame);
                 self.send_frame(id, node, frame);
+            }
+            Output::Datagram { address, port, bytes } => {
+                self.story.mark(self.time, 5, id.0 as u64, &bytes);
+                self.send_datagram(id, &address, port, bytes);
             }
             Output::Dial { node, .. } => self.dial(id, node),
             // Nobody has told this host of a table.

@@ -227,6 +227,32 @@ impl World {
         self.queue.push(when, Event::Parcel(pipe, end, parcel));
     }
 
+    /// A host takes datagrams from now on.
+    pub(crate) fn open_port(&mut self, host: HostId) {
+        self.peer_event(host, PeerEvent::ProbePort(Some(port(host))));
+    }
+
+    /// A datagram leaves: one in ten is lost, one in ten comes twice, each at its own time.
+    pub(crate) fn send_datagram(&mut self, from: HostId, to: &str, at: u16, bytes: Vec<u8>) {
+        let there = |host: &HostId| address(*host) == to && port(*host) == at;
+        let Some(to) = (0..self.hosts.len()).map(HostId).find(there) else { return };
+        let copies = match self.dice.below(10) {
+            0 => 0,
+            1 => 2,
+            _ => 1,
+        };
+        for _ in 0..copies {
+            let when = self.time + self.delay();
+            self.queue.push(when, Event::Datagram(from, to, bytes.clone()));
+        }
+    }
+
+    pub(crate) fn datagram_arrived(&mut self, from: HostId, to: HostId, bytes: Vec<u8>) {
+        if self.hosts[to.0].power == Power::On && !self.network.is_cut(from, to) {
+            self.peer_event(to, PeerEvent::Datagram(bytes));
+        }
+    }
+
     pub(crate) fn arrived(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
         let Some(known) = self.network.pipes.get(&pipe).filter(|pipe| !pipe.broken) else { return };
         let cut = self.network.is_cut(known.ends[0], known.ends[1]);
@@ -382,4 +408,9 @@ impl World {
 
 fn address(host: HostId) -> String {
     format!("/ip4/169.254.0.{}/tcp/14774", host.0 + 1)
+}
+
+/// Where a host takes datagrams: each on a port of its own.
+fn port(host: HostId) -> u16 {
+    14_775 + u16::try_from(host.0).unwrap_or(0)
 }

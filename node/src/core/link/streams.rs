@@ -3,7 +3,8 @@
 //! A stream is opened for the first message of a pair, used both ways, kept open, and closed after ten idle minutes.
 //! Nothing on this protocol acknowledges but TCP: a message is delivered once the other host's TCP has it. What was
 //! written even in part is never written again; if its stream ends before, its sender is told that it may be lost.
-//! Where acknowledgements stay away, nothing more is written (`silent`), then another stream is opened (`former`).
+//! A new stream gets one message, and the others when that was acknowledged. Where acknowledgements stay away, nothing more
+//! is written (`silent`), then another stream is opened (`former`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -35,8 +36,8 @@ const LIFE: u64 = 90_000;
 const IDLE: u64 = 600_000;
 /// Pause after the first failure, milliseconds; doubled with each further one.
 const PAUSE: u64 = 500;
-/// Longest pause, milliseconds.
-const LONGEST_PAUSE: u64 = 8_000;
+/// Longest pause, milliseconds. On a bad link most attempts fail, and the message has [`LIFE`] for all.
+const LONGEST_PAUSE: u64 = 4_000;
 /// Addresses tried for one stream.
 const ADDRESSES: usize = 16;
 
@@ -425,7 +426,7 @@ impl Streams {
         for item in line.queue.iter_mut().filter(|item| item.end.is_none()) {
             let size = item.data.len() as u64;
             let under_way = open.given - open.taken;
-            if under_way > 0 && (under_way + size > WINDOW || open.is_held(now)) {
+            if under_way > 0 && (open.is_new() || under_way + size > WINDOW || open.is_held(now)) {
                 break;
             }
             open.given += size;

@@ -8,8 +8,9 @@ use super::{Line, Open, Pair, Phase, Streams};
 use crate::core::link::addresses;
 
 /// How long the other host may acknowledge nothing of what was written before another stream is tried, milliseconds. On a
-/// bad link the pauses of TCP have then grown longer than a new connection takes.
-pub(super) const STALLED: u64 = 12_000;
+/// bad link the pauses of TCP have then grown longer than a new connection takes: where half of the frames were lost each way, of
+/// ten messages that were not acknowledged after 6 s nine were not after 12 s either, and seven not after 30 s.
+pub(super) const STALLED: u64 = 7_000;
 /// How long it may do so before nothing more is written, milliseconds: what has not been written can take another stream.
 pub(super) const HESITATION: u64 = 1_000;
 /// The same when the other host no longer has the address, milliseconds.
@@ -19,6 +20,12 @@ impl Open {
     /// How long it may be silent from now on.
     pub(super) fn patience(&self) -> u64 {
         if self.moved { MOVED } else { STALLED }
+    }
+
+    /// Whether nothing that was written to it was acknowledged yet: if it ends so, one message is uncertain, and not all that
+    /// had waited for it.
+    pub(super) fn is_new(&self) -> bool {
+        self.taken == 0
     }
 
     /// Whether nothing more is given to it for the time being.

@@ -168,12 +168,14 @@ impl Config {
             return Err(value("overlay.mailboxes", format!("at most {MAX_DECLARED} nodes")));
         }
         let read = |text: &String| {
-            let (node, address) = text.split_once('@').map_or((&text[..], None), |(node, at)| (node, Some(at)));
+            let (node, address) =
+                text.split_once('@').map_or((&text[..], None), |(node, at)| (node, Some(at)));
             let fits = address.is_none_or(is_multiaddress);
             let addresses = address.map(str::to_owned).into_iter().collect();
             NodeId::from_hex(node).filter(|_| fits).map(|node| (node, addresses))
         };
-        let what = |text: &String| format!("{text} is no node: write NODE-ID or NODE-ID@/ip4/ADDRESS/tcp/PORT");
+        let what =
+            |text: &String| format!("{text} is no node: write NODE-ID or NODE-ID@/ip4/ADDRESS/tcp/PORT");
         all.iter().map(|text| read(text).ok_or_else(|| value("overlay.mailboxes", what(text)))).collect()
     }
 

@@ -14,7 +14,7 @@
 //! | `router` | where a stanza goes |
 //! | `asked` | requests that wait for the answer of another session |
 //! | `message`, `inbox` | message rules of RFC 6121 §8; what is held until a client has it |
-//! | `presence`, `subscription` | RFC 6121 §3 and §4 |
+//! | `presence`, `early`, `subscription` | RFC 6121 §3 and §4; what came too early |
 //! | `contacts`, `nearby`, `tier` | changes of contact lists; neighbours laid over them; how sure it is who they are |
 //! | [`link`] | the gateway to people of XEP-0174 |
 //! | `profile` | what an account changes of itself: vCard, password, block list |
@@ -37,6 +37,7 @@ mod asked;
 mod barrier;
 mod commands;
 mod contacts;
+mod early;
 mod inbox;
 mod load;
 mod management;
@@ -167,6 +168,7 @@ impl Core {
             Input::SealingKey { user, key } => self.overlay.add_sealing_key(&user, key, now),
             Input::Credentials { ticket, credentials } => self.password_made(ticket, credentials),
             Input::Timeout => self.timeout(),
+            Input::Stopping => self.overlay.farewell(now),
         }
         self.drain_overlay();
         self.drain_neighbours();

@@ -144,6 +144,8 @@ impl EventLoop {
     /// # Errors
     /// When something could not be written; nothing of that was confirmed to anybody.
     pub async fn finish(mut self) -> Result<(), CloseError> {
+        self.inputs.push(Input::Stopping);
+        self.handle_inputs();
         let quiet = async {
             // The last receipts too: a sender that gets none sends again.
             while !(self.in_flight.is_empty()

@@ -54,10 +54,7 @@ use rand_core::{Rng as _, SeedableRng};
 use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
 use crate::keys::{NodeKey, SealingKey};
 use crate::mailbox::Load;
-use crate::record::{
-    ContactRecord, LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, RevocationSet, Says, Side,
-    Unverified, Verified,
-};
+use crate::record::{LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Unverified, Verified};
 use crate::time::{HOUR, Hlc, HlcClock, Now, TrustedClock};
 use crate::traffic::{Count, Window};
 use crate::wire::{Frame, decode};
@@ -215,9 +212,16 @@ impl Overlay {
     }
 
     /// Adds a user of this node, or replaces certificate, name and keys of one that is there. Refused if the certificate
-    /// does not fit the user and the device key. One whose device was revoked is there, with an alarm, and speaks to nobody.
+    /// does not fit the user and the device key, or if the device was revoked.
     pub fn add_local(&mut self, user: LocalUser, now: Now) -> Result<(), Refusal> {
         self.insert_local(user, now)
+    }
+
+    /// Says goodbye to all peers, as the node is about to stop: they miss its users at once.
+    pub fn farewell(&mut self, now: Now) {
+        for node in self.peers.connected.keys().copied().collect::<Vec<_>>() {
+            self.send_frame(node, &Frame::Goodbye { reason: "shutting down".to_owned() }, false, now);
+        }
     }
 
     /// Removes a user of this node, with everything that waited to be sent; peers and watchers are told.
@@ -267,18 +271,6 @@ impl Overlay {
     /// and replaces it only if it is known in no worse way.
     pub fn pin_authority(&mut self, domain: &str, key: AuthorityId, how: Provenance, now: Now) {
         self.set_authority(domain, key, how, now);
-    }
-
-    /// Takes in a signed [`crate::record::Revocation`], of a device or a name of anybody; true if it was new. It is kept,
-    /// followed everywhere, and told to everybody whom it concerns. By an authority it counts only if that one
-    /// is pinned for the name, or for a name of the device's user; by a user, if that one is known here.
-    pub fn add_revocation(&mut self, bytes: &[u8], now: Now) -> Result<bool, Refusal> {
-        self.take_revocation(bytes, revoked::Way::Own, now)
-    }
-
-    /// All that is void.
-    pub fn revocations(&self) -> &RevocationSet {
-        &self.users.revocations
     }
 
     /// Something that the swarm saw.

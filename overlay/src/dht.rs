@@ -52,10 +52,11 @@ pub enum Query {
 }
 
 impl Query {
-    /// Where.
-    pub fn key(&self) -> &Key {
+    /// Around which key, if it is about one.
+    pub fn key(&self) -> Option<&Key> {
         match self {
-            Self::Get(key) | Self::Walk(key) | Self::Closest(key) | Self::Put { key, .. } => key,
+            Self::Get(key) | Self::Walk(key) | Self::Closest(key) | Self::Put { key, .. } => Some(key),
+            Self::Node(_) => None,
         }
     }
 }

@@ -37,6 +37,15 @@ pub const MAX_JOINED: usize = 48 * 1_024;
 /// Names an offer on the wire without its secret.
 pub type OfferId = [u8; 8];
 
+/// What comes of a [`crate::wire::Frame::Join`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinAnswer {
+    /// [`JoinCode::seal`]ed.
+    Given(Vec<u8>),
+    /// There is no such offer (any more).
+    Denied,
+}
+
 /// Where the node is that made a code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Where {

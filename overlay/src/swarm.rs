@@ -378,7 +378,7 @@ fn start_on(
     let (transport, reach, reports) = match &config.dht {
         Some(dht) => {
             let (circuits, reach, reports) = reach::Behaviour::new(local, dht);
-            (transport::with_circuits(transport, circuits, &keypair)?, Some(reach), Some(reports))
+            (transport::with_circuits(transport, circuits, keypair)?, Some(reach), Some(reports))
         }
         None => (transport, None, None),
     };

@@ -8,21 +8,24 @@ use prost::Message as _;
 
 use crate::envelope::{Envelope, MAX_ENVELOPE};
 use crate::id::{DeviceId, ItemId, UserId};
-use crate::join::{MAX_JOINED, OfferId};
+use crate::join::{JoinAnswer, MAX_JOINED, OfferId};
 use crate::mailbox::{Answer, MAX_ITEM, Offer};
 use crate::probe;
 use crate::record::{
     LinkPresence, MAX_USER_RECORD, MailboxAccess, NodeBinding, NodeLinks, PresenceRecord, Receipt, Record,
-    Revocation, Token,
+    Token,
 };
 
+mod read;
+mod revoked;
 mod shape;
 
+use read::{deposit, hello, items, listing, live, marks, offer_id, presence, relayed, user, users};
+pub use revoked::{Revocations, RevokedDigest, RevokedList};
 use shape::{
-    DepositAnswerField, DepositField, FramePayload, GoodbyeField, HeartbeatField, HelloField,
-    JoinAnswerField, JoinField, Kind, LinkAbsenceField, LinkPresencesField, ListedField, ListingField,
-    LiveField, MailField, PresenceField, RecordsField, RelayedField, RevocationsField, RevokedListField,
-    UserField, WantTokensField,
+    DepositAnswerField, FramePayload, GoodbyeField, HeartbeatField, HelloField, JoinAnswerField, JoinField,
+    Kind, LinkAbsenceField, LinkPresencesField, ListedField, ListingField, LiveField, MailField,
+    PresenceField, RecordsField, RelayedField, WantTokensField, concatenated, deposit_field, user_fields,
 };
 
 /// The version that this program speaks.
@@ -162,15 +165,6 @@ pub enum Frame {
     Unknown,
 }
 
-/// What comes of a [`Frame::Join`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinAnswer {
-    /// [`crate::join::JoinCode::seal`]ed.
-    Given(Vec<u8>),
-    /// There is no such offer (any more).
-    Denied,
-}
-
 /// The first frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -199,35 +193,6 @@ pub struct Listed {
 
 /// Names a statement: the first eight bytes of the SHA-256 of its bytes.
 pub type Mark = [u8; 8];
-
-/// The revocations by one user or one authority, by digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RevokedDigest {
-    /// Names the user or the authority.
-    pub scope: Mark,
-    /// Names the set.
-    pub digest: Mark,
-}
-
-/// The same, each by its mark.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevokedList {
-    /// Names the user or the authority.
-    pub scope: Mark,
-    /// What the sender has.
-    pub have: Vec<Mark>,
-}
-
-/// What is void.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Revocations {
-    /// What the sender has; it wants the rest of these scopes.
-    pub lists: Vec<RevokedList>,
-    /// Whether `lists` answer such lists, and so want no lists in return.
-    pub answer: bool,
-    /// Signed [`Revocation`]s.
-    pub records: Vec<Vec<u8>>,
-}
 
 /// Signed statements, each to be verified by whoever gets them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -381,22 +346,11 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
         Frame::Fetch(items) => Kind::Fetch(concatenated(&items)),
         Frame::Mail(items) => Kind::Mail(MailField { items }),
         Frame::Discard(items) => Kind::Discard(concatenated(&items)),
-        Frame::WantTokens { from, to } => Kind::WantTokens(WantTokensField {
-            from: from.as_bytes().to_vec(),
-            to: to.as_bytes().to_vec(),
-        }),
-        Frame::Revoked(digests) => {
-            Kind::Revoked(digests.iter().flat_map(|one| [one.scope, one.digest]).flatten().collect())
+        Frame::WantTokens { from, to } => {
+            Kind::WantTokens(WantTokensField { from: from.as_bytes().to_vec(), to: to.as_bytes().to_vec() })
         }
-        Frame::Revocations(Revocations { lists, answer, records }) => {
-            let list =
-                |RevokedList { scope, have }| RevokedListField { scope: scope.to_vec(), have: have.concat() };
-            Kind::Revocations(RevocationsField {
-                lists: lists.into_iter().map(list).collect(),
-                answer,
-                records,
-            })
-        }
+        Frame::Revoked(digests) => Kind::Revoked(revoked::concatenated(&digests)),
+        Frame::Revocations(told) => Kind::Revocations(revoked::field(told)),
         Frame::Join { offer, proof } => {
             Kind::Join(JoinField { offer: offer.to_vec(), proof: proof.to_vec() })
         }
@@ -413,19 +367,6 @@ fn hello_field(hello: Hello) -> HelloField {
     let probe_port = probe.map_or(0, |probe| probe.port.into());
     let probe_secret = probe.map(|probe| probe.secret.to_vec()).unwrap_or_default();
     HelloField { version, min_version, agent, wall, session, probe_port, probe_secret }
-}
-
-fn deposit_field(request: u64, offer: Offer) -> DepositField {
-    let Offer { mailbox, item, expires, nonce, token, replica } = offer;
-    DepositField { request, mailbox: mailbox.as_bytes().to_vec(), item, expires, nonce, token, replica }
-}
-
-fn concatenated(items: &[ItemId]) -> Vec<u8> {
-    items.iter().flat_map(|id| id.as_bytes().iter().copied()).collect()
-}
-
-fn user_fields(users: Vec<UserFrame>) -> Vec<UserField> {
-    users.into_iter().map(|UserFrame { record, binding }| UserField { record, binding }).collect()
 }
 
 fn from_wire(kind: Kind) -> Result<Frame, WireError> {
@@ -474,8 +415,8 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
         }
         Kind::Discard(bytes) => Frame::Discard(items(&bytes)?),
         Kind::WantTokens(field) => Frame::WantTokens { from: user(&field.from)?, to: user(&field.to)? },
-        Kind::Revoked(bytes) => Frame::Revoked(digests(&bytes)?),
-        Kind::Revocations(field) => Frame::Revocations(revocations(field)?),
+        Kind::Revoked(bytes) => Frame::Revoked(revoked::digests(&bytes)?),
+        Kind::Revocations(field) => Frame::Revocations(revoked::told(field)?),
         Kind::Join(JoinField { offer, proof }) => {
             let proof = proof.as_slice().try_into().map_err(|_| WireError::Field { what: "proof" })?;
             Frame::Join { offer: offer_id(&offer)?, proof }
@@ -486,134 +427,6 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
             Frame::JoinAnswer { offer: offer_id(&offer)?, answer }
         }
     })
-}
-
-fn digests(bytes: &[u8]) -> Result<Vec<RevokedDigest>, WireError> {
-    let (digests, rest) = bytes.as_chunks::<16>();
-    if !rest.is_empty() {
-        return Err(WireError::Field { what: "list of digests" });
-    }
-    at_most(digests.len(), MAX_SCOPES, "list of digests")?;
-    let (halves, _) = bytes.as_chunks::<8>();
-    Ok(halves.chunks_exact(2).map(|pair| RevokedDigest { scope: pair[0], digest: pair[1] }).collect())
-}
-
-fn revocations(field: RevocationsField) -> Result<Revocations, WireError> {
-    let RevocationsField { lists, answer, records } = field;
-    at_most(lists.len(), MAX_SCOPES, "list of scopes")?;
-    at_most(records.len(), MAX_REVOCATIONS, "list of revocations")?;
-    all_at_most(&records, Revocation::MAX_SIZE, "revocation")?;
-    let list = |list: RevokedListField| {
-        let scope = list.scope.try_into().map_err(|_| WireError::Field { what: "scope" })?;
-        Ok(RevokedList { scope, have: marks(&list.have)? })
-    };
-    let lists: Vec<RevokedList> = lists.into_iter().map(list).collect::<Result<_, _>>()?;
-    at_most(lists.iter().map(|list| list.have.len()).sum(), MAX_MARKS, "list of marks")?;
-    Ok(Revocations { lists, answer, records })
-}
-
-fn offer_id(bytes: &[u8]) -> Result<OfferId, WireError> {
-    bytes.try_into().map_err(|_| WireError::Field { what: "offer" })
-}
-
-fn hello(field: HelloField) -> Result<Hello, WireError> {
-    Ok(Hello {
-        version: field.version,
-        min_version: field.min_version,
-        agent: text(field.agent, MAX_AGENT, "agent")?,
-        wall: field.wall,
-        session: field.session,
-        probe: probe_offer(field.probe_port, &field.probe_secret)?,
-    })
-}
-
-fn probe_offer(port: u32, secret: &[u8]) -> Result<Option<probe::Offer>, WireError> {
-    if port == 0 && secret.is_empty() {
-        return Ok(None);
-    }
-    let wrong = WireError::Field { what: "way to be probed" };
-    let port = u16::try_from(port).ok().filter(|port| *port != 0).ok_or(wrong)?;
-    let secret = secret.try_into().map_err(|_| wrong)?;
-    Ok(Some(probe::Offer { port, secret }))
-}
-
-fn deposit(field: DepositField) -> Result<Frame, WireError> {
-    let DepositField { request, mailbox, item, expires, nonce, token, replica } = field;
-    at_most(item.len(), MAX_ITEM, "item")?;
-    at_most(token.len(), Token::MAX_SIZE, "token")?;
-    let offer = Offer { mailbox: user(&mailbox)?, item, expires, nonce, token, replica };
-    Ok(Frame::Deposit { request, offer })
-}
-
-fn listing(field: ListingField) -> Result<Frame, WireError> {
-    at_most(field.entries.len(), MAX_LISTED, "list of items")?;
-    let listed = |entry: ListedField| {
-        let id = ItemId::from_slice(&entry.id).ok_or(WireError::Field { what: "item" })?;
-        Ok(Listed { id, size: entry.size })
-    };
-    let entries = field.entries.into_iter().map(listed).collect::<Result<_, _>>()?;
-    Ok(Frame::Listing { entries, more: field.more })
-}
-
-fn items(bytes: &[u8]) -> Result<Vec<ItemId>, WireError> {
-    let (items, rest) = bytes.as_chunks::<16>();
-    if !rest.is_empty() {
-        return Err(WireError::Field { what: "list of items" });
-    }
-    at_most(items.len(), MAX_LISTED, "list of items")?;
-    Ok(items.iter().map(|bytes| ItemId::from_bytes(*bytes)).collect())
-}
-
-fn marks(bytes: &[u8]) -> Result<Vec<Mark>, WireError> {
-    let (marks, rest) = bytes.as_chunks::<8>();
-    if !rest.is_empty() {
-        return Err(WireError::Field { what: "list of marks" });
-    }
-    at_most(marks.len(), MAX_MARKS, "list of marks")?;
-    Ok(marks.to_vec())
-}
-
-fn relayed(field: RelayedField) -> Result<Relayed, WireError> {
-    at_most(field.links.len(), MAX_RELAYED, "list of node links")?;
-    all_at_most(&field.links, NodeLinks::MAX_SIZE, "node links")?;
-    at_most(field.presences.len(), MAX_RELAYED, "list of link presences")?;
-    all_at_most(&field.presences, LinkPresence::MAX_SIZE, "link presence")?;
-    Ok(Relayed { users: users(field.users, MAX_RELAYED)?, links: field.links, presences: field.presences })
-}
-
-fn users(fields: Vec<UserField>, most: usize) -> Result<Vec<UserFrame>, WireError> {
-    at_most(fields.len(), most, "list of records")?;
-    for user in &fields {
-        at_most(user.record.len(), MAX_USER_RECORD, "record")?;
-        at_most(user.binding.len(), NodeBinding::MAX_SIZE, "binding")?;
-    }
-    Ok(fields.into_iter().map(|UserField { record, binding }| UserFrame { record, binding }).collect())
-}
-
-fn presence(field: PresenceField) -> Result<Frame, WireError> {
-    at_most(field.record.len(), PresenceRecord::MAX_SIZE, "presence")?;
-    let (watchers, rest) = field.to.as_chunks::<32>();
-    if watchers.is_empty() || !rest.is_empty() {
-        return Err(WireError::Field { what: "list of watchers" });
-    }
-    at_most(watchers.len(), MAX_WATCHERS, "list of watchers")?;
-    let to = watchers.iter().map(|bytes| UserId::from_bytes(*bytes)).collect();
-    Ok(Frame::Presence { to, record: field.record })
-}
-
-fn live(field: LiveField) -> Result<crate::core::Live, WireError> {
-    at_most(field.xml.len(), MAX_LIVE, "stanza")?;
-    Ok(crate::core::Live {
-        from: user(&field.from)?,
-        from_resource: text(field.from_resource, MAX_RESOURCE, "resource")?,
-        to: user(&field.to)?,
-        to_resource: text(field.to_resource, MAX_RESOURCE, "resource")?,
-        xml: field.xml,
-    })
-}
-
-fn user(bytes: &[u8]) -> Result<UserId, WireError> {
-    UserId::from_slice(bytes).ok_or(WireError::Field { what: "user" })
 }
 
 fn text(text: String, max: usize, what: &'static str) -> Result<String, WireError> {

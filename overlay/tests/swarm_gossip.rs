@@ -236,6 +236,8 @@ async fn what_is_too_large_or_of_another_topic_is_not_even_looked_at() {
 async fn who_pruned_us_is_asked_again_on_an_idle_swarm() {
     let (_other, mut victim) = pair(40, 41).await;
     let mut rogue = Gossip::new(49, &mut victim).await;
+    // A link, or the connection would be closed meanwhile.
+    let _link = rogue.rogue.open().await;
     let mut inbound = rogue.inbound().await;
     let topic = || TOPIC.to_owned();
     for round in 0..3 {

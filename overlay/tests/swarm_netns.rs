@@ -270,9 +270,9 @@ async fn ipv6_link_local_alone_is_enough() {
     assert!(a.address.starts_with(at_a) && b.address.starts_with(at_b), "{}, {}", a.address, b.address);
     assert_ne!(a.address.ends_with("/14774"), b.address.ends_with("/14774"));
     // A probe takes the same way, to the next port; so does one that answers.
-    for (from, to) in [(&a, &mut b.events), (&b, &mut a.events)] {
-        let probe = |bytes| Command::Datagram { address: from.address.clone(), port: 14_775, bytes };
-        from.commands.try_send(probe(vec![7; SIZE])).unwrap();
+    let ways = [(a.commands.clone(), a.address.clone()), (b.commands.clone(), b.address.clone())];
+    for ((commands, address), to) in ways.into_iter().zip([&mut b.events, &mut a.events]) {
+        commands.try_send(Command::Datagram { address, port: 14_775, bytes: vec![7; SIZE] }).unwrap();
         let came = async { while to.recv().await.expect("it runs").2 != format!("datagram of {SIZE}") {} };
         timeout_at(soon(), came).await.expect("a datagram over fe80");
     }

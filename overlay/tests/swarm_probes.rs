@@ -57,7 +57,9 @@ impl Side {
         core.add_local(local, now).unwrap();
         let shown = LinkStatus { nickname: "x".into(), instance: "x@host".into(), ..LinkStatus::default() };
         core.set_link_presence(&user.id(), Some(shown), now);
-        Self { node: node(seed).await, core, mono: SECOND, came: 0, left: 0, datagrams: 0 }
+        let node = node(seed).await;
+        core.handle_peer(PeerEvent::ProbePort(node.probes), now);
+        Self { node, core, mono: SECOND, came: 0, left: 0, datagrams: 0 }
     }
 
     fn now(&self) -> Now {

@@ -57,7 +57,9 @@ async fn reported(node: &mut Node, what: &str, is: impl Fn(&ReachReport) -> bool
         }
     };
     let found = tokio::time::timeout(PATIENCE, waiting).await;
-    found.unwrap_or_else(|_| panic!("waited in vain: {what}; now {:?}", node.handle.reach().map(|r| r.borrow().clone())))
+    found.unwrap_or_else(|_| {
+        panic!("waited in vain: {what}; now {:?}", node.handle.reach().map(|r| r.borrow().clone()))
+    })
 }
 
 fn places(report: &ReachReport) -> Vec<String> {
@@ -85,7 +87,8 @@ async fn two_that_nobody_reaches_talk_through_a_relay_which_counts_as_far() {
     assert_eq!(places(&report), [relay.addresses[0].clone()]);
     assert!(report.unreachable && report.direct.is_empty());
     b.dial(a.id, &[through(&relay)]);
-    for (node, other) in [(&mut a, b.id), (&mut b, a.id)] {
+    let ids = (a.id, b.id);
+    for (node, other) in [(&mut a, ids.1), (&mut b, ids.0)] {
         let (near, address) = near(node, other).await;
         assert!(!near, "loopback, but through a relay");
         assert!(address.ends_with("/p2p-circuit"), "{address}");

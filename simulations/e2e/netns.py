@@ -272,9 +272,33 @@ class Routed(Lab):
         host.ip("route", "add", "default", "via", f"10.80.{host.number}.1")
 
 
+def filter_packets(router, rules):
+    """Give a router these rules, in the language of nft."""
+    try:
+        made = subprocess.run(router.enter(["nft", "-f", "-"]), input=rules, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise Forbidden("nft is missing (Debian package nftables)") from error
+    if made.returncode:
+        raise Forbidden(f"nft: {made.stderr.strip()}")
+
+
+# What the router of `Roads` lets through: into its walled places only what answers.
+WALL = """table ip wall {
+    chain pass {
+        type filter hook forward priority filter;
+        ct state established,related accept
+        ip saddr 10.77.0.0/24 ip daddr 10.77.0.0/24 accept
+        ip daddr { 10.77.0.0/24, 10.81.0.0/16 } drop
+    }
+}"""
+
+
 class Roads(Lab):
-    """`with Roads(5) as lab`: a switch with hosts on it, 10.77.0.0/24, and a network of its own for each host, 10.80.N.0/24, all joined
-    by a router that passes on no multicast. Hosts begin on the switch; `move` carries one to its other place and back."""
+    """`with Roads(5) as lab`: hosts on a switch, and for each two places elsewhere, where `move` carries it; all joined by a router.
+
+    The `link` (10.77.0.0/24) and what is `hidden` (10.81.N.0/24) are walled: who is there reaches others, and is reached by nobody.
+    The `open` places (10.80.N.0/24) are not. No multicast passes the router.
+    """
 
     ROUTER = "10.77.0.254"
 
@@ -282,6 +306,7 @@ class Roads(Lab):
         super().__init__(count, kind)
         self.switch.ip("address", "add", f"{self.ROUTER}/24", "dev", "br0")
         self.switch.write("/proc/sys/net/ipv4/ip_forward", "1")
+        filter_packets(self.switch, WALL)
         for host in self.hosts:
             host.ip("route", "add", "default", "via", self.ROUTER)
 
@@ -291,22 +316,26 @@ class Roads(Lab):
         host.ip("link", "set", "eth0", "down")
         host.ip("address", "flush", "dev", "eth0")
 
-    def arrive(self, host, away):
-        """The cable is plugged in on the switch, or `away`; the host gets an address and a way to the others."""
-        port, router = f"p{host.number}", f"10.80.{host.number}.1" if away else self.ROUTER
-        self.switch.ip("link", "set", port, *(["nomaster"] if away else ["master", "br0"]))
+    def arrive(self, host, place):
+        """The cable is plugged in at the place; the host gets an address there, and a way to the others."""
+        port, on_switch = f"p{host.number}", place == "link"
+        network = {"link": "10.77.0", "open": f"10.80.{host.number}", "hidden": f"10.81.{host.number}"}[place]
+        host.address = f"{network}.{host.number if on_switch else 2}"
+        router = self.ROUTER if on_switch else f"{network}.1"
+        self.switch.ip("link", "set", port, *(["master", "br0"] if on_switch else ["nomaster"]))
         self.switch.ip("address", "flush", "dev", port)
-        if away:
+        if not on_switch:
             self.switch.ip("address", "add", f"{router}/24", "dev", port)
-        host.address = f"10.80.{host.number}.2" if away else host.network.split("/")[0]
         self.cable(host, up=True)
         host.ip("link", "set", "eth0", "up")
         host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", "eth0")
         host.ip("route", "add", "default", "via", router)
 
-    def move(self, host, away):
+    def move(self, host, place):
         self.leave(host)
-        self.arrive(host, away)
+        self.arrive(host, place)
+
+
 # What a home router does: whoever is inside leaves with its address, and only what answers comes in.
 MASQUERADE = """table ip home {
     chain leave { type nat hook postrouting priority srcnat; oifname "out" masquerade; }
@@ -353,33 +382,22 @@ class Natted(Routed):
         host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", interface)
         host.ip("link", "set", interface, "up")
         host.ip("route", "add", "default", "via", f"{inside}.1")
-        self.filter(router, rules.replace("HOST", host.address))
-
-    def filter(self, router, rules):
-        """Give the router these rules, in the language of nft."""
-        try:
-            made = subprocess.run(router.enter(["nft", "-f", "-"]), input=rules, capture_output=True, text=True, check=False)
-        except FileNotFoundError as error:
-            raise Forbidden("nft is missing (Debian package nftables)") from error
-        if made.returncode:
-            raise Forbidden(f"nft: {made.stderr.strip()}")
+        filter_packets(router, rules.replace("HOST", host.address))
 
     def close(self):
         super().close()
         for router in self.routers.values():
             router.close()
         self.routers = {}
-class Subnets(Lab):
-    """`with Subnets(20) as lab`: hosts in turn in three networks, 10.80.1.0/24 to 10.80.3.0/24, each a switch behind a router of its own.
 
-    A fourth network joins the routers: what one network says to all, no other hears.
+
+class Subnets(Natted):
+    """`with Subnets(20, behind={5: MASQUERADE}) as lab`: hosts in turn in three networks, 10.80.1.0/24 to 10.80.3.0/24, each a switch behind a router.
+
+    A fourth network joins the routers: what one network says to all, no other hears. Some hosts are behind a router of their own in their network.
     """
 
     COUNT = 3
-
-    def __init__(self, count, kind="ipv4"):
-        self.routers = {}
-        super().__init__(count, kind)
 
     def router(self, number):
         """The router of a network: its side of the network's switch, and its cable to the other routers."""
@@ -400,21 +418,34 @@ class Subnets(Lab):
         return router
 
     def plug(self, host, port, interface, network=None):
-        """A cable from the host to its network's switch."""
+        """A cable to the switch of the host's network: the host's own, or that of the router that it is behind."""
         place, number = divmod(host.number - 1, self.COUNT)
-        router, number = self.router(number + 1), number + 1
-        host.address = f"10.80.{number}.{place + 2}"
-        router.ip("link", "add", port, "type", "veth", "peer", "name", interface, "netns", str(host.pid))
+        router, outside = self.router(number + 1), f"10.80.{number + 1}"
+        rules = self.behind.get(host.number)
+        home = host if rules is None else Space(f"home{host.number}", ipv6=False)
+        out = interface if rules is None else "out"
+        router.ip("link", "add", port, "type", "veth", "peer", "name", out, "netns", str(home.pid))
         router.ip("link", "set", port, "master", "lan", "up")
+        host.address = f"{outside}.{place + 2}"
+        home.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", out)
+        home.ip("link", "set", out, "up")
+        home.ip("route", "add", "default", "via", f"{outside}.1")
+        if rules is not None:
+            self.routers[f"home{host.number}"] = home
+            self.inside(host, home, interface)
+            filter_packets(home, rules.replace("HOST", host.address))
+
+    def inside(self, host, home, interface):
+        """The network between a host and the router that it is behind."""
+        inside = f"192.168.{host.number}"
+        home.write("/proc/sys/net/ipv4/ip_forward", "1")
+        home.ip("link", "add", "in", "type", "veth", "peer", "name", interface, "netns", str(host.pid))
+        home.ip("address", "add", f"{inside}.1/24", "dev", "in")
+        home.ip("link", "set", "in", "up")
+        host.address = f"{inside}.2"
         host.ip("address", "add", f"{host.address}/24", "brd", "+", "dev", interface)
         host.ip("link", "set", interface, "up")
-        host.ip("route", "add", "default", "via", f"10.80.{number}.1")
-
-    def close(self):
-        for router in self.routers.values():
-            router.close()
-        self.routers = {}
-        super().close()
+        host.ip("route", "add", "default", "via", f"{inside}.1")
 
 
 def stop_on_sigterm():

@@ -1,4 +1,4 @@
-"""A conversation goes on while the people in it change places: link, overlay, mailbox; nothing is lost, repeated or out of order."""
+"""A conversation goes on while the people in it change places: link, overlay, relay, mailbox; nothing is lost, repeated or out of order."""
 
 import threading
 import time
@@ -12,8 +12,8 @@ from waiting import until
 
 MESSAGES, INTERVAL = 1_000, 0.1
 SETTINGS = """[overlay]
-table = "server"
-public_networks = ["10.77.0.0/16", "10.80.0.0/16"]
+table = "{table}"
+public_networks = ["10.80.0.0/16"]
 bootstrap = ["/ip4/10.80.1.2/tcp/{port}"]
 """
 
@@ -59,14 +59,14 @@ class Talk(threading.Thread):
 
 
 class People:
-    """Alice and Bob on a link, and three nodes elsewhere that know the way and hold mail."""
+    """Alice and Bob on a link, and three nodes elsewhere that know the way, relay, and hold mail."""
 
     def __init__(self, lab):
         self.lab = lab
         others, homes = lab.hosts[:3], lab.hosts[3:]
         for host in others:
-            lab.move(host, away=True)
-        self.nodes = [Node(host, settings=SETTINGS.format(port=OVERLAY)) for host in lab.hosts]
+            lab.move(host, "open")
+        self.nodes = [Node(host, settings=SETTINGS.format(table="auto" if host in homes else "server", port=OVERLAY)) for host in lab.hosts]
         for node, name in zip(self.nodes[3:], ("alice", "bob")):
             node.add_account(name)
         for node in self.nodes:
@@ -77,7 +77,8 @@ class People:
         see_nearby(self.alice, self.bob.jid)
         befriend(self.alice, self.bob)
         for node, other in ((self.nodes[3], self.bob), (self.nodes[4], self.alice)):
-            until(lambda: self.found(node, other.jid), 60, f"{other.name} in the table")
+            until(lambda: self.found(node, other.jid), 60, f"{other.name} in the table", every=0.2)
+            until(lambda: self.places(node), 90, f"a place at a relay for {node.host.name}", every=0.2)
 
     @staticmethod
     def found(node, jid):
@@ -85,10 +86,18 @@ class People:
         steps = node.ask("lookup", jid)["steps"]
         return len(steps) > 1 and all(any(value["counts"] for value in step["values"]) for step in steps)
 
-    def near(self):
-        """The address by which Bob's node has a connection to Alice's, if it has one."""
-        nodes = [peer for peer in self.nodes[4].ask("peers") if peer["connected"] and self.alice.jid in str(peer["users"])]
-        return nodes[0]["address"] if nodes else None
+    @staticmethod
+    def places(node):
+        return [place for place in node.ask("status")["reach"]["relays"] if place["since"]]
+
+    def path(self):
+        """How Bob's node is connected to Alice's now."""
+        alice = self.nodes[3].ask("status")["node"]
+        ways = [peer["address"] for peer in self.nodes[4].ask("peers") if peer["connected"] and peer["node"] == alice]
+        if not ways:
+            return None
+        near = ways[0].startswith("/ip6zone") or self.bob.host.address.startswith("10.77.") and "/10.77." in ways[0]
+        return "relay" if "p2p-circuit" in ways[0] else "link" if near else "direct"
 
 
 @pytest.fixture
@@ -100,39 +109,40 @@ def test_a_conversation_survives_every_change_of_its_path(people, figure):
     lab, alice, bob = people.lab, people.alice, people.bob
     talks = [Talk(alice, bob), Talk(bob, alice)]
 
-    def passed(what, moment, limit=60):
-        gaps = [talk.heard_since(moment, limit) - moment for talk in talks]
-        figure(f"{what}: {gaps[0]:.1f} s until Bob heard Alice, {gaps[1]:.1f} s until Alice heard Bob; {people.near()}")
+    def passed(path, moment):
+        """The conversation goes on by this path: how long it was interrupted."""
+        gaps = [talk.heard_since(moment, 90) - moment for talk in talks]
+        until(lambda: people.path() == path, 60, lambda: f"{path}, not {people.path()}", every=0.2)
+        figure(f"{path}: {gaps[0]:.1f} s until Bob heard Alice, {gaps[1]:.1f} s until Alice heard Bob")
 
-    passed("on the link", time.monotonic())
-    for turn in ("first", "second"):
+    def moved(place, path):
         moment = time.monotonic()
-        lab.move(bob.host, away=True)
-        passed(f"link to overlay, {turn}", moment)
-        if turn == "first":
-            by_mailbox(people, talks, figure)
-        moment = time.monotonic()
-        lab.move(alice.host if turn == "first" else bob.host, away=False)
-        if turn == "first":
-            lab.move(bob.host, away=False)
-        passed(f"back to the link, {turn}", moment)
+        lab.move(bob.host, place)
+        passed(path, moment)
+
+    passed("link", time.monotonic())
+    moved("open", "direct")
+    moved("hidden", "relay")
+    by_mailbox(people, figure)
+    moment = time.monotonic()
+    lab.arrive(alice.host, "link")
+    lab.move(bob.host, "link")
+    passed("link", moment)
+    moved("open", "direct")
+    moved("link", "link")
     for talk in talks:
         talk.settle(120)
 
 
-def by_mailbox(people, talks, figure):
+def by_mailbox(people, figure):
     """Bob is nowhere while Alice writes; then she is, and he gets it all the same."""
     lab, alice, bob = people.lab, people.alice, people.bob
     lab.leave(bob.host)
     left = time.monotonic()
-    until(lambda: deposited(people), 90, "a message of Alice's in a mailbox", every=1)
-    figure(f"into the mailbox {time.monotonic() - left:.1f} s after he left")
+    until(lambda: [entry for entry in people.nodes[3].ask("outbox") if "mailboxes" in entry["waits"]], 120, "Alice's messages in mailboxes", every=1)
+    figure(f"mailbox: the first message is in {time.monotonic() - left:.1f} s after he left")
     lab.leave(alice.host)
     moment = time.monotonic()
-    lab.arrive(bob.host, away=True)
+    lab.arrive(bob.host, "hidden")
     at = bob.wait("message", 60, after=moment, sender=alice.jid)["at"]
-    figure(f"overlay to mailbox: out of it {at - moment:.1f} s after he came back, while she is not there")
-
-
-def deposited(people):
-    return [entry for entry in people.nodes[3].ask("outbox") if "mailbox" in entry["waits"]]
+    figure(f"mailbox: out of it {at - moment:.1f} s after he came back, while she is not there")

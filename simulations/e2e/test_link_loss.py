@@ -15,7 +15,7 @@ from waiting import Late, until
 # Loss in percent: at most so many seconds until a vanished host is gone, share of time that somebody may be shown absent
 # who is there, seconds until everybody has seen everybody. Bonjour clients are judged over days of virtual time as well, in
 # link-local/tests/mdns_link.rs.
-LIMITS = {10: (30, 0.01, 20), 30: (90, 0.05, 150)}
+LIMITS = {10: (30, 0.01, 20), 30: (90, 0.05, 90)}
 MESSAGES, SETTLING, ACQUAINTED = 20, 120, 15
 
 

@@ -51,11 +51,15 @@ class Far:
     def since(self):
         return f"{time.monotonic() - self.began:.1f} s after the start"
 
-    def path(self):
-        """How alice's node reaches bob's now: None, relay or direct."""
+    def address(self):
+        """Where alice's node reaches bob's now; None if it does not."""
         other = self.homes[1].ask("status")["node"]
-        there = [peer for peer in self.homes[0].ask("peers") if peer["node"] == other and peer["connected"]]
-        return ("relay" if "p2p-circuit" in there[0]["address"] else "direct") if there else None
+        return next((peer["address"] for peer in self.homes[0].ask("peers") if peer["node"] == other and peer["connected"]), None)
+
+    def path(self):
+        """None, relay or direct."""
+        address = self.address()
+        return address and ("relay" if "p2p-circuit" in address else "direct")
 
     def exchange(self, prefix, count=5, seconds=60):
         """Numbered messages both ways: each arrives, once and in order. The seconds that it took."""
@@ -89,6 +93,8 @@ def test_behind_two_routers_a_hole_is_punched_and_outlasts_the_relay(labs, figur
         until(lambda: has_place(node), 90, "a place at the relay", every=0.2)
     figure(f"both have a place at the relay {far.since()}")
     assert "by relays: /ip4/10.80.1.2/tcp/14774" in finding(far.homes[0])
+    kept = far.homes[0].host.run(["ss", "-tno", "dst", "10.80.1.2"]).stdout
+    assert "timer:(keepalive" in kept, f"a router would forget the connection to the relay:\n{kept}"
     far.log_in()
     far.befriend()
     figure(f"contacts {far.since()}")
@@ -96,7 +102,9 @@ def test_behind_two_routers_a_hole_is_punched_and_outlasts_the_relay(labs, figur
     figure(f"first path {far.since()}: {first}")
     far.exchange("a")
     until(lambda: far.path() == "direct", 60, "a direct connection", every=0.2)
-    figure(f"direct {far.since()}")
+    figure(f"direct {far.since()}, at {far.address()}")
+    log = far.homes[0].log() + far.homes[1].log()
+    assert "InboundCircuitEstablished" in log and "in place of one through a relay" in log
     far.publics[0].kill()
     figure(f"5 messages each way without the relay: {far.exchange('b'):.1f} s")
     assert far.path() == "direct"
@@ -111,8 +119,7 @@ def test_where_no_hole_can_be_punched_relays_carry_on_and_replace_each_other(lab
     until(far.path, 180, "a connection between the two nodes", every=0.1)
     figure(f"5 messages each way through the relay: {far.exchange('a'):.1f} s")
     assert far.path() == "relay"
-    other = far.homes[1].ask("status")["node"]
-    address = next(peer["address"] for peer in far.homes[0].ask("peers") if peer["node"] == other)
+    address = far.address()
     used = next(node for node in far.publics if f"/{node.host.address}/" in address)
     used.kill()
     figure(f"5 messages each way after the loss of the relay: {far.exchange('b', seconds=120):.1f} s")

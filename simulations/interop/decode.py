@@ -116,6 +116,11 @@ def optional(kind):
     return ("optional", kind)
 
 
+def later(kind):
+    """Absent where it was not known yet: not shown then."""
+    return ("later", kind)
+
+
 WIRE = {integer: 0, sint: 0, boolean: 0, fixed64: 1}
 ABSENT = {integer: 0, sint: 0, boolean: False, fixed64: 0, some: ""}
 
@@ -149,7 +154,7 @@ def message(shape, data):
         if isinstance(kind, tuple) and kind[0] == "each":
             need(kind[2] <= len(found) <= kind[3], f"number of {name}")
             result[name] = found
-        else:
+        elif found or not isinstance(kind, tuple) or kind[0] != "later":
             need(len(found) <= 1, f"{name} is there twice")
             result[name] = found[0] if found else absent(kind)
     need(shape.get(1, ("",))[0] != "version" or result["version"] == 1, "version")
@@ -259,9 +264,15 @@ def signed(kind):
 def user_record(data):
     """Every part verified, and about this user."""
     shape = {1: ("version", integer), 2: ("user", KEY), 4: ("names", each(signed("name-cert"), 4)),
-             3: ("devices", each({1: ("cert", signed("device-cert")), 2: ("info", signed("device-info"))}, 16, 1))}
+             3: ("devices", each({1: ("cert", signed("device-cert")), 2: ("info", signed("device-info"))}, 16)),
+             5: ("revoked", each(signed("revocation"), 16))}
     need(len(data) <= 32_768, "user record: too large")
     says = message(shape, data)
+    need(says["devices"] or says["revoked"], "user record: without devices")
+    for revocation in says["revoked"]:
+        need(record("revocation", bytes.fromhex(revocation))["user"] == says["user"], "revocation of somebody else's")
+    if not says["revoked"]:
+        del says["revoked"]
     for device in says["devices"]:
         cert, info = (record("device-" + name, bytes.fromhex(device[name])) for name in ("cert", "info"))
         need(cert["user"] == info["user"] == says["user"] and cert["device"] == info["device"], "device of somebody else")
@@ -294,7 +305,7 @@ USER = {1: ("record", whole_user), 2: ("binding", signed("node-binding"))}
 MARKS, IDS = concatenated(8, 4_096), concatenated(16, 1_024)
 FRAMES = {
     1: ("hello", {1: ("version", integer), 2: ("min_version", integer), 3: ("agent", text(128)), 4: ("wall", integer),
-                  5: ("session", fixed64)}),
+                  5: ("session", fixed64), 6: ("probe port", later(integer)), 7: ("probe secret", later(sized(16)))}),
     2: ("records", {1: ("users", each(USER, 256))}),
     3: ("link-presences", {1: ("presences", each(signed("link-presence"), 256))}),
     4: ("link-absence", {1: ("user", KEY), 2: ("device", KEY), 3: ("gone", boolean)}),
@@ -317,6 +328,12 @@ FRAMES = {
     18: ("fetch", IDS),
     19: ("mail", {1: ("items", each(item, 64))}),
     20: ("discard", IDS),
+    21: ("join", {1: ("offer", sized(8)), 2: ("proof", KEY)}),
+    22: ("join-answer", {1: ("offer", sized(8)), 2: ("sealed", some)}),
+    25: ("want-tokens", {1: ("from", KEY), 2: ("to", KEY)}),
+    27: ("revoked", concatenated(16, 4_096)),
+    28: ("revocations", {1: ("lists", each({1: ("scope", sized(8)), 2: ("marks", MARKS)}, 4_096)), 2: ("answer", boolean),
+                         3: ("revocations", each(signed("revocation"), 256))}),
 }
 
 
@@ -331,7 +348,8 @@ def frame(data):
 
 STANZA = {1: ("from_resource", text()), 2: ("to_resource", text()), 3: ("xml", some)}
 CONTENT = {2: ("stanza", STANZA), 3: ("contact", signed("contact")), 4: ("copy", {**STANZA, 4: ("to", KEY)}),
-           5: ("audience", {1: ("presence key", KEY), 2: ("audience key", KEY), 3: ("at", HLC)})}
+           5: ("audience", {1: ("presence key", KEY), 2: ("audience key", KEY), 3: ("at", HLC)}),
+           6: ("sync", {1: ("version", integer)}), 7: ("tokens", {1: ("tokens", each(signed("token"), 64))})}
 
 
 def content(data):

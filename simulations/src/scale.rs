@@ -403,7 +403,8 @@ mod tests {
             .collect();
         for run in &runs {
             assert_eq!((run.success, run.silent.max, run.stale), (1.0, 0.0, 0.0), "{} nodes", run.here);
-            assert_eq!((run.record_copies.mean, run.letters), (COPIES as f64, 0), "{} nodes", run.here);
+            let copies = run.record_copies.mean / COPIES as f64;
+            assert!((1.0..1.2).contains(&copies) && run.letters == 0, "{} nodes: {copies}", run.here);
         }
         let (_, slope, off) = line(&runs, |run| &run.hops).expect("four sizes");
         assert!(off < 0.1 && (0.1..0.5).contains(&slope), "{slope} {off}");

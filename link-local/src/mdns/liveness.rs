@@ -26,7 +26,7 @@ const KNOWN: u32 = 6;
 /// than `SOME`.
 const FIRST: (f64, f64) = (6.0, 1.5);
 const FIRST_OF_MANY: (f64, f64) = (6.0, 4.0);
-const SOME: usize = 12;
+pub(super) const SOME: usize = 12;
 /// Tries for somebody who never answered: a name may be invented. With more such names than this at a time, three.
 const FEWEST_UNPROVEN: u32 = 4;
 const CROWD: usize = 64;

@@ -9,7 +9,7 @@ use super::airtime::Kind;
 use super::api::Event;
 use super::browse::question;
 use super::lane::Family;
-use super::liveness::{LOST, QUIET, SEARCH, SHORT_SEARCH, VOUCHED, search_pause};
+use super::liveness::{LOST, QUIET, SEARCH, SHORT_SEARCH, SOME, VOUCHED, search_pause};
 use super::own::{Own, Unique};
 use super::packet::{Packet, Question, kind};
 use super::peers::{Found, Key, Life, Want};
@@ -26,7 +26,7 @@ const RESOLVE_TRIES: u32 = 6;
 const RESOLVE_PAUSE: u64 = 300;
 /// From one instance that never answered to the next: a flood of invented names must not use up the airtime.
 const UNPROVEN_PAUSE: u64 = 150;
-/// From one search for somebody who never answered to the next; doubles.
+/// From one search for somebody who never answered to the next; doubles if there are many: they may be invented.
 const UNPROVEN_SEARCH: u64 = 3_000;
 /// Who is being checked and would be asked again within so long is asked along.
 const CHECKED_ALONG: u64 = 500;
@@ -289,8 +289,11 @@ impl Mdns {
             self.peers.all.values().filter(|found| matches!(found.life, Life::Gone { .. })).count();
         let for_all = self.searches_for_all(key, tries);
         let sent = self.ask_whether_there(key, std::slice::from_ref(key), tries, for_all, now);
-        let pause =
-            if is_proven { search_pause(gone_for, vanished) } else { UNPROVEN_SEARCH << tries.min(5) };
+        let pause = match is_proven {
+            true => search_pause(gone_for, vanished),
+            false if vanished <= SOME => UNPROVEN_SEARCH,
+            false => UNPROVEN_SEARCH << tries.min(5),
+        };
         let at = sent.err().unwrap_or(now.mono + pause + self.random(400));
         self.peers.set_life(key, Life::Gone { since, silent, tries: tries.wrapping_add(1), at });
     }

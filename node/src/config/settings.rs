@@ -127,7 +127,8 @@ settings! {
         mdns: bool = true, "true";
         /// How this node takes part in the hash table, by which people beyond the link are found. "auto": others ask it as
         /// soon as it can be reached from outside. "server": always. "client": never. "off": it finds nobody and is not found.
-        /// Cost: on the Internet a client some 100 bytes a second, a server several times that.
+        /// Cost: on a link no multicast, but while many nodes start at once some times the unicast; on the Internet a client some
+        /// 100 bytes a second, a server several times that.
         table: TableMode = TableMode::Off, "\"off\"";
         /// Where to begin: addresses of nodes that are mostly there, as /ip4/192.0.2.1/tcp/14774 or with /p2p/PEER-ID behind.
         /// Nodes that were met before, and those on the link, are tried as well.

@@ -151,9 +151,9 @@ impl Core {
         if account.device == *device {
             return self.settings.machine.clone();
         }
-        let names = account.stored.devices.iter();
-        let named = names.filter(|named| named.device == device.as_bytes()).map(|named| named.name.clone());
-        named.last().unwrap_or_default()
+        let mut names = account.stored.devices.iter();
+        let named = names.find(|named| named.device == device.as_bytes());
+        named.map(|named| named.name.clone()).unwrap_or_default()
     }
 
     /// Takes in a revocation of a device of an account.

@@ -96,6 +96,8 @@ pub enum Input {
     },
     /// The time of [`super::Core::poll_timeout`] has come.
     Timeout,
+    /// The node is about to stop in order: other nodes are told.
+    Stopping,
 }
 
 /// What the core asks the shell to do, in this order. `Debug` shows neither bytes nor passwords.

@@ -12,6 +12,7 @@ use jid::Jid;
 use crate::features::delay;
 use crate::xmpp::{Condition, Kind, Stanza, Type};
 
+use super::early::Early;
 use super::router::Route;
 use super::session::{Session, SessionId};
 use super::{Core, Origin, Timer};
@@ -19,17 +20,11 @@ use super::{Core, Origin, Timer};
 /// Addresses that a session may send directed presence to before some are forgotten.
 const DIRECTED_LIMIT: usize = 500;
 
-/// Presences that came before it was known here that they may be seen, which another device of the user knows.
-const EARLY: usize = 1_024;
-/// They count for so long, milliseconds; a new one comes then.
-const EARLY_LIFE: u64 = 300_000;
-
 /// The newest presence of each device of users elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct RemotePresence {
     devices: BTreeMap<(UserId, DeviceId), Known>,
-    /// By the device and by who is to see it, with the monotonic time of arrival.
-    early: BTreeMap<(UserId, DeviceId, UserId), (u64, Verified<PresenceRecord>, bool)>,
+    early: Early,
 }
 
 /// A presence record and whether it still speaks for now.
@@ -50,7 +45,10 @@ impl RemotePresence {
     /// A record that speaks for no session now: from before a restart, or an own one, kept for what it says after the
     /// next. What is here of this node's users, sessions say.
     pub(super) fn restore(&mut self, record: Verified<PresenceRecord>, seen: u64) {
-        self.devices.insert((record.user, record.device), Known { record, seen, current: false, said: None, until: 0 });
+        self.devices.insert(
+            (record.user, record.device),
+            Known { record, seen, current: false, said: None, until: 0 },
+        );
     }
 
     /// Sessions of a user that are here now, and when that was said if nobody has heard it.
@@ -362,9 +360,8 @@ impl Core {
         let subscription = self.subscription_between(to, from);
         // The grant goes another way than what it lets see, and may come later: it shows what is known by then.
         if !subscription.to && !subscription.ask {
-            let early = &mut self.remote_presence.early;
-            if self.overlay.has_other_devices(&to) && early.len() < EARLY {
-                early.insert((from, device, to), (self.now.mono, record, live));
+            if self.overlay.has_other_devices(&to) {
+                self.remote_presence.early.keep(to, record, live, self.now.mono);
             }
             return self.count("presence of people nobody here subscribed to");
         }
@@ -388,20 +385,14 @@ impl Core {
 
     /// A user here sees somebody from now on, as another device of it has arranged: what came before is shown.
     pub(super) fn early_presence_shown(&mut self, to: UserId, from: UserId) {
-        let now = self.now.mono;
-        let early = &mut self.remote_presence.early;
-        early.retain(|_, (arrived, ..)| now < *arrived + EARLY_LIFE);
-        let places = early.keys().filter(|(of, _, viewer)| *of == from && *viewer == to).copied();
-        for place in places.collect::<Vec<_>>() {
-            if let Some((_, record, live)) = self.remote_presence.early.remove(&place) {
-                self.remote_presence(to, record, live);
-            }
+        for (record, live) in self.remote_presence.early.take(to, from, self.now.mono) {
+            self.remote_presence(to, record, live);
         }
     }
 
     /// A device elsewhere is out of reach, or its record has outlived itself: nobody knows any longer.
     pub(super) fn remote_unknown(&mut self, user: UserId, device: DeviceId) {
-        self.remote_presence.early.retain(|(of, from, _), _| (*of, *from) != (user, device));
+        self.remote_presence.early.forget(user, device);
         let Some(known) = self.remote_presence.devices.get_mut(&(user, device)) else { return };
         if std::mem::replace(&mut known.current, false) {
             let before = known.record.sessions.clone();

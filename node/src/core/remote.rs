@@ -168,7 +168,7 @@ impl Core {
                 let unknown = self.accounts.get(&to).is_some_and(|a| !a.roster.relations.contains_key(&from));
                 // Another device may have asked, and its word is still on its way.
                 let answers = record.says != Says::Request && self.overlay.has_other_devices(&to);
-                let stranger = unknown && !(answers && !self.too_many_strangers(&to));
+                let stranger = unknown && (!answers || self.too_many_strangers(&to));
                 match record.says {
                     // Somebody who was never asked and never asks has nothing to grant or to take back.
                     Says::Grant | Says::Refuse | Says::Withdraw if stranger => {

@@ -4,6 +4,7 @@ use crosstalk::core::Output;
 use crosstalk::core::admin::{Command, Reply};
 use crosstalk::core::link::io::{LinkCommand, LinkEnding};
 use crosstalk::core::settings::LinkMode;
+use crosstalk::xmpp::Element;
 use crosstalk_link_local::instance::Instance;
 use crosstalk_link_local::mdns::Event;
 use crosstalk_storage::Tree;
@@ -57,6 +58,15 @@ fn lost(client: &Client, id: &str) {
     client.expects(&format!(
         "<message from='{BOB}' type='error' id='{id}'><error type='wait'><remote-server-timeout/></error></message>"
     ));
+}
+
+/// A message is told as failed, whatever else is told.
+#[track_caller]
+fn failed(client: &Client, id: &str) {
+    let told = client.takes_all();
+    let is_failure =
+        |told: &Element| (told.get_attr("type"), told.get_attr("id")) == (Some("error"), Some(id));
+    assert!(told.iter().any(is_failure), "{told:?}");
 }
 
 fn set(client: &Client, item: &str) {
@@ -348,8 +358,7 @@ fn a_neighbour_who_leaves() {
     play.link_says_only(&written(1, "1"));
     play.link_loses("bob@h2");
     play.link_says_only("close 1");
-    lost(&anna, "1");
-    anna.forget();
+    failed(&anna, "1");
     play.link_writes(1, "<message type='chat'><body>still here?</body></message>");
     anna.hears_nothing();
     let Reply::Status(status) = play.command(Command::Status) else { panic!() };
@@ -361,7 +370,7 @@ fn a_neighbour_who_leaves() {
     play.link_says_only("connect 2 anna@h1 bob@h2");
     play.link_loses("bob@h2");
     play.link_says_only("close 2");
-    lost(&anna, "2");
+    failed(&anna, "2");
 }
 
 /// Without any XEP-0198 the failure is told at once: written and lost, never written, and refused for its size.
@@ -400,12 +409,14 @@ fn marked_up_text_comes_in() {
     anna.expects(&format!(
         "<message from='{BOB}' to='anna@xid' type='chat'><body>hi there</body>{html}</message>"
     ));
+    anna.answers_ping();
     play.link_writes(
         1,
         "<message type='chat'><body>&lt;b&gt;a&lt;/b&gt; b</body><html xmlns='http://www.w3.org/1999/xhtml'>\
          <body><font><b>a</b> b</font></body></html></message>",
     );
     anna.expects(&format!("<message from='{BOB}' to='anna@xid' type='chat'><body>a b</body></message>"));
+    anna.answers_ping();
 }
 
 /// A message that XEP-0198 made safe is not forgotten by a crash: the next start tells its sender.
@@ -593,6 +604,7 @@ fn offers_of_files() {
     play.link_says_only(
         "write 1 <iq to='bob@h2' from='anna@h1' type='result' id='7'><si xmlns='http://jabber.org/protocol/si'/></iq>",
     );
+    play.link_has(1, 1_000);
     anna.send(&format!("<iq to='{BOB}/nearby' type='result' id='link-1'/>"));
     play.link_is_silent();
     anna.send(&format!(

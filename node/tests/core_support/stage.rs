@@ -192,7 +192,9 @@ impl Stage {
     fn ask_table(&mut self, id: u64, query: Query) {
         let Some(table) = &self.table else { return };
         let answer = match query {
-            Query::Get(key) => Answer::Values(table.borrow().get(&key).cloned().into_iter().collect()),
+            Query::Get(key) | Query::Walk(key) => {
+                Answer::Values(table.borrow().get(&key).cloned().into_iter().collect())
+            }
             Query::Closest(_) | Query::Node(_) => Answer::Nodes(Vec::new()),
             Query::Put { key, value, .. } => {
                 table.borrow_mut().insert(key, value);

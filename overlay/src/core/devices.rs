@@ -1,6 +1,6 @@
 //! The devices of this node's users, here and elsewhere. *Pure.*
 
-use super::{Output, Overlay};
+use super::Overlay;
 use crate::id::{DeviceId, UserId};
 use crate::record::{DevicePart, Revocation, Revoked, Verified};
 use crate::time::{Hlc, Now};

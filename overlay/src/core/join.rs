@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use super::timers::Timer;
 use super::{Output, Overlay};
 use crate::id::{NodeId, UserId};
-use crate::join::{JoinCode, MAX_JOINED, NoCode, OfferId, SECRET, Where};
+use crate::join::{JoinAnswer, JoinCode, MAX_JOINED, NoCode, OfferId, SECRET, Where};
 use crate::record::UserRecord;
 use crate::time::{MINUTE, Now, SECOND};
-use crate::wire::{Frame, JoinAnswer};
+use crate::wire::Frame;
 use rand_core::Rng as _;
 
 /// How long an offer counts.

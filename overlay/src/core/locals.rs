@@ -64,7 +64,7 @@ impl Overlay {
         let LocalUser { user, device, cert, sealing, name, epoch } = local;
         let (cert, name) = self.own_certificates(&user, &device.id(), &cert, name.as_deref(), now)?;
         if self.users.revocations.is_device_revoked(&user, &device.id()) {
-            self.outputs.push_back(Output::Alarm(Alarm::DeviceRevoked { user }));
+            return Err(Refusal::Revoked { kind: "device-cert" });
         }
         let info_epoch = self.own_epoch(&user, &device, epoch, now);
         let before = self.locals.remove(&user).filter(|before| before.device.id() == device.id());

@@ -350,14 +350,6 @@ pub enum Alarm {
         /// Who has it now.
         to: UserId,
     },
-    /// One of our own devices was revoked.
-    #[error(
-        "this node's key for {} was revoked: others take nothing from it any more; remove the account here, or enrol this computer anew", user.xid()
-    )]
-    DeviceRevoked {
-        /// Whose device it is.
-        user: UserId,
-    },
     /// A name of one of our users was taken back.
     #[error(
         "the name {address} was taken back by its authority: contacts see the user's own address; ask whoever runs the domain"

@@ -73,15 +73,12 @@ impl Overlay {
         }
     }
 
-    /// Everything, when it has not been told just now: a table grows by leaps.
-    pub(super) fn publish_later(&mut self, now: Now) {
+    /// The same, as the table has grown so much that others are closest now.
+    pub(super) fn publish_anew(&mut self, now: Now) {
         let users: Vec<UserId> = self.locals.keys().copied().collect();
         for user in users {
-            for purpose in [Purpose::PublishUser(user), Purpose::PublishName(user)] {
-                let last = self.published.due.get(&purpose).and_then(|due| due.last).unwrap_or_default();
-                self.publish_at(purpose, (last + PAUSE).max(now.mono + SECOND), now);
-            }
-            self.publish_presence(&user, now);
+            self.publish_user(&user, now);
+            self.publish_place(&user, now);
         }
     }
 

@@ -52,8 +52,8 @@ pub(super) struct Queries {
     next: u64,
     /// Nodes that the tables know. None: nobody to ask.
     pub(super) nodes: usize,
-    /// As many were known when our users were published last.
-    published_among: usize,
+    /// How many they were when it was last looked who is close to what.
+    grown: usize,
 }
 
 impl Overlay {
@@ -61,14 +61,19 @@ impl Overlay {
     pub(super) fn on_table(&mut self, nodes: usize, now: Now) {
         let before = std::mem::replace(&mut self.queries.nodes, nodes);
         if before == 0 && nodes > 0 {
-            self.queries.published_among = nodes;
+            self.queries.grown = nodes;
             self.publish_all(now);
             self.seek_all(now);
             self.seek_mailboxes(now);
-        } else if nodes >= 2 * self.queries.published_among {
-            // Most likely others are closest to our users' keys now than those who were given their records.
-            self.queries.published_among = nodes;
-            self.publish_later(now);
+        } else if nodes >= 2 * self.queries.grown.max(1) {
+            // Who was closest to something among few need not be among many.
+            self.queries.grown = nodes;
+            self.publish_anew(now);
+            self.seek_all(now);
+            self.mailboxes_have_moved(now);
+        } else if 2 * nodes <= self.queries.grown {
+            // Fewer by so much: it is looked again when they are many again.
+            self.queries.grown = nodes;
         }
     }
 

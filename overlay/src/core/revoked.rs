@@ -6,7 +6,9 @@ use super::gossip::{Budget, Key, mark};
 use super::timers::Timer;
 use super::{Alarm, Output, Overlay, Write};
 use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
-use crate::record::{Refusal, Revocation, Revoked, RevokedBy, Unverified, UserRecord, Verified, domain_of};
+use crate::record::{
+    Refusal, Revocation, RevocationSet, Revoked, RevokedBy, Unverified, UserRecord, Verified, domain_of,
+};
 use crate::time::{Now, SECOND};
 use crate::wire::Mark;
 
@@ -116,6 +118,18 @@ impl Voids {
 }
 
 impl Overlay {
+    /// Takes in a signed [`Revocation`], of a device or a name of anybody; true if it was new. It is kept,
+    /// followed everywhere, and told to everybody whom it concerns. By an authority it counts only if that one
+    /// is pinned for the name, or for a name of the device's user; by a user, if that one is known here.
+    pub fn add_revocation(&mut self, bytes: &[u8], now: Now) -> Result<bool, Refusal> {
+        self.take_revocation(bytes, Way::Own, now)
+    }
+
+    /// All that is void.
+    pub fn revocations(&self) -> &RevocationSet {
+        &self.users.revocations
+    }
+
     /// A signed revocation; true if it is news.
     pub(super) fn take_revocation(&mut self, bytes: &[u8], way: Way, now: Now) -> Result<bool, Refusal> {
         if self.voids.holds(&mark(&[bytes])) {

@@ -12,7 +12,7 @@ use crate::time::{DAY, HOUR, MINUTE, Now, SECOND};
 
 /// What is looked at, and asked if it is due.
 const ROUND: u64 = MINUTE;
-/// Who is not known at all, while a message waits.
+/// Who is not known at all, while a message waits: after a pause that doubles each time, up to this.
 const UNKNOWN: u64 = 5 * MINUTE;
 /// The devices of somebody for whom a message waits, …
 const WAITED_FOR: u64 = 6 * HOUR;
@@ -30,6 +30,8 @@ const PAUSE: u64 = 20 * SECOND;
 struct Sought {
     user: Option<u64>,
     presence: Option<u64>,
+    /// How often the user's record was asked for.
+    asked: u32,
 }
 
 /// As many as there are contacts and recipients of waiting messages.
@@ -61,6 +63,7 @@ impl Overlay {
         let (mut find_user, mut find_presence) = (false, false);
         if due(sought.user, devices_every, now) {
             (sought.user, find_user) = (Some(now.mono), true);
+            sought.asked = sought.asked.saturating_add(1);
         }
         if !devices.is_empty() && due(sought.presence, presence_every, now) {
             (sought.presence, find_presence) = (Some(now.mono), true);
@@ -95,7 +98,8 @@ impl Overlay {
         let waited_for = self.outbox.recipients();
         for user in &waited_for {
             let known = self.users.record(user).is_some();
-            let devices_every = if known { WAITED_FOR } else { UNKNOWN };
+            let asked = self.seek.sought.get(user).map_or(0, |sought| sought.asked);
+            let devices_every = if known { WAITED_FOR } else { (PAUSE << asked.min(4)).min(UNKNOWN) };
             self.seek_within(user, devices_every, WHERE_NOW, now);
         }
         let mut contacts = Vec::new();

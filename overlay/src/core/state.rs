@@ -414,8 +414,7 @@ impl StoredToken {
             true => None,
             false => Some(UserId::from_slice(&self.to)?),
         };
-        let (mailbox, serial) =
-            (UserId::from_slice(&self.mailbox)?, self.serial.as_slice().try_into().ok()?);
+        let (mailbox, serial) = (UserId::from_slice(&self.mailbox)?, self.serial.as_slice().try_into().ok()?);
         Some(TokenPlace { mailbox, serial, to })
     }
 }

@@ -210,20 +210,29 @@ impl Store {
         self.values.keys()
     }
 
-    /// The value that nobody has put for longest, if that was `age` milliseconds ago or longer; it counts as put now.
+    /// A value that nobody has put for `age` milliseconds, or up to half as long again: how long exactly, each holder has its
+    /// own idea of, so that the first spares the others the work. It counts as put now.
     pub fn take_stale(&mut self, age: u64, now: u64) -> Option<(Key, Vec<u8>)> {
-        let (key, held) = self.values.iter_mut().min_by_key(|(key, held)| (held.put, **key))?;
+        let due = |(key, held): &(&Key, &Held)| (held.put.saturating_add(self.patience(key, age)), **key);
+        let (key, held) = self.values.iter().min_by_key(due)?;
         // A clock that was put back must not keep a value from being spread.
-        if held.put <= now && now - held.put < age {
+        if held.put <= now && now - held.put < self.patience(key, age) {
             return None;
         }
+        let key = *key;
+        let held = self.values.get_mut(&key)?;
         held.put = now;
-        Some((*key, held.value.clone()))
+        Some((key, held.value.clone()))
     }
 
     /// When [`Store::take_stale`] will have something: Unix milliseconds.
     pub fn next_stale(&self, age: u64) -> Option<u64> {
-        self.values.values().map(|held| held.put.saturating_add(age)).min()
+        self.values.iter().map(|(key, held)| held.put.saturating_add(self.patience(key, age))).min()
+    }
+
+    fn patience(&self, key: &Key, age: u64) -> u64 {
+        let part = self.distance(key).magnitude() % 256;
+        age.saturating_add(age / 512 * part)
     }
 
     /// Makes the value count as not put for long, so that it is soon spread again.
@@ -579,14 +588,31 @@ mod tests {
         let mut store = store(StoreLimits::default());
         put_at(&mut store, &user(1, 2, 0), None, NOW).expect("taken");
         put_at(&mut store, &user(2, 2, 0), None, NOW + 5).expect("taken");
-        assert_eq!(store.next_stale(HOUR), Some(NOW + HOUR));
-        assert_eq!(store.take_stale(HOUR, NOW + HOUR - 1), None);
-        assert_eq!(store.take_stale(HOUR, NOW + HOUR).map(|(key, _)| key), Some(user(1, 2, 0).key()));
-        assert_eq!(store.take_stale(HOUR, NOW + HOUR), None);
-        store.mark_stale(&user(1, 2, 0).key());
-        assert!(store.take_stale(HOUR, NOW + HOUR).is_some());
-        assert!(store.take_stale(HOUR, NOW + DAY - 1).is_some());
+        let due = store.next_stale(HOUR).expect("two are held");
+        assert!((NOW + HOUR..NOW + HOUR + HOUR / 2 + 5).contains(&due));
+        assert_eq!(store.take_stale(HOUR, due - 1), None);
+        let first = store.take_stale(HOUR, due).map(|(key, _)| key).expect("is due");
+        let (second, at) = (store.next_stale(HOUR).expect("the other"), due + HOUR);
+        assert!(second < at);
+        assert!(store.take_stale(HOUR, second).is_some_and(|(key, _)| key != first));
+        assert_eq!(store.take_stale(HOUR, second), None);
+        store.mark_stale(&first);
+        assert!(store.take_stale(HOUR, second).is_some());
         assert!(store.take_stale(HOUR, NOW).is_some(), "the clock was put back");
+    }
+
+    /// All holders are given a value at the same moment: what eight put to eight each, one can.
+    #[test]
+    fn holders_do_not_spread_a_value_all_at_once() {
+        let due = |node: u8| {
+            let mut store = Store::new(&NodeId::from_bytes([node; 32]), StoreLimits::default());
+            put_at(&mut store, &user(1, 2, 0), None, NOW).expect("taken");
+            store.next_stale(HOUR).expect("held")
+        };
+        let mut all: Vec<u64> = (0..8).map(due).collect();
+        all.sort_unstable();
+        assert!(all[0] >= NOW + HOUR && all[7] < NOW + HOUR + HOUR / 2);
+        assert!(all[1] - all[0] > 10 * 1_000 && all[7] - all[0] > 10 * 60 * 1_000, "{all:?}");
     }
 
     proptest! {

@@ -270,7 +270,8 @@ mod tests {
     #[test]
     fn who_is_behind_a_relay_is_dialled_through_it_alone() {
         let relay = Keypair::ed25519_from_bytes([4; 32]).unwrap().public().to_peer_id();
-        let read = |text: String| relayed(&text.parse().unwrap(), &a_peer()).map(|address| address.to_string());
+        let read =
+            |text: String| relayed(&text.parse().unwrap(), &a_peer()).map(|address| address.to_string());
         let way = format!("/ip4/192.0.2.1/tcp/14774/p2p/{relay}/p2p-circuit");
         let full = format!("{way}/p2p/{}", a_peer());
         assert_eq!(read(way.clone()), Some(full.clone()));

@@ -255,10 +255,7 @@ impl NetworkBehaviour for Behaviour {
             if self.until <= Instant::now() {
                 return Poll::Pending;
             }
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "the enum is non-exhaustive; it neither dials nor listens"
-            )]
+            // It neither dials nor listens.
             match self.inner.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => self.happened(event),
                 Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event }) => {

@@ -3,7 +3,9 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `scope` | which table an address belongs to |
+//! | `shape` | what libp2p-kad is told: copies, buckets, times |
 //! | `table`, `meter` | one table: who is entered, whom it may dial, what it may say |
+//! | `newcomers` | who enters a table, and when |
 //! | `records` | the store that libp2p-kad asks; what values are judged by |
 //! | `query` | get, put and closest, in both tables at once |
 //! | `walk`, `ask` | a get that shows its path; one question to one node |
@@ -26,9 +28,11 @@
 
 mod ask;
 mod meter;
+mod newcomers;
 mod query;
 mod records;
 mod scope;
+mod shape;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -58,7 +62,8 @@ use self::ask::Asker;
 use self::query::{Done, Origin, Queries, Tables};
 use self::records::{Judge, Records};
 pub use self::scope::Networks;
-use self::table::{Table, protocol};
+use self::shape::protocol;
+use self::table::Table;
 use self::upkeep::Upkeep;
 use self::walk::{Ended, Walks};
 use super::{Event, ReachConfig, address};
@@ -316,6 +321,8 @@ impl Behaviour {
     /// Does what is due, and says when it wants to be asked again.
     fn tick(&mut self) -> Instant {
         let now = Instant::now();
+        self.parts.lan.enter(now);
+        self.parts.wan.enter(now);
         let done = self.queries.settle(now, &mut self.parts);
         self.tell_done(done);
         let ended = self.walks.tick(now, &mut self.parts);
@@ -339,8 +346,9 @@ impl Behaviour {
             self.tell(Event::Peer(PeerEvent::Table { nodes: members }));
         }
         let upkeep = self.upkeep.next(&mut self.parts);
-        let waits = [Some(upkeep), self.queries.next_settle(), self.walks.next()];
-        waits.into_iter().flatten().min().unwrap_or(upkeep)
+        let entries = [self.parts.lan.next_entry(now), self.parts.wan.next_entry(now)];
+        let waits = entries.into_iter().chain([Some(upkeep), self.queries.next_settle(), self.walks.next()]);
+        waits.flatten().min().unwrap_or(upkeep)
     }
 
     fn tell_members(&mut self) {
@@ -371,7 +379,10 @@ impl Behaviour {
 }
 
 /// Behind which relay this node is, is told to contacts alone: neither identify nor a table hears of it.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the enum is non-exhaustive; the rest names no own address")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enum is non-exhaustive; the rest names no own address"
+)]
 fn is_of_circuit(event: &FromSwarm<'_>) -> bool {
     let own = match event {
         FromSwarm::NewListenAddr(event) => event.addr,

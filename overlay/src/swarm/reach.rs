@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `nat` | what is known about the addresses of this node |
 //! | `probe`, `answer` | AutoNAT v2: others try our addresses, we try theirs |
+//! | `own` | addresses of this node as they come and go |
+//! | `upkeep` | what follows from all that: rounds of tries, places at relays, the report |
 //! | `upnp` | asking the router |
 //! | `relays` | at which relays this node has a place |
 //! | `hop` | the relay that this node is |
@@ -24,11 +26,13 @@
 mod answer;
 mod hop;
 mod nat;
+mod own;
 mod probe;
 mod relays;
 mod report;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod upnp;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -36,12 +40,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use libp2p::core::transport::{ListenerId, PortUse};
 use libp2p::core::{ConnectedPoint, Endpoint};
-use libp2p::multiaddr::Protocol;
-use libp2p::swarm::behaviour::NewExternalAddrCandidate;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent,
@@ -53,7 +55,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::answer::Answer;
 pub(super) use self::hop::{CIRCUITS, RESERVATIONS};
-use self::nat::{Change, Nat, Verdict};
+use self::nat::{Change, Nat};
 use self::probe::Prober;
 use self::relays::Relays;
 pub use self::report::{ReachConfig, ReachReport, RelayMode, RelayPlace, UpnpState};
@@ -62,8 +64,6 @@ use super::kad::{DhtMode, Networks};
 use super::{DhtConfig, address};
 use crate::dht::Table;
 
-/// A node that became reachable keeps its places at relays for so long: it may be told otherwise soon.
-const FAREWELL: Duration = Duration::from_secs(60);
 const TRIES_OTHERS: StreamProtocol = StreamProtocol::new("/libp2p/autonat/2/dial-request");
 
 /// A direct connection was made to a peer with whom there is one through a relay.
@@ -148,7 +148,12 @@ impl Behaviour {
     }
 
     /// What a peer answers, as it says on this connection.
-    pub(super) fn identified(&mut self, connection: ConnectionId, peer: PeerId, protocols: &[StreamProtocol]) {
+    pub(super) fn identified(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        protocols: &[StreamProtocol],
+    ) {
         // At the address of one that came to us nobody may be found.
         self.stale = true;
         let Some((_, remote, true)) = self.beyond.get(&connection) else { return };
@@ -171,66 +176,6 @@ impl Behaviour {
                 self.actions.push_back(ToSwarm::ExternalAddrExpired(address));
             }
             None => {}
-        }
-    }
-
-    /// An address that may be ours: of an interface, as a peer has seen it, or as the router promises.
-    fn propose(&mut self, address: &Multiaddr) {
-        let fit = is_beyond(&self.networks, address) && address::dialable(address, &self.local).is_some();
-        if fit && !self.nat.is_settled(address) {
-            self.parts.probe.propose(address, Instant::now());
-        }
-    }
-
-    /// Routers let UDP through more often than TCP: where peers have seen us by TCP, we may be met by QUIC, if that listens at the
-    /// same port.
-    fn offer_quic(&mut self, seen: &Multiaddr) {
-        let mut parts = seen.iter();
-        let (Some(ip), Some(Protocol::Tcp(port)), None) = (parts.next(), parts.next(), parts.next()) else { return };
-        let behind = [Protocol::Udp(port), Protocol::QuicV1];
-        let listens = |(_, own): &(ListenerId, Multiaddr)| own.iter().skip(1).eq(behind.iter().cloned());
-        if is_beyond(&self.networks, seen) && self.listening.iter().any(listens) {
-            let addr: Multiaddr = [ip].into_iter().chain(behind).collect();
-            let candidate = NewExternalAddrCandidate { addr: &addr };
-            self.parts.punch.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
-        }
-    }
-
-    fn listens(&mut self, listener: ListenerId, address: &Multiaddr) {
-        if address::is_relayed(address) {
-            return;
-        }
-        self.listening.push((listener, address.clone()));
-        if self.relay == RelayMode::On {
-            hop::listens(&mut self.parts.hop, address);
-        }
-        if self.sure && is_beyond(&self.networks, address) {
-            let change = self.nat.is_sure(address, wall());
-            self.tell(change);
-        }
-        self.moved();
-        self.propose(address);
-    }
-
-    fn listens_no_more(&mut self, listener: ListenerId, address: &Multiaddr) {
-        if address::is_relayed(address) {
-            return;
-        }
-        self.listening.retain(|(id, other)| *id != listener || other != address);
-        let change = self.nat.gone(address);
-        self.tell(change);
-        self.moved();
-        // What went by way of that address is dead, and would be found out late.
-        self.leave_relays();
-    }
-
-    /// The addresses of this machine have changed.
-    fn moved(&mut self) {
-        let now = Instant::now();
-        self.nat.network_changed(now);
-        self.upnp.forget();
-        if !self.beyond.is_empty() {
-            self.nat.met(now);
         }
     }
 
@@ -275,7 +220,11 @@ impl Behaviour {
     fn happened(&mut self, event: PartsEvent) {
         self.stale = true;
         match event {
-            PartsEvent::Circuits(relay::client::Event::ReservationReqAccepted { relay_peer_id, renewal, .. }) => {
+            PartsEvent::Circuits(relay::client::Event::ReservationReqAccepted {
+                relay_peer_id,
+                renewal,
+                ..
+            }) => {
                 tracing::debug!(relay = %relay_peer_id, renewal, "a relay has a place for this node");
                 self.relays.agreed(&relay_peer_id, wall());
             }
@@ -299,74 +248,6 @@ impl Behaviour {
             }
             PartsEvent::Answer(()) => {}
         }
-    }
-
-    /// Does what is due, and says when it wants to be asked again.
-    fn tick(&mut self) -> Option<Instant> {
-        let now = Instant::now();
-        if self.nat.take_round(now) {
-            let listening = self.listening.iter().map(|(_, address)| address.clone());
-            let all = self.parts.probe.tried().into_iter().chain(listening);
-            let fit = |address: &Multiaddr| is_beyond(&self.networks, address) && !self.nat.is_settled(address);
-            let fit: Vec<Multiaddr> = all.filter(fit).collect();
-            self.parts.probe.again(fit, now);
-        }
-        let verdict = self.nat.verdict(now);
-        self.parts.answer.serves = verdict == Verdict::Direct;
-        let mut farewell = None;
-        if verdict == Verdict::Unreachable {
-            self.direct_since = None;
-            self.upnp.start(&self.listening);
-            while let Some(opts) = self.relays.next(now) {
-                tracing::debug!(at = %opts.address(), "asking a relay for a place");
-                self.actions.push_back(ToSwarm::ListenOn { opts });
-            }
-        } else if verdict == Verdict::Direct {
-            let since = *self.direct_since.get_or_insert(now);
-            farewell = Some(since + FAREWELL).filter(|at| *at > now);
-            if farewell.is_none() {
-                self.leave_relays();
-            }
-        }
-        self.tell_report(verdict);
-        let relays = self.relays.next_due(now).filter(|_| verdict == Verdict::Unreachable);
-        let due = [self.nat.next_due(now), self.parts.probe.tick(now), self.parts.answer.tick(now), relays, farewell];
-        due.into_iter().flatten().min()
-    }
-
-    /// Gives up all places. A place ends with its connection, not with its listener: libp2p-relay panics if an answer of the relay comes
-    /// behind that.
-    fn leave_relays(&mut self) {
-        for relay in self.relays.used().collect::<Vec<_>>() {
-            let with = |(_, (peer, ..)): &(&ConnectionId, &(PeerId, Multiaddr, bool))| *peer == relay;
-            for (connection, _) in self.beyond.iter().filter(with) {
-                let connection = libp2p::swarm::CloseConnection::One(*connection);
-                self.actions.push_back(ToSwarm::CloseConnection { peer_id: relay, connection });
-            }
-        }
-    }
-
-    fn tell_report(&self, verdict: Verdict) {
-        let report = ReachReport {
-            direct: self.nat.confirmed().map(|(address, since)| (address.to_string(), since)).collect(),
-            failed: self.nat.failed().map(ToString::to_string).collect(),
-            unreachable: verdict == Verdict::Unreachable,
-            relays: self.relays.places(),
-            known_relays: self.relays.spare(),
-            beyond: self.beyond.len(),
-            relays_others: match self.relay {
-                RelayMode::Auto => verdict == Verdict::Direct,
-                RelayMode::On => true,
-                RelayMode::Off => false,
-            },
-            circuits: self.serving,
-            upnp: self.upnp.state,
-        };
-        self.report.send_if_modified(|old| {
-            let new = *old != report;
-            *old = report;
-            new
-        });
     }
 
     fn poll_upnp(&mut self, cx: &mut Context<'_>) {
@@ -406,6 +287,7 @@ fn is_beyond(networks: &Networks, address: &Multiaddr) -> bool {
 }
 
 /// Unix milliseconds of the system's clock; for people to read.
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
 fn wall() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
@@ -456,13 +338,17 @@ impl NetworkBehaviour for Behaviour {
         self.parts.handle_established_outbound_connection(connection, peer, remote, role, port)
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is non-exhaustive; the rest is for all parts")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum is non-exhaustive; the rest is for all parts"
+    )]
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.on_event(&event);
         match event {
             // A place at a relay does not make one oneself.
             FromSwarm::ExternalAddrConfirmed(own) if !is_beyond(&self.networks, own.addr) => {}
-            FromSwarm::ExternalAddrExpired(own) if self.relay == RelayMode::On && !address::is_relayed(own.addr) => {}
+            FromSwarm::ExternalAddrExpired(own)
+                if self.relay == RelayMode::On && !address::is_relayed(own.addr) => {}
             // What both ends of a circuit tell each other, so that they meet.
             FromSwarm::NewExternalAddrCandidate(own) if !is_beyond(&self.networks, own.addr) => {}
             event => self.parts.on_swarm_event(event),

@@ -320,7 +320,11 @@ impl Task {
                 self.tell(event)
             }
             SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Event(event)))) => self.tell(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Identified(connection, peer, answers)))) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Identified(
+                connection,
+                peer,
+                answers,
+            )))) => {
                 if let Some(reach) = self.swarm.behaviour_mut().reach.as_mut() {
                     reach.identified(connection, peer, &answers);
                 }

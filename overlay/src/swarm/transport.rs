@@ -29,20 +29,14 @@ const MAX_STREAMS: usize = 64;
 type Built = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// Both transports; QUIC only if `with_quic`.
-pub(super) fn build(
-    keypair: &Keypair,
-    with_quic: bool,
-) -> Result<Built, noise::Error> {
+pub(super) fn build(keypair: &Keypair, with_quic: bool) -> Result<Built, noise::Error> {
     let tcp = Zoned::new(tcp::tokio::Transport::new(tcp::Config::new())).map(|stream, _| dogged(stream));
     let tcp = secure(keypair, tcp)?;
     Ok(if with_quic { join_quic(tcp, keypair) } else { tcp })
 }
 
 /// A carrier of bytes, made one of connections.
-pub(super) fn secure<C>(
-    keypair: &Keypair,
-    carrier: C,
-) -> Result<Built, noise::Error>
+pub(super) fn secure<C>(keypair: &Keypair, carrier: C) -> Result<Built, noise::Error>
 where
     C: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     C::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -1,5 +1,9 @@
 //! The Protobuf shapes of frames, as `overlay/PROTOCOL.md` numbers them. *Pure.*
 
+use super::UserFrame;
+use crate::id::ItemId;
+use crate::mailbox::Offer;
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct FramePayload {
     #[prost(
@@ -251,4 +255,17 @@ pub(super) struct RevokedListField {
 pub(super) struct MailField {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub(super) items: Vec<Vec<u8>>,
+}
+
+pub(super) fn deposit_field(request: u64, offer: Offer) -> DepositField {
+    let Offer { mailbox, item, expires, nonce, token, replica } = offer;
+    DepositField { request, mailbox: mailbox.as_bytes().to_vec(), item, expires, nonce, token, replica }
+}
+
+pub(super) fn concatenated(items: &[ItemId]) -> Vec<u8> {
+    items.iter().flat_map(|id| id.as_bytes().iter().copied()).collect()
+}
+
+pub(super) fn user_fields(users: Vec<UserFrame>) -> Vec<UserField> {
+    users.into_iter().map(|UserFrame { record, binding }| UserField { record, binding }).collect()
 }

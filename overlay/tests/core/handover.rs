@@ -64,7 +64,7 @@ fn go(net: &mut Net, path: Path) {
 fn a_thousand_messages_survive_five_changes_of_their_path() {
     use Path::*;
     let mut slowest = [Beyond, Mailbox, Link, Beyond, Link].map(|path| (path, 0));
-    for seed in 0..12 {
+    for seed in 0..3 {
         let mut net = friends();
         net.shuffle_dice(seed);
         let (mut changes, mut waited) = (slowest.iter_mut(), None);
@@ -130,5 +130,5 @@ fn friends_are_told_of_a_new_place_within_seconds() {
     let before: Vec<(Key, Vec<u8>)> = told(&net);
     net.peer_event(0, PeerEvent::Addresses(vec!["/memory/there".into()]));
     net.run(6 * SECOND);
-    assert_ne!(before, told(&net));
+    assert!(before != told(&net));
 }

@@ -104,6 +104,7 @@ fn somebody_elses_record_makes_nobody_live_on_the_wrong_node() {
     let ben = net.user(1);
     net.cut(0, 1);
     let frames = net.tape.clone();
+    net.run(15 * SECOND);
     let records = frames.iter().filter(|(from, to, _)| (*from, *to) == (1, 0));
     for (_, _, frame) in records {
         net.inject(EVIL, 0, frame.clone());

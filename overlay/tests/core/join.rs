@@ -31,11 +31,10 @@ fn begin(net: &mut Net, host: usize, code: &str) {
 }
 
 fn ended(net: &Net, host: usize) -> Option<Result<Joined, JoinFailure>> {
-    let ended = net.hosts[host].events.iter().filter_map(|event| match event {
+    net.hosts[host].events.iter().rev().find_map(|event| match event {
         Output::Joined { ticket: 7, joined } => Some(joined.clone()),
         _ => None,
-    });
-    ended.last()
+    })
 }
 
 fn got(net: &Net, host: usize) -> bool {

@@ -1,6 +1,7 @@
 //! Mailboxes: sender and recipient are never online together, and everything arrives once, in order, with its receipt.
 
 use crosstalk_overlay::core::*;
+use crosstalk_overlay::dht::Key;
 use crosstalk_overlay::mailbox::Bounds;
 use crosstalk_overlay::time::{DAY, HOUR, MINUTE, SECOND};
 
@@ -312,6 +313,26 @@ fn a_declared_mailbox_is_used_first() {
     }
     swap(&mut net, ANNA, BEN);
     assert_eq!(net.got(BEN, anna), vec![1]);
+}
+
+#[test]
+fn whoever_came_when_there_were_few_nodes_finds_mail_at_those_who_are_closest_among_many() {
+    let mut net = scene_naming(cheap(), 3);
+    let (anna, ben) = (net.user(ANNA), net.user(BEN));
+    let mut nodes = HOLDERS.to_vec();
+    nodes.sort_by_key(|node| node_id(*node).as_bytes()[0] ^ Key::mailbox(&ben).as_bytes()[0]);
+    // Ben comes when nobody is there but the node that is farthest of all from his mailbox.
+    net.set_table(vec![nodes[4]]);
+    net.power_on(BEN);
+    for nodes in [0, 1] {
+        net.peer_event(BEN, PeerEvent::Table { nodes });
+    }
+    net.run(MINUTE);
+    net.set_table(nodes);
+    net.run(MINUTE);
+    net.send(ANNA, ben, 1);
+    net.run(20 * SECOND);
+    assert_eq!(net.got(BEN, anna), vec![1], "{:?}", items(&net));
 }
 
 #[test]

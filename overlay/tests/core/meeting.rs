@@ -335,3 +335,16 @@ fn five_hundred_users_are_pushed_in_few_frames() {
     let frames = net.tape.iter().filter(|(from, ..)| *from == 0).count();
     assert!(frames <= 4, "{frames} frames");
 }
+
+#[test]
+fn who_stops_in_order_is_missed_at_once() {
+    let mut net = Net::two();
+    let (ada, gone) = (net.user(0), |event: &Output| matches!(event, Output::Unreachable { .. }));
+    net.run(5 * SECOND);
+    assert_eq!(net.hosts[1].core.reach(&ada), Reach::Live);
+    net.with(0, |core, now| core.farewell(now));
+    net.run(100);
+    net.cut(0, 1);
+    net.run(100);
+    assert_eq!((net.hosts[1].core.reach(&ada), net.count(1, gone)), (Reach::Known, 1));
+}

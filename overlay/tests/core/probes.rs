@@ -39,14 +39,13 @@ fn give(net: &mut Net, host: usize, bytes: &[u8]) {
 /// The key of the session that both hosts have, as their Hellos make it.
 fn agreed(net: &Net) -> Key {
     let secret = |host| {
-        let hellos =
-            net.tape.iter().filter(|(from, ..)| *from == host).filter_map(|(.., frame)| {
-                match decode(frame) {
-                    Ok(Frame::Hello(hello)) => hello.probe,
-                    _ => None,
-                }
-            });
-        hellos.last().unwrap().secret
+        let mut hellos = net.tape.iter().filter(|(from, ..)| *from == host).filter_map(|(.., frame)| {
+            match decode(frame) {
+                Ok(Frame::Hello(hello)) => hello.probe,
+                _ => None,
+            }
+        });
+        hellos.next_back().unwrap().secret
     };
     Key::agree((&node_id(0), &secret(0)), (&node_id(1), &secret(1)))
 }

@@ -462,7 +462,7 @@ impl Net {
         let place = match query {
             Query::Closest(key) => key.as_bytes()[0],
             Query::Node(node) => node.as_bytes()[0],
-            Query::Get(_) | Query::Put { .. } => return Vec::new(),
+            Query::Get(_) | Query::Walk(_) | Query::Put { .. } => return Vec::new(),
         };
         let mut nodes: Vec<usize> = self.nodes.iter().copied().filter(|node| self.hosts[*node].on).collect();
         let named = self.nearest;

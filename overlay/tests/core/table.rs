@@ -130,7 +130,11 @@ fn friends_find_each_other_and_whoever_comes_sees_the_other_before_they_are_conn
     assert_eq!(told_live(&net, 0, net.user(1)).last(), Some(&false), "and as old as it says");
     net.join_beyond(0, 1);
     net.run(2 * MINUTE);
-    assert_eq!(told_live(&net, 0, net.user(1)).last(), Some(&true), "now it is fresh, though it may be the same");
+    assert_eq!(
+        told_live(&net, 0, net.user(1)).last(),
+        Some(&true),
+        "now it is fresh, though it may be the same"
+    );
     for host in 0..2 {
         assert_eq!(net.hosts[host].core.reach(&net.user(1 - host)), Reach::Live);
     }
@@ -200,6 +204,7 @@ fn what_was_revoked_counts_for_the_hash_table_too() {
             _ => None,
         })
     };
+    net.run(2 * SECOND);
     assert_eq!(judged(&mut net), Some(true));
     net.restart(0);
     assert_eq!(judged(&mut net), Some(true), "after a restart as well");

@@ -47,7 +47,11 @@ fn whoever_may_see_somebody_writes_without_work() {
     assert_eq!((left(&net), write(&mut net, 4..=8)), (16, (5, 0)));
     net.restart(ANNA);
     net.run(MINUTE);
-    assert_eq!((left(&net), write(&mut net, 9..=23)), (11, (11, 4)), "also after a restart, until they are used up");
+    assert_eq!(
+        (left(&net), write(&mut net, 9..=23)),
+        (11, (11, 4)),
+        "also after a restart, until they are used up"
+    );
     let anna = net.user(ANNA);
     net.power_off(ANNA);
     net.power_on(BEN);
@@ -131,7 +135,8 @@ fn nobody_else_is_given_any() {
     net.join(ANNA, BEN);
     net.run(10 * SECOND);
     let asks = |net: &Net| {
-        let asks = net.tape.iter().filter(|(.., frame)| matches!(decode(frame), Ok(Frame::WantTokens { .. })));
+        let asks =
+            net.tape.iter().filter(|(.., frame)| matches!(decode(frame), Ok(Frame::WantTokens { .. })));
         asks.count()
     };
     assert_eq!((asks(&net), left(&net)), (1, 0));

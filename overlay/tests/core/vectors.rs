@@ -10,7 +10,7 @@ use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
-use crosstalk_overlay::join::JoinCode;
+use crosstalk_overlay::join::{JoinAnswer, JoinCode};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::mailbox::work::{Search, bits_of};
 use crosstalk_overlay::mailbox::{Answer, Item, Kind, Offer, item_id};
@@ -18,7 +18,7 @@ use crosstalk_overlay::probe;
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::time::{DAY, HOUR, Hlc, MINUTE};
 use crosstalk_overlay::wire::{
-    Frame, Hello, JoinAnswer, Listed, Relayed, Revocations, RevokedDigest, RevokedList, UserFrame, decode, encode,
+    Frame, Hello, Listed, Relayed, Revocations, RevokedDigest, RevokedList, UserFrame, decode, encode,
 };
 use prost::Message as _;
 use rand_chacha::ChaCha20Rng;

@@ -34,11 +34,20 @@ pub struct Crowd {
     ways: Ways,
     pub members: BTreeMap<u32, Member>,
     dice: u64,
+    /// Bytes sent, and streams' ends, of those who have left.
+    gone: (u64, u64),
 }
 
 impl Crowd {
     pub fn new(ways: Ways) -> Self {
-        Self { air: Arc::default(), runtimes: runtimes(), ways, members: BTreeMap::new(), dice: 7 }
+        Self {
+            air: Arc::default(),
+            runtimes: runtimes(),
+            ways,
+            members: BTreeMap::new(),
+            dice: 7,
+            gone: (0, 0),
+        }
     }
 
     pub fn roll(&mut self, below: usize) -> usize {
@@ -68,20 +77,20 @@ impl Crowd {
             crowd.join(number, Store::default());
             tokio::time::sleep(Duration::from_millis(80)).await;
         }
-        crowd.until_in().await;
+        crowd.until_in(6.min(size as usize / 2)).await;
         crowd
     }
 
-    /// All know some others, and their users can be found.
-    pub async fn until_in(&self) {
+    /// All know some others, and the records of their users stand at so many nodes.
+    pub async fn until_in(&self, copies: usize) {
         let enough = 8.min(self.members.len() - 1);
         let start = Instant::now();
         loop {
             let mut out = Vec::new();
             for (number, member) in &self.members {
-                let (known, copies) = member.with(|host, _| (host.known, host.copies)).await;
-                if known < enough || copies == 0 {
-                    out.push((*number, known, copies));
+                let (known, stored) = member.with(|host, _| (host.known, host.copies)).await;
+                if known < enough || stored < copies {
+                    out.push((*number, known, stored));
                 }
             }
             if out.is_empty() {
@@ -97,7 +106,10 @@ impl Crowd {
 
     /// Loses power, or ends properly.
     pub async fn leave(&mut self, number: u32, dark: bool) -> Store {
-        self.members.remove(&number).unwrap().stop(dark).await
+        let member = self.members.remove(&number).unwrap();
+        self.gone.0 += member.meter.sent.load(Relaxed);
+        self.gone.1 += member.meter.streams.load(Relaxed);
+        member.stop(dark).await
     }
 
     /// Asks for the record of a user; what was found, and how.
@@ -106,11 +118,12 @@ impl Crowd {
         (matches!(&answer, Answer::Values(values) if !values.is_empty()), trace)
     }
 
-    /// Bytes that all have sent, streams' ends, and those who are there.
+    /// Bytes that all have sent, and their streams' ends.
     pub fn traffic(&self) -> (u64, u64) {
         let meters = || self.members.values().map(|member| &member.meter);
-        let sent = meters().map(|meter| meter.sent.load(Relaxed)).sum();
-        (sent, meters().map(|meter| meter.streams.load(Relaxed)).sum())
+        let sent: u64 = meters().map(|meter| meter.sent.load(Relaxed)).sum();
+        let streams: u64 = meters().map(|meter| meter.streams.load(Relaxed)).sum();
+        (sent + self.gone.0, streams + self.gone.1)
     }
 
     /// Different items that are held for a user.

@@ -27,6 +27,8 @@ pub struct Node {
     pub handle: Handle,
     pub events: mpsc::Receiver<Event>,
     pub addresses: Vec<String>,
+    /// Where it takes probes.
+    pub probes: Option<u16>,
 }
 
 pub fn keypair(seed: u8) -> Keypair {
@@ -56,15 +58,21 @@ pub async fn node(seed: u8) -> Node {
 pub async fn node_with(seed: u8, config: Config) -> Node {
     let listeners = config.listen.len() * if config.quic { 2 } else { 1 };
     let (handle, events) = start(config).unwrap();
-    let mut node = Node { id: node_id(seed), handle, events, addresses: Vec::new() };
+    let mut node = Node { id: node_id(seed), handle, events, addresses: Vec::new(), probes: None };
+    let mut probes = None;
     for _ in 0..listeners {
         let address = node.until("listening", |event| match event {
             Event::Listening { address } => Some(address),
+            Event::Peer(PeerEvent::ProbePort(port)) => {
+                probes = port;
+                None
+            }
             _ => None,
         });
         let address = address.await;
         node.addresses.push(address);
     }
+    node.probes = probes;
     node
 }
 

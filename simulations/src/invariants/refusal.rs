@@ -28,7 +28,9 @@ impl Book {
 impl World {
     /// A node answers a client: perhaps with a refusal, for which its disk must have been full.
     pub(crate) fn note_refusals(&mut self, host: HostId, data: &[u8]) -> Checked {
-        for stanza in String::from_utf8_lossy(data).split("<message ").filter(|text| is_refusal(text)) {
+        let text = String::from_utf8_lossy(data);
+        let messages = text.split("<message ").skip(1).filter_map(|text| text.split("</message>").next());
+        for stanza in messages.filter(|text| is_refusal(text)) {
             let key = stanza.split_once(" id='").and_then(|(_, id)| key_of(id.split('\'').next()?));
             let key = key.filter(|_| self.hosts[host.0].disk.was_full);
             let key = key.ok_or_else(|| self.violation(format!("refused without a reason: {stanza}")))?;

@@ -408,6 +408,7 @@ fn kind(input: &Input) -> &'static str {
         Input::SealingKey { .. } => "key",
         Input::Credentials { .. } => "credentials",
         Input::Timeout => "timeout",
+        Input::Stopping => "stopping",
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is told to everybody on the link, as gossipsub does it: each host tells its neighbours what its core has accepted,
 //! once. Here all of them, there a few. *Pure.*
 
+use std::collections::btree_map::Entry;
+
 use crosstalk_overlay::core::{PeerEvent, Verdict};
 use crosstalk_overlay::id::{NewsId, NodeId};
 
@@ -16,8 +18,8 @@ impl World {
 
     pub(crate) fn news_arrived(&mut self, host: HostId, node: NodeId, news: Vec<u8>) {
         let id = NewsId::of(&news);
-        if !self.hosts[host.0].heard.contains_key(&id) {
-            self.hosts[host.0].heard.insert(id, Some(news.clone()));
+        if let Entry::Vacant(new) = self.hosts[host.0].heard.entry(id) {
+            new.insert(Some(news.clone()));
             self.peer_event(host, PeerEvent::News { node, id, news });
         }
     }

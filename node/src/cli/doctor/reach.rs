@@ -34,14 +34,20 @@ pub(super) fn reach(report: Option<&ReachView>, table: bool, runs: bool, now: u6
         return Finding::ok("reach", "known while the node runs");
     };
     if !report.direct.is_empty() || (!report.unreachable && agreed(report).next().is_some()) {
-        return Finding::ok("reach", format!("others beyond this network reach this node {}", summary(Some(report), now)));
+        return Finding::ok(
+            "reach",
+            format!("others beyond this network reach this node {}", summary(Some(report), now)),
+        );
     }
     if !report.unreachable {
         return Finding::ok("reach", unknown(report));
     }
     let why = why(report);
     if agreed(report).next().is_some() {
-        let text = format!("others beyond this network reach this node by relays: {}. Not directly: {why}", places(report));
+        let text = format!(
+            "others beyond this network reach this node by relays: {}. Not directly: {why}",
+            places(report)
+        );
         return Finding::ok("reach", format!("{text}; to be reached directly, {}", remedy(report, port)));
     }
     let relays = match report.relays.len() + report.known_relays {
@@ -107,7 +113,8 @@ mod tests {
 
     #[test]
     fn each_state_is_named_with_what_to_do() {
-        let direct = ReachView { direct: vec![("/ip4/192.0.2.7/tcp/14774".into(), 0)], ..ReachView::default() };
+        let direct =
+            ReachView { direct: vec![("/ip4/192.0.2.7/tcp/14774".into(), 0)], ..ReachView::default() };
         assert!(of(&direct).text.contains("directly, at /ip4/192.0.2.7/tcp/14774, for 1 min"));
         let failed = vec!["/ip4/192.0.2.9/tcp/14774".to_owned()];
         let alone = ReachView { unreachable: true, failed, ..ReachView::default() };

@@ -85,6 +85,13 @@ impl Jobs {
         self.all.contains_key(key)
     }
 
+    /// Has a replica that is under way go to these nodes as well: one that has died must not keep the others waiting. False:
+    /// none is.
+    pub(super) fn extend(&mut self, key: &JobKey, to: &BTreeSet<NodeId>) -> bool {
+        let job = self.all.get_mut(key).and_then(|job| job.only.as_mut());
+        job.map(|only| only.extend(to)).is_some()
+    }
+
     fn remove(&mut self, key: &JobKey) -> Option<Job> {
         let job = self.all.remove(key)?;
         self.bytes -= job.offer.item.len();
@@ -305,5 +312,26 @@ impl Overlay {
         if others || found.is_none() {
             self.timers.set_earlier(Timer::Work, now.mono + PAUSE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_under_way_goes_to_further_nodes_as_well() {
+        let (user, nodes) = (UserId::from_bytes([1; 32]), [2, 3].map(|seed| NodeId::from_bytes([seed; 32])));
+        let offer =
+            Offer { mailbox: user, item: vec![4], expires: 5, nonce: 0, token: Vec::new(), replica: true };
+        let id = item_id(&offer.item);
+        let (replica, receipts) = (JobKey::Replica(user, id), JobKey::Receipts(1));
+        let mut jobs = Jobs::default();
+        jobs.all.insert(replica, Job::replica(id, offer.clone(), BTreeSet::from([nodes[0]])));
+        jobs.all.insert(receipts, Job::new(offer, BTreeSet::new()));
+        let further = BTreeSet::from([nodes[1]]);
+        assert!(jobs.extend(&replica, &further));
+        assert_eq!(jobs.all[&replica].only, Some(BTreeSet::from(nodes)));
+        assert!(!jobs.extend(&receipts, &further), "that goes wherever the mailbox is");
     }
 }

@@ -173,10 +173,10 @@ impl Overlay {
 
     /// Looks for mail of all users of this node from time to time.
     pub(super) fn check_mailboxes(&mut self, now: Now) {
-        if self.mail.places.checked.is_some_and(|at| now.mono < at + CHECK) {
+        if now.mono < self.mail.places.check_at {
             return;
         }
-        self.mail.places.checked = Some(now.mono);
+        self.mail.places.check_at = now.mono + CHECK;
         self.mail.owner.want_again();
         let users: Vec<UserId> = self.locals.keys().copied().collect();
         for user in users {

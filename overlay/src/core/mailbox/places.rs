@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::COPIES;
 use crate::core::Overlay;
 use crate::core::query::Purpose;
-use crate::core::timers::on_grid;
+use crate::core::timers::{Timer, on_grid};
 use crate::id::{NodeId, UserId};
 use crate::time::{MINUTE, Now, SECOND};
 
 /// What the hash table said counts so long; our own mailboxes are looked into as often.
 const FRESH: u64 = 15 * MINUTE;
+/// So long after the hash table has grown it is looked who is closest now.
+const SETTLE: u64 = 5 * SECOND;
 /// Where a node is that holds mail is not asked again sooner, …
 const SEEK_AGAIN: u64 = MINUTE;
 /// … and of so many nodes at most in that time.
@@ -35,8 +37,9 @@ pub(super) struct Places {
     known: BTreeMap<UserId, Place>,
     /// When it was asked where a node is.
     sought: BTreeMap<NodeId, u64>,
-    /// When was last looked for mail of our users, and for holders that have gone.
-    pub(super) checked: Option<u64>,
+    /// When to look for mail of our users again; 0: nobody has looked yet.
+    pub(super) check_at: u64,
+    /// When was last looked for holders that have gone.
     pub(super) repaired: Option<u64>,
 }
 
@@ -61,7 +64,7 @@ impl Places {
 
     /// When the mailboxes have to be looked at again.
     pub(super) fn next(&self, repair: u64) -> Option<u64> {
-        let check = self.checked.map(|at| on_grid(at + FRESH, SECOND));
+        let check = (self.check_at > 0).then(|| on_grid(self.check_at, SECOND));
         let repair = self.repaired.map(|at| on_grid(at + repair, SECOND));
         check.into_iter().chain(repair).min()
     }
@@ -129,9 +132,17 @@ impl Overlay {
 
     /// The hash table has found its first nodes.
     pub(in crate::core) fn seek_mailboxes(&mut self, now: Now) {
-        (self.mail.places.checked, self.mail.places.repaired) = (None, None);
+        (self.mail.places.check_at, self.mail.places.repaired) = (0, None);
         self.mail.places.known.clear();
         self.mail_soon(now);
+    }
+
+    /// The hash table has found many more nodes: others may be closest now. It is looked in a moment, as more will come.
+    pub(in crate::core) fn mailboxes_have_moved(&mut self, now: Now) {
+        let places = &mut self.mail.places;
+        places.known.clear();
+        places.check_at = places.check_at.min(now.mono + SETTLE);
+        self.timers.set_earlier(Timer::Mail, on_grid(now.mono + SETTLE, SECOND));
     }
 
     /// Connects with a node, or asks where it is.
@@ -147,12 +158,7 @@ impl Overlay {
     }
 
     /// The hash table has said who is closest to where a node lies.
-    pub(in crate::core) fn found_node(
-        &mut self,
-        node: NodeId,
-        nodes: Vec<(NodeId, Vec<String>)>,
-        now: Now,
-    ) {
+    pub(in crate::core) fn found_node(&mut self, node: NodeId, nodes: Vec<(NodeId, Vec<String>)>, now: Now) {
         let there = nodes.into_iter().find(|(found, _)| *found == node);
         if let Some((_, addresses)) = there {
             self.learn(node, addresses, now);

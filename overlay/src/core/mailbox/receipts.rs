@@ -69,8 +69,7 @@ impl Overlay {
     pub(in crate::core) fn answer_by_mail(&mut self, receipt: &Receipt, to: UserId, item: ItemId, now: Now) {
         let Some(local) = self.locals.get(&receipt.user) else { return };
         let Ok(signed) = Verified::sign(receipt.clone(), &local.device, None) else { return };
-        let waiting =
-            Waiting { user: receipt.user, receipt: signed.bytes().to_vec(), item, since: now.mono };
+        let waiting = Waiting { user: receipt.user, receipt: signed.bytes().to_vec(), item, since: now.mono };
         self.mail.receipts.waiting.entry((to, receipt.sender)).or_default().push(waiting);
         self.mail_soon(now);
     }

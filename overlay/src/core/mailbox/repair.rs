@@ -48,8 +48,12 @@ impl Overlay {
             }
         }
         for (id, only, offer) in missing {
-            let job = Job::replica(id, offer, only);
-            self.add_job(JobKey::Replica(*mailbox, id), job, now);
+            let key = JobKey::Replica(*mailbox, id);
+            if self.mail.jobs.extend(&key, &only) {
+                self.mail_soon(now);
+            } else {
+                self.add_job(key, Job::replica(id, offer, only), now);
+            }
         }
     }
 }

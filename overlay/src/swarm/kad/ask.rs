@@ -8,7 +8,8 @@ use libp2p::request_response::{self, Codec, Config, ProtocolSupport};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use prost::Message as _;
 
-use super::table::{ANSWER, MAX_KEPT, MAX_PACKET, protocol};
+use super::shape::{ANSWER, MAX_PACKET, protocol};
+use super::table::MAX_KEPT;
 use crate::dht::{self, Key};
 
 /// Questions of the same kind as libp2p-kad's, of one table.

@@ -16,7 +16,8 @@ use libp2p::kad::{
 use tokio::time::Instant;
 
 use super::super::address;
-use super::table::{COPIES, Table};
+use super::shape::COPIES;
+use super::table::Table;
 use super::wide;
 use crate::dht::{self, Answer, Key, Position, Query, Trace};
 use crate::id::NodeId;

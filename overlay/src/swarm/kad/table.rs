@@ -10,39 +10,29 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
-use libp2p::kad::{self, BucketInserts, Caching, StoreInserts};
+use libp2p::kad;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
-    StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
 
 use super::super::address;
 use super::meter::Meter;
+use super::newcomers::Newcomers;
 use super::records::{self, Records};
 use super::scope::{Networks, without_zone};
+use super::shape::{BUCKET, config};
 use crate::dht::{self, Position};
 
-/// Copies of a value, and nodes that a lookup ends with.
-pub(super) const COPIES: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-/// Nodes asked at a time by a lookup.
-pub(super) const PARALLEL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
-/// Nodes of a bucket.
-const BUCKET: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-/// A value of 36 KiB, and 20 nodes with their addresses.
-pub(super) const MAX_PACKET: usize = 64 * 1024;
-/// How long a node may take to answer, and a lookup in all.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
-pub(super) const LOOKUP: Duration = Duration::from_secs(20);
 /// Dials under way, connections that were dialled for this table, and dials that wait.
 const MAX_DIALS: usize = 8;
 const MAX_OPEN: usize = 32;
@@ -54,14 +44,6 @@ pub(super) const MAX_KEPT: usize = 8;
 const PATIENCE: u8 = 2;
 /// Link-local addresses whose zone is remembered.
 const MAX_ZONES: usize = 256;
-
-/// The name of a table's protocol on the wire.
-pub(super) const fn protocol(kind: dht::Table) -> StreamProtocol {
-    match kind {
-        dht::Table::Lan => StreamProtocol::new("/crosstalk/lan/kad/1"),
-        dht::Table::Wan => StreamProtocol::new("/crosstalk/kad/1"),
-    }
-}
 
 type Inner = kad::Behaviour<Records>;
 type Action = ToSwarm<kad::Event, THandlerInEvent<Inner>>;
@@ -83,6 +65,7 @@ pub(in crate::swarm) struct Table {
     open: BTreeSet<ConnectionId>,
     held: VecDeque<DialOpts>,
     zones: BTreeMap<Ipv6Addr, String>,
+    newcomers: Newcomers,
     actions: VecDeque<Action>,
 }
 
@@ -106,6 +89,7 @@ impl Table {
             open: BTreeSet::new(),
             held: VecDeque::new(),
             zones: BTreeMap::new(),
+            newcomers: Newcomers::default(),
             actions: VecDeque::new(),
         }
     }
@@ -168,6 +152,7 @@ impl Table {
         remote: (&Multiaddr, bool),
     ) {
         if !answers {
+            self.newcomers.remove(&peer);
             if self.members.remove(&peer).is_some() {
                 self.inner.remove_peer(&peer);
             }
@@ -180,12 +165,37 @@ impl Table {
         }
         // An address of somebody else's would make others knock there.
         let own = listens.iter().filter(|address| address::ip(address) == Some(ip));
-        let mut entered = BTreeSet::new();
+        let mut entered: Vec<Multiaddr> = Vec::new();
         for address in dialled.then_some(remote).into_iter().chain(own) {
             let Some(address) = self.admissible(address, &peer) else { continue };
-            if entered.len() < MAX_ENTERED && entered.insert(address.clone()) {
-                self.inner.add_address(&peer, address);
+            if entered.len() < MAX_ENTERED && !entered.contains(&address) {
+                entered.push(address);
             }
+        }
+        if self.members.contains_key(&peer) {
+            self.add(peer, entered);
+        } else if !entered.is_empty() {
+            self.newcomers.add(peer, entered);
+        }
+    }
+
+    /// When [`Table::enter`] has something to do.
+    pub(super) fn next_entry(&self, now: Instant) -> Option<Instant> {
+        self.newcomers.next(now)
+    }
+
+    /// Lets in who has waited for long enough.
+    pub(super) fn enter(&mut self, now: Instant) {
+        for (peer, addresses) in self.newcomers.take(now) {
+            if !self.is_full_for(peer) {
+                self.add(peer, addresses);
+            }
+        }
+    }
+
+    fn add(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        for address in addresses {
+            self.inner.add_address(&peer, address);
         }
     }
 
@@ -347,30 +357,6 @@ impl Table {
         let member = self.members.entry(*peer).or_insert(Member { addresses: Vec::new(), failures: 0 });
         member.addresses = addresses;
     }
-}
-
-fn config(kind: dht::Table) -> kad::Config {
-    let mut config = kad::Config::new(protocol(kind));
-    config
-        .set_replication_factor(COPIES)
-        .set_parallelism(PARALLEL)
-        .set_kbucket_size(BUCKET)
-        .set_max_packet_size(MAX_PACKET)
-        .set_substreams_timeout(ANSWER)
-        .set_query_timeout(LOOKUP)
-        // Whoever opens a stream to us is a peer, but only who answers is a server: `identified` decides.
-        .set_kbucket_inserts(BucketInserts::Manual)
-        // `FilterBoth` acknowledges before anybody has looked at the value.
-        .set_record_filtering(StoreInserts::Unfiltered)
-        // With a life of libp2p-kad's own, what is put beyond the closest nodes is acknowledged and dropped.
-        .set_record_ttl(None)
-        // Holders spread values by `upkeep`. The job of libp2p-kad remembers each key that anybody has put, without bound.
-        .set_replication_interval(None)
-        .set_publication_interval(None)
-        .set_provider_publication_interval(None)
-        .set_periodic_bootstrap_interval(None)
-        .set_caching(Caching::Disabled);
-    config
 }
 
 impl NetworkBehaviour for Table {

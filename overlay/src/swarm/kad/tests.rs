@@ -38,7 +38,7 @@ async fn what_one_of_twenty_puts_each_of_them_finds() {
     let nodes = line(20, lan()).await;
     let value = testing::user(1, 2, 0);
     let copies = nodes[0].put(&value).await;
-    assert_eq!(copies, table::COPIES.get(), "as many acknowledgements as there are to be copies");
+    assert_eq!(copies, shape::COPIES.get(), "as many acknowledgements as there are to be copies");
     let mut holders = 0;
     for node in &nodes[1..] {
         holders += usize::from(node.holds(&value).await);
@@ -74,7 +74,7 @@ async fn the_closest_nodes_are_found_with_their_addresses() {
     let at = key.position();
     let mut expected: Vec<_> = nodes.iter().filter(|node| node.id != nodes[3].id).collect();
     expected.sort_by_key(|node| at.distance(&dht::Position::of_node(&node.id)));
-    expected.truncate(table::COPIES.get());
+    expected.truncate(shape::COPIES.get());
     let ids: Vec<_> = found.iter().map(|(node, _)| *node).collect();
     assert_eq!(ids, expected.iter().map(|node| node.id).collect::<Vec<_>>());
     for ((_, addresses), node) in found.iter().zip(expected) {

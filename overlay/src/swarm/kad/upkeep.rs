@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::address;
 use super::query::{Origin, Queries, Tables};
-use super::table::COPIES;
+use super::shape::COPIES;
 use crate::dht::{self, Key, Query};
 
 /// Between two values that are spread: the air is shared.

@@ -15,7 +15,7 @@ use super::super::address;
 use super::Parts;
 use super::ask::{Event, Said};
 use super::query::{Done, MAX_VALUES, Origin, SETTLE, Tables};
-use super::table::{COPIES, LOOKUP, PARALLEL};
+use super::shape::{COPIES, LOOKUP, PARALLEL};
 use super::wide;
 use crate::dht::{self, Answer, Asked, Distance, Key, Position, Query, Reply, Trace};
 use crate::id::NodeId;
@@ -103,7 +103,8 @@ impl Walks {
     /// Does again, further out, what came to its end among nodes that crowd around a key.
     pub(super) fn widen(&mut self, done: Done, query: Query, parts: &mut Parts) -> Vec<Ended> {
         let radius = wide::radius(parts);
-        tracing::info!(key = %query.key(), "many nodes crowd around a key of the hash table: asking further out");
+        let around = query.key().map(tracing::field::display);
+        tracing::info!(around, "many nodes crowd around a key of the hash table: asking further out");
         self.begin(done, query, wide::WIDTH, radius, parts)
     }
 
@@ -115,10 +116,10 @@ impl Walks {
         radius: u64,
         parts: &mut Parts,
     ) -> Vec<Ended> {
-        if self.all.len() >= MAX_WALKS {
+        let Some(key) = query.key().copied().filter(|_| self.all.len() < MAX_WALKS) else {
             return vec![Ended::Done(done)];
-        }
-        let (now, key) = (Instant::now(), *query.key());
+        };
+        let now = Instant::now();
         let mut walk = Walk {
             local: self.local,
             done,
@@ -314,7 +315,7 @@ impl Walk {
                 let nodes = self.there();
                 Ended::Put(self.done, self.query, nodes)
             }
-            Query::Closest(_) => {
+            Query::Closest(_) | Query::Node(_) => {
                 let nodes = wide::from_outside(&self.at, self.there(), self.radius);
                 Ended::Done(Done { answer: Answer::Nodes(nodes), ..self.done })
             }

@@ -15,8 +15,9 @@ use libp2p::kad::{GetClosestPeersError, GetRecordError, PeerInfo, QueryResult};
 use super::super::address;
 use super::Parts;
 use super::query::Tables;
-use super::table::{COPIES, Table};
-use crate::dht::{self, Position, Query};
+use super::shape::COPIES;
+use super::table::Table;
+use crate::dht::{self, Key, Position, Query};
 use crate::id::NodeId;
 
 /// Nodes that have to answer: thirty of somebody's, and some honest ones.
@@ -49,7 +50,7 @@ pub(super) fn is_crowded(query: &Query, result: &QueryResult, table: &Table) -> 
         }
         _ => return false,
     };
-    let at = query.key().position();
+    let Some(at) = query.key().map(Key::position) else { return false };
     let mut distances: Vec<u64> =
         closest.into_iter().filter_map(|peer| Some(at.distance(&place(peer)?).magnitude())).collect();
     distances.sort_unstable();

@@ -4,8 +4,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::behaviour::ExternalAddrConfirmed;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{FromSwarm, NetworkBehaviour};
 use libp2p::{Multiaddr, PeerId, relay};
 
@@ -49,9 +49,7 @@ fn config() -> relay::Config {
         ..relay::Config::default()
     };
     config.circuit_src_rate_limiters.clear();
-    config
-        .circuit_src_per_peer(OF_A_PEER.0, OF_A_PEER.1)
-        .circuit_src_per_ip(OF_AN_ADDRESS.0, OF_AN_ADDRESS.1)
+    config.circuit_src_per_peer(OF_A_PEER.0, OF_A_PEER.1).circuit_src_per_ip(OF_AN_ADDRESS.0, OF_AN_ADDRESS.1)
 }
 
 /// A relay names its addresses to whom it gives a place, and gives none without an address: one that is switched on names where

@@ -1,5 +1,5 @@
 //! What is known about where others reach this node directly: addresses that somebody has seen or the router has promised, what
-//! others found when they tried them, and when to have them tried again. *Pure* but for the clock's type.
+//! others found when they tried them, and when to have them tried again. It is told the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -105,7 +105,13 @@ impl Nat {
     }
 
     /// What somebody found who has tried.
-    pub(super) fn tried(&mut self, address: &Multiaddr, reached: bool, wall: u64, now: Instant) -> Option<Change> {
+    pub(super) fn tried(
+        &mut self,
+        address: &Multiaddr,
+        reached: bool,
+        wall: u64,
+        now: Instant,
+    ) -> Option<Change> {
         let pause = if reached || !self.confirmed.is_empty() { self.retest } else { self.retest * RARELY };
         self.next_round = Some(now + pause);
         if reached {

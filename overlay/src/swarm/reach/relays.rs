@@ -50,7 +50,9 @@ impl Relays {
         let read = |text: &String| {
             let relay = text.parse().ok().and_then(|address| address::relay(&address));
             if relay.is_none() {
-                tracing::warn!("{text} in `relays` is not used: it needs the form /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID");
+                tracing::warn!(
+                    "{text} in `relays` is not used: it needs the form /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID"
+                );
             }
             relay.filter(|(peer, _)| *peer != local)
         };

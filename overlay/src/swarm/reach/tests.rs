@@ -1,6 +1,7 @@
 //! A node and one that tries its address, with all that a swarm consists of, on loopback, which counts as public.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::Swarm;
@@ -8,7 +9,7 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::SwarmEvent;
 
 use super::super::task::{Behaviour as Whole, BehaviourEvent};
-use super::super::{Event, kad, swarm_config, transport};
+use super::super::{Event, gossip, kad, swarm_config, transport};
 use super::*;
 use crate::core::PeerEvent;
 
@@ -23,14 +24,19 @@ fn swarm(seed: u8, mode: DhtMode) -> Swarm<Whole> {
     let direct = transport::build(&keypair, false).expect("a transport");
     let transport = transport::with_circuits(direct, circuits, &keypair).expect("a transport");
     let dht = kad::Behaviour::new(keypair.public(), config);
-    let whole = Whole::new(local, 64, None, Some(dht), Some(reach));
+    let whole =
+        Whole::new(local, 64, None, Some(dht), Some(reach), gossip::Behaviour::new().expect("gossipsub"));
     Swarm::new(transport, whole, local, swarm_config())
 }
 
 /// What the program does with what the table says.
 fn pass(swarm: &mut Swarm<Whole>, event: SwarmEvent<BehaviourEvent>) -> Option<Event> {
     match event {
-        SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Identified(connection, peer, answers)))) => {
+        SwarmEvent::Behaviour(BehaviourEvent::Dht(Some(kad::Told::Identified(
+            connection,
+            peer,
+            answers,
+        )))) => {
             let reach = swarm.behaviour_mut().reach.as_mut().expect("it is on");
             reach.identified(connection, peer, &answers);
             None
@@ -55,7 +61,9 @@ async fn until_known(one: &mut Swarm<Whole>, two: &mut Swarm<Whole>, nodes: usiz
             }
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain for {nodes} nodes"));
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for {nodes} nodes"));
 }
 
 #[tokio::test]

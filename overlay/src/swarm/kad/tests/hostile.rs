@@ -10,7 +10,7 @@ use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, identify};
 
 use super::super::super::{swarm_config, transport};
-use super::super::table::protocol;
+use super::super::shape::protocol;
 use super::support::*;
 use crate::dht::{self, Answer, Key, Query, testing};
 

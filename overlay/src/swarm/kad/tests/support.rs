@@ -246,9 +246,9 @@ async fn run(
             event = swarm.select_next_some() => event,
         };
         match event {
-            SwarmEvent::Behaviour(Some(Told::Event(Event::Peer(PeerEvent::Answer { id, answer, .. })))) => {
-                drop(answers.try_send((id, answer)))
-            }
+            SwarmEvent::Behaviour(Some(Told::Event(Event::Peer(PeerEvent::Answer {
+                id, answer, ..
+            })))) => drop(answers.try_send((id, answer))),
             SwarmEvent::Behaviour(Some(Told::Event(Event::Held { table, key, value }))) => {
                 drop(held.try_send((table, key, value)));
             }
@@ -288,7 +288,7 @@ pub(super) async fn line(length: u8, config: DhtConfig) -> Vec<Node> {
         nodes.push(node);
     }
     for node in &nodes {
-        let enough = usize::from(length - 1).min(table::COPIES.get());
+        let enough = usize::from(length - 1).min(shape::COPIES.get());
         node.until("enough are known", async |node| node.members().await >= enough).await;
     }
     nodes

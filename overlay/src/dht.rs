@@ -29,6 +29,13 @@ pub enum Table {
     Wan,
 }
 
+/// Copies of a value, and nodes that a look-up ends with.
+pub const COPIES: usize = 8;
+/// Nodes asked at a time by a look-up.
+pub const PARALLEL: usize = 4;
+/// Nodes of a bucket.
+pub const BUCKET: usize = 8;
+
 /// What is asked of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {

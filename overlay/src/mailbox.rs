@@ -16,6 +16,8 @@ pub mod work;
 
 pub use item::{Item, Kind, MAX_ITEM, MAX_RECEIPTS, item_id};
 
+/// Nodes that hold an item, if they can be found.
+pub const COPIES: usize = 3;
 /// An item is held so long at most.
 pub const MAX_LIFE: u64 = 30 * DAY;
 /// Used tokens that are remembered at most; of more, the one that ends first is forgotten and could be used again.

@@ -11,10 +11,7 @@ use crate::id::{DeviceId, ItemId, UserId};
 use crate::join::{JoinAnswer, MAX_JOINED, OfferId};
 use crate::mailbox::{Answer, MAX_ITEM, Offer};
 use crate::probe;
-use crate::record::{
-    LinkPresence, MAX_USER_RECORD, MailboxAccess, NodeBinding, NodeLinks, PresenceRecord, Receipt, Record,
-    Token,
-};
+use crate::record::{LinkPresence, MailboxAccess, Receipt, Record};
 
 mod read;
 mod revoked;
@@ -81,7 +78,7 @@ pub enum Frame {
         /// Whether it has left the node.
         gone: bool,
     },
-    /// A signed [`PresenceRecord`] for those who may see it.
+    /// A signed [`crate::record::PresenceRecord`] for those who may see it.
     Presence {
         /// Users of the receiving node.
         to: Vec<UserId>,
@@ -199,7 +196,7 @@ pub type Mark = [u8; 8];
 pub struct Relayed {
     /// Users, each with the node that it is on.
     pub users: Vec<UserFrame>,
-    /// Signed [`NodeLinks`].
+    /// Signed [`crate::record::NodeLinks`].
     pub links: Vec<Vec<u8>>,
     /// Signed [`LinkPresence`]s; one whose life is zero says that nothing is shown any more.
     pub presences: Vec<Vec<u8>>,
@@ -222,7 +219,7 @@ impl Relayed {
 pub struct UserFrame {
     /// An encoded [`crate::record::UserRecord`].
     pub record: Vec<u8>,
-    /// The signed [`NodeBinding`] of the user's device on that node.
+    /// The signed [`crate::record::NodeBinding`] of the user's device on that node.
     pub binding: Vec<u8>,
 }
 
@@ -447,6 +444,7 @@ mod tests {
 
     use super::*;
     use crate::id::MessageId;
+    use crate::record::Token;
     use crate::seal::Sealed;
 
     fn user_id() -> impl Strategy<Value = UserId> {

@@ -105,8 +105,8 @@ async fn two_nodes_find_what_either_put_and_remember_it_over_a_restart() {
     assert_eq!(ask(&mut again, Query::Get(value.key())).await.0, Answer::Values(vec![value.encode()]));
 }
 
-#[tokio::test]
-async fn a_put_by_one_of_twenty_in_a_line_of_acquaintance_is_found_by_each() {
+/// Each knows the one before.
+async fn line_of_twenty() -> Vec<Node> {
     let mut nodes: Vec<Node> = Vec::new();
     for seed in 1..=20 {
         let node = start(seed, dht()).await;
@@ -115,7 +115,12 @@ async fn a_put_by_one_of_twenty_in_a_line_of_acquaintance_is_found_by_each() {
         }
         nodes.push(node);
     }
-    let value = value(1);
+    nodes
+}
+
+#[tokio::test]
+async fn a_put_by_one_of_twenty_in_a_line_of_acquaintance_is_found_by_each() {
+    let (mut nodes, value) = (line_of_twenty().await, value(1));
     put_until_held(&mut nodes[0], &value).await;
     for node in &mut nodes {
         // It may still be on its way in.
@@ -130,15 +135,7 @@ async fn a_put_by_one_of_twenty_in_a_line_of_acquaintance_is_found_by_each() {
 /// Of twenty in a line of acquaintance, the last looks for what only the first eight could have been given.
 #[tokio::test]
 async fn a_walk_shows_whom_it_asked_and_who_had_named_them() {
-    let mut nodes: Vec<Node> = Vec::new();
-    for seed in 1..=20 {
-        let node = start(seed, dht()).await;
-        if let Some(before) = nodes.last() {
-            bootstrap(&node, before);
-        }
-        nodes.push(node);
-    }
-    let value = value(1);
+    let (mut nodes, value) = (line_of_twenty().await, value(1));
     put_until_held(&mut nodes[0], &value).await;
     let mut stranger = start(21, dht()).await;
     bootstrap(&stranger, &nodes[19]);

@@ -1,7 +1,7 @@
 //! The overlay at sizes that no machine here can run: Kademlia, records and mailboxes as a model. *Pure.*
 //!
 //! The nodes of the model know each other by real routing tables and look up as libp2p-kad does, with the constants of
-//! `overlay/src/swarm/kad`; what they do unasked and what they store follows `core/publish.rs` and `core/mailbox`. What is
+//! `overlay/src/dht.rs`; what they do unasked and what they store follows `core/publish.rs` and `core/mailbox`. What is
 //! left out: bytes, connections, lies. Look-ups happen at one moment, in a world that stands still meanwhile.
 
 mod churn;
@@ -19,10 +19,13 @@ pub use churn::Sessions;
 pub use estimate::{Assumed, Estimate, estimate};
 pub use figures::{Figures, Spread, line};
 
+use crosstalk_overlay::dht::COPIES;
+use crosstalk_overlay::mailbox;
+
 use crate::world::dice::Dice;
 use hosts::Hosts;
-use lookup::{COPIES, Found, look};
-use stored::{HOLDERS, Mail, Stored};
+use lookup::{Found, look};
+use stored::{Mail, Stored};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
@@ -86,7 +89,6 @@ struct Tally {
     /// Nodes asked in all, and by those who only look up.
     questions: u64,
     probing: u64,
-    copied: u64,
     record_questions: u64,
     letter_questions: u64,
     letter_hours: f64,
@@ -321,7 +323,7 @@ impl World {
             return;
         }
         let mut letter = Stored::new(recipient, &mut self.dice);
-        letter.put(&mut self.hosts, &mut self.dice, sender, HOLDERS, self.now, &mut self.tally);
+        letter.put(&mut self.hosts, &mut self.dice, sender, mailbox::COPIES, self.now, &mut self.tally);
         let number = u32::try_from(self.mail.keep(letter)).unwrap_or(0);
         self.after(REPLICATE, Happens::Repair(number));
     }

@@ -268,13 +268,8 @@ impl Overlay {
             self.outputs.push_back(Output::Write(Write::DeleteAudience(place)));
         }
         let given = self.audiences.own.iter().filter(|(_, own)| own.told.contains(user));
-        for own in given.map(|(own, _)| *own).collect::<Vec<_>>() {
-            self.audiences.own.remove(&own);
-            self.outputs.push_back(Output::Write(Write::DeleteOwnAudience(own)));
-            if let Some(ours) = self.local_devices.get(&own).copied() {
-                self.check_audience(&ours, now);
-            }
-        }
+        let ours: Vec<UserId> = given.filter_map(|(own, _)| self.local_devices.get(own).copied()).collect();
+        ours.iter().for_each(|ours| self.renew_audience(ours, now));
     }
 
     pub(super) fn presence_to_publish(&mut self, user: &UserId, now: Now) -> Option<Query> {

@@ -31,9 +31,6 @@ mod repair;
 mod sender;
 mod tokens;
 
-/// Nodes that hold a thing, if they can be found.
-pub(super) const COPIES: usize = 3;
-
 /// All about mail.
 #[derive(Debug, Default)]
 pub(super) struct Mail {

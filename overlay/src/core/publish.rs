@@ -61,7 +61,7 @@ impl Overlay {
 
     /// The same at once, however short the last time is ago.
     pub(super) fn publish_presence_now(&mut self, user: &UserId, now: Now) {
-        self.publish_at(Purpose::PublishPresence(*user), now.mono + SECOND, now);
+        self.publish_presence_after(user, 0, now);
     }
 
     /// Everything, as the table has just found somebody to tell.

@@ -248,11 +248,8 @@ impl Overlay {
                 self.stop_lanes_of(device, now);
                 self.outputs.push_back(Output::Revoked { user: *user });
             }
-            // What the others are told of it from now on says so, and it shall not find where this one is.
-            Some(_) => {
-                self.renew_records(user, now);
-                self.renew_audience(user, now);
-            }
+            // What the others are told of it from now on says so.
+            Some(_) => self.renew_records(user, now),
             None => {}
         }
         self.timers.set_earlier(Timer::Sweep, now.mono + SECOND);

@@ -164,9 +164,6 @@ impl Overlay {
                 Err(_) => self.counters.drop("stored revocation"),
             }
         }
-        if !restored.revocations.is_empty() {
-            self.tell_judge(now);
-        }
         for cached in restored.records.iter().take(self.limits.users) {
             match UserRecord::verify(&cached.record, &self.users.own_context(time)) {
                 Ok(record) => {

@@ -3,7 +3,17 @@
 use super::shape::{
     DepositField, HelloField, ListedField, ListingField, LiveField, PresenceField, RelayedField, UserField,
 };
-use super::*;
+use super::{
+    Frame, Hello, Listed, MAX_AGENT, MAX_LISTED, MAX_LIVE, MAX_MARKS, MAX_RELAYED, MAX_RESOURCE,
+    MAX_WATCHERS, Mark, Relayed, UserFrame, WireError, all_at_most, at_most, text,
+};
+use crate::id::{ItemId, UserId};
+use crate::join::OfferId;
+use crate::mailbox::{MAX_ITEM, Offer};
+use crate::probe;
+use crate::record::{
+    LinkPresence, MAX_USER_RECORD, NodeBinding, NodeLinks, PresenceRecord, Record as _, Token,
+};
 
 pub(super) fn offer_id(bytes: &[u8]) -> Result<OfferId, WireError> {
     bytes.try_into().map_err(|_| WireError::Field { what: "offer" })

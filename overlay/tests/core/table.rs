@@ -207,6 +207,7 @@ fn what_was_revoked_counts_for_the_hash_table_too() {
     net.run(2 * SECOND);
     assert_eq!(judged(&mut net), Some(true));
     net.restart(0);
+    net.run(SECOND);
     assert_eq!(judged(&mut net), Some(true), "after a restart as well");
 }
 

@@ -1,5 +1,6 @@
 //! What a node costs when the network is larger than any model here: computed, with what was assumed. *Pure.*
 
+use crosstalk_overlay::dht::COPIES;
 use serde::Serialize;
 
 use super::figures::{Figures, Spread, line};
@@ -80,7 +81,7 @@ pub fn estimate(runs: &[Figures], assumed: Assumed) -> Option<Estimate> {
     let last = runs.iter().max_by_key(|run| run.here)?;
     let looks = assumed.contacts_away * assumed.looks_per_contact;
     let puts = assumed.publications + assumed.letters;
-    let asks = (looks + puts) * asked + puts * super::COPIES as f64;
+    let asks = (looks + puts) * asked + puts * COPIES as f64;
     // The records of everybody, and letters that wait, are kept alive by those who hold them.
     let kept = last.record_upkeep + last.letter_upkeep * assumed.letters * assumed.letter_waits;
     let answers = (asks * assumed.online + kept) / assumed.servers;

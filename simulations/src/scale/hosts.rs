@@ -1,8 +1,9 @@
 //! The modelled nodes: who is here, whom each knows, and what it had to do. *Pure.*
 
+use crosstalk_overlay::dht::BUCKET;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::routing::{BUCKET, Peer, Routing};
+use super::routing::{Peer, Routing};
 use crate::world::dice::Dice;
 
 /// Half of all pairs of hosts have a shorter round trip, in milliseconds; and the spread of its logarithm. Between homes

@@ -1,13 +1,11 @@
 //! One look-up, as libp2p-kad does it: few at a time are asked for whoever is closer, until the closest have answered. *Pure.*
 
+use crosstalk_overlay::dht::{COPIES, PARALLEL};
+
 use super::hosts::Hosts;
 use super::routing::Peer;
 use crate::world::dice::Dice;
 
-/// Nodes asked at a time, and while nothing closer is found (`overlay/src/swarm/kad/table.rs`).
-const PARALLEL: usize = 4;
-/// Nodes that a look-up ends with: as many have copies of a value.
-pub(super) const COPIES: usize = 8;
 /// Nodes that an answer names, and with which a look-up begins (libp2p-kad's K).
 const NAMED: usize = 20;
 /// How long the answer of one node is waited for, before its place goes to another, and a look-up in all. Milliseconds.

@@ -1,7 +1,7 @@
 //! The routing table of one modelled node. *Pure.*
 
-/// Nodes of a bucket, as in `overlay/src/swarm/kad/table.rs`.
-pub(super) const BUCKET: usize = 8;
+use crosstalk_overlay::dht::BUCKET;
+
 /// Questions in a row without an answer before a node leaves the table.
 const PATIENCE: u8 = 2;
 /// A full bucket takes a new node in place of its oldest once in so many milliseconds (libp2p-kad: a pending entry

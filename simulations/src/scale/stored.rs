@@ -4,14 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crosstalk_overlay::mailbox;
+
 use super::Tally;
 use super::hosts::Hosts;
 use super::lookup::{Found, look};
 use super::routing::Peer;
 use crate::world::dice::Dice;
-
-/// Nodes that a letter is given to, of those closest to the mailbox (`overlay/src/core/mailbox.rs`).
-pub(super) const HOLDERS: usize = 3;
 
 /// Something that stands somewhere.
 pub(super) struct Stored {
@@ -59,7 +58,6 @@ impl Stored {
             .map(|peer| peer.host)
             .filter(|host| !self.holders.contains(host))
             .collect();
-        tally.copied += new.len() as u64;
         self.holders.extend(new);
     }
 
@@ -73,11 +71,11 @@ impl Stored {
         self.holders.iter().copied().filter(|host| hosts.is_here(*host))
     }
 
-    /// Each holder that is here gives it to the closest nodes that lack it, and those far from it forget it.
+    /// Each holder that is here gives it to the closest nodes that lack it.
     pub(super) fn repair(&mut self, hosts: &mut Hosts, dice: &mut Dice, now: u64, tally: &mut Tally) {
         let holders: Vec<u32> = self.holders_here(hosts).collect();
         for holder in holders {
-            self.put(hosts, dice, holder, HOLDERS - 1, now, tally);
+            self.put(hosts, dice, holder, mailbox::COPIES - 1, now, tally);
         }
     }
 

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::COPIES;
 use crate::core::Overlay;
 use crate::core::timers::{Pair, Timer};
 use crate::id::{ItemId, NodeId, UserId};
 use crate::mailbox::work::{MAX_BITS, Search};
-use crate::mailbox::{Answer, Offer, item_id};
+use crate::mailbox::{Answer, COPIES, Offer, item_id};
 use crate::time::{Now, SECOND};
 use crate::wire::Frame;
 

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::COPIES;
 use crate::core::Overlay;
 use crate::core::inbound::Via;
 use crate::core::query::Purpose;
 use crate::envelope::EnvelopeError;
 use crate::id::{ItemId, NodeId, UserId};
+use crate::mailbox::COPIES;
 use crate::mailbox::{Item, Kind, item_id};
 use crate::record::{MAX_DECLARED, MailboxAccess, Verified};
 use crate::time::{MINUTE, Now, SECOND};

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::COPIES;
 use crate::core::Overlay;
 use crate::core::query::Purpose;
 use crate::core::timers::{Timer, on_grid};
 use crate::id::{NodeId, UserId};
+use crate::mailbox::COPIES;
 use crate::time::{MINUTE, Now, SECOND};
 
 /// What the hash table said counts so long; our own mailboxes are looked into as often.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use rand_core::Rng;
 
 use crate::core::Overlay;
-use crate::core::mailbox::COPIES;
 use crate::core::timers::Pair;
 use crate::envelope::Envelope;
 use crate::id::{DeviceId, MessageId, NodeId, UserId};
+use crate::mailbox::COPIES;
 use crate::mailbox::{Item, Kind};
 
 /// A copy, sealed to wait in a mailbox.

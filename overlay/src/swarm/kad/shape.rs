@@ -8,12 +8,9 @@ use libp2p::kad::{self, BucketInserts, Caching, StoreInserts};
 
 use crate::dht;
 
-/// Copies of a value, and nodes that a lookup ends with.
-pub(super) const COPIES: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-/// Nodes asked at a time by a lookup.
-pub(super) const PARALLEL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
-/// Nodes of a bucket.
-pub(super) const BUCKET: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+pub(super) const COPIES: NonZeroUsize = NonZeroUsize::new(dht::COPIES).unwrap();
+pub(super) const PARALLEL: NonZeroUsize = NonZeroUsize::new(dht::PARALLEL).unwrap();
+pub(super) const BUCKET: NonZeroUsize = NonZeroUsize::new(dht::BUCKET).unwrap();
 /// A value of 36 KiB, and 20 nodes with their addresses.
 pub(super) const MAX_PACKET: usize = 64 * 1024;
 /// How long a node may take to answer, and a lookup in all.

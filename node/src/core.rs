@@ -168,7 +168,10 @@ impl Core {
             Input::SealingKey { user, key } => self.overlay.add_sealing_key(&user, key, now),
             Input::Credentials { ticket, credentials } => self.password_made(ticket, credentials),
             Input::Timeout => self.timeout(),
-            Input::Stopping => self.overlay.farewell(now),
+            Input::Stopping => {
+                self.overlay.farewell(now);
+                self.write_lazy();
+            }
         }
         self.drain_overlay();
         self.drain_neighbours();
@@ -211,7 +214,7 @@ impl Core {
                 Timer::Presence(user, device) => self.presence_outlived(user, device),
                 Timer::Asked(session) => self.asked_too_long(session),
                 Timer::Bind(conn) => self.bind_expired(conn),
-                Timer::Lazy => self.writes.merge(std::mem::take(&mut self.lazy)),
+                Timer::Lazy => self.write_lazy(),
             }
         }
         self.overlay.handle_timeout(self.now);
@@ -234,12 +237,17 @@ impl Core {
             return;
         }
         if !self.writes.is_empty() && !self.lazy.is_empty() {
-            let mut writes = std::mem::take(&mut self.lazy);
-            writes.merge(std::mem::take(&mut self.writes));
-            self.writes = writes;
-            self.timers.retain(|(_, timer)| *timer != Timer::Lazy);
+            self.write_lazy();
         }
         self.barrier.close(std::mem::take(&mut self.writes));
+    }
+
+    /// Changes of low value go with this batch; what it says itself is newer.
+    fn write_lazy(&mut self) {
+        let mut writes = std::mem::take(&mut self.lazy);
+        writes.merge(std::mem::take(&mut self.writes));
+        self.writes = writes;
+        self.timers.retain(|(_, timer)| *timer != Timer::Lazy);
     }
 
     /// Sets a timer `after` milliseconds from now.

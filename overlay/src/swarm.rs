@@ -214,7 +214,8 @@ pub enum Event {
         /// The value and when it ends (Unix milliseconds); `None`: it is gone.
         value: Option<(Vec<u8>, u64)>,
     },
-    /// Nodes of the hash table, 16 at most, to come back by after a restart; told after each look around.
+    /// Nodes of the hash table, 16 at most, to come back by after a restart; told soon after somebody has entered,
+    /// and after each look around.
     DhtMembers {
         /// In which table.
         table: dht::Table,

@@ -259,6 +259,7 @@ impl Core {
             (Tree::Session, self.sessions.len()),
             (Tree::Block, count(&|account| account.blocked.len())),
             (Tree::Mail, self.overlay.mail_held().items),
+            (Tree::Node, self.nodes.len()),
         ];
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         entries.map(|(tree, n)| (tree.name().to_owned(), (number(n), number(tree.limit())))).into()

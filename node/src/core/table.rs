@@ -85,10 +85,15 @@ impl Core {
 
     /// These nodes are there.
     pub(super) fn members(&mut self, nodes: Vec<(NodeId, Vec<String>)>) {
-        let seen = self.now.wall;
+        let (seen, first) = (self.now.wall, self.nodes.is_empty());
         for (node, addresses) in nodes {
             self.nodes.insert(node, seen);
-            self.put_lazily(Tree::Node, node.as_bytes().to_vec(), encode(&KnownNode { addresses, seen }));
+            let (key, value) = (node.as_bytes().to_vec(), encode(&KnownNode { addresses, seen }));
+            // The first ones are the way back in after a power cut.
+            match first {
+                true => self.writes.put(Tree::Node, key, value),
+                false => self.put_lazily(Tree::Node, key, value),
+            }
         }
         while self.nodes.len() > MAX_NODES {
             let oldest = self.nodes.iter().min_by_key(|(_, seen)| **seen).map(|(node, _)| *node);

@@ -1,5 +1,9 @@
 //! Friends found in the hash table: seen, with age, before there is any connection to them, and only by who may.
 
+use crosstalk::core::io::Input;
+use crosstalk_overlay::id::NodeId;
+use crosstalk_storage::Tree;
+
 use crate::core_support::link::{cut, join, rest};
 use crate::core_support::{Client, Play, Table};
 
@@ -98,4 +102,20 @@ fn whoever_may_no_more_see_somebody_finds_nothing_new() {
         assert_eq!(seen, news, "{change}");
         bob.forget();
     }
+}
+
+/// Somebody who was there for a moment comes back without those that it was told to begin at.
+#[test]
+fn nodes_of_the_table_are_remembered_at_once_and_the_later_ones_at_an_orderly_stop() {
+    let here = Play::elsewhere(1);
+    let members = |bytes: [u8; 2]| {
+        let node = |byte| (NodeId::from_bytes([byte; 32]), vec!["/ip4/203.0.113.9/tcp/1".to_owned()]);
+        Input::Members(bytes.map(node).to_vec())
+    };
+    here.input(members([1, 2]));
+    assert_eq!(here.stored(Tree::Node), 2);
+    here.input(members([2, 3]));
+    assert_eq!(here.stored(Tree::Node), 2, "they can wait for the next flush");
+    here.input(Input::Stopping);
+    assert_eq!(here.stored(Tree::Node), 3);
 }

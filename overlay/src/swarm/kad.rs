@@ -24,7 +24,7 @@
 //! | messages of a peer | 64 a second, 256 at once | it is cut off |
 //! | packet | 64 KiB | the stream is reset |
 //! | values held | [`crate::dht::StoreLimits`] | see there |
-//! | addresses to come back by | 64 | the oldest goes |
+//! | addresses to come back by | 64 | further ones are not kept |
 
 mod ask;
 mod meter;
@@ -158,6 +158,8 @@ pub(super) struct Behaviour {
     /// Who is at the far end of each connection, where, and whether we dialled.
     remotes: BTreeMap<ConnectionId, (PeerId, Multiaddr, bool)>,
     members: usize,
+    /// Members that were told for remembering: the next time it is the turn of others.
+    told: usize,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     actions: VecDeque<ToSwarm<Option<Told>, THandlerInEvent<Parts>>>,
 }
@@ -208,6 +210,7 @@ impl Behaviour {
             upkeep: Upkeep::new(local, config.replicate, config.refresh),
             remotes: BTreeMap::new(),
             members: 0,
+            told: 0,
             timer: None,
             actions: VecDeque::new(),
         }
@@ -327,11 +330,11 @@ impl Behaviour {
         self.tell_done(done);
         let ended = self.walks.tick(now, &mut self.parts);
         self.walked(ended);
-        let (dials, looked_around) = self.upkeep.tick(now, &mut self.parts, &mut self.queries, |peer| {
+        let (dials, remembers) = self.upkeep.tick(now, &mut self.parts, &mut self.queries, |peer| {
             self.remotes.values().any(|(other, ..)| other == peer)
         });
         self.actions.extend(dials.into_iter().map(|opts| ToSwarm::Dial { opts }));
-        if looked_around {
+        if remembers {
             self.tell_members();
         }
         let done = self.queries.start(&mut self.parts);
@@ -340,7 +343,7 @@ impl Behaviour {
         let members = self.parts.lan.len() + self.parts.wan.len();
         let before = std::mem::replace(&mut self.members, members);
         if before < members {
-            self.upkeep.nudge();
+            self.upkeep.grew();
         }
         if before != members {
             self.tell(Event::Peer(PeerEvent::Table { nodes: members }));
@@ -353,17 +356,22 @@ impl Behaviour {
 
     fn tell_members(&mut self) {
         for table in [dht::Table::Lan, dht::Table::Wan] {
-            let members = self.parts.table(table).members();
-            let nodes: Vec<_> = members
+            let members: Vec<_> = self.parts.table(table).members().collect();
+            let some = members
+                .iter()
+                .cycle()
+                .skip(self.told % members.len().max(1))
+                .take(members.len().min(MAX_REMEMBERED));
+            let nodes: Vec<_> = some
                 .filter_map(|(peer, addresses)| {
                     Some((address::node(peer)?, addresses.iter().map(ToString::to_string).collect()))
                 })
-                .take(MAX_REMEMBERED)
                 .collect();
             if !nodes.is_empty() {
                 self.tell(Event::DhtMembers { table, nodes });
             }
         }
+        self.told = self.told.wrapping_add(MAX_REMEMBERED);
     }
 
     /// Ready when the moment has come.

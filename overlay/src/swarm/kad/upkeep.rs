@@ -23,6 +23,8 @@ const FEW: usize = 3;
 /// The first pause between such tries; each next one is twice as long, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// After the first nodes have entered so many seconds pass until the disk hears of them; with further ones twice as many each time.
+const FIRST_MEMORY: Duration = Duration::from_secs(5);
 /// Addresses that are tried at once, in turn, and those that are remembered.
 const AT_ONCE: usize = 8;
 pub(super) const MAX_BOOTSTRAP: usize = 64;
@@ -38,6 +40,9 @@ pub(super) struct Upkeep {
     next_refresh: Instant,
     next_try: Instant,
     pause: Duration,
+    /// When the program is told who is in the tables, to come back by; None: nobody has entered since.
+    next_memory: Option<Instant>,
+    memory_pause: Duration,
     known: Vec<Known>,
     turn: usize,
     looks: usize,
@@ -64,6 +69,8 @@ impl Upkeep {
             next_refresh: now + refresh.mul_f64(0.75 + f64::from(spread) / 512.0),
             next_try: now,
             pause: FIRST_PAUSE,
+            next_memory: None,
+            memory_pause: FIRST_MEMORY,
             known: Vec::new(),
             turn: 0,
             looks: 0,
@@ -75,6 +82,13 @@ impl Upkeep {
         self.next_spread = self.next_spread.min(Instant::now() + SOON);
     }
 
+    /// Somebody has entered a table.
+    pub(super) fn grew(&mut self) {
+        self.nudge();
+        let due = Instant::now() + self.memory_pause;
+        self.next_memory = Some(self.next_memory.map_or(due, |next| next.min(due)));
+    }
+
     /// Addresses where other nodes may be.
     pub(super) fn learn(&mut self, addresses: &[String]) {
         for text in addresses {
@@ -83,8 +97,8 @@ impl Upkeep {
                 self.known.push(known);
             }
         }
-        let excess = self.known.len().saturating_sub(MAX_BOOTSTRAP);
-        self.known.drain(..excess);
+        // Those of the settings came first.
+        self.known.truncate(MAX_BOOTSTRAP);
         (self.next_try, self.pause) = (Instant::now(), FIRST_PAUSE);
     }
 
@@ -110,11 +124,12 @@ impl Upkeep {
     /// When [`Upkeep::tick`] has something to do.
     pub(super) fn next(&self, tables: &mut impl Tables) -> Instant {
         let next = self.next_spread.min(self.next_refresh);
+        let next = self.next_memory.map_or(next, |memory| next.min(memory));
         if self.is_lonely(tables) { next.min(self.next_try) } else { next }
     }
 
-    /// Does what is due; the dials are for the swarm. True: it looked around. Who is connected is not dialled again: a new
-    /// connection would replace the link.
+    /// Does what is due; the dials are for the swarm. True: who is in the tables is to be remembered. Who is connected is not
+    /// dialled again: a new connection would replace the link.
     pub(super) fn tick(
         &mut self,
         now: Instant,
@@ -125,10 +140,14 @@ impl Upkeep {
         if self.next_spread <= now {
             self.next_spread = now + self.spread(tables, queries);
         }
-        let refreshes = self.next_refresh <= now;
-        if refreshes {
+        if self.next_refresh <= now {
             self.next_refresh = now + self.refresh;
             self.look_around(tables, queries);
+            self.next_memory = Some(now);
+        }
+        let remembers = self.next_memory.take_if(|next| *next <= now).is_some();
+        if remembers {
+            self.memory_pause = (self.memory_pause * 2).min(self.refresh);
         }
         let mut dials = Vec::new();
         if self.is_lonely(tables) && self.next_try <= now {
@@ -139,7 +158,7 @@ impl Upkeep {
             let tried = AT_ONCE.min(self.known.len());
             self.known.rotate_left(tried);
         }
-        (dials, refreshes)
+        (dials, remembers)
     }
 
     fn is_lonely(&self, tables: &mut impl Tables) -> bool {

@@ -181,14 +181,27 @@ impl Overlay {
         }
     }
 
-    /// Ends a connection that is not wanted any more, to make room. True if there was one.
-    pub(super) fn end_a_surplus(&mut self, now: Now) -> bool {
-        let surplus = self.peers.connected.iter().filter(|(node, _)| self.is_surplus(node, now));
-        let longest = surplus.min_by_key(|(_, peer)| peer.used).map(|(node, _)| *node);
-        if let Some(node) = longest {
+    /// Makes room for a node among the connections; false: there is none for it. A stranger cannot hold a place by traffic:
+    /// one beyond the link gives way to whom this node wants at once, to others after a minute; one on the link, whose
+    /// absence would be shown, when it is idle, and after a minute to whom this node wants.
+    pub(super) fn makes_room_for(&mut self, node: &NodeId, dials: usize, now: Now) -> bool {
+        if self.peers.connected.len() + dials < self.limits.connections {
+            return true;
+        }
+        let wanted = self.is_wanted(node, now);
+        let strangers = self.peers.connected.iter().filter(|(other, _)| !self.is_wanted(other, now));
+        let gives_way = strangers.filter(|(_, peer)| {
+            let had_its_minute = now.mono >= peer.since + IDLE;
+            match peer.far.near {
+                true => now.mono >= peer.used + IDLE || wanted && had_its_minute,
+                false => wanted || had_its_minute,
+            }
+        });
+        let least = gives_way.min_by_key(|(_, peer)| peer.used).map(|(node, _)| *node);
+        if let Some(node) = least {
             self.close_peer(node, NOT_NEEDED, now);
         }
-        longest.is_some()
+        least.is_some()
     }
 
     /// Says goodbye to one that is not needed now.

@@ -147,7 +147,6 @@ impl Overlay {
 
     pub(super) fn on_dial_timer(&mut self, node: NodeId, now: Now) {
         let dials = self.peers.dials();
-        let room = self.peers.connected.len() + dials < self.limits.connections;
         let banned = self.peers.is_banned(&node, now);
         let worth = self.is_worth_dialling(&node, now);
         let Some(candidate) = self.peers.candidates.get_mut(&node) else { return };
@@ -162,10 +161,11 @@ impl Overlay {
         }
         let share =
             if candidate.failures >= DOUBTFUL { self.limits.dials.div_ceil(2) } else { self.limits.dials };
-        if banned || !room || dials >= share {
+        if banned || dials >= share || !self.makes_room_for(&node, dials, now) {
             let wait = self.jitter(if banned { MAX_BACKOFF } else { MIN_BACKOFF });
             return self.timers.set(Timer::Dial(node), now.mono + wait);
         }
+        let Some(candidate) = self.peers.candidates.get_mut(&node) else { return };
         candidate.dialling = true;
         candidate.last_dial = Some(now.mono);
         let addresses = candidate.addresses.iter().cloned().collect();

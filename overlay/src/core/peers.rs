@@ -50,7 +50,7 @@ pub(super) struct Peer {
     pub(super) far: Far,
     /// The users of this node whom it was told of in this session.
     pub(super) told: BTreeSet<UserId>,
-    since: u64,
+    pub(super) since: u64,
     /// When a user's traffic went over it last.
     pub(super) used: u64,
     /// It said that it does not need the connection.
@@ -187,7 +187,7 @@ impl Overlay {
         let refuse = match () {
             () if node == self.node => Some("this is myself"),
             () if self.peers.is_banned(&node, now) => Some("misbehaved a moment ago"),
-            () if self.no_room() && !self.end_a_surplus(now) => Some("too many connections"),
+            () if !self.makes_room_for(&node, 0, now) => Some("too many connections"),
             () => None,
         };
         if let Some(reason) = refuse {
@@ -229,10 +229,6 @@ impl Overlay {
         self.peers.connected.insert(node, peer);
         self.timers.set(Timer::Peer(node), on_grid(now.mono + HEARTBEAT, TICK));
         self.say_hello(node, now);
-    }
-
-    fn no_room(&self) -> bool {
-        self.peers.connected.len() >= self.limits.connections
     }
 
     fn say_hello(&mut self, node: NodeId, now: Now) {

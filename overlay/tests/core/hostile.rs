@@ -4,6 +4,7 @@ use crosstalk_overlay::core::*;
 use crosstalk_overlay::envelope::{Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, UserId};
 use crosstalk_overlay::keys::{NodeKey, SealingKey, UserKey};
+use crosstalk_overlay::mailbox::Offer;
 use crosstalk_overlay::record::*;
 use crosstalk_overlay::seal::Sealed;
 use crosstalk_overlay::time::{DAY, Hlc, MINUTE, SECOND};
@@ -388,6 +389,47 @@ fn connections_are_bounded() {
         PeerEvent::Connected { node: node_id(9), address: "/memory/9".into(), inbound: true, near: true };
     net.peer_event(0, connected);
     assert_eq!(net.hosts[0].core.peers().len(), 2);
+}
+
+/// Traffic that costs a stranger nothing must not keep out whom we know.
+#[test]
+fn strangers_hold_no_place_against_a_contact() {
+    let limits = Limits { connections: 4, ..Limits::default() };
+    let mut net = Net::with_limits(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]], limits);
+    let strangers = 20..24;
+    for stranger in strangers.clone() {
+        let (node, address) = (node_id(stranger), format!("/ip4/203.0.113.{stranger}/tcp/1"));
+        net.peer_event(0, PeerEvent::Connected { node, address, inbound: true, near: false });
+        let wall = net.now(0).wall;
+        net.inject(stranger, 0, hello(stranger as u64, wall));
+    }
+    let junk = Offer {
+        mailbox: UserId::from_bytes([9; 32]),
+        item: vec![7; 300],
+        expires: START + DAY,
+        nonce: 0,
+        token: Vec::new(),
+        replica: false,
+    };
+    let talk = |net: &mut Net| {
+        for stranger in strangers.clone() {
+            net.inject(stranger, 0, encode(&Frame::Deposit { request: 1, offer: junk.clone() }));
+        }
+        net.run(10 * SECOND);
+    };
+    (0..3).for_each(|_| talk(&mut net));
+    assert_eq!(net.hosts[0].core.peers().len(), 4, "there is room for all of them");
+    net.join(0, 1);
+    talk(&mut net);
+    assert!(is_connected(&net, 1));
+    // Another stranger gets its turn when they had theirs.
+    let (late, address) = (node_id(30), "/ip4/203.0.113.30/tcp/1".to_owned());
+    let comes = PeerEvent::Connected { node: late, address, inbound: true, near: false };
+    net.peer_event(0, comes.clone());
+    assert!(!is_connected(&net, 30));
+    (0..3).for_each(|_| talk(&mut net));
+    net.peer_event(0, comes);
+    assert!(is_connected(&net, 30) && is_connected(&net, 1));
 }
 
 #[test]

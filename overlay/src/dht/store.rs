@@ -1,7 +1,8 @@
 //! What this node holds of the hash table: verified at each put, one merged value a key, bounded. *Pure.*
 //!
-//! When full, the value goes that lies farthest from this node, but never one that is nearer than the newcomer: whoever
-//! invents values can't drive out those for which this node is among the closest.
+//! When full, the value goes that lies farthest from this node, but never one that is nearer than the newcomer. As anybody
+//! can look for keys that lie near to a node, one peer can drive out no more than an eighth: what it puts beyond that
+//! takes the place of what it has put itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,9 @@ use super::{Distance, Key, Position, Refused, Value};
 use crate::id::NodeId;
 use crate::record::{Context, NoCertificates, Revocation, RevocationSet, Revoked, RevokedBy};
 use crate::time::{HOUR, TrustedTime};
+
+/// One peer can take so many parts of a full store from others.
+const SHARES: usize = 8;
 
 /// What a store holds at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Store {
     by_end: BTreeSet<(u64, Key)>,
     bytes: usize,
     putters: BTreeMap<NodeId, Putter>,
+    /// What is held of each peer: values and bytes.
+    brought: BTreeMap<NodeId, (usize, usize)>,
     /// No more than there are values, plus those that went since the last [`Store::take_change`].
     changed: BTreeSet<Key>,
 }
@@ -73,6 +79,8 @@ struct Held {
     word: (u64, u64),
     /// When anybody last put it.
     put: u64,
+    /// Who put it first.
+    from: Option<NodeId>,
 }
 
 #[derive(Debug)]
@@ -92,6 +100,7 @@ impl Store {
             by_end: BTreeSet::new(),
             bytes: 0,
             putters: BTreeMap::new(),
+            brought: BTreeMap::new(),
             changed: BTreeSet::new(),
         }
     }
@@ -137,6 +146,7 @@ impl Store {
         }
         let value = Value::verify(&key, bytes, context)?;
         self.expire(context.time);
+        let from = self.values.get(&key).map_or(from, |held| held.from);
         let old = self.values.get(&key).map(|held| held.value.clone());
         let known = old.as_ref().and_then(|old| Value::verify(&key, old, context).ok());
         let merged = match known {
@@ -148,8 +158,8 @@ impl Store {
             self.renew(&key, until, now);
             return Ok(Put::Same);
         }
-        self.make_room(&key, bytes.len())?;
-        self.insert(key, Held::new(bytes, &merged, until, now));
+        self.make_room(&key, bytes.len(), from)?;
+        self.insert(key, Held::new(bytes, &merged, until, now, from));
         Ok(if old.is_some() { Put::Changed } else { Put::New })
     }
 
@@ -186,11 +196,11 @@ impl Store {
         let context = Context { time, certificates: &NoCertificates, revocations, enforce_end: true };
         for key in revocations.iter().filter_map(|revocation| place(revocation)) {
             let Some(held) = self.values.get(&key) else { continue };
-            let (put, until, old) = (held.put, held.ends, held.value.clone());
+            let (put, until, old, from) = (held.put, held.ends, held.value.clone(), held.from);
             let rest = Value::verify(&key, &old, &context).ok();
             match rest.map(|value| (value.encode(), value)) {
                 Some((bytes, _)) if bytes == old => {}
-                Some((bytes, value)) => self.insert(key, Held::new(bytes, &value, until, put)),
+                Some((bytes, value)) => self.insert(key, Held::new(bytes, &value, until, put, from)),
                 None => self.remove(&key),
             }
         }
@@ -202,6 +212,15 @@ impl Store {
         self.by_distance.remove(&(self.distance(key), *key));
         self.by_end.remove(&(held.ends, *key));
         self.bytes -= held.value.len();
+        if let Some((peer, (values, bytes))) =
+            held.from.and_then(|peer| Some((peer, self.brought.get_mut(&peer)?)))
+        {
+            *values -= 1;
+            *bytes -= held.value.len();
+            if *values == 0 {
+                self.brought.remove(&peer);
+            }
+        }
         self.changed.insert(*key);
     }
 
@@ -280,12 +299,21 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a peer has its share, with one more value of `size` bytes.
+    fn has_its_share(&self, peer: Option<NodeId>, size: usize) -> bool {
+        let brought = peer.and_then(|peer| self.brought.get(&peer));
+        brought.is_some_and(|(values, bytes)| {
+            values + 1 > self.limits.values / SHARES || bytes + size > self.limits.bytes / SHARES
+        })
+    }
+
     /// Drops values that lie farther away than `key` until one of `size` bytes fits there.
-    fn make_room(&mut self, key: &Key, size: usize) -> Result<(), Refused> {
+    fn make_room(&mut self, key: &Key, size: usize, from: Option<NodeId>) -> Result<(), Refused> {
         let old = self.values.get(key).map_or(0, |held| held.value.len());
         let mut values = self.values.len() + usize::from(!self.values.contains_key(key));
         let mut bytes = self.bytes - old + size;
         let own = self.distance(key);
+        let of_its_own = self.has_its_share(from, size);
         let mut victims = Vec::new();
         for (distance, victim) in self.by_distance.iter().rev() {
             if values <= self.limits.values && bytes <= self.limits.bytes {
@@ -294,8 +322,11 @@ impl Store {
             if *distance <= own {
                 return Err(Refused::Full);
             }
+            let Some(held) = self.values.get(victim).filter(|held| !of_its_own || held.from == from) else {
+                continue;
+            };
             values -= 1;
-            bytes -= self.values.get(victim).map_or(0, |held| held.value.len());
+            bytes -= held.value.len();
             victims.push(*victim);
         }
         if values > self.limits.values || bytes > self.limits.bytes {
@@ -310,6 +341,11 @@ impl Store {
         self.by_distance.insert((self.distance(&key), key));
         self.by_end.insert((held.ends, key));
         self.bytes += held.value.len();
+        if let Some(peer) = held.from {
+            let (values, bytes) = self.brought.entry(peer).or_default();
+            *values += 1;
+            *bytes += held.value.len();
+        }
         self.values.insert(key, held);
         self.changed.insert(key);
     }
@@ -320,9 +356,9 @@ impl Store {
 }
 
 impl Held {
-    fn new(bytes: Vec<u8>, value: &Value, until: u64, put: u64) -> Self {
+    fn new(bytes: Vec<u8>, value: &Value, until: u64, put: u64, from: Option<NodeId>) -> Self {
         let ends = value.held_until(put).min(until);
-        Self { value: bytes, ends, word: (value.ends(), value.longest()), put }
+        Self { value: bytes, ends, word: (value.ends(), value.longest()), put, from }
     }
 }
 
@@ -372,7 +408,11 @@ mod tests {
     /// The sums and indices are those of the values.
     fn is_whole(store: &Store) -> bool {
         let bytes: usize = store.values.values().map(|held| held.value.len()).sum();
+        let of_peers = store.values.values().filter(|held| held.from.is_some());
+        let of_peers = of_peers.fold((0, 0), |(values, bytes), held| (values + 1, bytes + held.value.len()));
+        let brought = store.brought.values();
         bytes == store.bytes
+            && of_peers == brought.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
             && store.by_distance.len() == store.values.len()
             && store.by_end.len() == store.values.len()
             && store.by_end.iter().all(|(ends, key)| store.values[key].ends == *ends)
@@ -502,6 +542,25 @@ mod tests {
         nearest.sort();
         assert_eq!(full.keys().copied().collect::<Vec<_>>(), nearest);
         assert_eq!(put(&mut full, &all[3]), Err(Refused::Full));
+    }
+
+    /// Keys near to a node are found by trying; they shall not cost it what it holds for others.
+    #[test]
+    fn one_peer_drives_out_an_eighth_at_most() {
+        let limits = StoreLimits { values: 16, ..StoreLimits::default() };
+        let mut all: Vec<Value> = (1..=60).map(|seed| presence(seed, 0, 1)).collect();
+        let mut full = store(limits);
+        all.sort_by_key(|value| std::cmp::Reverse(full.distance(&value.key())));
+        let (honest, near) = all.split_at(16);
+        honest.iter().for_each(|value| assert_eq!(put_at(&mut full, value, peer(1), NOW), Ok(Put::New)));
+        near.iter().for_each(|value| drop(put_at(&mut full, value, peer(2), NOW)));
+        let left =
+            |store: &Store| honest.iter().filter(|value| store.values.contains_key(&value.key())).count();
+        assert_eq!(left(&full), 14);
+        assert!(full.get(&near[near.len() - 1].key(), time(NOW)).is_some(), "its nearest stay");
+        assert!(is_whole(&full));
+        let _ = put_at(&mut full, &presence(61, 0, 1), peer(3), NOW);
+        assert!(left(&full) >= 13, "each has an eighth");
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub struct Bounds {
     pub peer_bytes: usize,
     /// Items that one peer may bring within an hour, and pass on as many. Default 512.
     pub peer_items: usize,
-    /// Bits of work that a stranger pays for an item, and six more when it gets full. Default 18.
+    /// Bits of work that a stranger pays for a small item; [`work::price`] says what a larger one costs, and it is six more
+    /// when it gets full. Default 18.
     pub bits: u32,
 }
 
@@ -286,19 +287,19 @@ impl Mailboxes {
         {
             return Some(Answer::Full);
         }
-        let wanted = self.bits_wanted(&offer.mailbox);
+        let wanted = self.bits_wanted(&offer.mailbox, size);
         let paid = token || work::bits_of(&offer.mailbox, &id, offer.expires, offer.nonce) >= wanted;
         (!paid).then_some(Answer::Work(wanted))
     }
 
-    /// The work that a stranger pays now for an item of a mailbox.
-    pub fn bits_wanted(&self, mailbox: &UserId) -> u32 {
+    /// The work that a stranger pays now for an item of `size` bytes in a mailbox.
+    pub fn bits_wanted(&self, mailbox: &UserId, size: usize) -> u32 {
         let bounds = &self.bounds;
         let load = self.loads.get(mailbox).copied().unwrap_or_default();
         let mailbox = load.eighths((bounds.mailbox_items, bounds.mailbox_bytes));
         let full = mailbox.max(self.load.eighths((bounds.items, bounds.bytes)));
         let more = STEPS.iter().rev().find(|(eighths, _)| full >= *eighths).map_or(0, |(_, bits)| *bits);
-        (bounds.bits + more).min(work::MAX_BITS)
+        (work::price(bounds.bits, size) + more).min(work::MAX_BITS)
     }
 
     fn use_token(&mut self, mailbox: UserId, token: TokenUse) {

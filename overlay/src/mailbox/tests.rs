@@ -81,7 +81,7 @@ fn more_work_is_wanted_as_it_fills_and_the_last_quarter_takes_tokens_only() {
     let mut held = free(Bounds { mailbox_items: 40, ..Bounds::default() });
     let (mut bits, mut taken) = (BTreeSet::new(), 0);
     for number in 0..60 {
-        let wanted = held.bits_wanted(&user(1));
+        let wanted = held.bits_wanted(&user(1), 0);
         bits.insert(wanted);
         if held.offer(node(1), &paid(offer(1, number), wanted), None, at(NOW), 0).0 == Answer::Held {
             taken += 1;
@@ -93,7 +93,7 @@ fn more_work_is_wanted_as_it_fills_and_the_last_quarter_takes_tokens_only() {
         let (answer, _) = held.offer(node(1), &offer(1, 100 + u32::from(serial)), token, at(NOW), 0);
         assert_eq!(answer, if serial < 10 { Answer::Held } else { Answer::Full });
     }
-    assert_eq!(held.bits_wanted(&user(2)), 0, "other mailboxes are not affected");
+    assert_eq!(held.bits_wanted(&user(2), 0), 0, "other mailboxes are not affected");
 }
 
 #[test]
@@ -205,7 +205,8 @@ proptest! {
                     let offer = Offer {
                         item: item(mailbox, number, 256 << class), expires: NOW + mono + life, ..offer(mailbox, number)
                     };
-                    let offer = paid(offer, held.bits_wanted(&user(mailbox)));
+                    let wanted = held.bits_wanted(&user(mailbox), offer.item.len());
+                    let offer = paid(offer, wanted);
                     let token = token.map(|serial| TokenUse { serial: [serial; 16], expires: NOW + DAY });
                     let (answer, stored) = held.offer(node(peer), &offer, token, at(NOW + mono), mono);
                     if answer == Answer::Held {

@@ -5,8 +5,16 @@ use sha2::{Digest as _, Sha256};
 use crate::id::{ItemId, UserId};
 
 const TAG: &[u8] = b"crosstalk/1/work\0";
-/// Nobody is asked for more, and nobody does more: about a second of one core.
-pub const MAX_BITS: u32 = 24;
+/// Nobody is asked for more, and nobody does more: some ten seconds of one core.
+pub const MAX_BITS: u32 = 26;
+
+/// Bytes of which an item costs the least; with twice as many, four times as many, … it is a bit more: room is what is paid for.
+const CHEAP: usize = 4_096;
+
+/// What an item of `size` bytes costs, bits, if the least is `bits`.
+pub fn price(bits: u32, size: usize) -> u32 {
+    (bits + (size / CHEAP).max(1).ilog2()).min(MAX_BITS)
+}
 
 fn start(mailbox: &UserId, item: &ItemId, expires: u64) -> Sha256 {
     let mut hash = Sha256::new_with_prefix(TAG);
@@ -57,6 +65,12 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_items_cost_more() {
+        assert_eq!([0, 4_096, 8_191, 8_192, 65_536].map(|size| price(18, size)), [18, 18, 18, 19, 22]);
+        assert_eq!((price(18, super::super::MAX_ITEM), price(24, usize::MAX)), (24, MAX_BITS));
+    }
 
     #[test]
     fn what_is_found_is_worth_its_bits_for_that_deposit_only() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::Overlay;
 use crate::core::timers::{Pair, Timer};
 use crate::id::{ItemId, NodeId, UserId};
-use crate::mailbox::work::{MAX_BITS, Search};
+use crate::mailbox::work::{MAX_BITS, Search, price};
 use crate::mailbox::{Answer, COPIES, Offer, item_id};
 use crate::time::{Now, SECOND};
 use crate::wire::Frame;
@@ -182,7 +182,7 @@ impl Overlay {
         }
         if job.worth.is_none() {
             // Work comes when there is somebody to pay.
-            job.search(self.limits.mailbox.bits);
+            job.search(price(self.limits.mailbox.bits, job.offer.item.len()));
             return self.timers.set_earlier(Timer::Work, now.mono);
         }
         for node in next {

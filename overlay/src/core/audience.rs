@@ -164,17 +164,28 @@ impl Overlay {
 
     /// Gives the pair to whoever may see a user now, and makes a new one if somebody may no more.
     pub(super) fn check_audience(&mut self, user: &UserId, now: Now) {
-        let Some(local) = self.locals.get(user).filter(|_| self.publishes) else { return };
+        self.update_audience(user, false, now);
+    }
+
+    /// Makes a new pair, as somebody has the old one who may not.
+    pub(super) fn renew_audience(&mut self, user: &UserId, now: Now) {
+        self.update_audience(user, true, now);
+    }
+
+    fn update_audience(&mut self, user: &UserId, anew: bool, now: Now) {
+        let stated = |local: &&super::locals::Local| local.shown.stated;
+        let Some(local) = self.locals.get(user).filter(|_| self.publishes).filter(stated) else { return };
         let (device, mut watchers) = (local.device.id(), local.shown.watchers.clone());
         if self.has_other_devices(user) {
             watchers.insert(*user);
         }
         let own = self.audiences.own.remove(&device);
-        let stale = own.as_ref().is_none_or(|own| !own.told.is_subset(&watchers));
-        if own.is_none() && watchers.is_empty() {
+        let stale = anew || own.as_ref().is_none_or(|own| !own.told.is_subset(&watchers));
+        if own.is_none() && (watchers.is_empty() || anew) {
             return;
         }
         let had = own.as_ref().map(|own| own.told.clone()).unwrap_or_default();
+        had.difference(&watchers).for_each(|other| self.cancel_audience(user, other, now));
         let mut own = match own {
             Some(own) if !stale => own,
             _ => self.new_pair(now),
@@ -197,15 +208,6 @@ impl Overlay {
         }
     }
 
-    /// Makes a new pair, as somebody has the old one who may not.
-    pub(super) fn renew_audience(&mut self, user: &UserId, now: Now) {
-        let Some(device) = self.locals.get(user).map(|local| local.device.id()) else { return };
-        if self.audiences.own.remove(&device).is_some() {
-            self.outputs.push_back(Output::Write(Write::DeleteOwnAudience(device)));
-            self.check_audience(user, now);
-        }
-    }
-
     fn new_pair(&mut self, now: Now) -> Own {
         let (mut presence, mut key) = ([0; 32], [0; 32]);
         self.rng.fill_bytes(&mut presence);
@@ -222,6 +224,8 @@ impl Overlay {
     fn give(&mut self, user: &UserId, watcher: &UserId, own: &Own, now: Now) -> bool {
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
+        // An older one that is still on its way is worth nothing any more.
+        self.cancel_audience(user, watcher, now);
         let content = Content::Audience { presence: own.presence.id(), key: own.key.clone(), at: own.at };
         let id = MessageId::from_bytes(id);
         self.accept(Outgoing { id, from: *user, to: *watcher, content, expires: None }, now).is_ok()
@@ -258,16 +262,16 @@ impl Overlay {
         }
     }
 
-    /// A device of a user is lost: where it was is not looked for, and what was given to that user it may have, so those
-    /// of ours who gave it anything make a new pair.
-    pub(super) fn forget_audience_of(&mut self, user: &UserId, device: &DeviceId, now: Now) {
+    /// A device of a user is lost: where it was is not looked for. What was given to that user it may have if it was `known`
+    /// for one of that user's, so those of ours who gave it anything make a new pair.
+    pub(super) fn forget_audience_of(&mut self, user: &UserId, device: &DeviceId, known: bool, now: Now) {
         let of_device = |(owner, known, _): &&Place| owner == user && known == device;
         let places: Vec<Place> = self.audiences.known.keys().filter(of_device).copied().collect();
         for place in places {
             self.audiences.known.remove(&place);
             self.outputs.push_back(Output::Write(Write::DeleteAudience(place)));
         }
-        let given = self.audiences.own.iter().filter(|(_, own)| own.told.contains(user));
+        let given = self.audiences.own.iter().filter(|(_, own)| known && own.told.contains(user));
         let ours: Vec<UserId> = given.filter_map(|(own, _)| self.local_devices.get(own).copied()).collect();
         ours.iter().for_each(|ours| self.renew_audience(ours, now));
     }

@@ -46,6 +46,8 @@ pub(super) struct Local {
 pub(super) struct Shown {
     pub(super) sessions: Vec<PresenceSession>,
     pub(super) watchers: BTreeSet<UserId>,
+    /// Whether it was said who they are; until then what was given to them stands.
+    pub(super) stated: bool,
     /// With the monotonic time of its signing.
     pub(super) presence: Option<(Verified<PresenceRecord>, u64)>,
     pub(super) link_status: Option<LinkStatus>,

@@ -367,6 +367,16 @@ impl Overlay {
         found
     }
 
+    /// Gives up the pair that one of our users was about to give to somebody.
+    pub(super) fn cancel_audience(&mut self, from: &UserId, to: &UserId, now: Now) {
+        let of = |number: &u64| {
+            let entry = self.outbox.entries.get(number);
+            entry.is_some_and(|entry| entry.to == *to && matches!(entry.content, Content::Audience { .. }))
+        };
+        let numbers: Vec<u64> = self.outbox.numbers_from(from).into_iter().filter(of).collect();
+        numbers.into_iter().for_each(|number| self.give_up(number, now));
+    }
+
     pub(super) fn drop_entries_of(&mut self, user: &UserId, device: &DeviceId, now: Now) {
         self.outbox.numbers_from(user).into_iter().for_each(|number| self.give_up(number, now));
         self.outbox.lanes.retain(|pair, _| pair.0 != *device);

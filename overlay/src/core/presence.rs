@@ -95,6 +95,7 @@ impl Overlay {
         if local.is_void(&self.users.revocations) {
             return;
         }
+        local.shown.stated = true;
         let before = std::mem::replace(&mut local.shown.watchers, watchers.clone());
         let changed = local.shown.presence.is_none() || local.shown.sessions != sessions;
         local.shown.sessions = sessions;

@@ -233,7 +233,9 @@ impl Overlay {
         self.hide_found(device);
         self.forget_access(user, device);
         self.drop_early_of(device);
+        let mut was_known = self.locals.get(user).is_some_and(|local| local.device.id() == *device);
         if let Some(known) = self.users.known.get_mut(user) {
+            was_known |= known.record.devices().contains_key(device);
             let changed = known.record.add_revocation(by.clone()) | known.record.remove_device(device);
             self.users.by_device.remove(device);
             if changed {
@@ -241,7 +243,7 @@ impl Overlay {
             }
         }
         self.drop_copies_to(user, device, now);
-        self.forget_audience_of(user, device, now);
+        self.forget_audience_of(user, device, was_known, now);
         match self.locals.get_mut(user) {
             Some(local) if local.device.id() == *device => {
                 local.shown = super::locals::Shown::default();

@@ -1,14 +1,14 @@
 //! A further device joins by a code: on a link and beyond it, once, in time, and with the right code only.
 
 use crosstalk_overlay::core::*;
+use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::join::JoinCode;
 use crosstalk_overlay::keys::UserKey;
 use crosstalk_overlay::record::{Revocation, Revoked, RevokedBy, Verified};
+use crosstalk_overlay::time::{MINUTE, SECOND};
 use crosstalk_overlay::wire::{Frame, encode};
 
 use crate::pump::*;
-
-const MINUTE: u64 = 60_000;
 
 /// Host 0 has a user; hosts 1 and 2 have none.
 fn net() -> Net {
@@ -217,4 +217,74 @@ fn devices_of_one_user_find_each_other_beyond_the_link() {
     assert_eq!(net.hosts[0].core.own_devices(&user).len(), 1);
     net.with(1, |core, now| assert!(core.add_revocation(revocation.bytes(), now).unwrap()));
     assert_eq!(net.count(1, |event| matches!(event, Output::Revoked { user: lost } if *lost == user)), 1);
+}
+
+/// Anna has a second laptop; Ben, who may see her, is away.
+fn away() -> (Net, UserId) {
+    let accounts = vec![vec![Account::new(1, 101)], vec![Account::new(1, 102)], vec![Account::new(2, 103)]];
+    let mut net = Net::new(accounts);
+    net.open_table();
+    net.join(0, 1);
+    net.join(0, 2);
+    net.run(10 * SECOND);
+    let ben = net.user(2);
+    net.with(0, |core, _| core.keep(&ben));
+    shows(&mut net, &[ben]);
+    net.run(MINUTE);
+    net.power_off(2);
+    (net, ben)
+}
+
+/// Says whom Anna lets see her.
+fn shows(net: &mut Net, watchers: &[UserId]) {
+    let anna = net.user(0);
+    net.with(0, |core, now| core.set_presence(&anna, vec![session("desk")], watchers.to_vec(), now));
+}
+
+fn pairs(net: &Net) -> Vec<Vec<u8>> {
+    net.hosts[0].store.own_audiences().map(|own| own.presence.clone()).collect()
+}
+
+fn waiting(net: &Net) -> usize {
+    net.hosts[0].core.outbox().count()
+}
+
+#[test]
+fn a_restart_is_no_reason_for_a_new_pair() {
+    let (mut net, ben) = away();
+    let before = (pairs(&net), waiting(&net));
+    assert_eq!(before.0.len(), 1);
+    for _ in 0..3 {
+        net.restart(0);
+        net.run(MINUTE);
+        shows(&mut net, &[ben]);
+        net.run(MINUTE);
+    }
+    assert_eq!((pairs(&net), waiting(&net)), before);
+}
+
+#[test]
+fn of_many_pairs_the_last_one_is_told_only() {
+    let (mut net, ben) = away();
+    let before = pairs(&net);
+    for other in 50..60 {
+        shows(&mut net, &[ben, UserId::from_bytes([other; 32])]);
+        shows(&mut net, &[ben]);
+    }
+    assert_ne!(pairs(&net), before);
+    // To Ben and her other laptop the pair; to the others the tokens that they were given before they were removed.
+    assert_eq!(waiting(&net), 2 + 10, "{:?}", net.hosts[0].core.outbox().collect::<Vec<_>>());
+}
+
+#[test]
+fn that_somebody_loses_a_device_which_never_was_changes_nothing() {
+    let (mut net, ben) = away();
+    let before = (pairs(&net), waiting(&net));
+    for device in 0..9 {
+        let what = Revoked::Device(ben, Account::new(2, 200 + device).device.id());
+        let revocation = Revocation { what, by: RevokedBy::User, since: START };
+        let revocation = Verified::sign(revocation, &UserKey::from_seed([2; 32]), None).unwrap();
+        net.with(0, |core, now| assert!(core.add_revocation(revocation.bytes(), now).unwrap()));
+    }
+    assert_eq!((pairs(&net), waiting(&net)), before);
 }

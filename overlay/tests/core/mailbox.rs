@@ -266,6 +266,22 @@ fn both_devices_of_the_recipient_get_it() {
 
 #[test]
 fn a_neighbour_carries_it_to_whom_it_meets_later() {
+    carries_it(Net::join);
+}
+
+#[test]
+fn a_neighbour_carries_it_to_whom_it_meets_beyond_the_link() {
+    carries_it(|net, courier, ben| {
+        let (ben, friend) = (net.user(ben), net.user(courier));
+        for (host, user, other) in [(BEN, ben, friend), (courier, friend, ben)] {
+            net.with(host, |core, now| core.set_presence(&user, vec![session("desk")], vec![other], now));
+        }
+        net.join_beyond(courier, BEN);
+        net.link(courier, BEN);
+    });
+}
+
+fn carries_it(meets: impl FnOnce(&mut Net, usize, usize)) {
     let accounts = vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)], vec![Account::new(3, 103)]];
     let mut net = Net::with_limits(accounts, cheap());
     let (courier, anna, ben) = (2, net.user(ANNA), net.user(BEN));
@@ -280,7 +296,7 @@ fn a_neighbour_carries_it_to_whom_it_meets_later() {
     assert_eq!(net.hosts[courier].store.mail.len(), 3);
     net.run(HOUR);
     net.restart(courier);
-    net.join(courier, BEN);
+    meets(&mut net, courier, BEN);
     net.run(MINUTE);
     assert_eq!(net.got(BEN, anna), vec![1, 2, 3]);
     net.cut(courier, BEN);

@@ -9,7 +9,7 @@ use crate::core::query::Purpose;
 use crate::envelope::EnvelopeError;
 use crate::id::{ItemId, NodeId, UserId};
 use crate::mailbox::COPIES;
-use crate::mailbox::{Item, Kind, item_id};
+use crate::mailbox::{Item, Kind, MAX_ITEM, item_id};
 use crate::record::{MAX_DECLARED, MailboxAccess, Verified};
 use crate::time::{MINUTE, Now, SECOND};
 use crate::wire::{Frame, Listed, MAIL_BYTES, MAX_LISTED, MAX_MAIL};
@@ -22,6 +22,8 @@ const ASKED: usize = COPIES + 2;
 const PATIENCE: u64 = 15 * SECOND;
 /// Holders that stay connected at most.
 const MAX_KEPT: usize = 16;
+/// What a node may list that was not asked: it has met somebody for whom it carries something.
+const UNASKED: usize = 64;
 /// Users for whom a node is asked at once; for further ones a second later.
 const AT_ONCE: usize = 32;
 
@@ -119,13 +121,28 @@ impl Owner {
         }
     }
 
-    /// Makes room for one more name: what is not needed any more is forgotten first.
-    fn has_room(&mut self, most: usize) -> bool {
+    /// Makes room for one more name: what is not needed any more is forgotten first, then what only that node lists of
+    /// which most waits, if that is more than `own`: it lists it again.
+    fn has_room(&mut self, most: usize, own: usize) -> bool {
         if self.entries.len() < most {
             return true;
         }
         let done = self.entries.iter().find(|(_, entry)| entry.state == State::Done).map(|(id, _)| *id);
-        done.is_some_and(|id| self.entries.remove(&id).is_some())
+        done.or_else(|| self.last_of_longest(own)).is_some_and(|id| self.entries.remove(&id).is_some())
+    }
+
+    fn last_of_longest(&mut self, own: usize) -> Option<ItemId> {
+        let (_, queue) = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len())?;
+        let entries = &self.entries;
+        let alone = |id: &ItemId| {
+            let entry = entries.get(id);
+            entry.is_some_and(|entry| entry.state == State::Wanted && entry.holders.len() == 1)
+        };
+        if queue.len() <= own + 1 {
+            return None;
+        }
+        let place = queue.iter().rposition(alone)?;
+        queue.remove(place)
     }
 
     /// What to fetch next from a holder.
@@ -253,17 +270,19 @@ impl Overlay {
     }
 
     pub(in crate::core) fn on_listing(&mut self, node: NodeId, entries: &[Listed], now: Now) {
-        if !self.mail.owner.listed_at.contains(&node) && !self.peers.is_near(&node) {
-            return self.counters.drop("list of mail that nobody asked for");
+        if entries.iter().any(|listed| usize::try_from(listed.size).is_ok_and(|size| size > MAX_ITEM)) {
+            return self.offence(node, "a list of mail that nobody can hold", now);
         }
-        let most = self.limits.listed;
+        let asked = self.mail.owner.listed_at.contains(&node);
+        let (most, of_node) = (self.limits.listed, if asked { MAX_LISTED } else { UNASKED });
         for Listed { id, size } in entries {
             let owner = &mut self.mail.owner;
             let queue = owner.queues.entry(node).or_default();
-            if queue.len() >= MAX_LISTED {
+            if queue.len() >= of_node {
                 self.counters.drop("more mail than a peer may list");
                 break;
             }
+            let own = queue.len();
             if let Some(entry) = owner.entries.get_mut(id) {
                 entry.holders.insert(node);
                 if entry.state == State::Done {
@@ -271,7 +290,7 @@ impl Overlay {
                 } else {
                     queue.push_back(*id);
                 }
-            } else if owner.has_room(most) {
+            } else if owner.has_room(most, own) {
                 let size = usize::try_from(*size).unwrap_or(usize::MAX);
                 let entry = Entry { holders: BTreeSet::from([node]), size, state: State::Wanted };
                 owner.entries.insert(*id, entry);
@@ -346,7 +365,7 @@ impl Overlay {
         let most = self.limits.listed;
         let known = self.mail.owner.entries.get(&id).map(|entry| entry.state);
         let wanted = match known {
-            None => self.mail.owner.has_room(most),
+            None => self.mail.owner.has_room(most, 0),
             Some(State::Wanted | State::Later) => true,
             Some(State::Asked(_) | State::Taken | State::Done) => false,
         };

@@ -339,6 +339,7 @@ impl Core {
     /// A user is on a live node now: our users' presence goes there by the overlay, directed presence does not.
     fn reachable(&mut self, user: UserId) {
         self.own_devices_met(user);
+        self.ask_again(user);
         let knows =
             |account: &&super::account::Account| account.roster.listed().any(|item| item.user.is_none());
         let incomplete: Vec<UserId> =

@@ -3,6 +3,7 @@
 use crosstalk_overlay::core::state::OutboxEntry;
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::record::{ContactRecord, Says, Slots, Verified};
 use serde::{Deserialize, Serialize};
 
 use super::Core;
@@ -11,6 +12,9 @@ use super::admin::{Refused, Reply};
 use super::commands::{bare, refused};
 use super::roster::Relation;
 use crate::xmpp::Type;
+
+/// Between two times that the same is said again to somebody, milliseconds.
+const AGAIN: u64 = 600_000;
 
 /// A request that is not answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,11 +55,7 @@ impl Core {
 
     fn our_request(&self, account: &Account, other: &UserId, relation: &Relation) -> Option<RequestView> {
         let asked = relation.slots.my_watch.as_ref()?;
-        let says_so = |entry: &OutboxEntry| {
-            let content = Content::decode(&entry.content);
-            matches!(content, Ok(Content::Contact(record)) if record == asked.bytes())
-        };
-        let waiting = self.overlay.outbox().find(|entry| entry.to == other.as_bytes() && says_so(entry));
+        let waiting = self.waiting(other, asked.bytes());
         Some(RequestView {
             account: account.login(),
             jid: self.address_for(account.user, other)?.to_string(),
@@ -75,6 +75,51 @@ impl Core {
             state: "delivered".to_owned(),
             expires: None,
         })
+    }
+
+    /// A contact record that is on its way to somebody.
+    fn waiting(&self, other: &UserId, record: &[u8]) -> Option<OutboxEntry> {
+        let says_so = |entry: &OutboxEntry| {
+            let content = Content::decode(&entry.content);
+            matches!(content, Ok(Content::Contact(waiting)) if waiting == record)
+        };
+        self.overlay.outbox().find(|entry| entry.to == other.as_bytes() && says_so(entry))
+    }
+
+    /// Somebody is seen whom accounts have asked and who has not answered: what arrived may have been lost with a laptop.
+    pub(super) fn ask_again(&mut self, other: UserId) {
+        let asks = |account: &&Account| account.roster.subscription(&other).ask;
+        let askers: Vec<UserId> = self.accounts.iter().filter(asks).map(|account| account.user).collect();
+        askers.into_iter().for_each(|user| self.say_again(user, other, |slots| slots.my_watch.as_ref()));
+    }
+
+    /// Somebody asks again who was answered: the answer may have been lost.
+    pub(super) fn answer_again(&mut self, user: UserId, other: UserId, record: &ContactRecord) {
+        let says = |account: &Account| account.roster.subscription(&other);
+        if record.says == Says::Request && !self.accounts.get(&user).map(says).unwrap_or_default().pending_in
+        {
+            self.say_again(user, other, |slots| slots.my_publish.as_ref());
+        }
+    }
+
+    /// Sends the same record once more, unless it is on its way or was sent so not long ago.
+    fn say_again(
+        &mut self,
+        user: UserId,
+        other: UserId,
+        which: impl Fn(&Slots) -> Option<&Verified<ContactRecord>>,
+    ) {
+        let mono = self.now.mono;
+        let Some(account) = self.accounts.get_mut(&user) else { return };
+        let Some(relation) = account.roster.relations.get_mut(&other) else { return };
+        let Some(record) = which(&relation.slots).cloned() else { return };
+        if relation.said_again.is_some_and(|at| mono < at + AGAIN) {
+            return;
+        }
+        relation.said_again = Some(mono);
+        if self.waiting(&other, record.bytes()).is_none() && self.send_record(user, other, record).is_err() {
+            self.count("contact records that could not be sent again");
+        }
     }
 
     /// Accepts or refuses a request, as a client does with `subscribed` and `unsubscribed`.

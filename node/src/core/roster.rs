@@ -27,6 +27,8 @@ pub(crate) struct Relation {
     pub(crate) slots: Slots,
     /// Address under which the other was known when the first record came.
     pub(crate) address: String,
+    /// When a request of ours, or our answer, was said again because the other was seen: monotonic milliseconds.
+    pub(crate) said_again: Option<u64>,
 }
 
 impl Roster {

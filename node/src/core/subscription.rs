@@ -194,7 +194,7 @@ impl Core {
         }
     }
 
-    fn send_record(
+    pub(super) fn send_record(
         &mut self,
         user: UserId,
         other: UserId,
@@ -226,7 +226,7 @@ impl Core {
         }
         let before = self.subscription_between(user, other);
         if !self.store_record(user, other, &record) {
-            return;
+            return self.answer_again(user, other, &record);
         }
         let after = self.subscription_between(user, other);
         let bare = address.to_bare();

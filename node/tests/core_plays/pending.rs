@@ -89,3 +89,40 @@ fn a_request_that_never_arrived_ends() {
     anna.forget();
     bob.forget();
 }
+
+/// The other laptop has lost its disk after it had said that the request is there, or ours before it knew the answer.
+#[test]
+fn a_request_and_its_answer_are_said_again_when_they_were_lost() {
+    let (here, there, anna, bob) = asked_while_apart();
+    let nodes = [&here, &there];
+    let meet = || {
+        join(&nodes, &here, &there);
+        rest(&nodes);
+    };
+    let part = || cut(&nodes, &here, &there);
+    let before = there.snapshot();
+    meet();
+    assert_eq!(told(&there), one("in", "delivered", false));
+    part();
+    there.turn_back(before);
+    there.restart();
+    assert!(told(&there).is_empty());
+    meet();
+    assert_eq!(told(&there), one("in", "delivered", false), "at the next meeting");
+    assert_eq!(told(&here), one("out", "delivered", false));
+
+    let before = here.snapshot();
+    let asker = requests(&there)[0].jid.clone();
+    assert!(matches!(answer(&there, "bob", asker, true), Reply::Done));
+    rest(&nodes);
+    assert!(told(&here).is_empty());
+    part();
+    here.turn_back(before);
+    here.restart();
+    assert_eq!(told(&here), one("out", "delivered", false));
+    nodes.iter().for_each(|node| node.wait(700_000));
+    meet();
+    assert!(told(&here).is_empty(), "the answer came again");
+    anna.forget();
+    bob.forget();
+}

@@ -218,6 +218,15 @@ impl Accounts {
         Ok(Verified::sign(revocation, key, None)?.bytes().to_vec())
     }
 
+    /// The user's statement that the key itself is in other hands, and everything that it signed void.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn compromised(user: UserId, key: &UserKey) -> Result<Vec<u8>, AccountError> {
+        let revocation = Revocation { what: Revoked::User(user), by: RevokedBy::User, since: wall_millis() };
+        Ok(Verified::sign(revocation, key, None)?.bytes().to_vec())
+    }
+
     /// Erases the keys of an account that was not added, or is gone.
     ///
     /// # Errors

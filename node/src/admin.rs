@@ -4,6 +4,7 @@
 //! data directory can connect (mode 0600), so secrets may travel here; they never stand in arguments.
 
 pub mod client;
+pub mod compromised;
 pub mod devices;
 pub mod reach;
 pub mod registration;
@@ -73,6 +74,13 @@ pub enum Request {
         nickname: Option<String>,
         /// Shown to neighbours?
         visible: Option<bool>,
+    },
+    /// The user key of an account was stolen: end its address, and make it another.
+    Compromised {
+        /// Whose.
+        account: String,
+        /// Opens the key, to sign with it for the last time.
+        opener: Opener,
     },
     /// Choose how much of XEP-0174 an account uses.
     SetLink {

@@ -4,6 +4,7 @@
 //! socket, and without one, on the store itself.
 
 pub mod account;
+mod compromised;
 pub mod contact;
 pub mod device;
 pub mod doctor;

@@ -36,6 +36,7 @@ pub(crate) mod account;
 mod asked;
 mod barrier;
 mod commands;
+mod compromised;
 mod contacts;
 mod early;
 mod inbox;

@@ -16,6 +16,7 @@
 //! | file | decides |
 //! | --- | --- |
 //! | `dial` | when to dial, and when again |
+//! | `doubt` | whether who does not answer is elsewhere |
 //! | `choice` | whom to be connected with |
 //! | `members` | who is on the link though not connected |
 //! | `gossip` | what is told on about others |
@@ -64,6 +65,7 @@ mod choice;
 mod contacts;
 mod devices;
 mod dial;
+mod doubt;
 mod event;
 mod gossip;
 mod inbound;
@@ -135,6 +137,7 @@ pub struct Overlay {
     gossip: gossip::Gossip,
     members: members::Members,
     linger: linger::Linger,
+    doubts: doubt::Doubts,
     probes: probes::Probes,
     choice: choice::Choice,
     wide: wide::Wide,
@@ -183,6 +186,7 @@ impl Overlay {
             gossip: gossip::Gossip::default(),
             members: members::Members::default(),
             linger: linger::Linger::default(),
+            doubts: doubt::Doubts::default(),
             probes: probes::Probes::default(),
             choice: choice::Choice::new(salt),
             wide: wide::Wide::default(),
@@ -411,6 +415,7 @@ impl Overlay {
                 Timer::Dial(node) => self.on_dial_timer(node, now),
                 Timer::Peer(node) => self.on_peer_timer(node, now),
                 Timer::Probe(node) => self.on_probe_timer(node, now),
+                Timer::Doubt(node) => self.on_doubt_timer(node, now),
                 Timer::Lane(pair) => self.on_lane_timer(pair, now),
                 Timer::Gap(pair) => self.on_gap_timer(pair, now),
                 Timer::Renew => self.on_renew_timer(now),

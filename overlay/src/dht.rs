@@ -5,14 +5,17 @@
 //! | `key` | the key of each kind of value; where keys and nodes lie in the table |
 //! | `value` | values: verified against their key, merged, encoded |
 //! | `store` | what this node holds for others, bounded |
+//! | `pace` | how often where people are is told and asked |
 //!
 //! Two tables exist side by side: one among private addresses, one among public ones. A query goes to both.
 
 mod key;
+mod pace;
 mod store;
 mod value;
 
 pub use key::{Distance, Key, Position};
+pub use pace::{CONTACT, PRESENCE_AGAIN, Pace, RECIPIENT};
 pub use store::{Change, Put, Store, StoreLimits};
 #[cfg(all(test, feature = "swarm"))]
 pub(crate) use value::testing;

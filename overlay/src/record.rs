@@ -13,7 +13,7 @@
 //! | [`NodeBinding`] | device and node | 512 | 7 days | the later issued, then the greater bytes |
 //! | [`NodeLinks`] | node | 1,280 | 1 hour | the later clock reading, then bytes |
 //! | [`LinkPresence`] | device | 4 KiB | 2 minutes | the later clock reading, then bytes |
-//! | [`PresenceRecord`] | device | 16 KiB | 10 minutes | the later clock reading, then bytes |
+//! | [`PresenceRecord`] | device | 16 KiB | 30 minutes | the later clock reading, then bytes |
 //! | [`SealedPresence`] | presence key | 4.25 KiB | 24 hours | the later clock reading, then bytes |
 //! | [`ContactRecord`] | device | 1 KiB | until superseded | the later clock reading, device, then bytes |
 //! | [`Receipt`] | device | 512 | an event, not merged | – |
@@ -153,6 +153,10 @@ pub trait Record: Sized {
     fn is_agreed(&self) -> bool {
         true
     }
+    /// Whether it counts also where the user key that has signed it is void.
+    fn outlives_its_key(&self) -> bool {
+        false
+    }
 }
 
 /// The last part of the domain string, for messages.
@@ -229,8 +233,14 @@ impl<T: Record> Unverified<T> {
             return Err(Refusal::WrongSigner { kind });
         }
         check_span::<T>(&self.value.span(), context)?;
-        if let Signer::Device(user, device) = &signer {
-            self.check_device(user, device, context)?;
+        match &signer {
+            Signer::Device(user, device) => self.check_device(user, device, context)?,
+            Signer::User(user)
+                if !self.value.outlives_its_key() && context.revocations.is_compromised(user) =>
+            {
+                return Err(Refusal::Revoked { kind });
+            }
+            Signer::User(_) | Signer::Authority(_) | Signer::Node(_) | Signer::Presence(_) => {}
         }
         let signed = verify(signer.key(), T::DOMAIN, &self.signed.payload, &self.signed.signature);
         if !signed || !self.value.is_agreed() {

@@ -182,7 +182,7 @@ RECORDS = {
     "name-cert": (numbered(("address", text()), ("user", KEY), ("authority", KEY), ("serial", integer), ("issued", integer),
                            ("expires", integer)), "authority", 1_024, 400 * DAY, None),
     "revocation": (numbered(("user", KEY), ("device", optional(KEY)), ("address", text()), ("authority", optional(KEY)),
-                            ("since", integer)), "authority or user", 1_024, None, None),
+                            ("since", integer), ("compromised", boolean)), "authority or user", 1_024, None, None),
     "device-info": (numbered(("user", KEY), ("device", KEY), ("sealing", each(SEALING, 8, 1)), ("epoch", integer), ("at", HLC),
                              ("expires", integer), ("mailboxes", each(KEY, 4))), "device", 1_024, 7 * DAY, None),
     "node-binding": (numbered(("user", KEY), ("device", KEY), ("node", KEY), ("issued", integer), ("expires", integer),
@@ -193,7 +193,7 @@ RECORDS = {
                                ("show", text(16)), ("status", text(1_024)), ("at", HLC), ("expires", integer)),
                       "device", 3_968, 2 * MINUTE, None),
     "presence": (numbered(("user", KEY), ("device", KEY), ("at", HLC), ("expires", integer), ("sessions", each(SESSION, 16))),
-                 "device", 16_384, 10 * MINUTE, None),
+                 "device", 16_384, 30 * MINUTE, None),
     "sealed-presence": (numbered(("presence key", KEY), ("day", integer), ("at", HLC), ("expires", integer),
                                  ("nonce", sized(24)), ("ciphertext", some)), "presence key", 4_352, DAY, None),
     "contact": (numbered(("from", KEY), ("to", KEY), ("device", KEY), ("says", integer), ("at", HLC)),
@@ -249,7 +249,8 @@ def record(kind, data):
     if kind == "node-links":
         need(says["hears"] == sorted(set(says["hears"])), "hears: order")
     if kind == "revocation":
-        need(bool(says["device"]) != bool(says["address"]) and (says["device"] or says["authority"]), "revocation of what")
+        need([bool(says[what]) for what in ("device", "address", "compromised")].count(True) == 1, "revocation of what")
+        need(says["authority"] if says["address"] else not (says["compromised"] and says["authority"]), "revocation by whom")
     return says
 
 

@@ -35,7 +35,7 @@ const REFRESH: u64 = 15 * MINUTE;
 const REPLICATE: u64 = HOUR;
 /// The owner puts a record again (`core/publish.rs`).
 const REPUBLISH: u64 = 12 * HOUR;
-/// Who has come looks into its mailbox so often (`core/mailbox/places.rs`).
+/// Who is here looks into its mailbox so often (`core/mailbox/places.rs`).
 const LOOK_AGAIN: u64 = 15 * MINUTE;
 /// Buckets that libp2p-kad can aim at when it starts: random keys seldom share more bits with ours.
 const AIMED: u32 = 4;
@@ -438,7 +438,8 @@ mod tests {
             estimate(&[at(1 << 10, 2.0), at(1 << 20, 4.0)], Assumed::of(f64::from(1 << 30) * 50.0));
         let estimate = estimate.expect("two sizes");
         assert!((estimate.hops - 6.0).abs() < 1e-9 && (estimate.asked - 20.0).abs() < 1e-9, "{estimate:?}");
-        let asks = (40.0 + 12.2) * 20.0 + 12.2 * 8.0;
+        // Five looks in 4.8 hours: at once, and after 10, 30, 70 and 150 minutes; puts and looks at mail each quarter.
+        let asks = (40.0 * 5.0 / 4.8 + 4.2 + 4.0) * 20.0 + 4.2 * 8.0;
         assert!(
             (estimate.asks - asks).abs() < 1e-6 && (estimate.answers - asks * 10.0).abs() < 1e-5,
             "{estimate:?}"

@@ -63,6 +63,13 @@ pub struct Added {
     pub recovery: Zeroizing<String>,
 }
 
+impl From<Added> for Response {
+    fn from(added: Added) -> Self {
+        let (password, recovery) = (added.password.map(Secret::from), Secret::from(added.recovery));
+        Self::Added { account: added.account, password, recovery }
+    }
+}
+
 /// Carries out requests.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -114,12 +121,7 @@ impl Service {
         let command = match request {
             Request::AddAccount { name, password, nickname } => {
                 let added = self.add(name, password.map(Secret::into_inner), nickname).await?;
-                let password = added.password.map(Secret::from);
-                return Ok(Response::Added {
-                    account: added.account,
-                    password,
-                    recovery: Secret::from(added.recovery),
-                });
+                return Ok(added.into());
             }
             Request::Link => {
                 let report = match &self.link {
@@ -135,6 +137,7 @@ impl Service {
             Request::SetPassword { account, password, opener } => {
                 return self.set_password(account, password.map(Secret::into_inner), opener).await;
             }
+            Request::Compromised { account, opener } => return self.compromised(account, opener).await,
             Request::SetProfile { account, nickname, visible } => {
                 let nickname = nickname.as_deref().map(Accounts::nickname).transpose()?;
                 Command::SetProfile { account, nickname, visible }

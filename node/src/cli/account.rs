@@ -6,8 +6,9 @@ use clap::Subcommand;
 use crosstalk_overlay::id::UserId;
 use serde::Serialize;
 
+use super::compromised::Opened;
 use super::failure::Failure;
-use super::{Node, confused, output, prompt, show};
+use super::{Node, compromised, confused, output, prompt, show};
 use crate::admin::{Opener, Request, Response, Secret, service};
 use crate::core::admin::{AccountView, Reply};
 use crate::core::settings::LinkMode;
@@ -49,6 +50,21 @@ pub enum Command {
     Remove {
         /// Login name or address
         name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// End the address of an account whose user key was stolen (the file with the password, or an opened key): it signs
+    /// that nobody is to believe it any more, all contacts are warned, and you get a new address
+    Compromised {
+        /// Login name or address
+        name: String,
+        /// Take the password from the first line of stdin
+        #[arg(long, conflicts_with = "recovery_stdin")]
+        password_stdin: bool,
+        /// Take the recovery code from the first line of stdin instead
+        #[arg(long)]
+        recovery_stdin: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -100,6 +116,11 @@ pub(crate) fn execute(
             password(node, name, *password_stdin, *recovery_stdin, json)
         }
         Command::Remove { name, yes } => remove(node, name, *yes, json),
+        Command::Compromised { name, password_stdin, recovery_stdin, yes } => {
+            let opener =
+                Opened { password_stdin: *password_stdin, recovery_stdin: *recovery_stdin, yes: *yes };
+            compromised::execute(node, name, opener, server, json)
+        }
         Command::Hide { name } => profile(node, name, None, Some(false), json),
         Command::Unhide { name } => profile(node, name, None, Some(true), json),
         Command::Link { name, mode } => link(node, name, mode, json),
@@ -131,7 +152,12 @@ fn add(
         false => None,
     };
     let request = Request::AddAccount { name: name.to_owned(), password, nickname };
-    let Response::Added { account, password, recovery } = node.ask(request)? else { return Err(confused()) };
+    show_made(node.ask(request)?, server, json)
+}
+
+/// Shows what was made, secrets and all: this once.
+pub(super) fn show_made(response: Response, server: SocketAddr, json: bool) -> Result<(), Failure> {
+    let Response::Added { account, password, recovery } = response else { return Err(confused()) };
     let password = password.as_ref().map(Secret::reveal);
     if json {
         output::json(&Made { account: &account, password, recovery_code: recovery.reveal() });

@@ -103,17 +103,18 @@ pub(crate) fn execute(
     }
 }
 
-fn must_run(node: &Node) -> Result<(), Failure> {
+/// Refuses without a running node, saying what it is needed for.
+pub(super) fn must_run(node: &Node, why: &str) -> Result<(), Failure> {
     match node.runs() {
         true => Ok(()),
-        false => Err(Failure::Refused(
-            "no node runs here, and the other laptop has to reach it: start it with `crosstalk`".to_owned(),
-        )),
+        false => Err(Failure::Refused(format!("no node runs here, {why}: start it with `crosstalk`"))),
     }
 }
 
+const REACHED: &str = "and the other laptop has to reach it";
+
 fn add(node: &mut Node, of: Of, password: &PasswordArgs, json: bool) -> Result<(), Failure> {
-    must_run(node)?;
+    must_run(node, REACHED)?;
     let account = whose(node, of)?;
     let password = password.ask(&format!("Password of {account}: "))?;
     let Reply::Offered(offer) = node.reply(Request::AddDevice { account, password })? else {
@@ -147,7 +148,7 @@ fn join(
     server: SocketAddr,
     json: bool,
 ) -> Result<(), Failure> {
-    must_run(node)?;
+    must_run(node, REACHED)?;
     let code = match code {
         Some(code) => Secret::from(code),
         None if password.password_stdin => prompt::stdin_line()?,

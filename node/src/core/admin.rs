@@ -130,6 +130,13 @@ pub enum Command {
         /// The signed revocation.
         revocation: Vec<u8>,
     },
+    /// A user key was stolen: a revocation that it has signed ends the account.
+    EndAccount {
+        /// Login name or address.
+        account: String,
+        /// The signed revocation.
+        revocation: Vec<u8>,
+    },
 }
 
 impl Command {
@@ -145,7 +152,8 @@ impl Command {
             | Self::AnswerRequest { .. }
             | Self::AddContact { .. }
             | Self::RemoveContact { .. }
-            | Self::RevokeDevice { .. } => true,
+            | Self::RevokeDevice { .. }
+            | Self::EndAccount { .. } => true,
             Self::ListAccounts
             | Self::ShowAccount(_)
             | Self::ShowRecovery { .. }

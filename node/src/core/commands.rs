@@ -95,6 +95,7 @@ impl Core {
             Command::OfferDevice(name) => self.offer_device(&name),
             Command::Devices(name) => self.devices(&name),
             Command::RevokeDevice { account, revocation } => self.revoke_device(&account, &revocation),
+            Command::EndAccount { account, revocation } => self.end_account(&account, &revocation),
             Command::AddContact { account, jid, name } => self.add_contact(&account, &jid, name),
             Command::RemoveContact { account, jid } => {
                 let user = self.named(&account)?;

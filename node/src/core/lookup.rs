@@ -155,7 +155,7 @@ fn asked_view(asked: &Asked) -> AskedView {
 fn says(value: &Result<Value, NotCounted>) -> Vec<String> {
     match value {
         Err(reason) => vec![reason.to_string()],
-        Ok(Value::User(record)) => devices(record).chain(names(record)).collect(),
+        Ok(Value::User(record)) => stolen(record).chain(devices(record)).chain(names(record)).collect(),
         Ok(Value::Name(cert)) => {
             vec![format!("{} is {}, serial {}, until {}", cert.address, cert.user, cert.serial, cert.expires)]
         }
@@ -163,6 +163,11 @@ fn says(value: &Result<Value, NotCounted>) -> Vec<String> {
             vec![format!("sealed at {}, counts until {}", sealed.at.millis, sealed.expires)]
         }
     }
+}
+
+fn stolen(record: &UserRecord) -> impl Iterator<Item = String> {
+    let line = |since| format!("the user key was stolen: nothing by it counts since {since}");
+    record.compromised().map(|void| line(void.since)).into_iter()
 }
 
 fn devices(record: &UserRecord) -> impl Iterator<Item = String> {

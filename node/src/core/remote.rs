@@ -72,7 +72,7 @@ impl Core {
                 Overlay::SealingKeyErase { user, public } => {
                     self.output(Output::SealingKeyErase { user, public }, false);
                 }
-                Overlay::Alarm(alarm) => self.notice(alarm.to_string()),
+                Overlay::Alarm(alarm) => self.alarm(&alarm),
             }
         }
     }
@@ -370,6 +370,7 @@ impl Core {
             FailReason::Refused(RefusalCode::TooLarge) => Condition::PolicyViolation,
             FailReason::Refused(_) => Condition::ServiceUnavailable,
             FailReason::Expired => Condition::RemoteServerTimeout,
+            FailReason::Compromised => Condition::Gone,
         };
         let error = StanzaError::new(condition, format!("not delivered: {reason}"));
         let Some(news) = stanza.error(&error) else { return };

@@ -13,6 +13,7 @@ mod core_support;
 mod answers;
 mod binding;
 mod blocking;
+mod compromised;
 mod contact_list;
 mod devices;
 mod elsewhere;

@@ -16,11 +16,11 @@ use crate::dht::{Key, Query, Value};
 use crate::envelope::Content;
 use crate::id::{DeviceId, MessageId, PresenceId, UserId};
 use crate::keys::{AudienceKey, PresenceKey};
-use crate::record::{PresenceRecord, SealedPresence, Unverified, Whereabouts};
+use crate::record::{PresenceRecord, Record as _, SealedPresence, Unverified, Whereabouts};
 use crate::time::{DAY, HOUR, Hlc, MINUTE, Now};
 
-/// Whoever was seen in a sealed presence is shown as here for so long.
-pub(super) const FRESH: u64 = 10 * MINUTE;
+/// Whoever was seen in a sealed presence is shown as here for so long after it was signed: as long as that counts.
+const FRESH: u64 = PresenceRecord::MAX_LIFE;
 /// Before that time is over, it is looked whether there is something newer.
 const ENDS_SOON: u64 = 2 * MINUTE;
 /// Where somebody is counts for so long.
@@ -325,6 +325,7 @@ impl Overlay {
         };
         if time < at.millis.saturating_add(LIFE) {
             self.learn(located.node, located.addresses, now);
+            self.is_elsewhere(located.node, at.millis, now);
             self.is_said_to_be_at(located.node, *user, at.millis.saturating_add(LIFE), now);
             self.show_found(user, device, at, &located.presence, now);
         }
@@ -354,9 +355,10 @@ impl Overlay {
     /// Shows what a device that is not live said not long ago.
     fn show_found(&mut self, user: &UserId, device: &DeviceId, at: Hlc, record: &[u8], now: Now) {
         let given: Vec<UserId> = self.audiences.of(user, device).map(|(to, _)| *to).collect();
+        let mut news = false;
         for to in &given {
             if let Some(theirs) = self.audiences.known.get_mut(&(*user, *device, *to)) {
-                theirs.read = Some(at);
+                news |= theirs.read.replace(at).is_none_or(|read| read < at);
             }
         }
         if record.is_empty() {
@@ -374,6 +376,9 @@ impl Overlay {
             self.hide_found(device);
         } else {
             self.audiences.shown.insert(*device, (*user, until));
+            if news {
+                self.has_seen(user);
+            }
         }
         given.iter().for_each(|to| self.show_locally(*to, &record, false));
     }

@@ -42,9 +42,9 @@ impl Overlay {
         devices.into_iter().any(|device| !self.local_devices.contains_key(device))
     }
 
-    /// Signed revocations of a user's devices.
+    /// Signed revocations of a user's devices, or of its key.
     pub fn device_revocations_of(&self, user: &UserId) -> Vec<Vec<u8>> {
-        let of_user = |revocation: &&Verified<Revocation>| matches!(&revocation.what, Revoked::Device(of, _) if of == user);
+        let of_user = |revocation: &&Verified<Revocation>| matches!(&revocation.what, Revoked::Device(of, _) | Revoked::User(of) if of == user);
         self.users.revocations.iter().filter(of_user).map(|revocation| revocation.bytes().to_vec()).collect()
     }
 

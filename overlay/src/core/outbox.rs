@@ -114,6 +114,11 @@ impl Outbox {
     }
 }
 
+/// Whether somebody waits to hear what became of it.
+fn is_for_users(content: &Content) -> bool {
+    !matches!(content, Content::Audience { .. } | Content::Tokens(_))
+}
+
 fn remove_from(map: &mut BTreeMap<UserId, BTreeSet<u64>>, user: &UserId, number: u64) {
     if let Some(numbers) = map.get_mut(user) {
         numbers.remove(&number);
@@ -141,6 +146,13 @@ impl Overlay {
     pub(super) fn accept(&mut self, message: Outgoing, now: Now) -> Result<(), OutboxFull> {
         let Outgoing { id, from, to, content, expires } = message;
         if self.outbox.by_id.contains_key(&(id, to)) {
+            return Ok(());
+        }
+        if self.users.revocations.is_compromised(&to) {
+            let outcome = Outcome::Failed(FailReason::Compromised);
+            if is_for_users(&content) {
+                self.outputs.push_back(Output::Settled { message: id, from, to, outcome, content });
+            }
             return Ok(());
         }
         let encoded = content.encode().len();
@@ -329,8 +341,7 @@ impl Overlay {
 
     fn settled(&mut self, number: u64, outcome: Outcome) {
         let Some(entry) = self.outbox.entries.get_mut(&number) else { return };
-        let for_users = !matches!(entry.content, Content::Audience { .. } | Content::Tokens(_));
-        if !std::mem::replace(&mut entry.settled, true) && for_users {
+        if !std::mem::replace(&mut entry.settled, true) && is_for_users(&entry.content) {
             let (message, from, to, content) = (entry.message, entry.from, entry.to, entry.content.clone());
             self.outputs.push_back(Output::Settled { message, from, to, outcome, content });
         }
@@ -404,6 +415,14 @@ impl Overlay {
                 self.leave_lane((sender, *device), number, now);
             }
             self.conclude(number, false);
+        }
+    }
+
+    /// The key of a user is void: nothing is sent to whoever has it.
+    pub(super) fn fail_entries_to(&mut self, user: &UserId, now: Now) {
+        for number in self.outbox.numbers_to(user) {
+            self.settled(number, Outcome::Failed(FailReason::Compromised));
+            self.give_up(number, now);
         }
     }
 

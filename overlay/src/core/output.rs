@@ -323,6 +323,9 @@ pub enum FailReason {
     /// No device of the recipient took it in time.
     #[error("the recipient was not reachable in time")]
     Expired,
+    /// The recipient has said that its key was stolen.
+    #[error("the key of this address was stolen: ask whoever it was for a new address, face to face")]
+    Compromised,
 }
 
 /// What a person should know.
@@ -357,6 +360,16 @@ pub enum Alarm {
     NameRevoked {
         /// The address.
         address: String,
+    },
+    /// Somebody whom the node knows says that the own user key was stolen: that address is nobody's any more.
+    #[error(
+        "the key of the address {xid}@id.internal was stolen, says its owner: nothing from it is believed any more; ask for the new address \
+         face to face, for whoever has the key may say to be that person",
+        xid = .user.xid()
+    )]
+    Compromised {
+        /// Whose it was.
+        user: UserId,
     },
     /// The local clock is not believed (any more).
     #[error("the clock of this computer is wrong or not set: set it; nothing expires until then")]

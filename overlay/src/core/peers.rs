@@ -61,10 +61,10 @@ pub(super) struct Peer {
     session: u64,
     /// The same, for probes.
     secret: Secret,
-    hello: Option<Hello>,
-    hello_at: u64,
+    pub(super) hello: Option<Hello>,
+    pub(super) hello_at: u64,
     last_sent: u64,
-    last_heard: u64,
+    pub(super) last_heard: u64,
     offences: VecDeque<u64>,
     /// Which users are proven to be there, each with the one device it has on that node.
     pub(super) proven: BTreeMap<UserId, DeviceId>,
@@ -315,12 +315,16 @@ impl Overlay {
         self.redial_later(node, now);
     }
 
+    pub(super) fn end_silent(&mut self, node: NodeId, now: Now) {
+        self.note_lost(&node, true, now);
+        self.linger_in_silence(&node, now);
+        self.close_peer(node, SILENT, now);
+    }
+
     pub(super) fn on_peer_timer(&mut self, node: NodeId, now: Now) {
         let Some(peer) = self.peers.connected.get(&node) else { return };
         if now.mono >= peer.last_heard + SILENCE {
-            self.note_lost(&node, true, now);
-            self.linger_in_silence(&node, now);
-            return self.close_peer(node, SILENT, now);
+            return self.end_silent(node, now);
         }
         let silent = now.mono >= peer.last_sent + HEARTBEAT;
         if self.end_if_surplus(node, now) {
@@ -401,6 +405,7 @@ impl Overlay {
         self.counters.frames_in += 1;
         let Some(peer) = self.peers.connected.get_mut(node) else { return false };
         peer.last_heard = now.mono;
+        self.doubts.end(node);
         true
     }
 

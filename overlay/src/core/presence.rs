@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::locals::Local;
 use super::timers::{Timer, on_grid};
 use super::{Output, Overlay};
+use crate::dht::PRESENCE_AGAIN;
 use crate::id::{DeviceId, NodeId, UserId};
 use crate::keys::Signs as _;
-use crate::record::{PresenceRecord, PresenceSession, Unverified, Verified};
-use crate::time::{Hlc, MINUTE, Now};
+use crate::record::{PresenceRecord, PresenceSession, Record as _, Unverified, Verified};
+use crate::time::{Hlc, Now};
 use crate::wire::{Frame, MAX_WATCHERS};
 
-/// How long a presence record counts; it is refreshed at half of it.
-const LIFE: u64 = 10 * MINUTE;
-const REFRESH: u64 = LIFE / 2;
+/// How long a presence record counts; it is told again at half of it.
+const LIFE: u64 = PresenceRecord::MAX_LIFE;
+const REFRESH: u64 = PRESENCE_AGAIN;
 /// What is remembered of presences: so many pairs of a user here and a device elsewhere, …
 const MAX_SHOWN: usize = 65_536;
 /// … and so many bytes of their resources; the oldest go. A stanza for a resource that is not remembered goes to all live

@@ -1,11 +1,11 @@
 //! What the hash table is told of our users: who their devices are, whose name it is, and, sealed, where they are. *Pure.*
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::query::Purpose;
 use super::timers::{Timer, on_grid};
 use super::{Overlay, audience};
-use crate::dht::{Key, Query, Value};
+use crate::dht::{Key, PRESENCE_AGAIN, Query, Value};
 use crate::id::UserId;
 use crate::time::{HOUR, Now, SECOND};
 
@@ -66,7 +66,7 @@ impl Overlay {
 
     /// Everything, as the table has just found somebody to tell.
     pub(super) fn publish_all(&mut self, now: Now) {
-        let users: Vec<UserId> = self.locals.keys().copied().collect();
+        let users = self.published_users();
         for user in users {
             self.publish_user(&user, now);
             self.publish_presence(&user, now);
@@ -75,11 +75,20 @@ impl Overlay {
 
     /// The same, as the table has grown so much that others are closest now.
     pub(super) fn publish_anew(&mut self, now: Now) {
-        let users: Vec<UserId> = self.locals.keys().copied().collect();
+        let users = self.published_users();
         for user in users {
             self.publish_user(&user, now);
             self.publish_place(&user, now);
         }
+    }
+
+    /// The users of this node, and those who were until their key was void.
+    fn published_users(&self) -> Vec<UserId> {
+        let due = self.published.due.keys().filter_map(|purpose| match purpose {
+            Purpose::PublishUser(user) => Some(user),
+            _ => None,
+        });
+        self.locals.keys().chain(due).copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn publish_at(&mut self, purpose: Purpose, at: u64, now: Now) {
@@ -135,15 +144,17 @@ impl Overlay {
     /// How long what is shown counts; nobody is shown as here by it for longer.
     fn presence_again(&self, user: &UserId) -> u64 {
         let there = self.locals.get(user).is_some_and(|local| !local.shown.sessions.is_empty());
-        if there { audience::FRESH / 2 } else { audience::LIFE / 2 }
+        if there { PRESENCE_AGAIN } else { audience::LIFE / 2 }
     }
 
     pub(super) fn user_to_publish(&self, user: &UserId) -> Option<Query> {
-        self.locals.get(user)?;
         let record = self.users.record(user)?;
-        let expires = record.devices().values().map(|part| part.info.expires).max()?;
-        let value = Value::User(record.clone()).encode();
-        Some(Query::Put { key: Key::user(user), value, expires_wall: expires })
+        if !self.locals.contains_key(user) && record.compromised().is_none() {
+            return None;
+        }
+        let value = Value::User(record.clone());
+        let expires_wall = Some(value.ends()).filter(|ends| *ends > 0)?;
+        Some(Query::Put { key: Key::user(user), value: value.encode(), expires_wall })
     }
 
     pub(super) fn name_to_publish(&self, user: &UserId) -> Option<Query> {
@@ -153,12 +164,13 @@ impl Overlay {
         Some(Query::Put { key, value: Value::Name(name).encode(), expires_wall: expires })
     }
 
-    /// A user is not of this node any more.
+    /// A user is not of this node any more. That its key is void goes on being told.
     pub(super) fn unpublish(&mut self, user: &UserId) {
-        for purpose in
-            [Purpose::PublishUser(*user), Purpose::PublishName(*user), Purpose::PublishPresence(*user)]
-        {
+        for purpose in [Purpose::PublishName(*user), Purpose::PublishPresence(*user)] {
             self.published.due.remove(&purpose);
+        }
+        if !self.users.revocations.is_compromised(user) {
+            self.published.due.remove(&Purpose::PublishUser(*user));
         }
     }
 }

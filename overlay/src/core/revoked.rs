@@ -1,6 +1,6 @@
 //! What is void: which revocations count here, and what they end. How they spread: `spread`. *Pure.*
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::gossip::{Budget, Key, mark};
 use super::timers::Timer;
@@ -118,7 +118,7 @@ impl Voids {
 }
 
 impl Overlay {
-    /// Takes in a signed [`Revocation`], of a device or a name of anybody; true if it was new. It is kept,
+    /// Takes in a signed [`Revocation`], of a device, a name or the key of anybody; true if it was new. It is kept,
     /// followed everywhere, and told to everybody whom it concerns. By an authority it counts only if that one
     /// is pinned for the name, or for a name of the device's user; by a user, if that one is known here.
     pub fn add_revocation(&mut self, bytes: &[u8], now: Now) -> Result<bool, Refusal> {
@@ -150,6 +150,7 @@ impl Overlay {
         };
         let allowed = match (&revocation.by, &revocation.what) {
             (RevokedBy::User, _) => self.locals.contains_key(&user) || self.users.record(&user).is_some(),
+            (RevokedBy::Authority(_), Revoked::User(_)) => false,
             (RevokedBy::Authority(authority), Revoked::Name(address, _)) => pinned(address, authority),
             (RevokedBy::Authority(authority), Revoked::Device(..)) => {
                 let names = self.users.record(&user).into_iter().flat_map(UserRecord::names);
@@ -192,6 +193,7 @@ impl Overlay {
             match &revocation.what {
                 Revoked::Device(user, device) => self.end_device(user, device, revocation, now),
                 Revoked::Name(address, user) => self.end_name(address, user, now),
+                Revoked::User(user) => self.end_user(user, revocation, now),
             }
         }
         self.tell_revocation(revocation, way, now);
@@ -204,7 +206,8 @@ impl Overlay {
         let scope = Scope::of(revocation);
         let of_user = |known: &&Verified<Revocation>| known.user() == revocation.user();
         let count = self.voids.scopes.get(&scope).map_or(0, |known| known.values().filter(of_user).count());
-        if count >= MAX_PER_USER {
+        // Whoever has stolen a key can't use up the room for the word that it was.
+        if count >= MAX_PER_USER && !matches!(revocation.what, Revoked::User(_)) {
             return false;
         }
         while self.users.revocations.is_full() {
@@ -255,6 +258,28 @@ impl Overlay {
             None => {}
         }
         self.timers.set_earlier(Timer::Sweep, now.mono + SECOND);
+    }
+
+    /// Everything that a user key and whatever it certified was believed for ends.
+    fn end_user(&mut self, user: &UserId, by: &Verified<Revocation>, now: Now) {
+        self.fail_entries_to(user, now);
+        let devices = self.users.by_device.iter().filter(|(_, owner)| *owner == user);
+        let own = self.locals.get(user).map(|local| local.device.id());
+        let devices: BTreeSet<DeviceId> = devices.map(|(device, _)| *device).chain(own).collect();
+        for device in &devices {
+            self.end_device(user, device, by, now);
+        }
+        if let Some(known) = self.users.known.get_mut(user)
+            && known.record.add_revocation(by.clone())
+        {
+            self.outputs.push_back(Output::Write(Write::PutRecord(self.cached(user, now))));
+        }
+        self.users.holders.retain(|_, holder| holder.user != *user);
+        if self.locals.contains_key(user) {
+            self.publish_user(user, now);
+        } else if self.users.is_kept(user) {
+            self.outputs.push_back(Output::Alarm(Alarm::Compromised { user: *user }));
+        }
     }
 
     fn end_name(&mut self, address: &str, user: &UserId, now: Now) {

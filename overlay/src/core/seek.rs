@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::Overlay;
 use super::query::Purpose;
 use super::timers::{Timer, on_grid};
-use crate::dht::{Key, Query, Value};
+use crate::dht::{CONTACT, Key, Pace, Query, RECIPIENT, Value};
 use crate::id::UserId;
 use crate::time::{DAY, HOUR, MINUTE, Now, SECOND};
 
@@ -17,11 +17,7 @@ const UNKNOWN: u64 = 5 * MINUTE;
 /// The devices of somebody for whom a message waits, …
 const WAITED_FOR: u64 = 6 * HOUR;
 /// … and of a contact.
-const CONTACT: u64 = DAY;
-/// Where somebody is for whom a message waits, …
-const WHERE_NOW: u64 = 2 * MINUTE;
-/// … and where a contact is.
-const WHERE: u64 = 10 * MINUTE;
+const LISTED: u64 = DAY;
 /// The same thing is not asked again sooner.
 const PAUSE: u64 = 20 * SECOND;
 
@@ -32,6 +28,8 @@ struct Sought {
     presence: Option<u64>,
     /// How often the user's record was asked for.
     asked: u32,
+    /// How often the user was looked for since they were seen last.
+    looks: u32,
 }
 
 /// As many as there are contacts and recipients of waiting messages.
@@ -53,10 +51,11 @@ impl Overlay {
         }
     }
 
-    fn seek_within(&mut self, user: &UserId, devices_every: u64, presence_every: u64, now: Now) {
+    /// Whether it is asked now where the user is.
+    fn seek_within(&mut self, user: &UserId, devices_every: u64, presence_every: u64, now: Now) -> bool {
         let has_others = !self.locals.contains_key(user) || self.has_other_devices(user);
         if !has_others || !self.users.live_devices(user).is_empty() {
-            return;
+            return false;
         }
         let devices = self.audiences.devices_of(user);
         let sought = self.seek.sought.entry(*user).or_default();
@@ -76,6 +75,24 @@ impl Overlay {
             for device in devices {
                 self.ask_table(Purpose::FindPresence(*user, device, day), now);
             }
+        }
+        find_presence
+    }
+
+    /// Looks for somebody in their turn, which comes later each time.
+    fn seek_in_turn(&mut self, user: &UserId, devices_every: u64, pace: Pace, now: Now) {
+        let looks = self.seek.sought.get(user).map_or(0, |sought| sought.looks);
+        if self.seek_within(user, devices_every, pace.after(looks), now)
+            && let Some(sought) = self.seek.sought.get_mut(user)
+        {
+            sought.looks = sought.looks.saturating_add(1);
+        }
+    }
+
+    /// A user was seen: live, or by news in the hash table. If they go, they are looked for soon again.
+    pub(super) fn has_seen(&mut self, user: &UserId) {
+        if let Some(sought) = self.seek.sought.get_mut(user) {
+            sought.looks = 0;
         }
     }
 
@@ -100,14 +117,18 @@ impl Overlay {
             let known = self.users.record(user).is_some();
             let asked = self.seek.sought.get(user).map_or(0, |sought| sought.asked);
             let devices_every = if known { WAITED_FOR } else { (PAUSE << asked.min(4)).min(UNKNOWN) };
-            self.seek_within(user, devices_every, WHERE_NOW, now);
+            self.seek_in_turn(user, devices_every, RECIPIENT, now);
         }
         let mut contacts = Vec::new();
         if self.locals.values().any(|local| !local.shown.sessions.is_empty()) {
             contacts = self.users.kept_users();
             let old = self.audiences.growing_old(self.time(now));
             for user in &contacts {
-                self.seek_within(user, CONTACT, if old.contains(user) { PAUSE } else { WHERE }, now);
+                if old.contains(user) {
+                    self.seek_within(user, LISTED, PAUSE, now);
+                } else {
+                    self.seek_in_turn(user, LISTED, CONTACT, now);
+                }
             }
         }
         self.seek.sought.retain(|user, _| waited_for.contains(user) || contacts.binary_search(user).is_ok());

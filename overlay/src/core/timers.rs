@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Peer(NodeId),
     /// The next question to a silent node.
     Probe(NodeId),
+    /// An answer that a peer owes.
+    Doubt(NodeId),
     /// Envelopes without receipt.
     Lane(Pair),
     /// Envelopes held back behind a gap.
@@ -60,6 +62,7 @@ impl Timer {
             Self::Dial(_) => "dial",
             Self::Peer(_) => "heartbeat",
             Self::Probe(_) => "liveness probe",
+            Self::Doubt(_) => "no answer",
             Self::Lane(_) => "resend",
             Self::Gap(_) => "gap",
             Self::Renew => "link presence",

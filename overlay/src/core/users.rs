@@ -343,6 +343,7 @@ impl Overlay {
         self.push_presences(users, now);
         self.list_for_proven(users, now);
         for user in users {
+            self.has_seen(user);
             self.want_tokens(user, now);
             self.pump_user(user, now);
             self.send_held(user, now);

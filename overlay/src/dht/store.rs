@@ -365,7 +365,7 @@ impl Held {
 /// Where what was revoked stands. Readers look at the names in user records themselves.
 fn place(revocation: &Revocation) -> Option<Key> {
     match (&revocation.what, &revocation.by) {
-        (Revoked::Device(user, _), _) => Some(Key::user(user)),
+        (Revoked::Device(user, _) | Revoked::User(user), _) => Some(Key::user(user)),
         (Revoked::Name(address, _), RevokedBy::Authority(authority)) => Some(Key::name(authority, address)),
         (Revoked::Name(..), RevokedBy::User) => None,
     }

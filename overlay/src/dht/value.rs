@@ -4,8 +4,8 @@ use prost::Message as _;
 
 use super::Key;
 use crate::record::{
-    Context, DeviceInfo, NameCert, Record, Refusal, SealedPresence, Unverified, UserRecord, VERSION,
-    Verified, payload,
+    Context, DeviceCert, DeviceInfo, NameCert, Record, Refusal, SealedPresence, Unverified, UserRecord,
+    VERSION, Verified, payload,
 };
 use crate::time::{DAY, TrustedTime};
 
@@ -13,13 +13,15 @@ use crate::time::{DAY, TrustedTime};
 pub const MAX_VALUE: usize = 36 * 1_024;
 /// Milliseconds that a name is held without being put again.
 pub const MAX_NAME_LIFE: u64 = 30 * DAY;
+/// Milliseconds that the word counts that a user key is void: as long as anything that it could have certified before.
+const COMPROMISED_LIFE: u64 = DeviceCert::MAX_LIFE;
 
 const KIND: &str = "dht-value";
 
 /// A verified value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Devices and names of a user. Held until its last DeviceInfo ends.
+    /// Devices and names of a user. Held until its last DeviceInfo ends; that the user key is void, for 400 days.
     User(UserRecord),
     /// Who has an address. Held for as long as the certificate lives, but 30 days at most.
     Name(Verified<NameCert>),
@@ -120,7 +122,9 @@ impl Value {
     pub fn ends(&self) -> u64 {
         match self {
             Self::User(record) => {
-                record.devices().values().map(|part| part.info.expires).max().unwrap_or_default()
+                let said = record.devices().values().map(|part| part.info.expires);
+                let void = record.compromised().map(|void| void.since.saturating_add(COMPROMISED_LIFE));
+                said.chain(void).max().unwrap_or_default()
             }
             Self::Name(cert) => cert.expires,
             Self::Presence(presence) => presence.expires,
@@ -169,7 +173,10 @@ impl Value {
 
 fn valid_name(bytes: &[u8], context: &Context<'_>) -> Result<Verified<NameCert>, Refusal> {
     let cert = Unverified::<NameCert>::parse(bytes)?.verify(context)?;
-    if context.revocations.is_name_revoked(&cert.address, &cert.user, &cert.authority) {
+    let revocations = context.revocations;
+    if revocations.is_name_revoked(&cert.address, &cert.user, &cert.authority)
+        || revocations.is_compromised(&cert.user)
+    {
         return Err(Refusal::Revoked { kind: KIND });
     }
     Ok(cert)

@@ -45,7 +45,7 @@ pub struct PresenceRecord {
     pub device: DeviceId,
     /// When it was made.
     pub at: Hlc,
-    /// Unix milliseconds, at most 10 minutes after `at`. The reader counts that life from the arrival.
+    /// Unix milliseconds, at most 30 minutes after `at`.
     pub expires: u64,
     /// At most [`MAX_SESSIONS`].
     pub sessions: Vec<PresenceSession>,
@@ -82,7 +82,7 @@ struct SessionField {
 impl Record for PresenceRecord {
     const DOMAIN: Domain = Domain::Presence;
     const MAX_SIZE: usize = 16 * 1_024;
-    const MAX_LIFE: u64 = 10 * MINUTE;
+    const MAX_LIFE: u64 = 30 * MINUTE;
 
     fn from_payload(bytes: &[u8]) -> Result<Self, Refusal> {
         let kind = kind_name::<Self>();
@@ -180,7 +180,7 @@ mod tests {
     fn presence(person: &Person, millis: u64, sessions: Vec<PresenceSession>) -> Verified<PresenceRecord> {
         let at = Hlc { millis, counter: 0 };
         let (user, device) = (person.id(), person.device.id());
-        let record = PresenceRecord { user, device, at, expires: millis + 10 * MINUTE, sessions };
+        let record = PresenceRecord { user, device, at, expires: millis + 30 * MINUTE, sessions };
         Verified::sign(record, &person.device, None).expect("signs")
     }
 

@@ -1,4 +1,4 @@
-//! A device or a name is void. Remembered past the certificate's end, in a bounded set. *Pure.*
+//! A device, a name or a whole user is void. Remembered past the certificate's end, in a bounded set. *Pure.*
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,14 @@ pub enum Revoked {
     Device(UserId, DeviceId),
     /// An address, as given to a user.
     Name(String, UserId),
+    /// The user key was stolen: it and all that it ever certified is void, and the user's address with it.
+    User(UserId),
 }
 
 /// Who says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RevokedBy {
-    /// The user whose device it is; a user cannot revoke a name.
+    /// The user whose device or key it is; a user cannot revoke a name.
     User,
     /// An authority. The caller decides whether it is one to listen to.
     Authority(AuthorityId),
@@ -59,6 +61,9 @@ struct Payload {
     authority: Vec<u8>,
     #[prost(uint64, tag = "6")]
     since: u64,
+    /// Set for the user key itself, with neither device, address nor authority.
+    #[prost(bool, tag = "7")]
+    compromised: bool,
 }
 
 impl Record for Revocation {
@@ -70,7 +75,12 @@ impl Record for Revocation {
         let kind = kind_name::<Self>();
         let fields: Payload = payload(bytes, kind, |fields: &Payload| fields.version)?;
         let user = UserId::from_bytes(key_field(&fields.user, kind, "user")?);
-        let what = if fields.address.is_empty() {
+        let what = if fields.compromised {
+            if !(fields.device.is_empty() && fields.address.is_empty() && fields.authority.is_empty()) {
+                return Err(Refusal::Malformed { kind, what: "compromised key" });
+            }
+            Revoked::User(user)
+        } else if fields.address.is_empty() {
             Revoked::Device(user, DeviceId::from_bytes(key_field(&fields.device, kind, "device")?))
         } else {
             Revoked::Name(text_field(fields.address, 511, kind, "address")?, user)
@@ -90,6 +100,7 @@ impl Record for Revocation {
         let (user, device, address) = match &self.what {
             Revoked::Device(user, device) => (user, device.as_bytes().to_vec(), String::new()),
             Revoked::Name(address, user) => (user, Vec::new(), address.clone()),
+            Revoked::User(user) => (user, Vec::new(), String::new()),
         };
         let authority = match &self.by {
             RevokedBy::User => Vec::new(),
@@ -102,6 +113,7 @@ impl Record for Revocation {
             address,
             authority,
             since: self.since,
+            compromised: matches!(self.what, Revoked::User(_)),
         }
         .encode_to_vec()
     }
@@ -109,8 +121,15 @@ impl Record for Revocation {
     fn signer(&self) -> Signer {
         match (&self.by, &self.what) {
             (RevokedBy::Authority(authority), _) => Signer::Authority(*authority),
-            (RevokedBy::User, Revoked::Device(user, _) | Revoked::Name(_, user)) => Signer::User(*user),
+            (RevokedBy::User, Revoked::Device(user, _) | Revoked::Name(_, user) | Revoked::User(user)) => {
+                Signer::User(*user)
+            }
         }
+    }
+
+    /// That a key is void is the last word that it is believed.
+    fn outlives_its_key(&self) -> bool {
+        matches!(self.what, Revoked::User(_))
     }
 
     fn span(&self) -> Span {
@@ -124,10 +143,10 @@ impl Revocation {
         if (one.since, one.bytes()) <= (other.since, other.bytes()) { one } else { other }
     }
 
-    /// Whose device or name it is.
+    /// Whose device, name or key it is.
     pub fn user(&self) -> UserId {
         match &self.what {
-            Revoked::Device(user, _) | Revoked::Name(_, user) => *user,
+            Revoked::Device(user, _) | Revoked::Name(_, user) | Revoked::User(user) => *user,
         }
     }
 }
@@ -163,9 +182,14 @@ impl RevocationSet {
         }
     }
 
-    /// Whether anybody who may has revoked the device.
+    /// Whether anybody who may has revoked the device, or the user key that certified it is void.
     pub fn is_device_revoked(&self, user: &UserId, device: &DeviceId) -> bool {
-        self.has(Revoked::Device(*user, *device))
+        self.is_compromised(user) || self.has(Revoked::Device(*user, *device))
+    }
+
+    /// Whether the user has said that its key is in other hands: whatever that signs is refused.
+    pub fn is_compromised(&self, user: &UserId) -> bool {
+        self.all.contains_key(&(Revoked::User(*user), RevokedBy::User))
     }
 
     /// Whether the address was taken from the user by `authority`.
@@ -211,8 +235,9 @@ mod tests {
 
     use super::super::NoCertificates;
     use super::super::testing::*;
-    use super::super::{DeviceInfo, SealingPublic, Unverified};
+    use super::super::{DeviceCert, DeviceInfo, SealingPublic, Unverified};
     use super::*;
+    use crate::keys::Signs as _;
     use crate::time::{DAY, Hlc};
 
     fn by_user(person: &Person, device: u8, since: u64) -> Verified<Revocation> {
@@ -239,6 +264,50 @@ mod tests {
         let what = Revoked::Name("alice@school.example".into(), me.id());
         let name = Revocation { what, by: RevokedBy::User, since: NOW };
         assert!(Revocation::from_payload(&name.to_payload()).is_err());
+    }
+
+    #[test]
+    fn only_its_owner_says_that_a_key_is_compromised_and_of_nothing_else_in_one_breath() {
+        let (me, other) = (Person::new(1), Person::new(2));
+        let stolen = Revocation { what: Revoked::User(me.id()), by: RevokedBy::User, since: NOW };
+        survives_only_unaltered(
+            &Verified::sign(stolen.clone(), &me.user, None).expect("signs"),
+            &NoCertificates,
+        );
+        assert!(Verified::sign(stolen.clone(), &other.user, None).is_err());
+        let by = RevokedBy::Authority(authority().id());
+        assert!(Revocation::from_payload(&Revocation { by, ..stolen.clone() }.to_payload()).is_err());
+        let mut mixed = stolen.to_payload();
+        // Field 3, the device, beside the mark.
+        mixed.extend([0x1a, 32]);
+        mixed.extend([7; 32]);
+        assert!(Revocation::from_payload(&mixed).is_err());
+    }
+
+    #[test]
+    fn a_compromised_key_and_all_that_it_certified_says_nothing_more() {
+        let me = Person::new(1);
+        let mut set = RevocationSet::default();
+        let stolen = Revocation { what: Revoked::User(me.id()), by: RevokedBy::User, since: NOW };
+        let stolen = Verified::sign(stolen, &me.user, None).expect("signs");
+        let old = by_user(&me, 7, NOW);
+        let judge = |set: &RevocationSet| {
+            let context = context(&NoCertificates, set, NOW);
+            let cert = DeviceCert::issue(&me.user, DeviceId::from_bytes(me.device.public()), NOW + 1);
+            let cert = Unverified::<DeviceCert>::parse(cert.expect("signs").bytes());
+            let device = Unverified::<Revocation>::parse(old.bytes());
+            let again = Unverified::<Revocation>::parse(stolen.bytes());
+            (
+                cert.and_then(|cert| cert.verify(&context)).is_ok(),
+                device.and_then(|device| device.verify(&context)).is_ok(),
+                again.and_then(|again| again.verify(&context)).is_ok(),
+            )
+        };
+        assert_eq!(judge(&set), (true, true, true));
+        assert!(set.insert(stolen.clone()));
+        assert!(set.is_device_revoked(&me.id(), &me.device.id()) && set.is_compromised(&me.id()));
+        assert!(!set.is_compromised(&Person::new(2).id()));
+        assert_eq!(judge(&set), (false, false, true), "but for the word that it is so");
     }
 
     #[test]

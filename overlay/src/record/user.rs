@@ -34,13 +34,16 @@ pub struct DevicePart {
 ///
 /// Merge law: part by part as the parts' own laws say. Beyond [`MAX_DEVICES`] the devices with the oldest certificates
 /// go, beyond [`MAX_NAMES`] the names with the oldest, beyond [`MAX_REVOKED`] the revocations that were made first: up to
-/// these limits the law is exact. A device that the user has revoked is in no record that says so.
+/// these limits the law is exact. A device that the user has revoked is in no record that says so; where the user key is
+/// void, nothing else is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRecord {
     user: UserId,
     devices: BTreeMap<DeviceId, DevicePart>,
     names: BTreeMap<AuthorityId, Verified<NameCert>>,
     revoked: BTreeMap<DeviceId, Verified<Revocation>>,
+    /// The user key is void: of a user with this there is nothing else.
+    compromised: Option<Verified<Revocation>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -84,6 +87,7 @@ impl UserRecord {
             devices: BTreeMap::from([(cert.device, DevicePart { cert, info })]),
             names,
             revoked: BTreeMap::new(),
+            compromised: None,
         })
     }
 
@@ -102,9 +106,11 @@ impl UserRecord {
         let fields = parse(bytes)?;
         let user = UserId::from_bytes(key_field(&fields.user, KIND, "user")?);
         let known = known.filter(|known| known.user == user);
-        let (devices, names) = (BTreeMap::new(), BTreeMap::new());
-        let mut record =
-            Self { user, devices, names, revoked: revoked(&fields.revoked, &user, known, context)? };
+        let (devices, names, revoked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut record = Self { user, devices, names, revoked, compromised: None };
+        for revocation in revoked_by(&fields.revoked, &user, known, context)? {
+            record.add_revocation(revocation);
+        }
         for field in &fields.devices {
             match device(field, &user, known, context) {
                 Ok(part) => drop(record.devices.insert(part.cert.device, part)),
@@ -139,7 +145,7 @@ impl UserRecord {
             user: self.user.as_bytes().to_vec(),
             devices: devices.collect(),
             names: self.names.values().map(|name| name.bytes().to_vec()).collect(),
-            revoked: self.revoked.values().map(|revoked| revoked.bytes().to_vec()).collect(),
+            revoked: self.revocations().map(|revoked| revoked.bytes().to_vec()).collect(),
         }
         .encode_to_vec()
     }
@@ -161,29 +167,48 @@ impl UserRecord {
 
     /// The revocations by the user itself.
     pub fn revocations(&self) -> impl Iterator<Item = &Verified<Revocation>> {
-        self.revoked.values()
+        self.revoked.values().chain(&self.compromised)
     }
 
-    /// Takes in that the user has revoked a device of its own; tells whether anything changed. Of anything else
+    /// That the user key is void, if the user has said so.
+    pub fn compromised(&self) -> Option<&Verified<Revocation>> {
+        self.compromised.as_ref()
+    }
+
+    /// Takes in that the user has revoked a device of its own, or its key; tells whether anything changed. Of anything else
     /// revoked, or by anybody else, nothing is kept: whoever reads this record can't know whether that counts.
     pub fn add_revocation(&mut self, revocation: Verified<Revocation>) -> bool {
-        let device = match &revocation.what {
-            Revoked::Device(user, device) if *user == self.user && revocation.by == RevokedBy::User => {
-                *device
-            }
-            Revoked::Device(..) | Revoked::Name(..) => return false,
-        };
+        if revocation.user() != self.user || revocation.by != RevokedBy::User {
+            return false;
+        }
         let before = self.clone();
-        let merged = match self.revoked.remove(&device) {
-            Some(mine) => Revocation::merge(mine, revocation),
-            None => revocation,
-        };
-        self.revoked.insert(device, merged);
+        match &revocation.what {
+            Revoked::Device(_, device) => {
+                let device = *device;
+                let merged = match self.revoked.remove(&device) {
+                    Some(mine) => Revocation::merge(mine, revocation),
+                    None => revocation,
+                };
+                self.revoked.insert(device, merged);
+            }
+            Revoked::User(_) => {
+                self.compromised = Some(match self.compromised.take() {
+                    Some(mine) => Revocation::merge(mine, revocation),
+                    None => revocation,
+                });
+            }
+            Revoked::Name(..) => return false,
+        }
         self.drop_revoked();
         *self != before
     }
 
     fn drop_revoked(&mut self) {
+        if self.compromised.is_some() {
+            self.devices.clear();
+            self.names.clear();
+            self.revoked.clear();
+        }
         while self.revoked.len() > MAX_REVOKED {
             let first =
                 self.revoked.iter().min_by_key(|(id, revoked)| (revoked.since, **id)).map(|(id, _)| *id);
@@ -215,7 +240,7 @@ impl UserRecord {
             };
             self.names.insert(*authority, merged);
         }
-        for revoked in other.revoked.values() {
+        for revoked in other.revocations() {
             self.add_revocation(revoked.clone());
         }
         self.drop_revoked();
@@ -299,26 +324,25 @@ fn name(
     }
 }
 
-/// Only those of the user's own devices, by the user key.
-fn revoked(
+/// Only those of the user's own devices, or of the key itself, by the user key.
+fn revoked_by(
     fields: &[Vec<u8>],
     user: &UserId,
     known: Option<&UserRecord>,
     context: &Context<'_>,
-) -> Result<BTreeMap<DeviceId, Verified<Revocation>>, Refusal> {
-    let mut all = BTreeMap::new();
+) -> Result<Vec<Verified<Revocation>>, Refusal> {
+    let mut all = Vec::new();
     for bytes in fields {
         let same = |known: &&Verified<Revocation>| known.bytes() == bytes.as_slice();
         let revocation = match known.and_then(|known| known.revocations().find(same)) {
             Some(known) => known.clone(),
             None => Unverified::<Revocation>::parse(bytes)?.verify(context)?,
         };
-        match &revocation.what {
-            Revoked::Device(owner, device) if owner == user && revocation.by == RevokedBy::User => {
-                all.insert(*device, revocation);
-            }
-            Revoked::Device(..) | Revoked::Name(..) => return Err(Refusal::WrongSigner { kind: KIND }),
+        let own = matches!(revocation.what, Revoked::Device(..) | Revoked::User(_));
+        if !own || revocation.user() != *user || revocation.by != RevokedBy::User {
+            return Err(Refusal::WrongSigner { kind: KIND });
         }
+        all.push(revocation);
     }
     Ok(all)
 }
@@ -432,6 +456,30 @@ mod tests {
         assert!(!strange.add_revocation(void(&Person::new(2), 10, NOW)));
         strange.revoked.insert(me.device.id(), void(&Person::new(2), 10, NOW));
         assert_eq!(verify(&strange.encode()), Err(Refusal::WrongSigner { kind: KIND }));
+    }
+
+    #[test]
+    fn of_a_user_whose_key_is_void_nothing_else_is_left_and_nothing_comes_back() {
+        let me = Person::new(1);
+        let stolen = |since| {
+            let what = Revocation { what: Revoked::User(me.id()), by: RevokedBy::User, since };
+            Verified::sign(what, &me.user, None).expect("signs")
+        };
+        let mut whole = record(&me, 10, 0, Some(1));
+        whole.add_revocation(void(&me, 11, NOW));
+        let mut ended = whole.clone();
+        assert!(ended.add_revocation(stolen(NOW + 1)) && !ended.add_revocation(stolen(NOW + 2)));
+        assert!(ended.devices.is_empty() && ended.names.is_empty() && ended.revoked.is_empty());
+        assert_eq!(ended.revocations().map(|one| one.since).collect::<Vec<_>>(), [NOW + 1]);
+        assert_eq!(verify(&ended.encode()), Ok(ended.clone()));
+        let mut both = whole.clone();
+        assert!(both.merge(&ended));
+        assert_eq!(both, ended);
+        assert!(!both.merge(&whole), "whoever has the key still signs in vain");
+        // Nor does it help to send the rest along.
+        let mut mixed = whole;
+        mixed.compromised = ended.compromised.clone();
+        assert_eq!(verify(&mixed.encode()), Ok(ended));
     }
 
     #[test]

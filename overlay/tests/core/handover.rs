@@ -132,3 +132,78 @@ fn friends_are_told_of_a_new_place_within_seconds() {
     net.run(6 * SECOND);
     assert!(before != told(&net));
 }
+
+/// The second of two friends goes elsewhere while the first writes; the first is where nobody can dial it. What the first
+/// wrote arrives after so many milliseconds.
+fn followed_after(skew: i64) -> u64 {
+    let mut net = friends();
+    net.hosts[1].skew = skew;
+    net.restart(1);
+    net.with(1, |core, now| {
+        let friend = Account::new(1, 101).user;
+        core.keep(&friend);
+        core.set_presence(&Account::new(2, 102).user, vec![session("desk")], vec![friend], now);
+    });
+    net.join(0, 1);
+    net.run(MINUTE);
+    net.walled.insert(0);
+    net.leave(1, 0);
+    let (moment, recipient, sender) = (net.mono, net.user(1), net.user(0));
+    net.run(SECOND);
+    net.join_beyond(0, 1);
+    net.peer_event(1, PeerEvent::Addresses(vec!["/memory/elsewhere".into()]));
+    let mut number = 0;
+    while net.got(1, sender).is_empty() && number < 400 {
+        number += 1;
+        net.send(0, recipient, number);
+        net.run(100);
+    }
+    let after = net.mono - moment;
+    net.run(MINUTE);
+    assert!(net.got(1, sender).iter().copied().eq(1..=number), "each once, in order");
+    after
+}
+
+#[test]
+fn whoever_stays_behind_a_wall_follows_within_seconds_who_has_gone_elsewhere() {
+    for skew in [0, 30 * SECOND as i64, -30 * SECOND as i64] {
+        let after = followed_after(skew);
+        println!("clocks {skew} ms apart: {after} ms");
+        assert!((2 * SECOND..10 * SECOND).contains(&after), "{skew}: {after} ms");
+    }
+}
+
+/// Nobody says where the one who has gone is, but it was said before: no datagram is answered, and that is tried.
+#[test]
+fn who_answers_no_datagram_either_is_dialled_where_they_were_said_to_be() {
+    let mut net = friends();
+    net.run(MINUTE);
+    net.walled.insert(0);
+    net.deaf = true;
+    net.leave(1, 0);
+    let (moment, recipient, sender) = (net.mono, net.user(1), net.user(0));
+    net.join_beyond(0, 1);
+    while net.got(1, sender).is_empty() && net.mono < moment + MINUTE {
+        net.send(0, recipient, net.mono);
+        net.run(100);
+    }
+    assert!(net.mono - moment < 10 * SECOND, "{} ms", net.mono - moment);
+}
+
+/// As on a bad radio: an answer that is late is no reason to give up a connection, nor does the table have to be asked often.
+#[test]
+fn whoever_only_does_not_answer_for_a_while_stays_connected() {
+    let mut net = friends();
+    net.run(MINUTE);
+    net.send(1, net.user(0), 1);
+    net.run(SECOND);
+    net.stalled = true;
+    net.send(0, net.user(1), 1);
+    let asked = net.gets.len();
+    net.run(18 * SECOND);
+    assert!(net.hosts[0].core.peers().iter().any(|peer| peer.node == node_id(1)), "datagrams are answered");
+    assert!((1..=10).contains(&(net.gets.len() - asked)), "{} questions", net.gets.len() - asked);
+    net.flow(0, 1);
+    net.run(2 * SECOND);
+    assert_eq!(net.outcomes(0, 1), vec![Outcome::Delivered]);
+}

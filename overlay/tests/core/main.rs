@@ -10,6 +10,7 @@
 
 mod bounds;
 mod clocks;
+mod compromised;
 mod crowd;
 mod dht;
 mod faults;

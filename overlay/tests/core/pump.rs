@@ -192,6 +192,8 @@ pub(crate) struct Net {
     links: BTreeSet<(usize, usize)>,
     /// Cables of some wider network.
     beyond: BTreeSet<(usize, usize)>,
+    /// Hosts that nobody can dial.
+    pub(crate) walled: BTreeSet<usize>,
     /// Hosts that the hash table knows as nodes.
     nodes: Vec<usize>,
     air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
@@ -201,6 +203,8 @@ pub(crate) struct Net {
     on_air: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     /// Questions to the hash table.
     pub(crate) asked: usize,
+    /// Which host asked for what, and when (monotonic milliseconds).
+    pub(crate) gets: Vec<(usize, u64, Key)>,
     /// What stands in it, once there is one that all hosts reach.
     pub(crate) table: Option<BTreeMap<Key, Vec<u8>>>,
     answers: BTreeMap<(u64, u64), (usize, PeerEvent)>,
@@ -260,6 +264,8 @@ impl Net {
             nearest: usize::MAX,
             on_air: BTreeMap::new(),
             asked: 0,
+            gets: Vec::new(),
+            walled: BTreeSet::new(),
             table: None,
             answers: BTreeMap::new(),
             news: BTreeMap::new(),
@@ -374,6 +380,15 @@ impl Net {
         self.cables.remove(&pair(a, b));
     }
 
+    /// A host is carried off, which it notices and the other does not.
+    pub(crate) fn leave(&mut self, leaver: usize, stays: usize) {
+        self.cables.remove(&pair(leaver, stays));
+        if self.links.remove(&pair(leaver, stays)) {
+            self.air.retain(|_, (from, to, _)| pair(*from, *to) != pair(leaver, stays));
+            self.peer_event(leaver, PeerEvent::Disconnected { node: node_id(stays) });
+        }
+    }
+
     fn unlink(&mut self, a: usize, b: usize) {
         if !self.links.remove(&pair(a, b)) {
             return;
@@ -434,6 +449,9 @@ impl Net {
         let nodes = self.closest(host, &query);
         let Some(table) = &mut self.table else { return };
         self.asked += 1;
+        if let Query::Get(key) = &query {
+            self.gets.push((host, self.mono, *key));
+        }
         let answer = match query {
             Query::Get(key) | Query::Walk(key) => {
                 Answer::Values(table.get(&key).cloned().into_iter().collect())
@@ -705,7 +723,11 @@ impl Net {
         if self.stalled {
             return;
         }
-        if other == usize::MAX || !self.cables.contains(&pair(host, other)) || !self.hosts[other].on {
+        if self.walled.contains(&other)
+            || other == usize::MAX
+            || !self.cables.contains(&pair(host, other))
+            || !self.hosts[other].on
+        {
             return self.peer_event(host, PeerEvent::Disconnected { node });
         }
         self.link(host, other);

@@ -64,9 +64,11 @@ fn record_fields() -> Value {
         "receipt": {"version": 1, "envelope": same(1, 16), "message": same(2, 16),
             "sender": bob.device.id().to_hex(), "user": user, "recipient": device, "outcome": 2, "code": 2},
         "revocation-device": {"version": 1, "user": user, "device": device, "address": "", "authority": null,
-            "since": AT},
+            "since": AT, "compromised": false},
         "revocation-name": {"version": 1, "user": user, "device": null, "address": "alice@school.example",
-            "authority": authority, "since": AT},
+            "authority": authority, "since": AT, "compromised": false},
+        "revocation-key": {"version": 1, "user": user, "device": null, "address": "", "authority": null,
+            "since": AT, "compromised": true},
         "user-record": {"version": 1, "user": user, "names": [part("name-cert")],
             "devices": [{"cert": part("device-cert"), "info": part("device-info")}]},
     })

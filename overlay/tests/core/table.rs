@@ -155,7 +155,7 @@ fn what_was_seen_long_ago_is_not_shown_for_ever() {
     net.run(2 * SECOND);
     let gone = |net: &Net| net.count(0, |event| matches!(event, Output::Unreachable { .. }));
     let before = gone(&net);
-    net.run(12 * MINUTE);
+    net.run(32 * MINUTE);
     assert_eq!(gone(&net), before + 1);
     let shown = presences(&net, 0, net.user(1));
     net.run(HOUR);
@@ -166,13 +166,13 @@ fn what_was_seen_long_ago_is_not_shown_for_ever() {
 fn whoever_is_there_but_cannot_be_reached_is_shown_without_a_gap_while_there_is_news() {
     let mut net = acquainted();
     net.cut(0, 1);
-    net.run(15 * MINUTE);
+    net.run(35 * MINUTE);
     let gone = |net: &Net| net.count(0, |event| matches!(event, Output::Unreachable { .. }));
     let before = gone(&net);
     net.run(5 * HOUR);
     assert_eq!(gone(&net), before);
     net.peer_event(0, PeerEvent::Table { nodes: 0 });
-    net.run(12 * MINUTE);
+    net.run(32 * MINUTE);
     assert_eq!(gone(&net), before + 1, "nobody left to ask: what is old is not shown for ever");
 }
 
@@ -257,6 +257,78 @@ fn a_look_up_shows_each_question_and_what_counts() {
     assert!(looked_up(&net).is_empty(), "no authority is known");
 }
 
+/// When a host asked where the other's user is, in minutes from `since`.
+fn looks(net: &Net, host: usize, since: u64) -> Vec<u64> {
+    let record = Key::user(&net.user(1 - host));
+    let looks = net.gets.iter().filter(|(by, at, key)| *by == host && *at >= since && *key != record);
+    looks.map(|(_, at, _)| (at - since).div_ceil(MINUTE)).collect()
+}
+
+/// Friends of whom the second has left for good, and the time since which the first looks for it.
+fn left_behind() -> (Net, u64) {
+    let mut net = acquainted();
+    net.power_off(1);
+    net.cut(0, 1);
+    net.run(HOUR);
+    // A day has two keys in its first two hours.
+    let noon = START.next_multiple_of(DAY) + DAY / 2;
+    net.run(noon.saturating_sub(net.now(0).wall));
+    net.restart(0);
+    let since = net.mono;
+    befriend(&mut net, 0, 1);
+    (net, since)
+}
+
+#[test]
+fn whoever_stays_away_is_looked_for_half_as_often_each_time() {
+    let (mut net, since) = left_behind();
+    net.run(11 * HOUR);
+    assert_eq!(looks(&net, 0, since), [0, 10, 30, 70, 150, 310, 630]);
+    net.run(2 * DAY);
+    let each = |minutes: &[u64]| minutes.windows(2).map(|two| two[1] - two[0]).max();
+    let late = looks(&net, 0, since + 11 * HOUR);
+    assert!(each(&late) <= Some(6 * 60) && (8..=16).contains(&late.len()), "{late:?}");
+}
+
+#[test]
+fn whoever_was_seen_is_looked_for_soon_again_and_so_is_everybody_in_a_table_that_has_grown() {
+    let (mut net, _) = left_behind();
+    net.run(3 * HOUR);
+    // It comes where there is no way to it, is found at the next look, and leaves.
+    net.power_on(1);
+    befriend(&mut net, 1, 0);
+    let seen = presences(&net, 0, net.user(1));
+    net.run(MINUTE);
+    for _ in 0..20 {
+        if presences(&net, 0, net.user(1)) > seen {
+            break;
+        }
+        net.run(10 * MINUTE);
+    }
+    assert_eq!(presences(&net, 0, net.user(1)), seen + 1);
+    net.power_off(1);
+    let since = net.mono;
+    net.run(4 * HOUR);
+    // What is shown is looked for again before it ends, in any case.
+    let later = looks(&net, 0, since).into_iter().filter(|minute| *minute > 35).count();
+    assert!(later >= 2, "soon again: {:?}", looks(&net, 0, since));
+    net.run(10 * HOUR);
+    let since = net.mono;
+    net.peer_event(0, PeerEvent::Table { nodes: 1_000 });
+    net.run(MINUTE);
+    assert_eq!(looks(&net, 0, since).len(), 1, "others are closest now");
+    net.run(10 * MINUTE);
+    assert_eq!(looks(&net, 0, since).len(), 2);
+}
+
+#[test]
+fn a_recipient_who_stays_away_is_looked_for_each_hour() {
+    let (mut net, since) = left_behind();
+    net.send(0, net.user(1), 1);
+    net.run(20 * HOUR);
+    assert!((20..=30).contains(&looks(&net, 0, since).len()), "{:?}", looks(&net, 0, since));
+}
+
 #[test]
 fn an_idle_node_asks_and_tells_little() {
     let mut net = acquainted();
@@ -264,8 +336,9 @@ fn an_idle_node_asks_and_tells_little() {
     net.run(DAY);
     let before = net.asked;
     net.run(DAY);
-    // Two nodes with a friend each that is not reached: where it is each ten minutes, what is told of oneself each five.
+    // Two nodes with a friend each that cannot be reached: what is told of oneself each quarter of an hour, what is shown
+    // looked for before it ends, and one's own mailbox each quarter of an hour.
     let each_hour = (net.asked - before) / 24 / 2;
     println!("{each_hour} questions an hour");
-    assert!((12..=30).contains(&each_hour), "{each_hour}");
+    assert!((8..=14).contains(&each_hour), "{each_hour}");
 }

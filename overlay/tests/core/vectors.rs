@@ -83,6 +83,7 @@ pub(crate) fn records() -> BTreeMap<&'static str, Vec<u8>> {
     let device_void = Revocation { what: Revoked::Device(user, device), by: RevokedBy::User, since: AT };
     let by = RevokedBy::Authority(authority.id());
     let name_void = Revocation { what: Revoked::Name("alice@school.example".into(), user), by, since: AT };
+    let stolen = Revocation { what: Revoked::User(user), by: RevokedBy::User, since: AT };
     let record = UserRecord::new(alice.cert.clone(), info.clone(), Some(name.clone())).unwrap();
     let what = Revoked::Device(user, DeviceKey::from_seed([0x70; 32]).id());
     let other = Revocation { what, by: RevokedBy::User, since: AT };
@@ -104,6 +105,7 @@ pub(crate) fn records() -> BTreeMap<&'static str, Vec<u8>> {
         ("receipt", signed(Verified::sign(receipt, &alice.device, None).unwrap().bytes())),
         ("revocation-device", signed(Verified::sign(device_void, &alice.user, None).unwrap().bytes())),
         ("revocation-name", signed(Verified::sign(name_void, &authority, None).unwrap().bytes())),
+        ("revocation-key", signed(Verified::sign(stolen, &alice.user, None).unwrap().bytes())),
         ("user-record", record.encode()),
         ("user-record-revoking", revoking.encode()),
     ])

@@ -162,6 +162,7 @@ fn foretell(estimate: &Estimate) -> String {
         contacts_away,
         looks_per_contact,
         publications,
+        mail_checks,
         letters,
         question,
         ..
@@ -172,8 +173,8 @@ fn foretell(estimate: &Estimate) -> String {
          a client asks {:.0} questions an hour: {:.0} bytes a second\n  \
          a server answers {:.0} an hour for others: {:.0} bytes a second with its own upkeep, {:.1} MB of disk\n\
          Assumed: {:.0} % of the users online, {:.1} % of all nodes are servers; {contacts_away} contacts away, each looked for \
-         {looks_per_contact} times an hour; {publications} publications of presence and {letters} letters an hour; {question} \
-         bytes for a question with its connection.\n",
+         {looks_per_contact:.2} times an hour; {publications} publications of presence, {mail_checks} looks for mail and {letters} \
+         letters an hour; {question} bytes for a question with its connection.\n",
         estimate.hops,
         estimate.asked,
         estimate.asks,

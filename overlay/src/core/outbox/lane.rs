@@ -150,7 +150,10 @@ impl Overlay {
         self.outbox.count_flight(node, size, before.map_or(0, |before| before.size));
         self.timers.set_earlier(Timer::Lane(pair), due);
         match sealed {
-            Ok(envelope) => self.send_frame(node, &Frame::Envelope(envelope), true, now),
+            Ok(envelope) => {
+                self.send_frame(node, &Frame::Envelope(envelope), true, now);
+                self.expect_answer(node, now);
+            }
             Err(_) => self.counters.drop("a device's sealing key cannot be sealed to"),
         }
     }

@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | `scope` | which table an address belongs to |
 //! | `shape` | what libp2p-kad is told: copies, buckets, times |
-//! | `table`, `meter` | one table: who is entered, whom it may dial, what it may say |
-//! | `newcomers` | who enters a table, and when |
+//! | `table`, `meter` | one table: who is entered (`table/entry`), whom it may dial, what it may say |
+//! | `newcomers`, `diversity` | who enters a table, and when; how many of one network |
 //! | `records` | the store that libp2p-kad asks; what values are judged by |
 //! | `query` | get, put and closest, in both tables at once |
 //! | `walk`, `ask` | a get that shows its path; one question to one node |
@@ -25,8 +25,10 @@
 //! | packet | 64 KiB | the stream is reset |
 //! | values held | [`crate::dht::StoreLimits`] | see there |
 //! | addresses to come back by | 64 | further ones are not kept |
+//! | nodes of one network in a bucket, in the table | 2, 10 | further ones do not enter |
 
 mod ask;
+mod diversity;
 mod meter;
 mod newcomers;
 mod query;

@@ -88,6 +88,8 @@ pub struct Host {
     pub copies: usize,
     /// What it holds of the hash table.
     pub held: BTreeMap<(Table, [u8; 32]), Vec<u8>>,
+    /// All frames that it is sent from now on, if a test wants them.
+    pub heard: Option<Vec<(NodeId, Vec<u8>)>>,
     start: Instant,
 }
 
@@ -205,6 +207,7 @@ impl Host {
             known: 0,
             copies: 0,
             held: BTreeMap::new(),
+            heard: None,
             start,
         }
     }
@@ -264,6 +267,11 @@ impl Host {
             }
             Event::Peer(event) => {
                 match &event {
+                    PeerEvent::Frame { node, frame } => {
+                        if let Some(heard) = &mut self.heard {
+                            heard.push((*node, frame.clone()));
+                        }
+                    }
                     PeerEvent::Table { nodes } => self.known = *nodes,
                     PeerEvent::Answer { answer: Answer::Stored(copies), .. } => self.copies = *copies,
                     _ => {}
@@ -278,6 +286,16 @@ impl Host {
             }
             _ => {}
         }
+    }
+
+    /// Sends what its core never would, on the link that there is.
+    pub fn says(&mut self, node: NodeId, frame: Vec<u8>) {
+        self.commands.push_back(Command::Send { node, frame });
+    }
+
+    pub fn dials(&mut self, number: u32) {
+        let (node, addresses) = (node_of(number), vec![way_to(number)]);
+        self.commands.push_back(Command::Dial { node, addresses });
     }
 
     /// Performs the outputs of one batch: what is written counts at once.

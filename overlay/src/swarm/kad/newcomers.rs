@@ -34,6 +34,11 @@ impl Newcomers {
         self.waiting.remove(peer);
     }
 
+    /// Those who wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&PeerId, &[Multiaddr])> {
+        self.waiting.iter().map(|(peer, addresses)| (peer, &addresses[..]))
+    }
+
     /// When those who wait may enter.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         (!self.waiting.is_empty()).then(|| self.open.unwrap_or(now).max(now))

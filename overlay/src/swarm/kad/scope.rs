@@ -27,15 +27,24 @@ impl Networks {
         if within(&self.private) {
             return Some(Table::Lan);
         }
-        match ip {
-            IpAddr::V4(ip) => table4(ip),
-            IpAddr::V6(ip) => table6(ip),
-        }
+        by_itself(ip)
     }
 
     /// The same of a multiaddress.
     pub(in crate::swarm) fn table_of(&self, address: &Multiaddr) -> Option<Table> {
         self.table(address::ip(address)?)
+    }
+}
+
+/// Whether an address is public whatever the settings say of its network.
+pub(super) fn is_public(ip: IpAddr) -> bool {
+    by_itself(ip) == Some(Table::Wan)
+}
+
+fn by_itself(ip: IpAddr) -> Option<Table> {
+    match ip {
+        IpAddr::V4(ip) => table4(ip),
+        IpAddr::V6(ip) => table6(ip),
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! - Addresses: only those of this table's scope are entered, told and dialled, whoever named them; a node is entered
 //!   only if it answers this table's protocol, at an address that the node was seen at.
+//! - Few nodes of one network enter the public table (`diversity`), whatever it is that enters them.
 //! - The table of private addresses is closed to connections from public ones: whom we are with is nobody's business.
 //! - Dials: so many at a time, so many connections open; further ones wait. A table that fills makes libp2p-kad look
 //!   around (it can't be told not to), which would otherwise end in a connection to everybody.
 //! - Nodes that can't be reached leave; libp2p-kad keeps them for ever.
 //! - A peer that asks too often is cut off.
+
+mod entry;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,14 +26,13 @@ use libp2p::swarm::{
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
-use tokio::time::Instant;
 
 use super::super::address;
 use super::meter::Meter;
 use super::newcomers::Newcomers;
 use super::records::{self, Records};
 use super::scope::{Networks, without_zone};
-use super::shape::{BUCKET, config};
+use super::shape::config;
 use crate::dht::{self, Position};
 
 /// Dials under way, connections that were dialled for this table, and dials that wait.
@@ -140,70 +142,6 @@ impl Table {
     /// The same, as they are dialled.
     pub(super) fn ways(&self, peer: &PeerId, named: &[Multiaddr]) -> Vec<Multiaddr> {
         self.addresses(peer, named).iter().filter_map(|address| self.dialable(address, peer)).collect()
-    }
-
-    /// A peer has said which protocols it answers, and where it listens. `remote` is its address on this connection,
-    /// `dialled`: by us.
-    pub(super) fn identified(
-        &mut self,
-        peer: PeerId,
-        answers: bool,
-        listens: &[Multiaddr],
-        remote: (&Multiaddr, bool),
-    ) {
-        if !answers {
-            self.newcomers.remove(&peer);
-            if self.members.remove(&peer).is_some() {
-                self.inner.remove_peer(&peer);
-            }
-            return;
-        }
-        let (remote, dialled) = remote;
-        let Some(ip) = address::ip(remote) else { return };
-        if !self.members.contains_key(&peer) && self.is_full_for(peer) {
-            return;
-        }
-        // An address of somebody else's would make others knock there.
-        let own = listens.iter().filter(|address| address::ip(address) == Some(ip));
-        let mut entered: Vec<Multiaddr> = Vec::new();
-        for address in dialled.then_some(remote).into_iter().chain(own) {
-            let Some(address) = self.admissible(address, &peer) else { continue };
-            if entered.len() < MAX_ENTERED && !entered.contains(&address) {
-                entered.push(address);
-            }
-        }
-        if self.members.contains_key(&peer) {
-            self.add(peer, entered);
-        } else if !entered.is_empty() {
-            self.newcomers.add(peer, entered);
-        }
-    }
-
-    /// When [`Table::enter`] has something to do.
-    pub(super) fn next_entry(&self, now: Instant) -> Option<Instant> {
-        self.newcomers.next(now)
-    }
-
-    /// Lets in who has waited for long enough.
-    pub(super) fn enter(&mut self, now: Instant) {
-        for (peer, addresses) in self.newcomers.take(now) {
-            if !self.is_full_for(peer) {
-                self.add(peer, addresses);
-            }
-        }
-    }
-
-    fn add(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        for address in addresses {
-            self.inner.add_address(&peer, address);
-        }
-    }
-
-    /// Whether the peer's bucket has no room. libp2p-kad would then dial its oldest member, who is not connected, as hardly
-    /// anybody ever is; that one has no room for us in its turn and dials another: so without end. Here who is in stays in,
-    /// until it can't be reached.
-    fn is_full_for(&mut self, peer: PeerId) -> bool {
-        self.inner.kbucket(peer).is_none_or(|bucket| bucket.num_entries() >= BUCKET.get())
     }
 
     /// The form in which an address is entered, if it is one that belongs here.
@@ -342,20 +280,6 @@ impl Table {
             }
             other => Some(other),
         }
-    }
-
-    fn follow(&mut self, event: &kad::Event) {
-        let kad::Event::RoutingUpdated { peer, addresses, old_peer, .. } = event else { return };
-        if let Some(old) = old_peer {
-            self.members.remove(old);
-        }
-        let mut addresses: Vec<Multiaddr> = addresses.iter().cloned().collect();
-        while addresses.len() > MAX_KEPT {
-            let oldest = addresses.remove(0);
-            self.inner.remove_address(peer, &oldest);
-        }
-        let member = self.members.entry(*peer).or_insert(Member { addresses: Vec::new(), failures: 0 });
-        member.addresses = addresses;
     }
 }
 

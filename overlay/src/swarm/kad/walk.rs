@@ -1,9 +1,10 @@
 //! Look-ups of a value that show their path: whom we asked, who had named them, what they said, and when. libp2p-kad does not
 //! tell that of its own queries, so these ask node by node: in each table four at a time, always the closest that are known,
-//! until the eight closest have answered; a value found, others have 0.4 s to contradict. The same walk goes further out where
-//! a key is surrounded (`wide`).
+//! until the eight closest have answered; a value found, others have 0.4 s to contradict. Where a key is surrounded (`wide`), a
+//! walk that has found nothing goes further out, and so does one that follows a query of libp2p-kad.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use libp2p::kad::PeerInfo;
@@ -14,8 +15,10 @@ use tokio::time::Instant;
 use super::super::address;
 use super::Parts;
 use super::ask::{Event, Said};
+use super::diversity::{Networks, mixed};
 use super::query::{Done, MAX_VALUES, Origin, SETTLE, Tables};
 use super::shape::{COPIES, LOOKUP, PARALLEL};
+use super::table::MAX_KEPT;
 use super::wide;
 use crate::dht::{self, Answer, Asked, Distance, Key, Position, Query, Reply, Trace};
 use crate::id::NodeId;
@@ -67,6 +70,8 @@ struct Seen {
     ways: Vec<Multiaddr>,
     told_by: Option<NodeId>,
     hops: u32,
+    /// Of the addresses.
+    networks: Networks,
     state: State,
 }
 
@@ -138,7 +143,7 @@ impl Walks {
         walk.begin(parts);
         walk.ask(parts);
         self.all.push(walk);
-        self.ended(now)
+        self.ended(now, parts)
     }
 
     /// A node has answered, or will not.
@@ -158,7 +163,7 @@ impl Walks {
             walk.answered((kind, request), said, parts);
             walk.ask(parts);
         }
-        self.ended(Instant::now())
+        self.ended(Instant::now(), parts)
     }
 
     /// Gives up waiting, and says which have come to their end.
@@ -169,16 +174,37 @@ impl Walks {
                 walk.ask(parts);
             }
         }
-        self.ended(now)
+        self.ended(now, parts)
     }
 
-    fn ended(&mut self, now: Instant) -> Vec<Ended> {
+    fn ended(&mut self, now: Instant, parts: &mut Parts) -> Vec<Ended> {
+        for walk in &mut self.all {
+            if walk.is_over() || walk.until <= now {
+                walk.widen(now, parts);
+            }
+        }
         self.all.extract_if(.., |walk| walk.is_over() || walk.until <= now).map(Walk::end).collect()
     }
 
     /// When [`Walks::tick`] has something to do.
     pub(super) fn next(&self) -> Option<Instant> {
         self.all.iter().map(Walk::next).min()
+    }
+}
+
+impl Seen {
+    /// Somebody else says where it is: whoever names a node first may have lied.
+    fn is_said_to_be_at(&mut self, ways: Vec<Multiaddr>, networks: Networks) {
+        let news: Vec<Multiaddr> = ways.into_iter().filter(|way| !self.ways.contains(way)).collect();
+        if news.is_empty() || !matches!(self.state, State::New | State::Failed) {
+            return;
+        }
+        if self.state == State::Failed {
+            (self.ways, self.state) = (Vec::new(), State::New);
+        }
+        self.ways.extend(news);
+        self.ways.truncate(MAX_KEPT);
+        self.networks.extend(networks);
     }
 }
 
@@ -210,9 +236,51 @@ impl Walk {
         let Some(node) = address::node(&peer) else { return };
         let place = (kind, self.at.distance(&Position::of_node(&node)));
         let ways = parts.table(kind).ways(&peer, named);
-        if peer != self.local && !ways.is_empty() {
-            self.seen.entry(place).or_insert(Seen { peer, ways, told_by, hops, state: State::New });
+        if peer == self.local || ways.is_empty() {
+            return;
         }
+        let networks = parts.table(kind).networks(&ways);
+        match self.seen.entry(place) {
+            Entry::Vacant(entry) => {
+                entry.insert(Seen { peer, ways, told_by, hops, networks, state: State::New });
+            }
+            Entry::Occupied(mut entry) => entry.get_mut().is_said_to_be_at(ways, networks),
+        }
+    }
+
+    /// Goes on further out, once, if nothing was found among nodes that crowd around the key.
+    fn widen(&mut self, now: Instant, parts: &mut Parts) {
+        let may = matches!(self.query, Query::Walk(_)) && self.values.is_empty() && !self.is_wide();
+        let there = if may { self.there() } else { BTreeMap::new() };
+        let crowded = there.iter().any(|(kind, nodes)| {
+            let closest = nodes.iter().take(COPIES.get()).map(|info| &info.peer_id);
+            wide::are_crowded(&self.at, closest, parts.table(*kind))
+        });
+        if crowded {
+            tracing::info!(around = %self.key, "many nodes crowd around a key of the hash table: asking further out");
+            (self.width, self.radius, self.until) = (wide::WIDTH, wide::radius(parts), now + LOOKUP);
+            self.ask(parts);
+        }
+    }
+
+    /// Whether it is one that goes further out.
+    fn is_wide(&self) -> bool {
+        self.width > COPIES.get()
+    }
+
+    /// Who is to answer, the closest first; further out, few of one network before those of others.
+    fn near(&self, kind: dht::Table) -> Vec<Distance> {
+        let counts = |seen: &Seen| !matches!(seen.state, State::Failed | State::Slow);
+        let near = self.seen.iter().filter(|((of, distance), seen)| {
+            *of == kind && counts(seen) && (!self.is_wide() || distance.magnitude() <= self.radius)
+        });
+        let mut near: Vec<Distance> = if self.is_wide() {
+            mixed(near.map(|((_, distance), seen)| (*distance, &seen.networks)))
+        } else {
+            near.map(|((_, distance), _)| *distance).collect()
+        };
+        near.truncate(self.width);
+        near
     }
 
     fn is_over(&self) -> bool {
@@ -246,14 +314,11 @@ impl Walk {
             let asked =
                 |(place, seen): &(&(dht::Table, Distance), &Seen)| here(place) && seen.state == State::Asked;
             let mut open = self.seen.iter().filter(asked).count();
-            let counts = |seen: &Seen| !matches!(seen.state, State::Failed | State::Slow);
-            let closest = self.seen.iter_mut().filter(|(place, seen)| here(place) && counts(seen));
-            let near =
-                closest.take(self.width).filter(|((_, distance), _)| distance.magnitude() <= self.radius);
-            for ((_, distance), seen) in near {
+            for distance in self.near(kind) {
                 if open >= PARALLEL.get() || self.path.len() >= MAX_ASKED {
                     break;
                 }
+                let Some(seen) = self.seen.get_mut(&(kind, distance)) else { continue };
                 let Some(node) = address::node(&seen.peer).filter(|_| seen.state == State::New) else {
                     continue;
                 };
@@ -261,7 +326,7 @@ impl Walk {
                     parts.asker(kind).send_request_with_addresses(&seen.peer, self.key, seen.ways.clone());
                 seen.state = State::Asked;
                 open += 1;
-                let (distance, place, since) = (*distance, self.path.len(), Instant::now());
+                let (place, since) = (self.path.len(), Instant::now());
                 self.open.insert((kind, request), Open { distance, place, since });
                 let (told_by, hops) = (seen.told_by, seen.hops);
                 self.path.push(Asked { node, told_by, hops, millis: 0, reply: Reply::Nothing });

@@ -4,8 +4,9 @@
 //! one to expect, what came of a query does not count as its end: values go to, and are asked of, all nodes out to twice the
 //! distance that eight honest ones take up; mail goes to those of the outer part first.
 //!
-//! By chance alone it looks like that to one query in sixty, which then costs some forty questions. Who has more than thirty
-//! identities around a key still hides it, as does who crowds around all nodes that look for it.
+//! By chance alone it looks like that to one query in sixty, which then costs some forty questions. Of nodes of one network two
+//! are asked before those of others, so it takes more than thirty identities in fifteen networks to hide a key still; or to
+//! crowd around all nodes that look for it.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use super::Parts;
 use super::query::Tables;
 use super::shape::COPIES;
 use super::table::Table;
-use crate::dht::{self, Key, Position, Query};
+use crate::dht::{self, Position, Query};
 use crate::id::NodeId;
 
 /// Nodes that have to answer: thirty of somebody's, and some honest ones.
@@ -50,7 +51,15 @@ pub(super) fn is_crowded(query: &Query, result: &QueryResult, table: &Table) -> 
         }
         _ => return false,
     };
-    let Some(at) = query.key().map(Key::position) else { return false };
+    query.key().is_some_and(|key| are_crowded(&key.position(), closest, table))
+}
+
+/// Whether these nodes, which are the closest to a place, crowd around it.
+pub(super) fn are_crowded<'a>(
+    at: &Position,
+    closest: impl IntoIterator<Item = &'a PeerId>,
+    table: &Table,
+) -> bool {
     let mut distances: Vec<u64> =
         closest.into_iter().filter_map(|peer| Some(at.distance(&place(peer)?).magnitude())).collect();
     distances.sort_unstable();

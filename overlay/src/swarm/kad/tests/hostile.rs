@@ -12,7 +12,9 @@ use libp2p::{Multiaddr, Swarm, identify};
 use super::super::super::{swarm_config, transport};
 use super::super::shape::protocol;
 use super::support::*;
-use crate::dht::{self, Answer, Key, Query, testing};
+use crate::dht::{self, Answer, Key, Query, Value, testing};
+use crate::record::testing::NOW;
+use crate::time::DAY;
 
 #[derive(NetworkBehaviour)]
 struct Bare {
@@ -100,6 +102,42 @@ impl Rogue {
         }
     }
 
+    /// Says that it provides what stands at a key.
+    async fn provide(&mut self, key: &[u8]) {
+        self.swarm.behaviour_mut().kad.start_providing(RecordKey::new(&key)).expect("sends");
+        loop {
+            if let SwarmEvent::Behaviour(BareEvent::Kad(kad::Event::OutboundQueryProgressed {
+                result: QueryResult::StartProviding(_),
+                ..
+            })) = self.swarm.select_next_some().await
+            {
+                return;
+            }
+        }
+    }
+
+    /// Providers of a key, by all whom it asks.
+    async fn providers(&mut self, key: &[u8]) -> usize {
+        self.swarm.behaviour_mut().kad.get_providers(RecordKey::new(&key));
+        let mut found = 0;
+        loop {
+            let SwarmEvent::Behaviour(BareEvent::Kad(kad::Event::OutboundQueryProgressed {
+                result: QueryResult::GetProviders(result),
+                step,
+                ..
+            })) = self.swarm.select_next_some().await
+            else {
+                continue;
+            };
+            if let Ok(kad::GetProvidersOk::FoundProviders { providers, .. }) = result {
+                found += providers.len();
+            }
+            if step.last {
+                return found;
+            }
+        }
+    }
+
     /// Goes on answering.
     fn live(mut self) {
         tokio::spawn(async move {
@@ -131,6 +169,15 @@ fn bad_values() -> VecDeque<(&'static str, Vec<u8>)> {
         ("empty", Vec::new()),
         ("nonsense", b"nonsense".to_vec()),
     ])
+}
+
+/// Values of all kinds that are good at another time than now.
+fn untimely() -> Vec<(&'static str, Value, u64)> {
+    let kinds = [testing::user(1, 2, 0), testing::name(1, 1), testing::presence(3, 0, 9)];
+    let ended = kinds.iter().map(|value| ("expired", value.clone(), value.ends()));
+    // Clocks may differ by two days.
+    let early = kinds.iter().map(|value| ("of the future", value.clone(), NOW - 3 * DAY));
+    ended.chain(early).collect()
 }
 
 /// "Acknowledged without storing": libp2p-kad with a filter acknowledges before anybody has looked.
@@ -221,27 +268,61 @@ async fn provider_records_are_not_held() {
     let node = Node::start(1, lan()).await;
     let mut rogue = Rogue::new(2, dht::Table::Lan).await;
     rogue.meet(&node).await;
-    rogue.swarm.behaviour_mut().kad.start_providing(RecordKey::new(b"key")).expect("sends");
+    for number in 0..20_u8 {
+        rogue.provide(&[number]).await;
+    }
+    // By the same connection, so it has been seen before the next one asks.
     rogue.get(b"something").await;
+    drop(rogue);
     let mut third = Rogue::new(3, dht::Table::Lan).await;
     third.meet(&node).await;
-    third.swarm.behaviour_mut().kad.get_providers(RecordKey::new(b"key"));
-    loop {
-        let SwarmEvent::Behaviour(BareEvent::Kad(event)) = third.swarm.select_next_some().await else {
-            continue;
-        };
-        match event {
-            kad::Event::OutboundQueryProgressed {
-                result: QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })),
-                ..
-            } => {
-                // The rogue itself, which third may have got to know, provides what it says.
-                let honest = node.peer;
-                assert!(!providers.contains(&honest));
-            }
-            kad::Event::OutboundQueryProgressed { step, .. } if step.last => break,
-            _ => {}
+    for number in 0..20_u8 {
+        assert_eq!(third.providers(&[number]).await, 0);
+    }
+    assert_eq!(node.values().await, 0);
+}
+
+/// Whose word has not begun, or has ended, by the node's clock.
+#[tokio::test]
+async fn what_is_expired_or_future_dated_is_neither_taken_nor_found() {
+    for (what, value, now) in untimely() {
+        let node = Node::start(1, lan()).await;
+        node.judge(now);
+        let mut rogue = Rogue::new(66, dht::Table::Lan).await;
+        let bad = record(&value.key(), value.encode());
+        rogue.swarm.behaviour_mut().kad.store_mut().put(bad.clone()).expect("holds anything");
+        rogue.meet(&node).await;
+        assert_eq!(rogue.put(&node, bad).await, 0, "{what}");
+        assert_eq!(node.values().await, 0, "{what}");
+        rogue.live();
+        node.until("the liar is known", async |node| node.members().await == 1).await;
+        assert_eq!(node.get(&value.key()).await, Vec::<Vec<u8>>::new(), "{what}");
+    }
+}
+
+/// Something older that is still valid, again: held it is, by what is newer.
+#[tokio::test]
+async fn what_is_replayed_replaces_nothing_and_hides_nothing() {
+    let pairs = [
+        (testing::user(1, 2, 0), testing::user(1, 2, 5)),
+        (testing::name(1, 1), testing::name(1, 2)),
+        (testing::presence(3, 0, 9), testing::presence(3, 5, 9)),
+    ];
+    for (old, new) in pairs {
+        let (a, b) = pair(lan()).await;
+        assert_eq!(a.put(&new).await, 1);
+        let mut rogue = Rogue::new(66, dht::Table::Lan).await;
+        let replayed = record(&old.key(), old.encode());
+        rogue.swarm.behaviour_mut().kad.store_mut().put(replayed.clone()).expect("holds anything");
+        rogue.meet(&b).await;
+        for _ in 0..5 {
+            assert_eq!(rogue.put(&b, replayed.clone()).await, 1, "held, by something newer");
         }
+        assert!(b.holds(&new).await);
+        assert_eq!(b.values().await, 1);
+        rogue.live();
+        b.until("the liar is known", async |b| b.members().await == 2).await;
+        assert!(b.get(&new.key()).await.contains(&new.encode()), "beside what the liar says");
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::super::DhtMode;
+use super::super::{Tables as _, dht};
 use super::support::*;
 use crate::dht::testing;
 
@@ -33,6 +34,32 @@ async fn getting_to_know_everybody_leaves_no_connection_to_everybody() {
     let value = testing::user(1, 2, 0);
     assert!(nodes[0].put(&value).await > 0);
     assert_eq!(nodes[39].get(&value.key()).await, [value.encode()]);
+}
+
+/// TECH.md: a table that fills has libp2p-kad look around, which ends in a connection to everybody.
+#[tokio::test]
+async fn few_are_dialled_at_a_time() {
+    let node = Node::start(1, lan()).await;
+    // Forty nodes, where somebody takes every connection and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let port = silent.local_addr().expect("an address").port();
+    node.with(move |swarm| {
+        let kad = swarm.behaviour_mut().parts.table(dht::Table::Lan).kad();
+        for seed in 100..140 {
+            let address = format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address");
+            kad.add_address(&keypair(seed).public().to_peer_id(), address);
+        }
+        for seed in 0..20 {
+            kad.get_closest_peers(keypair(seed).public().to_peer_id());
+        }
+    })
+    .await;
+    let mut taken = Vec::new();
+    while let Ok(accepted) = tokio::time::timeout(Duration::from_secs(2), silent.accept()).await {
+        taken.push(accepted.expect("a connection"));
+        assert!(taken.len() <= 8, "dials under way");
+    }
+    assert_eq!(taken.len(), 8, "and not fewer than may be");
 }
 
 /// Bytes on the loopback interface of this thread's namespace, headers and all.

@@ -48,6 +48,9 @@ pub enum AccountError {
     /// The password cannot be prepared for SCRAM.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The password's protocol with a server.
+    #[error(transparent)]
+    Opaque(#[from] crate::authority::opaque::OpaqueError),
     /// A certificate cannot be made.
     #[error("no certificate can be made: {0}")]
     Certificate(#[from] Refusal),
@@ -199,6 +202,41 @@ impl Accounts {
             name_cert: self.certify_name(&name, user, now)?.or(known_name),
             domain: self.domain().to_owned(),
             nickname: names::nickname(&given.nickname).unwrap_or_else(|_| name.clone()),
+            name,
+            user,
+            device: device.clone(),
+            sealing: sealing.clone(),
+        };
+        self.keys.put(user, &DeviceKeys { device, sealing: vec![sealing] })?;
+        Ok(account)
+    }
+
+    /// Makes the account of a user of another node's domain, whose opened key certifies the device key that is made here.
+    /// Writes the key file.
+    ///
+    /// # Errors
+    /// When name or password cannot be used, or the key file cannot be written.
+    pub fn enrolled(
+        &self,
+        key: &UserKey,
+        address: (&str, &str),
+        name_cert: Vec<u8>,
+        sealed_by_recovery: Vec<u8>,
+        password: &str,
+    ) -> Result<NewAccount, AccountError> {
+        let (name, domain) = (names::account_name(address.0)?, address.1.to_owned());
+        let now = wall_millis();
+        let device = DeviceKey::from_seed(*Zeroizing::new(random::bytes()?));
+        let sealing = SealingKey::from_seed(*Zeroizing::new(random::bytes()?), now);
+        let user = key.id();
+        let account = NewAccount {
+            credentials: credentials(user, password)?,
+            sealed_by_password: seal_under_password(key, password)?,
+            sealed_by_recovery,
+            device_cert: certify_device(key, &device, now)?,
+            name_cert: Some(name_cert),
+            domain,
+            nickname: names::nickname(&name)?,
             name,
             user,
             device: device.clone(),

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod compromised;
 pub mod devices;
+pub mod enrol;
 pub mod reach;
 pub mod registration;
 pub mod renewal;
@@ -14,6 +15,7 @@ pub mod service;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authority;
 use crate::core::admin::{AccountView, Reply};
 use crate::core::settings::LinkMode;
 use crate::link::LinkReport;
@@ -157,6 +159,17 @@ pub enum Request {
         /// Login name here; `None` takes that of the other device.
         name: Option<String>,
     },
+    /// Something for the server of a domain that this node is.
+    Authority(authority::Question),
+    /// Become the laptop of a user of a domain.
+    Enrol {
+        /// Invitation, or address.
+        to: Secret,
+        /// Where the server is, if that is not in the invitation and not on the link: `NODE-ID@/ip4/ADDRESS/tcp/PORT`.
+        server: Option<String>,
+        /// The password: to be the user's from now on, or as it is.
+        password: Secret,
+    },
     /// The devices of an account.
     Devices {
         /// Which.
@@ -187,6 +200,15 @@ pub enum Response {
         password: Option<Secret>,
         /// The recovery code, shown this once.
         recovery: Secret,
+    },
+    /// What the server of a domain says.
+    Authority(authority::Answer),
+    /// This node is a laptop of a user of a domain now.
+    Enrolled {
+        /// The account.
+        account: AccountView,
+        /// The recovery code, shown this once; nothing if the user has one from an earlier laptop.
+        recovery: Option<Secret>,
     },
     /// A password was changed.
     PasswordSet {

@@ -4,10 +4,12 @@
 //! socket, and without one, on the store itself.
 
 pub mod account;
+pub mod authority;
 mod compromised;
 pub mod contact;
 pub mod device;
 pub mod doctor;
+pub mod enrol;
 pub mod failure;
 pub mod lookup;
 pub mod output;
@@ -23,6 +25,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::client::Client;
 use crate::admin::{Request, Response};
+use crate::authority::Answer;
 use crate::config::{self, Config};
 use crate::core::admin::Reply;
 use crate::run::{self, Offline, Place};
@@ -69,6 +72,11 @@ enum Command {
     /// Laptops of one account: add a further one, list them, revoke one that is lost
     #[command(subcommand)]
     Device(device::Command),
+    /// Become a laptop of a user of a domain: with an invitation, or with address and password
+    Enrol(enrol::Args),
+    /// The server of a domain: users, invitations, audit log
+    #[command(subcommand)]
+    Authority(authority::Command),
     /// What the node is doing
     Status,
     /// Other nodes
@@ -134,6 +142,12 @@ fn execute(line: Line) -> Result<(), Failure> {
         Command::Account(command) => account::execute(&command, &mut Node::open(place)?, server, json),
         Command::Contact(command) => contact::execute(command, &mut Node::open(place)?, json),
         Command::Device(command) => device::execute(command, &mut Node::open(place)?, server, json),
+        Command::Enrol(args) => enrol::execute(args, &mut Node::open_or_make(place)?, server, json),
+        Command::Authority(authority::Command::Key(command)) => authority::key(&command, &place, json),
+        Command::Authority(command @ authority::Command::Init { .. }) => {
+            authority::execute(command, &mut Node::open_or_make(place)?, json)
+        }
+        Command::Authority(command) => authority::execute(command, &mut Node::open(place)?, json),
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),
         Command::Outbox => status::outbox(&mut Node::open(place)?, json),
@@ -203,10 +217,14 @@ impl Node {
         };
         match response {
             Response::Reply(Reply::Refused(refused)) => Err(refused.into()),
-            Response::Failed(text) => Err(Failure::Refused(text)),
+            Response::Failed(text) | Response::Authority(Answer::Refused(text)) => {
+                Err(Failure::Refused(text))
+            }
             response @ (Response::Reply(_)
             | Response::Added { .. }
             | Response::PasswordSet { .. }
+            | Response::Enrolled { .. }
+            | Response::Authority(_)
             | Response::Link(_)
             | Response::Reach(_)) => Ok(response),
         }
@@ -218,6 +236,8 @@ impl Node {
             Response::Reply(reply) => Ok(reply),
             Response::Added { .. }
             | Response::PasswordSet { .. }
+            | Response::Enrolled { .. }
+            | Response::Authority(_)
             | Response::Link(_)
             | Response::Reach(_)
             | Response::Failed(_) => Err(confused()),
@@ -260,6 +280,12 @@ mod tests {
             "crosstalk requests accept --account juliet romeo@id.internal",
             "crosstalk lookup romeo@office.example",
             "crosstalk doctor --json",
+            "crosstalk authority init school.example",
+            "crosstalk authority user add alice",
+            "crosstalk authority invite alice --days 3",
+            "crosstalk authority key export /tmp/stick",
+            "crosstalk authority audit --most 5 --json",
+            "crosstalk enrol alice@school.example --password-stdin",
         ] {
             assert!(Line::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

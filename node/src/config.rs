@@ -224,7 +224,11 @@ fn within<N: PartialOrd + std::fmt::Display>(
     Ok(())
 }
 
-fn check_domain(domain: &str) -> Result<(), ConfigError> {
+/// Whether a domain can be a node's own.
+///
+/// # Errors
+/// Says why not.
+pub fn check_domain(domain: &str) -> Result<(), ConfigError> {
     let bad = |what: &str| Err(value("domain", format!("`{domain}` {what}")));
     match jid::DomainPart::new(domain) {
         Err(error) => bad(&format!("is no domain name ({error})")),

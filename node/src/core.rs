@@ -39,6 +39,7 @@ mod commands;
 mod compromised;
 mod contacts;
 mod early;
+pub mod enrol;
 mod inbox;
 mod load;
 mod management;
@@ -168,6 +169,9 @@ impl Core {
             Input::Admin { request, command } => self.command(request, *command),
             Input::SealingKey { user, key } => self.overlay.add_sealing_key(&user, key, now),
             Input::Credentials { ticket, credentials } => self.password_made(ticket, credentials),
+            Input::EnrolmentAnswer { node, request, answer } => {
+                self.overlay.answer_enrolment(node, request, answer, now);
+            }
             Input::Timeout => self.timeout(),
             Input::Stopping => {
                 self.overlay.farewell(now);

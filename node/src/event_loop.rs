@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::accounts::key_dir::KeyDir;
 use crate::admin::service::Ask;
+use crate::authority::Authority;
 use crate::c2s::{Clients, Directory};
 use crate::core::admin::Reply;
 use crate::core::link::io::LinkCommand;
@@ -49,6 +50,8 @@ pub struct Surroundings {
     pub link: Option<link::Handle>,
     /// Questions of the account service.
     pub asks: mpsc::Receiver<Ask>,
+    /// The server of a domain that this node may be.
+    pub authority: Authority,
     /// The store.
     pub store: StoreThread,
     /// Key files.
@@ -76,6 +79,7 @@ pub struct EventLoop {
     /// Who waits for an answer of the core; as many as the admin socket and the queue of asks let through.
     asked: BTreeMap<u64, oneshot::Sender<Box<Reply>>>,
     next_ask: u64,
+    authority: Authority,
     store: StoreThread,
     store_state: watch::Receiver<State>,
     trouble: bool,
@@ -107,6 +111,7 @@ impl EventLoop {
             asks: around.asks,
             asked: BTreeMap::new(),
             next_ask: 0,
+            authority: around.authority,
             store_state: around.store.state(),
             store: around.store,
             trouble: false,
@@ -168,6 +173,9 @@ impl EventLoop {
             self.from_clients.close();
             link.stop().await;
         }
+        // Its answers have nowhere to go any more.
+        self.from_clients.close();
+        self.authority.close().await;
         if let Some(swarm) = self.swarm {
             // Nobody reads its events any more: let it stop without waiting for us.
             drop(self.from_swarm);
@@ -303,6 +311,7 @@ impl EventLoop {
                     let _ = asked.send(reply);
                 }
             }
+            Output::Enrolment { node, request, ask } => self.authority.laptop_asks(node, request, ask),
             Output::Notice(text) => (self.notice)(&text),
         }
     }

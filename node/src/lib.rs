@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod authority;
 pub mod c2s;
 pub mod cli;
 pub mod config;

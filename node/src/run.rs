@@ -12,6 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crosstalk_overlay::core::{KnownAuthority, Provenance};
 use crosstalk_overlay::dht;
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::keys::NodeKey;
@@ -26,12 +27,13 @@ use crate::accounts::key_dir::KeyDir;
 use crate::accounts::{Accounts, OwnDomain, names, random};
 use crate::admin::service::{ASKS, Service};
 use crate::admin::{self, Request, Response, registration, renewal};
+use crate::authority::Authority;
 use crate::c2s;
 use crate::cli::failure::{DomainError, Failure};
 use crate::cli::output;
 use crate::config::Config;
 use crate::core::settings::{DeviceKeys, RelayMode, Settings, TableMode};
-use crate::core::{Core, Setup, table};
+use crate::core::{Core, Input, Setup, table};
 use crate::event_loop::clock::Clock;
 use crate::event_loop::{EventLoop, Surroundings};
 use crate::greeting;
@@ -72,12 +74,16 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     // Before the swarm: it has to see whether the port of multicast DNS was free.
     let opened = neighbourhood::open(&place.config, &ground.node, clock)?;
     let memory = table::read(&ground.contents, swarm::peer_id)?;
-    let mut setup = setup(&place.config, ground.node.clone(), ground.contents, ground.users, accounts.own())?;
+    let (to_core, from_clients) = mpsc::channel(INPUTS);
+    let own = accounts.own();
+    let authority = authority(&place.data, &ground.keys, &ground.node, own, Some(to_core.clone()))?;
+    let service = service.with_authority(authority.clone());
+    let mut setup =
+        setup(&place.config, ground.node.clone(), ground.contents, ground.users, own, &authority)?;
     neighbourhood::tell(&mut setup.settings, &place.config, opened.as_ref());
     let core = Core::new(setup, clock.now())?;
 
     // The faces: chat programs, other nodes, neighbours without a node, the command line.
-    let (to_core, from_clients) = mpsc::channel(INPUTS);
     let directory = directory(&ground.node);
     let (wishes, wished) = mpsc::channel(registration::QUEUE);
     let (plain_logins, logged_in) = mpsc::channel(renewal::QUEUE);
@@ -93,6 +99,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
         tokio::spawn(renewal::serve(logged_in, service.clone())),
+        tokio::spawn(admin::enrol::keep_names(service.clone())),
         tokio::spawn(admin::server::serve(socket, service.clone())),
     ];
 
@@ -106,6 +113,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
             swarm: Some(network),
             link,
             asks,
+            authority,
             store: StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?,
             keys: ground.keys,
             notice: |text| tracing::warn!("{text}"),
@@ -183,7 +191,8 @@ fn report(opened: &Opened) {
 fn own_domain(wanted: Option<&str>, contents: &Contents) -> Result<Option<String>, DomainError> {
     let accounts = contents
         .tree(Tree::Account)
-        .filter_map(|(_, value)| crosstalk_storage::decode::<tree::account::Account>(value).ok());
+        .filter_map(|(_, value)| crosstalk_storage::decode::<tree::account::Account>(value).ok())
+        .filter(|account| !is_enrolled(account, contents));
     let plain = crosstalk_overlay::id::XID_DOMAIN;
     let (mut plain_names, mut domain) = (Vec::new(), None);
     for account in accounts {
@@ -206,14 +215,24 @@ fn own_domain(wanted: Option<&str>, contents: &Contents) -> Result<Option<String
     }
 }
 
+/// Whether an account has its name from another node's authority.
+fn is_enrolled(account: &tree::account::Account, contents: &Contents) -> bool {
+    let known = contents.get(Tree::Authority, account.domain.as_bytes());
+    let known = known.and_then(|value| crosstalk_storage::decode::<KnownAuthority>(value).ok());
+    known.is_some_and(|known| known.how() == Provenance::Enrolled)
+}
+
 fn setup(
     config: &Config,
     node: NodeKey,
     contents: Contents,
     keys: BTreeMap<UserId, DeviceKeys>,
     own: Option<&OwnDomain>,
+    authority: &Authority,
 ) -> Result<Setup, Failure> {
     let settings = Settings {
+        serves: authority.domain().map(|(domain, key)| (domain.to_owned(), key)),
+        revoked: authority.revocations().to_vec(),
         domain: own.map(|own| (own.name.clone(), own.key.id())),
         resume_timeout: u64::from(config.xmpp.resume_seconds) * 1_000,
         visible: config.link.visible,
@@ -233,6 +252,21 @@ fn setup(
 /// Build date, Unix milliseconds; see `build.rs`.
 pub fn built() -> u64 {
     env!("CROSSTALK_BUILT").parse::<u64>().unwrap_or_default().saturating_mul(1_000)
+}
+
+/// The server of a domain, if this node is one.
+fn authority(
+    data: &Path,
+    keys: &KeyDir,
+    node: &NodeKey,
+    own: Option<&OwnDomain>,
+    to_core: Option<mpsc::Sender<Input>>,
+) -> Result<Authority, Failure> {
+    let authority = Authority::open(data.to_path_buf(), keys.clone(), node.id(), to_core)?;
+    match (own, authority.domain()) {
+        (Some(_), Some((serves, _))) => Err(DomainError::Serves { serves: serves.to_owned() }.into()),
+        _ => Ok(authority),
+    }
 }
 
 /// The salts shown for accounts that do not exist stay the same as long as the node key does.
@@ -365,7 +399,10 @@ impl Offline {
         let (_, from_clients) = mpsc::channel(1);
         let (asking, asks) = mpsc::channel(ASKS);
         let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
-        let setup = setup(&place.config, ground.node.clone(), ground.contents, ground.users, accounts.own())?;
+        let own = accounts.own();
+        let authority = authority(&place.data, &ground.keys, &ground.node, own, None)?;
+        let setup =
+            setup(&place.config, ground.node.clone(), ground.contents, ground.users, own, &authority)?;
         let event_loop = EventLoop::new(
             Core::new(setup, clock.now())?,
             clock,
@@ -376,13 +413,18 @@ impl Offline {
                 swarm: None,
                 link: None,
                 asks,
+                authority: authority.clone(),
                 store: StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?,
                 keys: ground.keys,
                 notice: |text| tracing::debug!("{text}"),
             },
         );
         drop(_inside);
-        Ok(Self { runtime, event_loop: Some(event_loop), service: Service::new(asking, accounts) })
+        Ok(Self {
+            runtime,
+            event_loop: Some(event_loop),
+            service: Service::new(asking, accounts).with_authority(authority),
+        })
     }
 
     /// Carries out a request; a change is durable when this returns.

@@ -41,6 +41,7 @@
 //! | `wide` | whom a peer beyond the link is told of |
 //! | `live` | stanzas for now or never |
 //! | `join` | further devices of our users |
+//! | `enrol` | questions to the server of a domain, and to this node if it is one |
 //! | `timers` | one deadline for each thing that waits |
 //!
 //! A peer is believed about a user only after the user's record and a binding of a device to that very node have been
@@ -66,6 +67,7 @@ mod contacts;
 mod devices;
 mod dial;
 mod doubt;
+mod enrol;
 mod event;
 mod gossip;
 mod inbound;
@@ -94,6 +96,7 @@ mod users;
 mod wide;
 
 pub use devices::OwnDevice;
+pub use enrol::{NoAnswer, Server};
 pub use event::{
     Disposition, Live, LocalUser, OutboxFull, Outgoing, PeerEvent, Restored, Setup, Unreachable,
 };
@@ -147,6 +150,7 @@ pub struct Overlay {
     lookups: lookup::Lookups,
     audiences: audience::Audiences,
     joins: join::Joins,
+    enrolment: enrol::Enrolment,
     /// Whether our users are told of in the hash table.
     publishes: bool,
     /// Where this node can be reached from beyond the link, multiaddresses.
@@ -196,6 +200,7 @@ impl Overlay {
             lookups: lookup::Lookups::default(),
             audiences: audience::Audiences::default(),
             joins: join::Joins::default(),
+            enrolment: enrol::Enrolment::default(),
             publishes,
             addresses: Vec::new(),
             mail: mailbox::Mail::default(),
@@ -431,6 +436,7 @@ impl Overlay {
                 Timer::Work => self.on_work_timer(now),
                 Timer::Revoked => self.on_revoked_timer(now),
                 Timer::Join => self.on_join_timer(now),
+                Timer::Enrol => self.on_enrol_timer(now),
                 Timer::Sweep => self.on_sweep_timer(now),
             }
         }
@@ -482,6 +488,8 @@ impl Overlay {
             Frame::Revocations(told) => self.on_revocations(node, told, now),
             Frame::Join { offer, proof } => self.on_join(node, offer, &proof, now),
             Frame::JoinAnswer { offer, answer } => self.on_join_answer(node, offer, &answer, now),
+            Frame::Enrol { request, ask } => self.on_enrol(node, request, ask, now),
+            Frame::EnrolAnswer { request, answer } => self.on_enrol_answer(node, request, answer, now),
             Frame::Goodbye { reason } => self.on_goodbye(&node, &reason),
             Frame::Heartbeat => {}
             Frame::Unknown => self.counters.drop("frame of a kind not known here"),

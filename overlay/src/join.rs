@@ -233,7 +233,7 @@ fn check(bytes: &[u8]) -> [u8; CHECK] {
 }
 
 /// Five bits a sign, the last filled with zeros.
-fn to_signs(bytes: &[u8]) -> Zeroizing<String> {
+pub(crate) fn to_signs(bytes: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 8 / 5 + 1));
     let (mut bits, mut count) = (0_u32, 0);
     for byte in bytes {
@@ -250,7 +250,7 @@ fn to_signs(bytes: &[u8]) -> Zeroizing<String> {
     text
 }
 
-fn from_signs(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn from_signs(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8));
     let (mut bits, mut count) = (0_u32, 0);
     for sign in text.bytes().filter(|sign| !matches!(sign, b'-' | b' ')) {

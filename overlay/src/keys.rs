@@ -40,11 +40,13 @@ pub enum Domain {
     MailboxAccess,
     /// [`crate::record::Token`]
     Token,
+    /// [`crate::enrol::consent`]
+    EnrolConsent,
 }
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
@@ -60,6 +62,7 @@ impl Domain {
         Self::Envelope,
         Self::MailboxAccess,
         Self::Token,
+        Self::EnrolConsent,
     ];
 
     /// The string that starts what is signed; a zero byte follows it.
@@ -80,6 +83,7 @@ impl Domain {
             Self::Envelope => "crosstalk/1/envelope",
             Self::MailboxAccess => "crosstalk/1/mailbox-access",
             Self::Token => "crosstalk/1/token",
+            Self::EnrolConsent => "crosstalk/1/enrol-consent",
         }
     }
 

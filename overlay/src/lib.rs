@@ -8,6 +8,8 @@
 //! | [`record`] | signed statements; unverified becomes verified in one place |
 //! | [`seal`], [`envelope`] | a message sealed for one device |
 //! | [`join`] | the code by which a further device joins |
+//! | [`authority`] | what the authority of a domain issues, and what that is worth |
+//! | [`enrol`] | what a laptop and the server of a domain say to each other |
 //! | [`dht`] | keys, questions and answers of the hash table |
 //! | [`mailbox`] | what a node holds for those who are away |
 //! | [`wire`] | frames and bytes |
@@ -21,8 +23,10 @@
 //! loaded state are arguments; writes and frames are outputs); every map, queue and record has a stated bound.
 //! The bytes on the wire are specified in `overlay/PROTOCOL.md`, with test vectors in `overlay/vectors`.
 
+pub mod authority;
 pub mod core;
 pub mod dht;
+pub mod enrol;
 pub mod envelope;
 pub mod id;
 pub mod join;

@@ -6,6 +6,7 @@ use std::fmt;
 
 use prost::Message as _;
 
+use crate::enrol::{MAX_ANSWER, MAX_ASK};
 use crate::envelope::{Envelope, MAX_ENVELOPE};
 use crate::id::{DeviceId, ItemId, UserId};
 use crate::join::{JoinAnswer, MAX_JOINED, OfferId};
@@ -20,8 +21,8 @@ mod shape;
 use read::{deposit, hello, items, listing, live, marks, offer_id, presence, relayed, user, users};
 pub use revoked::{Revocations, RevokedDigest, RevokedList};
 use shape::{
-    DepositAnswerField, FramePayload, GoodbyeField, HeartbeatField, HelloField, JoinAnswerField, JoinField,
-    Kind, LinkAbsenceField, LinkPresencesField, ListedField, ListingField, LiveField, MailField,
+    DepositAnswerField, EnrolField, FramePayload, GoodbyeField, HeartbeatField, HelloField, JoinAnswerField,
+    JoinField, Kind, LinkAbsenceField, LinkPresencesField, ListedField, ListingField, LiveField, MailField,
     PresenceField, RecordsField, RelayedField, WantTokensField, concatenated, deposit_field, user_fields,
 };
 
@@ -158,6 +159,20 @@ pub enum Frame {
         /// What.
         answer: JoinAnswer,
     },
+    /// A question to the server of a domain.
+    Enrol {
+        /// For the answer.
+        request: u64,
+        /// An encoded [`crate::enrol::Ask`].
+        ask: Vec<u8>,
+    },
+    /// Its answer.
+    EnrolAnswer {
+        /// To which question.
+        request: u64,
+        /// An encoded [`crate::enrol::Answer`]; empty: the sender is no server.
+        answer: Vec<u8>,
+    },
     /// A kind of a later version: skip it.
     Unknown,
 }
@@ -255,6 +270,8 @@ impl fmt::Debug for Frame {
             }
             Self::Join { .. } => write!(f, "Join"),
             Self::JoinAnswer { .. } => write!(f, "JoinAnswer"),
+            Self::Enrol { request, .. } => write!(f, "Enrol({request})"),
+            Self::EnrolAnswer { request, .. } => write!(f, "EnrolAnswer({request})"),
             Self::Unknown => write!(f, "Unknown"),
         }
     }
@@ -355,6 +372,8 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
             let sealed = if let JoinAnswer::Given(sealed) = answer { sealed } else { Vec::new() };
             Kind::JoinAnswer(JoinAnswerField { offer: offer.to_vec(), sealed })
         }
+        Frame::Enrol { request, ask } => Kind::Enrol(EnrolField { request, content: ask }),
+        Frame::EnrolAnswer { request, answer } => Kind::EnrolAnswer(EnrolField { request, content: answer }),
         Frame::Unknown => return None,
     })
 }
@@ -422,6 +441,14 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
             at_most(sealed.len(), MAX_JOINED, "account")?;
             let answer = if sealed.is_empty() { JoinAnswer::Denied } else { JoinAnswer::Given(sealed) };
             Frame::JoinAnswer { offer: offer_id(&offer)?, answer }
+        }
+        Kind::Enrol(EnrolField { request, content: ask }) => {
+            at_most(ask.len(), MAX_ASK, "question")?;
+            Frame::Enrol { request, ask }
+        }
+        Kind::EnrolAnswer(EnrolField { request, content: answer }) => {
+            at_most(answer.len(), MAX_ANSWER, "answer")?;
+            Frame::EnrolAnswer { request, answer }
         }
     })
 }
@@ -513,6 +540,8 @@ mod tests {
             (any::<[u8; 8]>(), prop::collection::vec(any::<u8>(), 1..90)).prop_map(|(offer, sealed)| {
                 Frame::JoinAnswer { offer, answer: JoinAnswer::Given(sealed) }
             }),
+            (any::<u64>(), bytes(90)).prop_map(|(request, ask)| Frame::Enrol { request, ask }),
+            (any::<u64>(), bytes(90)).prop_map(|(request, answer)| Frame::EnrolAnswer { request, answer }),
         ];
         let digests = prop::collection::vec(any::<[[u8; 8]; 2]>(), 0..5);
         let digests = digests.prop_map(|all| {

@@ -302,6 +302,60 @@ def item(value):
     return value.hex()
 
 
+# §12: enrolment, inside of two frames
+
+SEALED = {1: ("user", KEY), 2: ("name", signed("name-cert")), 3: ("sealed", some), 4: ("recovery", some)}
+ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
+       3: ("register", optional({1: ("token", ID16), 2: ("request", sized(32))})),
+       4: ("enrol", optional({1: ("token", ID16), 2: ("upload", sized(192)), 3: ("user", KEY), 4: ("sealed", sized(98)),
+                              5: ("recovery", sized(98)), 6: ("consent", sized(64))})),
+       5: ("login", optional({1: ("address", text()), 2: ("request", sized(96)), 3: ("nonce", integer)})),
+       6: ("prove", optional({1: ("login", integer), 2: ("proof", sized(64))})),
+       7: ("renew", optional({1: ("address", text()), 2: ("user", KEY)}))}
+ANSWER = {1: ("version", integer), 2: ("found", optional({1: ("authority", KEY)})),
+          3: ("registering", optional({1: ("response", sized(64))})), 4: ("enrolled", optional(SEALED)),
+          5: ("challenged", optional({1: ("login", integer), 2: ("response", sized(320))})),
+          7: ("refused", optional({1: ("why", integer), 2: ("wait", integer), 3: ("bits", integer), 4: ("challenge", optional(ID16))}))}
+
+
+def enrolment(shape, most, data):
+    """One question, or one answer."""
+    need(len(data) <= most, "enrolment: too large")
+    says = {name: said for name, said in message(shape, data).items() if said is not None}
+    need(len(says) == 2, "enrolment: not one thing")
+    return says
+
+
+def consents(says, authority, address):
+    """Whether the user key agrees to have the address from the authority."""
+    verify(bytes.fromhex(says["user"]), "crosstalk/1/enrol-consent", authority + address.encode(), bytes.fromhex(says["consent"]))
+
+
+def worked(challenge, nonce, bits):
+    return int.from_bytes(sha256(b"crosstalk/1/enrol-work\0", challenge, nonce.to_bytes(8, "big")), "big") >> 256 - bits == 0
+
+
+def standing(cert, pinned, holder, revocations, now, credible):
+    """What a name is worth to a reader, by §2 and §12."""
+    try:
+        says = record("name-cert", cert)
+    except Wrong:
+        return "refused"
+    if credible and says["issued"] > now + 2 * DAY:
+        return "refused"
+    if pinned not in (None, says["authority"]):
+        return "foreign"
+    for revocation in revocations:
+        void = record("revocation", revocation)
+        if (void["address"], void["user"], void["authority"]) == (says["address"], says["user"], says["authority"]):
+            return "revoked"
+    if pinned is None:
+        return "claimed"
+    if holder and holder["user"] != says["user"] and holder["serial"] > says["serial"]:
+        return "replaced"
+    return "ended" if credible and now >= says["expires"] else "certified"
+
+
 USER = {1: ("record", whole_user), 2: ("binding", signed("node-binding"))}
 MARKS, IDS = concatenated(8, 4_096), concatenated(16, 1_024)
 FRAMES = {
@@ -331,6 +385,8 @@ FRAMES = {
     20: ("discard", IDS),
     21: ("join", {1: ("offer", sized(8)), 2: ("proof", KEY)}),
     22: ("join-answer", {1: ("offer", sized(8)), 2: ("sealed", some)}),
+    31: ("enrol", {1: ("request", integer), 2: ("ask", lambda data: enrolment(ASK, 4_096, data))}),
+    32: ("enrol-answer", {1: ("request", integer), 2: ("answer", optional(lambda data: enrolment(ANSWER, 8_192, data)))}),
     25: ("want-tokens", {1: ("from", KEY), 2: ("to", KEY)}),
     27: ("revoked", concatenated(16, 4_096)),
     28: ("revocations", {1: ("lists", each({1: ("scope", sized(8)), 2: ("marks", MARKS)}, 4_096)), 2: ("answer", boolean),

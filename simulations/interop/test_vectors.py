@@ -9,7 +9,8 @@ import decode
 from decode import Wrong, need
 
 VECTORS = pathlib.Path(__file__).parents[2] / "overlay/vectors"
-PROTOCOL, STEPS, DHT = (json.loads((VECTORS / f"{name}.json").read_text()) for name in ("protocol", "steps", "dht"))
+PROTOCOL, STEPS, DHT, AUTHORITY = (json.loads((VECTORS / f"{name}.json").read_text())
+                                   for name in ("protocol", "steps", "dht", "authority"))
 unhex = bytes.fromhex
 KEYS = PROTOCOL["keys"]
 BOB = unhex(KEYS["bob sealing secret"])
@@ -135,6 +136,27 @@ def test_keys_that_no_value_stands_at():
     by = DHT["node"]
     assert decode.position_of_node(unhex(by["node"])).hex() == by["position"]
     assert decode.sha256(unhex(by["peer id"])).hex() == by["position"]
+
+
+@pytest.mark.parametrize("by", [pytest.param(by, id=by["name"]) for by in AUTHORITY])
+def test_a_certificate_is_worth_what_the_protocol_says(by):
+    found = decode.standing(unhex(by["cert"]), by["pinned"], by["holder"], [unhex(one) for one in by["revocations"]], by["now"], by["credible"])
+    assert found == by["expect"]
+
+
+def test_the_consent_is_for_this_address_of_this_authority():
+    says = decode.frame(unhex(PROTOCOL["frames"]["enrol"]))[1]["ask"]["enrol"]
+    authority = unhex(KEYS["authority"])
+    decode.consents(says, authority, "alice@school.example")
+    for wrong in ((authority, "bob@school.example"), (unhex(KEYS["node"]), "alice@school.example")):
+        with pytest.raises(Wrong):
+            decode.consents(says, *wrong)
+
+
+def test_work_is_counted_as_the_protocol_says():
+    refused = decode.frame(unhex(PROTOCOL["frames"]["enrol-answer-work"]))[1]["answer"]["refused"]
+    done = [nonce for nonce in range(5_000) if decode.worked(unhex(refused["challenge"]), nonce, refused["bits"])]
+    assert done[0] == int(KEYS["enrol work nonce"])
 
 
 def test_an_xid_is_two_zeros_and_the_key():

@@ -1,6 +1,7 @@
 //! The table of trees: names, numbers on disk and limits; one module below for the shape of each. *Pure.*
 
 pub mod account;
+pub mod authority;
 pub mod block;
 pub mod contact_record;
 pub mod inbox;
@@ -63,6 +64,14 @@ pub enum Tree {
     Node = 21,
     /// Tokens for mailboxes: to be used, and used here.
     Token = 24,
+    /// The domain that this node gives names under.
+    ServedDomain = 29,
+    /// Users of that domain.
+    Member = 30,
+    /// Invitations that were made.
+    Invitation = 31,
+    /// What was issued and taken back.
+    Audit = 32,
 }
 
 impl Tree {
@@ -90,6 +99,10 @@ impl Tree {
         Tree::Mail,
         Tree::Node,
         Tree::Token,
+        Tree::ServedDomain,
+        Tree::Member,
+        Tree::Invitation,
+        Tree::Audit,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -117,6 +130,10 @@ impl Tree {
             Tree::Mail => "mail",
             Tree::Node => "node",
             Tree::Token => "token",
+            Tree::ServedDomain => "served-domain",
+            Tree::Member => "member",
+            Tree::Invitation => "invitation",
+            Tree::Audit => "audit",
         }
     }
 
@@ -134,6 +151,9 @@ impl Tree {
     pub fn limit(self) -> usize {
         match self {
             Tree::Meta => 64,
+            Tree::ServedDomain => 1,
+            Tree::Member | Tree::Invitation => 20_000,
+            Tree::Audit => 200_000,
             Tree::Account | Tree::Session | Tree::OwnAudience => 4_096,
             Tree::Roster => 65_536,
             Tree::ContactRecord => 131_072,
@@ -162,7 +182,7 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).chain([24]).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).chain([24]).chain(29..=32).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

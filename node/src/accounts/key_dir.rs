@@ -16,6 +16,7 @@ use crate::core::settings::DeviceKeys;
 
 const NODE: &str = "node.key";
 const AUTHORITY: &str = "authority.key";
+const ENROLMENT: &str = "enrolment.key";
 const USER_SUFFIX: &str = ".keys";
 /// Extension of a file that is being erased.
 const ERASING: &str = "erasing";
@@ -97,6 +98,20 @@ impl KeyDir {
     pub fn authority_key(&self) -> Result<AuthorityKey, KeyError> {
         let (seed, _) = self.seed_or_new(AUTHORITY, Kind::Authority)?;
         Ok(AuthorityKey::from_seed(*seed))
+    }
+
+    /// The files of [`Self::authority_key`] and [`Self::enrolment_seed`].
+    pub fn authority_files(&self) -> [PathBuf; 2] {
+        [AUTHORITY, ENROLMENT].map(|name| self.path.join(name))
+    }
+
+    /// What passwords are registered with at this node, if it is the server of a domain; made now if there is none.
+    /// Whoever has it and the server's database can try passwords.
+    ///
+    /// # Errors
+    /// When the file cannot be read, trusted or written.
+    pub fn enrolment_seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        Ok(self.seed_or_new(ENROLMENT, Kind::Enrolment)?.0)
     }
 
     /// All users' keys, by user.

@@ -2,7 +2,7 @@
 //!
 //! Layout, version 1: `CTKEY` (5), version (1), kind (1), body, SHA-256 of all before (32). Body of a user's file: user
 //! id (32), seed of the device key (32), number of sealing keys (1), each with its time (8, big-endian) and seed (32).
-//! Body of the node's and the authority's file: seed (32).
+//! Body of the files of node, authority and enrolment: seed (32).
 
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::keys::{DeviceKey, SealingKey};
@@ -31,6 +31,8 @@ pub enum Kind {
     Node,
     /// The authority's.
     Authority,
+    /// What passwords are registered with.
+    Enrolment,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Self::User => b'U',
             Self::Node => b'N',
             Self::Authority => b'A',
+            Self::Enrolment => b'E',
         }
     }
 }

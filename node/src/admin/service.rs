@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::reach::ReachView;
 use super::{Opener, Request, Response, Secret};
 use crate::accounts::{AccountError, Accounts, Prepared, RENEW_BEFORE};
+use crate::authority::{self, Authority};
 use crate::core::admin::{AccountView, Command, Refused, Reply, Sealed};
 use crate::event_loop::clock::wall_millis;
 use crate::link::View;
@@ -78,6 +79,9 @@ pub struct Service {
     /// Keys are made one at a time: each takes 46 MiB while it lasts.
     making: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    /// One enrolment at a time, so that two of the same user do not write each other's key file.
+    pub(super) enrolling: Arc<Semaphore>,
+    authority: Option<Authority>,
     link: Option<View>,
     reach: Option<watch::Receiver<ReachReport>>,
 }
@@ -86,7 +90,15 @@ impl Service {
     /// A service that asks the core through `core`.
     pub fn new(core: mpsc::Sender<Ask>, accounts: Arc<Accounts>) -> Self {
         let (making, waiting) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WAITING)));
-        Self { core, accounts, making, waiting, link: None, reach: None }
+        let enrolling = Arc::new(Semaphore::new(1));
+        Self { core, accounts, making, waiting, enrolling, authority: None, link: None, reach: None }
+    }
+
+    /// With the server of a domain that this node may be.
+    #[must_use]
+    pub fn with_authority(mut self, authority: Authority) -> Self {
+        self.authority = Some(authority);
+        self
     }
 
     /// With a way to ask what the link costs.
@@ -133,6 +145,10 @@ impl Service {
             Request::Reach => {
                 let view = self.reach.as_ref().map(|reach| Box::new(ReachView::from(&*reach.borrow())));
                 return Ok(Response::Reach(view));
+            }
+            Request::Authority(question) => return self.authority(question).await,
+            Request::Enrol { to, server, password } => {
+                return self.enrol(to, server.as_deref(), password).await;
             }
             Request::SetPassword { account, password, opener } => {
                 return self.set_password(account, password.map(Secret::into_inner), opener).await;
@@ -232,6 +248,44 @@ impl Service {
         let cert = self.laborious(move |accounts| accounts.renewed(user, &key)).await?;
         done(self.ask(Command::Renew { user, device_cert: Some(cert), name_cert: None }).await)?;
         Ok(true)
+    }
+
+    /// Asks the server of a domain that this node is, and tells the core what that changes.
+    async fn authority(&self, question: authority::Question) -> Result<Response, ServiceError> {
+        use authority::{Answer, Question};
+        let Some(office) = &self.authority else { return Err(ServiceError::Confused) };
+        let made = matches!(question, Question::Init { .. });
+        let question = match question {
+            Question::Init { .. } if self.accounts.own().is_some() => {
+                let text = "this node gives names to its own accounts already (`domain`): use another data directory for \
+                            a server that enrols laptops";
+                return Ok(Response::Authority(Answer::Refused(text.to_owned())));
+            }
+            Question::Invite { name, life, .. } => {
+                Question::Invite { name, life, places: self.places().await? }
+            }
+            other => other,
+        };
+        let mut answer = office.ask(question).await;
+        match &mut answer {
+            Answer::Done { revocations } if !revocations.is_empty() => {
+                done(self.ask(Command::AddRevocations(std::mem::take(revocations))).await)?;
+            }
+            Answer::Domain(view) => view.places = self.places().await?,
+            _ => {}
+        }
+        if made && let Some((domain, authority)) = office.domain() {
+            let serve = Command::Serve { domain: domain.to_owned(), authority };
+            done(self.ask(serve).await)?;
+        }
+        Ok(Response::Authority(answer))
+    }
+
+    async fn places(&self) -> Result<Vec<String>, ServiceError> {
+        match self.ask(Command::Places).await? {
+            Reply::Places(places) => Ok(places),
+            reply => Err(unexpected(reply)),
+        }
     }
 
     /// The user behind an account and, with an opener, the opened user key.

@@ -39,6 +39,13 @@ impl Directory {
         };
     }
 
+    /// Whether accounts are named under a domain.
+    pub(super) fn has_domain(&self, domain: &str) -> bool {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        let first = accounts.range((domain.to_owned(), String::new())..).next();
+        first.is_some_and(|((found, _), _)| found == domain)
+    }
+
     pub(super) fn claim(&self, name: &str, domain: &str) -> Claim {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         match accounts.get(&(domain.to_owned(), name.to_owned())) {

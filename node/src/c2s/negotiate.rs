@@ -145,8 +145,10 @@ impl Negotiation {
             Frame::Element(_) | Frame::Close => return Err(Stop::Gone),
         };
         let host = header.get_attr("to").unwrap_or_default().to_lowercase();
+        let host_name = host.clone();
         let domain = match host.as_str() {
             "localhost" => self.door.domains.first(),
+            host if self.door.directory.has_domain(host) => Some(&host_name),
             host => self.door.domains.iter().find(|domain| *domain == host),
         };
         let Some(domain) = domain else {
@@ -241,6 +243,9 @@ impl Negotiation {
     /// One login attempt (RFC 6120 §6.4).
     async fn authenticate(&mut self, auth: &Element) -> Result<Result<UserId, Failure>, Stop> {
         let mut domains = self.door.domains.clone();
+        if !domains.contains(&self.domain) {
+            domains.push(self.domain.clone());
+        }
         domains.sort_by_key(|domain| *domain != self.domain);
         let directory = self.door.directory.clone();
         let mut exchange =

@@ -63,11 +63,11 @@ pub enum Command {
 pub struct PasswordArgs {
     /// Take the account's password from the first line of stdin
     #[arg(long)]
-    password_stdin: bool,
+    pub(super) password_stdin: bool,
 }
 
 impl PasswordArgs {
-    fn ask(&self, question: &str) -> Result<Secret, Failure> {
+    pub(super) fn ask(&self, question: &str) -> Result<Secret, Failure> {
         match self.password_stdin {
             true => prompt::stdin_line(),
             false if prompt::is_terminal() => prompt::secret(question)?.ok_or(Failure::Usage(

@@ -50,6 +50,9 @@ pub enum Failure {
     /// The node's domain.
     #[error(transparent)]
     Domain(#[from] DomainError),
+    /// The server of a domain that this node is.
+    #[error(transparent)]
+    Authority(#[from] crate::authority::StartError),
     /// Key files.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -124,6 +127,14 @@ pub enum DomainError {
         /// What the settings or --domain say.
         wanted: String,
     },
+    /// The same key would give names in two ways.
+    #[error(
+        "this node is the server of {serves}, so its own accounts have no domain: leave `domain` out, or use another data directory"
+    )]
+    Serves {
+        /// What it serves.
+        serves: String,
+    },
     /// Accounts under a domain keep it.
     #[error(
         "the accounts of this node are named under {is}, but the settings say {wanted}: set the domain back, or use another data directory"
@@ -160,6 +171,7 @@ impl Failure {
             Self::Open(_)
             | Self::Load(_)
             | Self::Keys(_)
+            | Self::Authority(_)
             | Self::Data { .. }
             | Self::NoNode(_)
             | Self::Tls(_) => 5,

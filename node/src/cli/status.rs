@@ -6,6 +6,7 @@ use super::{Node, confused, output};
 use crate::admin::reach::ReachView;
 use crate::admin::{Request, Response};
 use crate::core::admin::{FramesView, LinkView, OutboxView, PeerView, Reply, StatusView};
+use crate::core::enrol::NameView;
 use crate::core::settings::LinkMode;
 use crate::event_loop::clock::wall_millis;
 use crate::link::{LinkReport, Traffic};
@@ -40,6 +41,7 @@ fn describe(status: &StatusView, air: Option<&LinkReport>, reach: Option<&ReachV
         format!("CrossTalk {}, {state}", status.version),
         format!("node          {}", status.node),
         format!("domain        {}", status.domain.as_deref().unwrap_or("none, addresses are self-certified")),
+        format!("certified     {}", certified(status, wall_millis())),
         format!("accounts      {}", status.accounts),
         format!("sessions      {}, {} of them waiting to be resumed", status.sessions, status.detached),
         format!("other nodes   {} connected", status.peers),
@@ -65,6 +67,18 @@ fn describe(status: &StatusView, air: Option<&LinkReport>, reach: Option<&ReachV
         lines.extend(counters);
     }
     lines.join("\n")
+}
+
+fn certified(status: &StatusView, now: u64) -> String {
+    let name = |name: &NameView| {
+        let until = output::until(name.until, now);
+        let state = if name.valid { "until" } else { "ended: meet the server to renew it," };
+        format!("{} {state} {until}", output::plain(&name.address))
+    };
+    match status.names.is_empty() {
+        true => "no names of a server".to_owned(),
+        false => status.names.iter().map(name).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn people(link: &LinkView) -> String {

@@ -3,13 +3,15 @@
 //! The running node answers them over its Unix socket; when none runs, the CLI drives a [`super::Core`] of its own
 //! over the opened store, so there is one way for each command.
 
-use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::core::Server;
+use crosstalk_overlay::id::{AuthorityId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, SealingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
 use super::devices::{DeviceView, JoinedAccount, OfferView};
+use super::enrol::NameView;
 use super::io::Credentials;
 use super::lookup::LookupView;
 use super::requests::RequestView;
@@ -31,6 +33,31 @@ impl std::fmt::Debug for Sealed {
 pub enum Command {
     /// Add an account whose keys are made and on disk.
     AddAccount(Box<NewAccount>),
+    /// Add the account of a user of another node's domain, and believe that domain's authority.
+    AddEnrolled {
+        /// As for [`Self::AddAccount`].
+        account: Box<NewAccount>,
+        /// To be pinned.
+        authority: AuthorityId,
+    },
+    /// Ask the server of a domain.
+    AskServer {
+        /// Which.
+        server: Server,
+        /// An encoded [`crosstalk_overlay::enrol::Ask`].
+        ask: Vec<u8>,
+    },
+    /// Answer laptops as the server of a domain from now on.
+    Serve {
+        /// Which.
+        domain: String,
+        /// Its key.
+        authority: AuthorityId,
+    },
+    /// Signed revocations by this node's authority.
+    AddRevocations(Vec<Vec<u8>>),
+    /// Where this node can be reached from other networks.
+    Places,
     /// All accounts.
     ListAccounts,
     /// One account, by login name or address.
@@ -153,7 +180,10 @@ impl Command {
             | Self::AddContact { .. }
             | Self::RemoveContact { .. }
             | Self::RevokeDevice { .. }
-            | Self::EndAccount { .. } => true,
+            | Self::EndAccount { .. }
+            | Self::AddEnrolled { .. }
+            | Self::Serve { .. }
+            | Self::AddRevocations(_) => true,
             Self::ListAccounts
             | Self::ShowAccount(_)
             | Self::ShowRecovery { .. }
@@ -166,7 +196,9 @@ impl Command {
             | Self::Contacts(_)
             | Self::OfferDevice(_)
             | Self::Join(_)
-            | Self::Devices(_) => false,
+            | Self::Devices(_)
+            | Self::AskServer { .. }
+            | Self::Places => false,
         }
     }
 }
@@ -228,6 +260,9 @@ pub enum Refused {
     /// Joining as a device did not work.
     #[error("{0}")]
     NotJoined(String),
+    /// Enrolling did not work.
+    #[error("{0}")]
+    NotEnrolled(String),
     /// A certificate does not fit the account.
     #[error("this certificate does not fit the account: {0}")]
     BadCertificate(String),
@@ -280,6 +315,15 @@ pub enum Reply {
     Joined(Box<JoinedAccount>),
     /// Devices.
     Devices(Vec<DeviceView>),
+    /// The server of a domain has answered.
+    ServerSaid {
+        /// Its node.
+        node: [u8; 32],
+        /// An encoded [`crosstalk_overlay::enrol::Answer`].
+        answer: Vec<u8>,
+    },
+    /// Multiaddresses.
+    Places(Vec<String>),
 }
 
 /// An account, for people and programs.
@@ -334,6 +378,9 @@ pub struct StatusView {
     pub node: String,
     /// Own domain.
     pub domain: Option<String>,
+    /// What accounts here are certified as.
+    #[serde(default)]
+    pub names: Vec<NameView>,
     /// Milliseconds since start.
     pub uptime: u64,
     /// Accounts.

@@ -50,6 +50,7 @@ fn destination(output: &Output) -> Destination {
         | Output::SealingKeyDue { .. }
         | Output::SealingKeyErase { .. }
         | Output::EraseKeys { .. }
+        | Output::Enrolment { .. }
         | Output::NewPassword { .. }
         | Output::Notice(_) => Destination::Other,
     }

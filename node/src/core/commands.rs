@@ -3,6 +3,7 @@
 use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::core::state::{CopyState, OutboxEntry};
 use crosstalk_overlay::id::{MessageId, UserId};
+use crosstalk_overlay::record::{NameCert, Unverified};
 use crosstalk_storage::Tree;
 use crosstalk_storage::tree::account::Account as Stored;
 use crosstalk_storage::tree::roster::RosterItem;
@@ -44,7 +45,18 @@ impl Core {
                 self.join(request, &code)?;
                 return Ok(None);
             }
+            Command::AskServer { server, ask } => {
+                self.ask_server(request, server, ask);
+                return Ok(None);
+            }
             Command::AddAccount(new) => self.add_account(*new),
+            Command::AddEnrolled { account, authority } => self.add_enrolled(*account, authority),
+            Command::Serve { domain, authority } => {
+                self.serve(&domain, authority);
+                Ok(Reply::Done)
+            }
+            Command::AddRevocations(revocations) => self.add_revocations(&revocations),
+            Command::Places => Ok(Reply::Places(self.overlay.places())),
             Command::ListAccounts => {
                 Ok(Reply::Accounts(self.accounts.iter().map(|account| self.account_view(account)).collect()))
             }
@@ -119,7 +131,7 @@ impl Core {
         Ok(Reply::Account(self.account_view(account)))
     }
 
-    fn add_account(&mut self, new: NewAccount) -> Result<Reply, Refused> {
+    pub(super) fn add_account(&mut self, new: NewAccount) -> Result<Reply, Refused> {
         self.saveable()?;
         let limit = self.settings.account_limit;
         if self.accounts.len() >= limit {
@@ -167,6 +179,10 @@ impl Core {
         let Some(account) = self.accounts.get_mut(&user) else {
             return Err(Refused::NoAccount(user.to_string()));
         };
+        if name_cert.as_deref().is_some_and(|cert| !is_of_the_same(&account.stored.name_cert, cert)) {
+            let text = "it is for another address, or by another authority".to_owned();
+            return Err(Refused::BadCertificate(text));
+        }
         if let Some(cert) = device_cert {
             account.stored.device_cert = cert;
         }
@@ -221,6 +237,7 @@ impl Core {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.to_hex(),
             domain: self.settings.domain.as_ref().map(|(domain, _)| domain.clone()),
+            names: self.certified_names(),
             uptime: self.uptime(),
             accounts: self.accounts.len(),
             sessions: self.sessions.len(),
@@ -367,6 +384,14 @@ impl Core {
         }
         Ok(Reply::Done)
     }
+}
+
+/// Whether a NameCert may take the place of another.
+fn is_of_the_same(old: &[u8], new: &[u8]) -> bool {
+    let read = |bytes| Unverified::<NameCert>::parse(bytes).ok();
+    let (old, new) = (read(old), read(new));
+    let what = |cert: &Unverified<NameCert>| (cert.claim().address.clone(), cert.claim().authority);
+    old.is_none_or(|old| new.is_some_and(|new| what(&old) == what(&new)))
 }
 
 pub(super) fn bare(jid: &str) -> Result<BareJid, Refused> {

@@ -94,6 +94,15 @@ pub enum Input {
         /// Made from the password; `None` if that is not acceptable.
         credentials: Option<Credentials>,
     },
+    /// What the server task of this node answers to [`Output::Enrolment`].
+    EnrolmentAnswer {
+        /// Who asked.
+        node: NodeId,
+        /// Its number.
+        request: u64,
+        /// An encoded [`crosstalk_overlay::enrol::Answer`]; empty: not the server that was looked for.
+        answer: Vec<u8>,
+    },
     /// The time of [`super::Core::poll_timeout`] has come.
     Timeout,
     /// The node is about to stop in order: other nodes are told.
@@ -218,6 +227,15 @@ pub enum Output {
         /// The answer.
         reply: Box<Reply>,
     },
+    /// A laptop asks this node as the server of a domain; [`Input::EnrolmentAnswer`] follows.
+    Enrolment {
+        /// Who asks.
+        node: NodeId,
+        /// For the answer.
+        request: u64,
+        /// An encoded [`crosstalk_overlay::enrol::Ask`].
+        ask: Vec<u8>,
+    },
     /// Something that the person who runs the node should read.
     Notice(String),
 }
@@ -246,6 +264,7 @@ impl std::fmt::Debug for Output {
             Self::EraseKeys { user } => write!(f, "EraseKeys({user})"),
             Self::NewPassword { ticket, user, .. } => write!(f, "NewPassword({ticket}, {user})"),
             Self::Answer { request, .. } => write!(f, "Answer({request})"),
+            Self::Enrolment { node, request, .. } => write!(f, "Enrolment({node}, {request})"),
             Self::Link(command) => write!(f, "Link({command:?})"),
             Self::Notice(text) => write!(f, "Notice({} bytes)", text.len()),
         }

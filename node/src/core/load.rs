@@ -91,7 +91,14 @@ impl Core {
         if let Some((domain, authority)) = core.settings.domain.clone() {
             core.overlay.pin_authority(&domain, authority, Provenance::Own, now);
         }
+        if let Some((domain, authority)) = core.settings.serves.clone() {
+            core.serve(&domain, authority);
+        }
         core.load_accounts(&contents, &mut keys)?;
+        let revoked = std::mem::take(&mut core.settings.revoked);
+        if let Err(why) = core.add_revocations(&revoked) {
+            core.notice(format!("names that were taken back may not be known: {why}"));
+        }
         core.load_rosters(&contents)?;
         core.load_sessions(&contents)?;
         core.load_presences(&contents)?;

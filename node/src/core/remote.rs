@@ -41,6 +41,10 @@ impl Core {
                 }
                 Overlay::LookedUp { ticket, lookup } => self.looked_up(ticket, &lookup),
                 Overlay::Joined { ticket, joined } => self.joined(ticket, joined),
+                Overlay::Enrolment { node, request, ask } => {
+                    self.output(Output::Enrolment { node, request, ask }, false);
+                }
+                Overlay::Enrolled { ticket, answer } => self.server_said(ticket, answer),
                 Overlay::Revoked { user } => self.own_device_revoked(user),
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),

@@ -29,7 +29,7 @@ impl Core {
     ///
     /// | destination | route |
     /// | --- | --- |
-    /// | `id.internal`, the node's domain, `localhost` | here |
+    /// | `id.internal`, the node's domain, that of an account here, `localhost` | here |
     /// | `<escaped instance>@link.internal` of somebody who is seen | link |
     /// | any other `NAME@link.internal` | refused: `recipient-unavailable` |
     /// | any address of an account of this node | local |
@@ -40,7 +40,11 @@ impl Core {
         let domain = to.domain().as_str();
         let own = self.is_own_domain(domain);
         let Some(node) = to.node() else {
-            return if own { Route::Here } else { Route::Refuse(Condition::RemoteServerNotFound) };
+            return if own || self.is_domain_of_accounts(domain) {
+                Route::Here
+            } else {
+                Route::Refuse(Condition::RemoteServerNotFound)
+            };
         };
         let bare = to.to_bare();
         if is_link_domain(domain) {

@@ -18,6 +18,10 @@ pub struct DeviceKeys {
 /// Settings that the core obeys. The defaults are those of the program.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The domain whose server this node is, and its key.
+    pub serves: Option<(String, AuthorityId)>,
+    /// What that authority has revoked.
+    pub revoked: Vec<Vec<u8>>,
     /// The node's own domain and its authority key, if it has one.
     pub domain: Option<(String, AuthorityId)>,
     /// How long a lost XEP-0198 session waits to be resumed, milliseconds.
@@ -115,6 +119,8 @@ pub enum RelayMode {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            serves: None,
+            revoked: Vec::new(),
             domain: None,
             resume_timeout: 600_000,
             unacked_limit: 6_000,

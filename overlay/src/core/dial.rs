@@ -89,6 +89,7 @@ impl Overlay {
             self.timers.set_earlier(Timer::Dial(node), earliest.max(now.mono + wait));
         }
         self.join_goes_on(node, now);
+        self.enrolment_goes_on(node, now);
     }
 
     /// Remembers where a node may be, whoever says so.

@@ -3,6 +3,7 @@
 use super::state::{KnownAuthority, Provenance, STATE_VERSION};
 use super::users::{Authority, Holder};
 use super::{Alarm, ClaimedName, Output, Overlay, Tier, Write};
+use crate::authority::{Standing, standing};
 use crate::id::{AuthorityId, UserId};
 use crate::record::{NameCert, UserRecord, domain_of};
 use crate::time::Now;
@@ -99,12 +100,17 @@ impl Overlay {
 
     pub(super) fn tier_of(&self, user: &UserId, now: Now) -> Tier {
         let names = self.users.names(user);
-        match names.first().filter(|name| self.users.is_pinned(name.domain(), &name.authority)) {
-            Some(name) => {
-                Tier::Certified { until: name.expires, valid: name.is_valid(self.clock.trusted(now)) }
-            }
-            None => Tier::Key,
+        match names.first().map(|name| self.standing_of(name, now)) {
+            Some(Standing::Certified { until, valid }) => Tier::Certified { until, valid },
+            Some(_) | None => Tier::Key,
         }
+    }
+
+    fn standing_of(&self, name: &NameCert, now: Now) -> Standing {
+        let known = self.users.authorities.get(name.domain()).filter(|known| known.is_pinned());
+        let holder = self.users.holders.get(&name.address).map(|holder| (holder.user, holder.serial));
+        let pinned = known.map(|known| known.key);
+        standing(name, pinned, holder, &self.users.revocations, self.clock.trusted(now))
     }
 
     pub(super) fn claimed_name(&self, user: &UserId) -> Option<ClaimedName> {
@@ -114,9 +120,15 @@ impl Overlay {
         Some(ClaimedName {
             address: name.address.clone(),
             authority: name.authority,
-            pinned: self.users.is_pinned(name.domain(), &name.authority),
+            pinned: self.users.is_pinned(name.domain(), &name.authority) && !self.is_replaced(name),
             how: known.map(|known| known.how),
         })
+    }
+
+    /// Whether the authority has given the address to another key since.
+    fn is_replaced(&self, name: &NameCert) -> bool {
+        let holder = self.users.holders.get(&name.address);
+        holder.is_some_and(|holder| holder.user != name.user && holder.serial > name.serial)
     }
 
     pub(super) fn holder_of(&self, address: &str) -> Option<UserId> {

@@ -4,7 +4,7 @@ use super::state::{
     CachedUserRecord, InboundSequence, KnownAudience, KnownAuthority, OutboundSequence, OutboxEntry,
     OwnAudience, Provenance, Seen, StoredMail, StoredToken, TokenPlace,
 };
-use super::{JoinFailure, Joined, Live, Lookup};
+use super::{JoinFailure, Joined, Live, Lookup, NoAnswer};
 use crate::dht::Query;
 use crate::envelope::Content;
 use crate::id::{AuthorityId, DeviceId, MessageId, NewsId, NodeId, UserId};
@@ -167,6 +167,22 @@ pub enum Output {
         ticket: u64,
         /// What was given, or why not.
         joined: Result<Joined, JoinFailure>,
+    },
+    /// Another node asks this one as the server of a domain: [`super::Overlay::answer_enrolment`].
+    Enrolment {
+        /// Who asks; this node itself if a user here does.
+        node: NodeId,
+        /// For the answer.
+        request: u64,
+        /// An encoded [`crate::enrol::Ask`].
+        ask: Vec<u8>,
+    },
+    /// What came of [`super::Overlay::ask_server`].
+    Enrolled {
+        /// Its number.
+        ticket: u64,
+        /// Who answered, and an encoded [`crate::enrol::Answer`].
+        answer: Result<(NodeId, Vec<u8>), NoAnswer>,
     },
     /// Keep something, in the same commit as everything else of this batch.
     Write(Write),

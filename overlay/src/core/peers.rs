@@ -365,6 +365,7 @@ impl Overlay {
         self.renew_stale_records(now);
         self.on_mail_session(node, now);
         self.join_on_session(node, now);
+        self.enrolment_on_session(node, now);
         if !self.peers.is_near(&node) {
             return self.introduce(node, now);
         }
@@ -474,6 +475,7 @@ fn is_for_users(frame: &Frame) -> bool {
         Frame::Deposit { .. } | Frame::DepositAnswer { .. } | Frame::Fetch(_) | Frame::Mail(_) => true,
         Frame::Listing { entries, .. } => !entries.is_empty(),
         Frame::Join { .. } | Frame::JoinAnswer { .. } => true,
+        Frame::Enrol { .. } | Frame::EnrolAnswer { .. } => true,
         Frame::Hello(_)
         | Frame::Records(_)
         | Frame::LinkPresences(_)

@@ -52,6 +52,8 @@ pub(super) enum Timer {
     Revoked,
     /// A join under way.
     Join,
+    /// Questions to a server.
+    Enrol,
     /// Expiry, renewal of records and keys, the clock.
     Sweep,
 }
@@ -78,6 +80,7 @@ impl Timer {
             Self::Work => "work for a mailbox",
             Self::Revoked => "revocations",
             Self::Join => "join",
+            Self::Enrol => "question to a server",
             Self::Sweep => "sweep",
         }
     }

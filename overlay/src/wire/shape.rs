@@ -8,7 +8,7 @@ use crate::mailbox::Offer;
 pub(super) struct FramePayload {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 25, 27, 28"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 25, 27, 28, 31, 32"
     )]
     pub(super) kind: Option<Kind>,
 }
@@ -71,6 +71,18 @@ pub(super) enum Kind {
     Revoked(Vec<u8>),
     #[prost(message, tag = "28")]
     Revocations(RevocationsField),
+    #[prost(message, tag = "31")]
+    Enrol(EnrolField),
+    #[prost(message, tag = "32")]
+    EnrolAnswer(EnrolField),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct EnrolField {
+    #[prost(uint64, tag = "1")]
+    pub(super) request: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) content: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

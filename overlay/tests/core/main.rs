@@ -8,11 +8,13 @@
     reason = "the whole crate is a test: what is not expected fails it"
 )]
 
+mod authority;
 mod bounds;
 mod clocks;
 mod compromised;
 mod crowd;
 mod dht;
+mod enrol;
 mod faults;
 mod handover;
 mod hostile;

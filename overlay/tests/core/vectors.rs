@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
+use crosstalk_overlay::enrol::{self, Ask, Enrol, Enrolled, Refused, Why};
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
 use crosstalk_overlay::join::{JoinAnswer, JoinCode};
@@ -235,8 +236,35 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("join", Frame::Join { offer: code().offer(), proof: code().proof(&joiner(), &maker()) }),
         ("join-answer", Frame::JoinAnswer { offer: code().offer(), answer: JoinAnswer::Given(given()) }),
         ("join-denied", Frame::JoinAnswer { offer: code().offer(), answer: JoinAnswer::Denied }),
+        ("enrol", Frame::Enrol { request: 7, ask: question().to_bytes() }),
+        ("enrol-answer", Frame::EnrolAnswer { request: 7, answer: enrolled().to_bytes() }),
+        ("enrol-answer-work", Frame::EnrolAnswer { request: 8, answer: wants_work().to_bytes() }),
+        ("enrol-answer-elsewhere", Frame::EnrolAnswer { request: 9, answer: Vec::new() }),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
+}
+
+/// With a consent that counts; what OPAQUE and the sealing made is only length here.
+fn question() -> Ask {
+    let (alice, authority) = (cast(0x10), AuthorityKey::from_seed([0x40; 32]));
+    Ask::Enrol(Enrol {
+        token: vec![0x77; 16],
+        upload: vec![1; 192],
+        user: alice.user.id().as_bytes().to_vec(),
+        sealed: vec![2; 98],
+        recovery: vec![3; 98],
+        consent: enrol::consent(&alice.user, &authority.id(), "alice@school.example").to_vec(),
+    })
+}
+
+fn enrolled() -> enrol::Answer {
+    let (user, name) = (cast(0x10).user.id().as_bytes().to_vec(), records()["name-cert"].clone());
+    enrol::Answer::Enrolled(Enrolled { user, name, sealed: vec![2; 98], recovery: vec![3; 98] })
+}
+
+fn wants_work() -> enrol::Answer {
+    let refused = Refused { why: Why::Work.into(), wait: 0, bits: 8, challenge: vec![9; 16] };
+    enrol::Answer::Refused(refused)
 }
 
 fn mark(parts: &[&[u8]]) -> [u8; 8] {
@@ -351,6 +379,7 @@ fn keys() -> BTreeMap<&'static str, String> {
         ("join code typed", code().typed().to_string()),
         ("join code scanned", code().at(maker(), &["/ip4/192.0.2.1/tcp/14774".into()]).scanned().to_string()),
         ("join sealed opens to", hex(b"given")),
+        ("enrol work nonce", enrol::work(&[9; 16], 8).unwrap().to_string()),
     ])
 }
 

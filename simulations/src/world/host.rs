@@ -317,6 +317,8 @@ impl World {
                 self.hosts[id.0].afterwards.push(Input::Credentials { ticket, credentials: None });
             }
             Output::Answer { request, reply } => drop(self.hosts[id.0].answers.insert(request, *reply)),
+            // No host of the simulations serves a domain.
+            Output::Enrolment { .. } => {}
             Output::Notice(text) => self.story.tell(self.time, || text),
             // Nobody on a simulated link speaks XEP-0174.
             Output::Link(_) | Output::Login(_) => {}
@@ -408,6 +410,7 @@ fn kind(input: &Input) -> &'static str {
         Input::SealingKey { .. } => "key",
         Input::Credentials { .. } => "credentials",
         Input::Timeout => "timeout",
+        Input::EnrolmentAnswer { .. } => "answer to a laptop",
         Input::Stopping => "stopping",
     }
 }

@@ -1,0 +1,381 @@
+//! `crosstalk enrol`: this node becomes a laptop of a user of a domain (`overlay/PROTOCOL.md` §12).
+//!
+//! With an invitation the user key is made here and registered; with name and password alone, or when the invitation was
+//! used already (by this very laptop, which then died), it is fetched, sealed, and opened here. Both end alike: in one
+//! commit the account is there and the authority is pinned. The password stays in this process.
+
+use std::time::Duration;
+
+use crosstalk_overlay::authority::due_at;
+use crosstalk_overlay::core::Server;
+use crosstalk_overlay::enrol::{
+    self, Answer, Ask, Enrol, Enrolled, Find, Invitation, Login, Prove, Refused as No, Register, Renew, Why,
+};
+use crosstalk_overlay::id::{AuthorityId, NodeId, UserId, XID_DOMAIN};
+use crosstalk_overlay::keys::UserKey;
+use crosstalk_overlay::record::{Context, NameCert, NoCertificates, RevocationSet, Unverified, domain_of};
+use crosstalk_overlay::time::TrustedTime;
+use zeroize::Zeroizing;
+
+use super::service::{Service, ServiceError, done, unexpected};
+use super::{Response, Secret};
+use crate::accounts::seal::{self, Cost};
+use crate::accounts::{Accounts, random, secrets};
+use crate::authority::opaque::{Account, ExportKey, LoginAttempt, OpaqueError, Registration};
+use crate::c2s::credentials::prepare_password;
+use crate::core::admin::{AccountView, Command, NewAccount, Refused, Reply};
+use crate::event_loop::clock::wall_millis;
+
+/// How often it is looked whether names are due.
+const RENEWAL: Duration = Duration::from_secs(30 * 60);
+/// The first time, when the link has had time to settle.
+const FIRST_RENEWAL: Duration = Duration::from_secs(60);
+
+/// Renews names for as long as the node runs.
+pub async fn keep_names(service: Service) {
+    tokio::time::sleep(FIRST_RENEWAL).await;
+    loop {
+        if let Err(error) = service.renew_names().await {
+            tracing::debug!("names are not renewed now: {error}");
+        }
+        tokio::time::sleep(RENEWAL).await;
+    }
+}
+
+/// Times that work is done for one login: it grows only while somebody else is guessing.
+const WORKS: usize = 4;
+
+/// Whom this node becomes a laptop of, and whom it asks.
+struct Goal {
+    address: String,
+    server: Server,
+    authority: AuthorityId,
+}
+
+impl Goal {
+    fn name_and_domain(&self) -> (&str, &str) {
+        self.address.split_once('@').unwrap_or((&self.address, ""))
+    }
+}
+
+/// A user key that was made or fetched, with its certificate.
+struct Obtained {
+    key: UserKey,
+    enrolled: Enrolled,
+    recovery: Option<Zeroizing<String>>,
+}
+
+impl Service {
+    /// Enrols with an invitation, or with an address.
+    pub(super) async fn enrol(
+        &self,
+        to: Secret,
+        server: Option<&str>,
+        password: Secret,
+    ) -> Result<Response, ServiceError> {
+        let password = password.into_inner();
+        crate::accounts::names::password(&password).map_err(crate::accounts::AccountError::from)?;
+        let prepared = prepare_password(&password).map_err(crate::accounts::AccountError::from)?;
+        let prepared = Zeroizing::new(prepared.as_bytes().to_vec());
+        let _turn = self.enrolling.acquire().await.map_err(|_| ServiceError::Stopping)?;
+        let (goal, token) = self.goal(to.reveal(), server).await?;
+        self.is_free(&goal.address).await?;
+        let obtained = match token {
+            Some(token) => match self.register(&goal, token, prepared.clone()).await? {
+                Some(obtained) => obtained,
+                None => self.log_in(&goal, prepared, USED).await?,
+            },
+            None => self.log_in(&goal, prepared, WRONG).await?,
+        };
+        let account = self.settle(&goal, &obtained, password).await?;
+        Ok(Response::Enrolled { account, recovery: obtained.recovery.map(Secret::from) })
+    }
+
+    /// What was typed says whom to ask; an address alone, who says to be the server. That is believed when the password
+    /// has proved it.
+    async fn goal(
+        &self,
+        to: &str,
+        server: Option<&str>,
+    ) -> Result<(Goal, Option<Zeroizing<[u8; enrol::TOKEN]>>), ServiceError> {
+        let said = server.map(place_of).transpose()?;
+        if Invitation::is_meant(to) {
+            let Invitation { token, address, authority, server, places } =
+                Invitation::parse(to).map_err(|why| refused(why.to_string()))?;
+            let server = said.unwrap_or(Server::At(server, places));
+            return Ok((Goal { address, server, authority }, Some(token)));
+        }
+        let (name, domain) = to.trim().rsplit_once('@').ok_or_else(|| Refused::BadAddress(to.to_owned()))?;
+        let address = format!("{}@{}", Accounts::name(name)?, domain.to_lowercase());
+        let domain = domain_of(&address).filter(|domain| *domain != XID_DOMAIN);
+        let domain = domain.ok_or_else(|| Refused::BadAddress(to.to_owned()))?.to_owned();
+        let find = Ask::Find(Find { domain: domain.clone() });
+        let (node, answer) = self.ask_server(said.clone().unwrap_or(Server::OnLink), &find).await?;
+        let Answer::Found(found) = answer else { return Err(no(&answer, WRONG)) };
+        let authority = AuthorityId::from_slice(&found.authority).ok_or_else(misunderstood)?;
+        let server = said.unwrap_or_else(|| Server::At(node, Vec::new()));
+        Ok((Goal { address, server, authority }, None))
+    }
+
+    async fn is_free(&self, address: &str) -> Result<(), ServiceError> {
+        match self.ask(Command::ShowAccount(address.to_owned())).await? {
+            Reply::Account(_) => Err(refused(format!(
+                "this laptop is enrolled as {address} already: log in with your chat program, `crosstalk account show \
+                 {address}` says how"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing: the invitation was used already.
+    async fn register(
+        &self,
+        goal: &Goal,
+        token: Zeroizing<[u8; enrol::TOKEN]>,
+        password: Zeroizing<Vec<u8>>,
+    ) -> Result<Option<Obtained>, ServiceError> {
+        let begun = Registration::start(&password).map_err(failed)?;
+        let ask = Ask::Register(Register { token: token.to_vec(), request: begun.request.clone() });
+        let response = match self.ask_server(goal.server.clone(), &ask).await?.1 {
+            Answer::Registering(registering) => registering.response,
+            Answer::Refused(no) if no.why() == Why::Used => return Ok(None),
+            answer => return Err(no(&answer, WRONG)),
+        };
+        let (address, authority) = (goal.address.clone(), goal.authority);
+        let made = self.laborious(move |_| {
+            let account = Account { address: &address, authority: &authority };
+            let (upload, export) = begun.finish(&password, &response, account)?;
+            let key = UserKey::from_seed(*Zeroizing::new(random::bytes()?));
+            let recovery = secrets::recovery_code(&random::bytes()?);
+            let code = secrets::normal_recovery_code(&recovery);
+            let by_code = seal::seal(&key, code.as_bytes(), Cost::RECOVERY, &random::bytes()?)?;
+            let sealed = seal::seal(&key, export.as_slice(), Cost::PASSWORD, &random::bytes()?)?;
+            Ok((upload, key, recovery, sealed, by_code))
+        });
+        let (upload, key, recovery, sealed, by_code) = made.await?;
+        let ask = Ask::Enrol(Enrol {
+            token: token.to_vec(),
+            upload,
+            user: key.id().as_bytes().to_vec(),
+            sealed,
+            recovery: by_code,
+            consent: enrol::consent(&key, &goal.authority, &goal.address).to_vec(),
+        });
+        match self.ask_server(goal.server.clone(), &ask).await?.1 {
+            Answer::Enrolled(enrolled) => Ok(Some(Obtained { key, enrolled, recovery: Some(recovery) })),
+            Answer::Refused(no) if no.why() == Why::Used => Ok(None),
+            answer => Err(no(&answer, WRONG)),
+        }
+    }
+
+    async fn log_in(
+        &self,
+        goal: &Goal,
+        password: Zeroizing<Vec<u8>>,
+        wrong: &'static str,
+    ) -> Result<Obtained, ServiceError> {
+        let begun = LoginAttempt::start(&password).map_err(failed)?;
+        let (node, challenged) = self.challenge(goal, &begun.request, wrong).await?;
+        let context = enrol::login_context(&self.node_id().await?, &node);
+        let (address, authority) = (goal.address.clone(), goal.authority);
+        let finished = self.laborious(move |_| {
+            let account = Account { address: &address, authority: &authority };
+            Ok(begun.finish(&password, &challenged.response, account, &context))
+        });
+        let (proof, export) = match finished.await? {
+            Ok(finished) => finished,
+            Err(OpaqueError::Password) => return Err(refused(wrong.to_owned())),
+            Err(other) => return Err(failed(other)),
+        };
+        let ask = Ask::Prove(Prove { login: challenged.login, proof });
+        match self.ask_server(Server::At(node, Vec::new()), &ask).await?.1 {
+            Answer::Enrolled(enrolled) => {
+                let key = self.opened(&enrolled, export).await?;
+                Ok(Obtained { key, enrolled, recovery: None })
+            }
+            answer => Err(no(&answer, wrong)),
+        }
+    }
+
+    /// The server's challenge, with work before it if the server wants some.
+    async fn challenge(
+        &self,
+        goal: &Goal,
+        request: &[u8],
+        wrong: &'static str,
+    ) -> Result<(NodeId, enrol::Challenged), ServiceError> {
+        let mut nonce = 0;
+        for _ in 0..WORKS {
+            let ask = Ask::Login(Login { address: goal.address.clone(), request: request.to_vec(), nonce });
+            match self.ask_server(goal.server.clone(), &ask).await? {
+                (node, Answer::Challenged(challenged)) => return Ok((node, challenged)),
+                (_, Answer::Refused(No { why, bits, challenge, .. })) if why == i32::from(Why::Work) => {
+                    let worked = self.laborious(move |_| Ok(enrol::work(&challenge, bits)));
+                    nonce = worked.await?.ok_or_else(misunderstood)?;
+                }
+                (_, answer) => return Err(no(&answer, wrong)),
+            }
+        }
+        Err(refused(
+            "many others are trying passwords for this name just now: try again in a while".to_owned(),
+        ))
+    }
+
+    async fn opened(&self, enrolled: &Enrolled, export: ExportKey) -> Result<UserKey, ServiceError> {
+        let user = UserId::from_slice(&enrolled.user).ok_or_else(misunderstood)?;
+        let sealed = enrolled.sealed.clone();
+        self.laborious(move |_| Ok(seal::open(user, &sealed, export.as_slice())?)).await
+    }
+
+    /// The account, in one commit with the authority. What the server gave is looked at first.
+    async fn settle(
+        &self,
+        goal: &Goal,
+        obtained: &Obtained,
+        password: Zeroizing<String>,
+    ) -> Result<AccountView, ServiceError> {
+        let Obtained { key, enrolled, .. } = obtained;
+        let user = key.id();
+        if !is_name_of(&enrolled.name, goal, &user) {
+            return Err(misunderstood());
+        }
+        let xid = format!("{}@{XID_DOMAIN}", user.xid());
+        if let Reply::Account(view) = self.ask(Command::ShowAccount(xid)).await? {
+            return Err(refused(format!("this laptop has that user already, as {}", view.login)));
+        }
+        let (key, name) = (key.clone(), enrolled.name.clone());
+        let (recovery, goal_authority) = (enrolled.recovery.clone(), goal.authority);
+        let (local, domain) = goal.name_and_domain();
+        let (local, domain) = (local.to_owned(), domain.to_owned());
+        let account: NewAccount = self
+            .laborious(move |accounts| accounts.enrolled(&key, (&local, &domain), name, recovery, &password))
+            .await?;
+        let add = Command::AddEnrolled { account: Box::new(account), authority: goal_authority };
+        if let Err(error) = done(self.ask(add).await) {
+            self.laborious(move |accounts| accounts.forget(user)).await?;
+            return Err(error);
+        }
+        self.account(goal.address.clone()).await
+    }
+
+    /// Renews the certified names of this node that are due, of those whose server is near. Others wait for the next time.
+    pub async fn renew_names(&self) -> Result<(), ServiceError> {
+        let Reply::Accounts(accounts) = self.ask(Command::ListAccounts).await? else {
+            return Err(ServiceError::Confused);
+        };
+        let now = wall_millis();
+        let own = self.accounts().domain();
+        for account in accounts {
+            let elsewhere =
+                domain_of(&account.login).is_some_and(|domain| domain != own && domain != XID_DOMAIN);
+            if elsewhere && account.name_until.is_some_and(|until| now >= due_at(until)) {
+                self.renew_name(&account).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew_name(&self, account: &AccountView) -> Result<(), ServiceError> {
+        let user = UserId::from_xid(&account.xid).ok_or(ServiceError::Confused)?;
+        let ask = Ask::Renew(Renew { address: account.jid.clone(), user: user.as_bytes().to_vec() });
+        let name = match self.ask_server(Server::OnLink, &ask).await {
+            Ok((_, Answer::Enrolled(enrolled))) => enrolled.name,
+            Ok((_, Answer::Refused(no))) => {
+                tracing::warn!("the server does not renew the name {}: {:?}", account.jid, no.why());
+                return Ok(());
+            }
+            // It is not near.
+            Ok(_) | Err(ServiceError::Refused(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match done(self.ask(Command::Renew { user, device_cert: None, name_cert: Some(name) }).await) {
+            Ok(()) => tracing::info!("the name {} was renewed", account.jid),
+            Err(error) => tracing::warn!("the name {} was not renewed: {error}", account.jid),
+        }
+        Ok(())
+    }
+
+    async fn ask_server(&self, server: Server, ask: &Ask) -> Result<(NodeId, Answer), ServiceError> {
+        match self.ask(Command::AskServer { server, ask: ask.to_bytes() }).await? {
+            Reply::ServerSaid { node, answer } => {
+                let answer = Answer::from_bytes(&answer).ok_or_else(misunderstood)?;
+                Ok((NodeId::from_bytes(node), answer))
+            }
+            reply => Err(unexpected(reply)),
+        }
+    }
+
+    async fn node_id(&self) -> Result<NodeId, ServiceError> {
+        match self.ask(Command::Status).await? {
+            Reply::Status(status) => NodeId::from_hex(&status.node).ok_or(ServiceError::Confused),
+            reply => Err(unexpected(reply)),
+        }
+    }
+}
+
+/// Whether a certificate gives the address that was asked for to this key, by the authority that was meant. Neither clock
+/// can be asked yet: the laptop's may be wrong, and the server is about to be believed.
+fn is_name_of(name: &[u8], goal: &Goal, user: &UserId) -> bool {
+    let revocations = RevocationSet::default();
+    let time = TrustedTime { millis: 0, credible: false, latest: u64::MAX };
+    let context =
+        Context { time, certificates: &NoCertificates, revocations: &revocations, enforce_end: false };
+    let verified = Unverified::<NameCert>::parse(name).and_then(|cert| cert.verify(&context));
+    verified.is_ok_and(|cert| {
+        cert.authority == goal.authority && cert.user == *user && cert.address == goal.address
+    })
+}
+
+fn place_of(text: &str) -> Result<Server, ServiceError> {
+    let (node, place) = text.split_once('@').map_or((text, None), |(node, place)| (node, Some(place)));
+    let node = NodeId::from_hex(node).ok_or_else(|| {
+        refused(format!(
+            "{text} does not say where a server is: write NODE-ID@/ip4/ADDRESS/tcp/PORT, as `crosstalk authority show` on \
+             the server prints it"
+        ))
+    })?;
+    Ok(Server::At(node, place.map(str::to_owned).into_iter().collect()))
+}
+
+const WRONG: &str = "the server does not know this name with this password: check both. After a few wrong ones each try \
+                     has to wait; if the password is forgotten, ask for a new invitation";
+const USED: &str = "this invitation was used already. If by you, type the password that you chose then; else somebody else \
+                    has used it: tell whoever gave it to you, and ask for a new one";
+
+/// What a refusal means, and what to do.
+fn no(answer: &Answer, wrong: &str) -> ServiceError {
+    let Answer::Refused(no) = answer else { return misunderstood() };
+    refused(match no.why() {
+        Why::Policy => "the server refuses that: use the same version on both".to_owned(),
+        Why::Elsewhere => "this server gives no names under that domain: check the address".to_owned(),
+        Why::NoInvitation => {
+            "the server does not know this invitation: it was withdrawn, or a newer one took its place. Ask for a new one"
+                .to_owned()
+        }
+        Why::Ended => "this invitation has expired: ask for a new one".to_owned(),
+        Why::Used => USED.to_owned(),
+        Why::Password => wrong.to_owned(),
+        Why::Slowly => format!(
+            "too many wrong passwords came from this laptop: try again in {} s",
+            no.wait.div_ceil(1_000)
+        ),
+        Why::Work => "many others are trying passwords for this name just now: try again in a while".to_owned(),
+        Why::Disabled => "the server has ended this account: ask whoever runs it".to_owned(),
+        Why::Trouble => "the server cannot save anything now: try again later, and tell whoever runs it".to_owned(),
+    })
+}
+
+fn refused(text: String) -> ServiceError {
+    Refused::NotEnrolled(text).into()
+}
+
+fn failed(error: OpaqueError) -> ServiceError {
+    refused(error.to_string())
+}
+
+fn misunderstood() -> ServiceError {
+    refused(
+        "the server said something that this node does not understand: use the same version on both"
+            .to_owned(),
+    )
+}

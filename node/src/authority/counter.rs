@@ -1,0 +1,247 @@
+//! What laptops ask of a domain's server: enrolment by invitation, login by password (`overlay/PROTOCOL.md` §12).
+//!
+//! Each question is whole in itself and may be put again: a laptop that dies after the server has enrolled its user logs
+//! in with the password and gets what it lost. Nothing is ever made twice.
+
+use std::collections::BTreeMap;
+
+use crosstalk_overlay::authority::is_due;
+use crosstalk_overlay::enrol::{
+    Answer, Ask, CHALLENGE, Challenged, Enrol, Enrolled, Found, Login, Prove, Refused, Register, Registering,
+    Renew, Why, consents, login_context, token_mark,
+};
+use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::time::TrustedTime;
+use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState, StoredInvitation};
+
+use super::database::Change;
+use super::office::{Office, OfficeError, certificate, line};
+use super::opaque::{Account, Challenge, OpaqueError, Server};
+use super::slow::{Slow, Verdict};
+use crate::accounts::random;
+use crate::event_loop::clock::wall_millis;
+
+/// Logins under way; of more the oldest is forgotten.
+const LOGINS: usize = 1_024;
+/// A login that takes longer is forgotten, milliseconds.
+const PATIENCE: u64 = 2 * 60 * 1_000;
+/// Bytes of a sealed user key at most.
+const MAX_SEALED: usize = 512;
+
+/// Logins under way, and who has to wait.
+#[derive(Default)]
+pub(super) struct Counter {
+    slow: Slow,
+    logins: BTreeMap<u64, Attempt>,
+    next: u64,
+}
+
+impl std::fmt::Debug for Counter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Counter({} logins)", self.logins.len())
+    }
+}
+
+struct Attempt {
+    node: NodeId,
+    name: String,
+    challenge: Challenge,
+    since: u64,
+}
+
+/// What stops a question before it is answered.
+enum Stop {
+    Why(Why),
+    Failed(OfficeError),
+}
+
+impl From<OfficeError> for Stop {
+    fn from(error: OfficeError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<OpaqueError> for Stop {
+    fn from(error: OpaqueError) -> Self {
+        Self::Why(if error == OpaqueError::Machine { Why::Trouble } else { Why::Policy })
+    }
+}
+
+impl Office {
+    /// Answers a laptop. Empty: this is not the server that is looked for.
+    pub fn serve(&mut self, node: NodeId, ask: &[u8]) -> Vec<u8> {
+        let answer = match Ask::from_bytes(ask) {
+            Some(Ask::Find(find)) if find.domain != self.domain => return Vec::new(),
+            Some(Ask::Renew(ask)) if self.name_of(&ask.address).is_none() => return Vec::new(),
+            Some(Ask::Renew(ask)) => self.renew(node, &ask),
+            Some(Ask::Find(_)) => Ok(Answer::Found(Found { authority: self.key.id().as_bytes().to_vec() })),
+            Some(Ask::Register(ask)) => self.register(&ask),
+            Some(Ask::Enrol(ask)) => self.enrol(node, &ask),
+            Some(Ask::Login(ask)) => self.log_in(node, &ask),
+            Some(Ask::Prove(ask)) => self.prove(node, &ask),
+            None => Err(Stop::Why(Why::Policy)),
+        };
+        let answer = answer.unwrap_or_else(|stop| match stop {
+            Stop::Why(why) => Answer::refused(why),
+            Stop::Failed(error) => {
+                tracing::error!("a laptop could not be enrolled: {error}");
+                Answer::refused(Why::Trouble)
+            }
+        });
+        answer.to_bytes()
+    }
+
+    fn register(&self, ask: &Register) -> Result<Answer, Stop> {
+        let (_, invitation) = self.invitation(&ask.token)?;
+        if !invitation.used.is_empty() {
+            return Err(Stop::Why(Why::Used));
+        }
+        let response = self.opaque.respond(&ask.request, &self.address(&invitation.name))?;
+        Ok(Answer::Registering(Registering { response }))
+    }
+
+    fn invitation(&self, token: &[u8]) -> Result<([u8; 32], StoredInvitation), Stop> {
+        let mark = token_mark(token);
+        let invitation = self.database.invitation(&mark).cloned().ok_or(Stop::Why(Why::NoInvitation))?;
+        if invitation.used.is_empty() && invitation.expires <= wall_millis() {
+            return Err(Stop::Why(Why::Ended));
+        }
+        Ok((mark, invitation))
+    }
+
+    /// User, certificate, password and the end of the invitation are one change.
+    fn enrol(&mut self, node: NodeId, ask: &Enrol) -> Result<Answer, Stop> {
+        let (mark, invitation) = self.invitation(&ask.token)?;
+        let name = invitation.name.clone();
+        let mut member = self.database.member(&name).cloned().ok_or(Stop::Why(Why::NoInvitation))?;
+        let user = UserId::from_slice(&ask.user).ok_or(Stop::Why(Why::Policy))?;
+        if !invitation.used.is_empty() {
+            let again = invitation.used == ask.user && member.user == ask.user;
+            return if again { Ok(enrolled(&member)) } else { Err(Stop::Why(Why::Used)) };
+        }
+        let agreed = consents(&user, &self.key.id(), &self.address(&name), &ask.consent);
+        let fits = ask.sealed.len() <= MAX_SEALED && ask.recovery.len() <= MAX_SEALED;
+        if !agreed || !fits || member.state() != MemberState::New {
+            return Err(Stop::Why(Why::Policy));
+        }
+        member.password = Server::record(&ask.upload)?;
+        self.certify(&name, &mut member, user)?;
+        member.state = MemberState::Enrolled.into();
+        (member.user, member.enrolled) = (ask.user.clone(), wall_millis());
+        (member.sealed, member.recovery) = (ask.sealed.clone(), ask.recovery.clone());
+        let answer = enrolled(&member);
+        let told = self.told("name issued", &name, node, &member);
+        let used = StoredInvitation { used: ask.user.clone(), ..invitation };
+        let change = Change::told(told).invitation(mark, Some(used)).member(&name, member);
+        self.database.commit(change).map_err(OfficeError::from)?;
+        tracing::info!("{} is enrolled", self.address(&name));
+        Ok(answer)
+    }
+
+    fn log_in(&mut self, node: NodeId, ask: &Login) -> Result<Answer, Stop> {
+        let name = self.name_of(&ask.address).ok_or(Stop::Why(Why::Elsewhere))?.to_owned();
+        let name = name.as_str();
+        let fresh: [u8; CHALLENGE] = random::bytes().map_err(OfficeError::from)?;
+        let now = wall_millis();
+        match self.counter.slow.begin(node, name, ask.nonce, fresh, now) {
+            Verdict::Try => {}
+            Verdict::Wait(wait) => return Ok(Answer::Refused(Refused { wait, ..refusal(Why::Slowly) })),
+            Verdict::Work { bits, challenge } => {
+                let challenge = challenge.to_vec();
+                return Ok(Answer::Refused(Refused { bits, challenge, ..refusal(Why::Work) }));
+            }
+        }
+        let record = self.database.member(name).map(|member| member.password.as_slice());
+        let record = record.filter(|record| !record.is_empty());
+        let authority = self.key.id();
+        let account = Account { address: &ask.address, authority: &authority };
+        let context = login_context(&node, &self.node);
+        let (response, challenge) = self.opaque.challenge(record, &ask.request, account, &context)?;
+        let login = self.counter.remember(Attempt { node, name: name.to_owned(), challenge, since: now });
+        Ok(Answer::Challenged(Challenged { login, response }))
+    }
+
+    fn prove(&mut self, node: NodeId, ask: &Prove) -> Result<Answer, Stop> {
+        let attempt = self.counter.take(node, ask.login).ok_or(Stop::Why(Why::Password))?;
+        let (address, authority) = (self.address(&attempt.name), self.key.id());
+        let (account, context) =
+            (Account { address: &address, authority: &authority }, login_context(&node, &self.node));
+        if !Server::proves(attempt.challenge, &ask.proof, account, &context) {
+            return Err(Stop::Why(Why::Password));
+        }
+        self.counter.slow.succeeded(&node, &attempt.name);
+        let member = self.renewed(&attempt.name, node)?;
+        Ok(enrolled(&member))
+    }
+
+    fn renew(&mut self, node: NodeId, ask: &Renew) -> Result<Answer, Stop> {
+        let name = self.name_of(&ask.address).ok_or(Stop::Why(Why::Elsewhere))?.to_owned();
+        let known = self.database.member(&name).is_some_and(|member| member.user == ask.user);
+        if !known || ask.user.is_empty() {
+            return Err(Stop::Why(Why::Password));
+        }
+        let member = self.renewed(&name, node)?;
+        let (sealed, recovery) = Default::default();
+        Ok(Answer::Enrolled(Enrolled { user: member.user, name: member.name, sealed, recovery }))
+    }
+
+    /// An enrolled user, with a certificate that is not due.
+    fn renewed(&mut self, name: &str, node: NodeId) -> Result<Member, Stop> {
+        let mut member = self.database.member(name).cloned().ok_or(Stop::Why(Why::Password))?;
+        if member.state() != MemberState::Enrolled {
+            return Err(Stop::Why(Why::Disabled));
+        }
+        let old = certificate(&member.name);
+        if old.is_none_or(|cert| is_due(&cert, TrustedTime::certain(wall_millis()))) {
+            let user = UserId::from_slice(&member.user).ok_or(Stop::Why(Why::Trouble))?;
+            self.certify(name, &mut member, user)?;
+            let told = self.told("name renewed", name, node, &member);
+            let change = Change::told(told).member(name, member.clone());
+            self.database.commit(change).map_err(OfficeError::from)?;
+        }
+        Ok(member)
+    }
+
+    /// The name before the `@`, if the address is in this domain.
+    fn name_of<'a>(&self, address: &'a str) -> Option<&'a str> {
+        address.rsplit_once('@').filter(|(_, domain)| *domain == self.domain).map(|(name, _)| name)
+    }
+
+    fn told(&self, what: &str, name: &str, node: NodeId, member: &Member) -> AuditLine {
+        let (user, serial) = (member.user.clone(), member.serial);
+        AuditLine { user, serial, node: node.as_bytes().to_vec(), ..line(what, name) }
+    }
+}
+
+impl Counter {
+    fn remember(&mut self, attempt: Attempt) -> u64 {
+        let now = attempt.since;
+        // One of each node: a further try takes the place of the one before.
+        self.logins
+            .retain(|_, other| other.node != attempt.node && now.saturating_sub(other.since) < PATIENCE);
+        if self.logins.len() >= LOGINS {
+            self.logins.pop_first();
+        }
+        self.next += 1;
+        self.logins.insert(self.next, attempt);
+        self.next
+    }
+
+    fn take(&mut self, node: NodeId, login: u64) -> Option<Attempt> {
+        self.logins.get(&login).filter(|attempt| attempt.node == node)?;
+        self.logins.remove(&login)
+    }
+}
+
+fn refusal(why: Why) -> Refused {
+    Refused { why: why.into(), ..Refused::default() }
+}
+
+fn enrolled(member: &Member) -> Answer {
+    Answer::Enrolled(Enrolled {
+        user: member.user.clone(),
+        name: member.name.clone(),
+        sealed: member.sealed.clone(),
+        recovery: member.recovery.clone(),
+    })
+}

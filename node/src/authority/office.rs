@@ -1,0 +1,287 @@
+//! What the command line asks of a domain's server: users, invitations, the audit log.
+
+use crosstalk_overlay::authority::{certify, revoke_name};
+use crosstalk_overlay::enrol::{Invitation, TOKEN, token_mark};
+use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
+use crosstalk_overlay::keys::AuthorityKey;
+use crosstalk_overlay::record::{NameCert, Record, SignedRecord};
+use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState, ServedDomain, StoredInvitation};
+use prost::Message as _;
+use zeroize::Zeroizing;
+
+use super::counter::Counter;
+use super::database::{Change, Database, DatabaseError};
+use super::opaque::Server;
+use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
+use crate::accounts::{names, random};
+use crate::core::hex;
+use crate::event_loop::clock::wall_millis;
+
+/// Longest life of an invitation, milliseconds: 90 days.
+const LONGEST: u64 = 90 * 24 * 60 * 60 * 1_000;
+/// Invitations of one user that can be used at once; of more the one that ends first goes.
+const PER_USER: usize = 4;
+/// Lines of the audit log in one answer.
+const MOST_LINES: usize = 10_000;
+/// Revocations of a user that are kept, each of another key; of more the oldest goes, whose name was replaced since.
+const REVOCATIONS: usize = 16;
+
+/// Why a question came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum OfficeError {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A name that cannot be one.
+    #[error(transparent)]
+    Name(#[from] names::NameError),
+    /// No random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] random::NoRandomness),
+    /// It cannot be signed.
+    #[error("it cannot be signed: {0}")]
+    Signed(#[from] crosstalk_overlay::record::Refusal),
+    /// Anything else that a person has to know.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The server of a domain: its key, its database, and who is being served.
+pub struct Office {
+    pub(super) database: Database,
+    pub(super) domain: String,
+    pub(super) key: AuthorityKey,
+    pub(super) opaque: Server,
+    pub(super) node: NodeId,
+    pub(super) counter: Counter,
+}
+
+impl std::fmt::Debug for Office {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Office({}, {:?})", self.domain, self.database)
+    }
+}
+
+/// The change that makes a domain.
+pub(super) fn founding(domain: &str, authority: AuthorityId) -> Change {
+    let at = wall_millis();
+    let line = AuditLine { at, what: "domain made".to_owned(), ..AuditLine::default() };
+    let authority = authority.as_bytes().to_vec();
+    Change::told(line).domain(ServedDomain { domain: domain.to_owned(), created: at, authority })
+}
+
+impl Office {
+    /// An office over an open database. `seed` is what the passwords were registered with.
+    pub fn new(database: Database, domain: String, key: AuthorityKey, seed: &[u8; 32], node: NodeId) -> Self {
+        let (opaque, counter) = (Server::from_seed(seed), Counter::default());
+        Self { database, domain, key, opaque, node, counter }
+    }
+
+    /// Answers the command line.
+    pub fn answer(&mut self, question: Question) -> Answer {
+        self.try_answer(question).unwrap_or_else(|error| Answer::Refused(error.to_string()))
+    }
+
+    /// While nobody waits.
+    pub fn maintain(&mut self) {
+        if let Err(error) = self.database.maintain() {
+            tracing::warn!("database of the authority: {error}");
+        }
+    }
+
+    /// Ends in order.
+    pub fn close(self) {
+        if let Err(error) = self.database.close() {
+            tracing::warn!("database of the authority: {error}");
+        }
+    }
+
+    fn try_answer(&mut self, question: Question) -> Result<Answer, OfficeError> {
+        match question {
+            Question::Init { .. } => Ok(done()),
+            Question::Show => Ok(Answer::Domain(self.view())),
+            Question::AddUser { name } => self.add(&names::account_name(&name)?),
+            Question::ListUsers => Ok(Answer::Users(self.users())),
+            Question::DisableUser { name } => self.end_name(&name, MemberState::Disabled, "user disabled"),
+            Question::ResetUser { name } => self.end_name(&name, MemberState::New, "user reset"),
+            Question::Invite { name, life, places } => self.invite(&name, life, places),
+            Question::Audit { most } => {
+                let lines = self.database.audit(most.min(MOST_LINES))?;
+                Ok(Answer::Audit(lines.into_iter().map(|(number, line)| audit_view(number, line)).collect()))
+            }
+        }
+    }
+
+    fn view(&self) -> DomainView {
+        let now = wall_millis();
+        let enrolled = |member: &Member| member.state() == MemberState::Enrolled;
+        DomainView {
+            domain: self.domain.clone(),
+            authority: self.key.id().to_hex(),
+            node: self.node.to_hex(),
+            users: self.database.members().count(),
+            enrolled: self.database.members().filter(|(_, member)| enrolled(member)).count(),
+            invitations: self.database.invitations().filter(|(_, one)| is_open(one, now)).count(),
+            places: Vec::new(),
+        }
+    }
+
+    pub(super) fn address(&self, name: &str) -> String {
+        format!("{name}@{}", self.domain)
+    }
+
+    fn add(&mut self, name: &str) -> Result<Answer, OfficeError> {
+        if crosstalk_overlay::record::domain_of(&self.address(name)).is_none() {
+            return Err(OfficeError::Refused(format!("the name {name} is too long: 255 bytes at most")));
+        }
+        if self.database.member(name).is_some() {
+            let text = format!("there is a user {name} already: `crosstalk authority user list` shows all");
+            return Err(OfficeError::Refused(text));
+        }
+        let member = Member { created: wall_millis(), ..Member::default() };
+        self.database.commit(Change::told(line("user added", name)).member(name, member))?;
+        Ok(done())
+    }
+
+    fn named(&self, name: &str) -> Result<(String, Member), OfficeError> {
+        let name = name.strip_suffix(&format!("@{}", self.domain)).unwrap_or(name);
+        let name = names::account_name(name)?;
+        match self.database.member(&name) {
+            Some(member) => Ok((name, member.clone())),
+            None => Err(OfficeError::Refused(format!(
+                "there is no user {name} under {}: `crosstalk authority user add {name}` adds one",
+                self.domain
+            ))),
+        }
+    }
+
+    fn users(&self) -> Vec<UserView> {
+        let now = wall_millis();
+        let invited: std::collections::BTreeSet<&str> = self
+            .database
+            .invitations()
+            .filter(|(_, one)| is_open(one, now))
+            .map(|(_, one)| one.name.as_str())
+            .collect();
+        let view = |(name, member): (&String, &Member)| UserView {
+            name: name.clone(),
+            state: match member.state() {
+                MemberState::New if invited.contains(name.as_str()) => "invited",
+                MemberState::New => "new",
+                MemberState::Enrolled => "enrolled",
+                MemberState::Disabled => "disabled",
+            }
+            .to_owned(),
+            xid: UserId::from_slice(&member.user).map(|user| user.xid()),
+            until: certificate(&member.name).map(|cert| cert.expires),
+            enrolled: Some(member.enrolled).filter(|at| *at > 0),
+        };
+        self.database.members().map(view).collect()
+    }
+
+    /// Takes a name from the key that has it: by a revocation, which everybody learns who knows the domain.
+    fn end_name(&mut self, name: &str, state: MemberState, what: &str) -> Result<Answer, OfficeError> {
+        let (name, mut member) = self.named(name)?;
+        let mut change = Change::default();
+        let mut told = line(what, &name);
+        let mut revocations = Vec::new();
+        let has_it = member.state() == MemberState::Enrolled;
+        if let Some(user) = UserId::from_slice(&member.user).filter(|_| has_it) {
+            let void = revoke_name(&self.key, &self.address(&name), user, wall_millis())?;
+            told.user = member.user.clone();
+            revocations.push(void.bytes().to_vec());
+            member.revocations.push(void.bytes().to_vec());
+            let surplus = member.revocations.len().saturating_sub(REVOCATIONS);
+            member.revocations.drain(..surplus);
+        }
+        member.state = state.into();
+        if state == MemberState::New {
+            (member.user, member.name, member.password) = Default::default();
+            (member.sealed, member.recovery) = Default::default();
+        }
+        for (mark, _) in self.database.invitations().filter(|(_, one)| one.name == name) {
+            change = change.invitation(*mark, None);
+        }
+        self.database.commit(change.member(&name, member).and_told(told))?;
+        Ok(Answer::Done { revocations })
+    }
+
+    fn invite(&mut self, name: &str, life: u64, places: Vec<String>) -> Result<Answer, OfficeError> {
+        let (name, member) = self.named(name)?;
+        match member.state() {
+            MemberState::New => {}
+            MemberState::Enrolled => {
+                return Err(OfficeError::Refused(format!(
+                    "{name} is enrolled: a further laptop of theirs needs name and password only \
+                     (`crosstalk enrol {}`); if the password is forgotten, run `crosstalk authority user reset {name}` first",
+                    self.address(&name)
+                )));
+            }
+            MemberState::Disabled => {
+                return Err(OfficeError::Refused(format!(
+                    "{name} is disabled: `crosstalk authority user reset {name}` allows a new start"
+                )));
+            }
+        }
+        let now = wall_millis();
+        let expires = now.saturating_add(life.min(LONGEST));
+        let token: Zeroizing<[u8; TOKEN]> = Zeroizing::new(random::bytes()?);
+        let stored = StoredInvitation { name: name.clone(), expires, used: Vec::new() };
+        let mut change = Change::told(line("user invited", &name));
+        for mark in self.surplus_invitations(&name, now) {
+            change = change.invitation(mark, None);
+        }
+        self.database.commit(change.invitation(token_mark(token.as_slice()), Some(stored)))?;
+        let address = self.address(&name);
+        let (authority, server) = (self.key.id(), self.node);
+        let invitation = Invitation { token, address: address.clone(), authority, server, places };
+        Ok(Answer::Invited(InvitationView { address, link: invitation.to_link().into(), expires }))
+    }
+
+    /// Invitations that make room: those of anybody that have ended, and of this user all but the newest.
+    fn surplus_invitations(&self, name: &str, now: u64) -> Vec<[u8; 32]> {
+        let ended = |one: &StoredInvitation| one.expires.saturating_add(LONGEST) < now;
+        let mut of_user: Vec<_> =
+            self.database.invitations().filter(|(_, one)| one.name == name && is_open(one, now)).collect();
+        of_user.sort_by_key(|(_, one)| std::cmp::Reverse(one.expires));
+        let surplus = of_user.into_iter().skip(PER_USER - 1).map(|(mark, _)| *mark);
+        let old = self.database.invitations().filter(|(_, one)| ended(one)).map(|(mark, _)| *mark);
+        surplus.chain(old).collect()
+    }
+
+    /// Gives a user a certificate: the name for this key, with a serial above all before.
+    pub(super) fn certify(&self, name: &str, member: &mut Member, user: UserId) -> Result<(), OfficeError> {
+        let cert = certify(&self.key, &self.address(name), user, member.serial, wall_millis())?;
+        (member.serial, member.name) = (cert.serial, cert.bytes().to_vec());
+        Ok(())
+    }
+}
+
+/// A certificate of our own database.
+pub(super) fn certificate(bytes: &[u8]) -> Option<NameCert> {
+    NameCert::from_payload(&SignedRecord::decode(bytes).ok()?.payload).ok()
+}
+
+pub(super) fn is_open(invitation: &StoredInvitation, now: u64) -> bool {
+    invitation.used.is_empty() && invitation.expires > now
+}
+
+pub(super) fn line(what: &str, name: &str) -> AuditLine {
+    AuditLine { at: wall_millis(), what: what.to_owned(), name: name.to_owned(), ..AuditLine::default() }
+}
+
+fn audit_view(number: u64, line: AuditLine) -> AuditView {
+    AuditView {
+        number,
+        at: line.at,
+        what: line.what,
+        name: line.name,
+        user: hex(&line.user),
+        serial: line.serial,
+        node: hex(&line.node),
+    }
+}
+
+fn done() -> Answer {
+    Answer::Done { revocations: Vec::new() }
+}

@@ -1,0 +1,276 @@
+//! `crosstalk authority …`: this node as the server of a domain.
+
+use std::fs::{self, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::failure::Failure;
+use super::{Node, confused, output, show};
+use crate::accounts::key_dir::KeyDir;
+use crate::admin::{Request, Response};
+use crate::authority::database::Database;
+use crate::authority::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
+use crate::event_loop::clock::wall_millis;
+use crate::run::Place;
+
+const DAY: u64 = 24 * 60 * 60 * 1_000;
+
+/// What can be done with the server of a domain.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make this node the server of a domain: it gives names under it from now on
+    Init {
+        /// The domain, as in NAME@DOMAIN
+        domain: String,
+    },
+    /// What is served, and where laptops find it
+    Show,
+    /// Users of the domain
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Make an invitation: a link that one user can enrol with, once
+    Invite {
+        /// The name before the @
+        name: String,
+        /// How many days it counts, 90 at most
+        #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=90))]
+        days: u64,
+    },
+    /// The keys of the domain
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// What was issued and taken back, newest last
+    Audit {
+        /// At most so many lines
+        #[arg(long, default_value_t = 100, value_name = "LINES")]
+        most: usize,
+    },
+}
+
+/// What can be done with users of the domain.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user, who can then be invited
+    Add {
+        /// The name before the @
+        name: String,
+    },
+    /// All users
+    List,
+    /// Take a user's name back: nobody believes it any more
+    Disable {
+        /// The name before the @
+        name: String,
+    },
+    /// Take a user's name back and allow a new start, with a new key and password: for a forgotten password or a lost laptop
+    Reset {
+        /// The name before the @
+        name: String,
+    },
+}
+
+/// What can be done with the keys of the domain.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Copy the domain's keys into a directory that is kept elsewhere, such as a memory stick in a safe
+    Export {
+        /// Directory, made if it is not there
+        directory: PathBuf,
+    },
+}
+
+/// Carries out a command.
+///
+/// # Errors
+/// When the node refuses, or cannot be asked.
+pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(), Failure> {
+    match command {
+        Command::Init { domain } => {
+            crate::config::check_domain(&domain)?;
+            let text = format!(
+                "This node gives names under {domain} now. Next:\n\
+                 \n  crosstalk authority user add NAME\n  crosstalk authority invite NAME\n\
+                 \nKeep a copy of its keys elsewhere: crosstalk authority key export DIRECTORY"
+            );
+            change(node, Question::Init { domain }, &text, json)
+        }
+        Command::Show => match ask(node, Question::Show)? {
+            Answer::Domain(view) => shown(&view, json, domain),
+            _ => Err(confused()),
+        },
+        Command::User(command) => user(command, node, json),
+        Command::Invite { name, days } => {
+            let question = Question::Invite { name, life: days * DAY, places: Vec::new() };
+            match ask(node, question)? {
+                Answer::Invited(view) => shown(&view, json, invitation),
+                _ => Err(confused()),
+            }
+        }
+        Command::Audit { most } => match ask(node, Question::Audit { most })? {
+            Answer::Audit(lines) if json => {
+                output::json(&lines);
+                Ok(())
+            }
+            Answer::Audit(lines) => {
+                let rows: Vec<Vec<String>> = lines.into_iter().map(audit_row).collect();
+                output::table(
+                    &["NO", "WHEN", "WHAT", "NAME", "KEY", "SERIAL", "NODE"],
+                    &rows,
+                    "Nothing yet.",
+                );
+                Ok(())
+            }
+            _ => Err(confused()),
+        },
+        Command::Key(_) => Err(confused()),
+    }
+}
+
+fn user(command: UserCommand, node: &mut Node, json: bool) -> Result<(), Failure> {
+    match command {
+        UserCommand::Add { name } => {
+            let text = format!("{name} is added. `crosstalk authority invite {name}` makes the invitation.");
+            change(node, Question::AddUser { name }, &text, json)
+        }
+        UserCommand::List => match ask(node, Question::ListUsers)? {
+            Answer::Users(users) if json => {
+                output::json(&users);
+                Ok(())
+            }
+            Answer::Users(users) => {
+                let now = wall_millis();
+                let rows: Vec<Vec<String>> = users.into_iter().map(|user| user_row(user, now)).collect();
+                output::table(&["NAME", "STATE", "KEY", "CERTIFICATE"], &rows, "No users.");
+                Ok(())
+            }
+            _ => Err(confused()),
+        },
+        UserCommand::Disable { name } => {
+            let text = format!("{name} is disabled. Whoever learns that believes the name no longer.");
+            change(node, Question::DisableUser { name }, &text, json)
+        }
+        UserCommand::Reset { name } => {
+            let text = format!(
+                "{name} can be enrolled anew, with a new key: `crosstalk authority invite {name}`. The old key has the name \
+                 no longer."
+            );
+            change(node, Question::ResetUser { name }, &text, json)
+        }
+    }
+}
+
+/// Carries out a command about keys: they are files, whether a node runs or not.
+///
+/// # Errors
+/// When there are none, or they cannot be copied.
+pub(crate) fn key(command: &KeyCommand, place: &Place, json: bool) -> Result<(), Failure> {
+    let KeyCommand::Export { directory } = command;
+    if !Database::is_in(&place.data) {
+        let text = "this node gives names under no domain: there are no keys to copy";
+        return Err(Failure::Refused(text.to_owned()));
+    }
+    fs::create_dir_all(directory).map_err(Failure::system("make that directory"))?;
+    let copied = KeyDir::open(&place.data)?.authority_files().map(|from| copy(&from, directory));
+    let copied: Vec<PathBuf> = copied.into_iter().collect::<Result<_, Failure>>()?;
+    if json {
+        output::json(&copied);
+        return Ok(());
+    }
+    output::line(format!(
+        "Copied to {}. Whoever has these files can give names under the domain: keep them where nobody finds them. To put \
+         them back, copy them into {} while no node runs.",
+        directory.display(),
+        place.data.join("keys").display()
+    ));
+    Ok(())
+}
+
+/// An earlier copy is never overwritten: it may be of another domain.
+fn copy(from: &Path, directory: &Path) -> Result<PathBuf, Failure> {
+    let to = directory.join(from.file_name().unwrap_or_default());
+    let bytes = zeroize::Zeroizing::new(fs::read(from).map_err(Failure::system("read the key"))?);
+    if fs::read(&to).is_ok_and(|there| there == *bytes) {
+        return Ok(to);
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&to)
+        .map_err(Failure::system("write the copy, which must not be there yet"))?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(Failure::system("write the copy"))?;
+    Ok(to)
+}
+
+fn ask(node: &mut Node, question: Question) -> Result<Answer, Failure> {
+    match node.ask(Request::Authority(question))? {
+        Response::Authority(answer) => Ok(answer),
+        _ => Err(confused()),
+    }
+}
+
+fn change(node: &mut Node, question: Question, text: &str, json: bool) -> Result<(), Failure> {
+    match ask(node, question)? {
+        Answer::Done { .. } => {
+            output::line(if json { "{\"ok\":true}" } else { text });
+            Ok(())
+        }
+        _ => Err(confused()),
+    }
+}
+
+fn shown<T: serde::Serialize>(view: &T, json: bool, text: fn(&T) -> String) -> Result<(), Failure> {
+    match json {
+        true => output::json(view),
+        false => output::line(text(view)),
+    }
+    Ok(())
+}
+
+fn domain(view: &DomainView) -> String {
+    let places = match view.places.is_empty() {
+        true => "on its own network, by itself; no address for other networks is known".to_owned(),
+        false => view
+            .places
+            .iter()
+            .map(|place| format!("{}@{place}", view.node))
+            .collect::<Vec<_>>()
+            .join("\n              "),
+    };
+    format!(
+        "domain        {}\nauthority     {}\nnode          {}\nfound at      {places}\nusers         {}, {} of them enrolled\n\
+         invitations   {} can be used",
+        view.domain, view.authority, view.node, view.users, view.enrolled, view.invitations
+    )
+}
+
+fn invitation(view: &InvitationView) -> String {
+    let code = show::qr(view.link.reveal(), std::io::stdout().is_terminal()).unwrap_or_default();
+    format!(
+        "For {address}, on their laptop, while its node runs:\n\n  crosstalk enrol {link}\n\n{code}\
+         The link works once and ends {until}. Give it to nobody else: whoever uses it first is {address}.",
+        address = view.address,
+        link = view.link.reveal(),
+        until = output::until(view.expires, wall_millis()),
+    )
+}
+
+fn user_row(user: UserView, now: u64) -> Vec<String> {
+    let until = user.until.map(|until| format!("ends {}", output::until(until, now)));
+    vec![
+        output::plain(&user.name),
+        user.state,
+        user.xid.map(|xid| xid.chars().skip(2).take(8).collect()).unwrap_or_default(),
+        until.unwrap_or_default(),
+    ]
+}
+
+fn audit_row(line: AuditView) -> Vec<String> {
+    let short = |key: String| key.chars().take(8).collect::<String>();
+    let serial = if line.serial == 0 { String::new() } else { line.serial.to_string() };
+    let when = output::ago(line.at, wall_millis());
+    vec![line.number.to_string(), when, line.what, line.name, short(line.user), serial, short(line.node)]
+}

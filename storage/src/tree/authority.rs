@@ -1,0 +1,167 @@
+//! What the server of a domain keeps, in a store of its own: the domain, its users, invitations, the audit log. *Pure.*
+
+use crate::Tree;
+use crate::codec::Stored;
+
+/// The domain that is served; at [`DOMAIN_KEY`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ServedDomain {
+    /// As in addresses.
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    /// Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub created: u64,
+    /// Public key of the authority: another key file beside this database is a mistake.
+    #[prost(bytes = "vec", tag = "3")]
+    pub authority: Vec<u8>,
+}
+
+/// The one key in the tree of [`ServedDomain`].
+pub const DOMAIN_KEY: &[u8] = b"domain";
+
+impl Stored for ServedDomain {
+    const TREE: Tree = Tree::ServedDomain;
+    const VERSION: u8 = 1;
+}
+
+/// Where a user of the domain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum MemberState {
+    /// Was never enrolled, or is to be enrolled anew.
+    New = 0,
+    /// Has a key, a name and a password.
+    Enrolled = 1,
+    /// The name was taken back.
+    Disabled = 2,
+}
+
+/// A user of the domain; keyed by the name before the `@`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Member {
+    /// Where the user stands.
+    #[prost(enumeration = "MemberState", tag = "1")]
+    pub state: i32,
+    /// Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub created: u64,
+    /// Public user key; empty without one.
+    #[prost(bytes = "vec", tag = "3")]
+    pub user: Vec<u8>,
+    /// Highest serial ever issued for the address; survives a reset.
+    #[prost(uint64, tag = "4")]
+    pub serial: u64,
+    /// The signed NameCert that counts; empty without one.
+    #[prost(bytes = "vec", tag = "5")]
+    pub name: Vec<u8>,
+    /// OPAQUE's registration record.
+    #[prost(bytes = "vec", tag = "6")]
+    pub password: Vec<u8>,
+    /// The user key sealed under OPAQUE's export key.
+    #[prost(bytes = "vec", tag = "7")]
+    pub sealed: Vec<u8>,
+    /// The user key sealed under the recovery code.
+    #[prost(bytes = "vec", tag = "8")]
+    pub recovery: Vec<u8>,
+    /// Signed Revocations of names, oldest first: told to the overlay at each start.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub revocations: Vec<Vec<u8>>,
+    /// When the user was enrolled last, Unix milliseconds; 0: never.
+    #[prost(uint64, tag = "10")]
+    pub enrolled: u64,
+}
+
+/// Nothing that helps to guess a password.
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Member(state {}, serial {})", self.state, self.serial)
+    }
+}
+
+impl Stored for Member {
+    const TREE: Tree = Tree::Member;
+    const VERSION: u8 = 1;
+}
+
+/// An invitation; keyed by the hash of its token.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StoredInvitation {
+    /// The name before the `@`.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub expires: u64,
+    /// The user who has used it; empty: nobody yet.
+    #[prost(bytes = "vec", tag = "3")]
+    pub used: Vec<u8>,
+}
+
+impl Stored for StoredInvitation {
+    const TREE: Tree = Tree::Invitation;
+    const VERSION: u8 = 1;
+}
+
+/// A line of the audit log; keyed by its number (8 bytes, big-endian). Never changed, never removed.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AuditLine {
+    /// Unix milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    /// What was done, one word or two.
+    #[prost(string, tag = "2")]
+    pub what: String,
+    /// To whom: the name before the `@`; empty for the domain itself.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// The user key that it was about; empty: none.
+    #[prost(bytes = "vec", tag = "4")]
+    pub user: Vec<u8>,
+    /// The serial of what was issued; 0: nothing.
+    #[prost(uint64, tag = "5")]
+    pub serial: u64,
+    /// The node that asked; empty: somebody at the server.
+    #[prost(bytes = "vec", tag = "6")]
+    pub node: Vec<u8>,
+}
+
+impl Stored for AuditLine {
+    const TREE: Tree = Tree::Audit;
+    const VERSION: u8 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{decode, encode};
+
+    #[test]
+    fn golden_bytes() {
+        let domain = ServedDomain { domain: "a.b".into(), created: 1, authority: vec![2; 2] };
+        let member = Member {
+            state: MemberState::Enrolled.into(),
+            created: 1,
+            user: vec![2],
+            serial: 3,
+            name: vec![4],
+            password: vec![5],
+            sealed: vec![6],
+            recovery: vec![7],
+            revocations: vec![vec![8]],
+            enrolled: 9,
+        };
+        let invitation = StoredInvitation { name: "a".into(), expires: 1, used: vec![2] };
+        let line =
+            AuditLine { at: 1, what: "b".into(), name: "a".into(), user: vec![2], serial: 3, node: vec![4] };
+        assert_eq!(encode(&domain), b"\x01\x0a\x03a.b\x10\x01\x1a\x02\x02\x02");
+        assert_eq!(
+            encode(&member),
+            b"\x01\x08\x01\x10\x01\x1a\x01\x02\x20\x03\x2a\x01\x04\x32\x01\x05\x3a\x01\x06\x42\x01\x07\x4a\x01\x08\x50\x09"
+        );
+        assert_eq!(encode(&invitation), b"\x01\x0a\x01a\x10\x01\x1a\x01\x02");
+        assert_eq!(encode(&line), b"\x01\x08\x01\x12\x01b\x1a\x01a\x22\x01\x02\x28\x03\x32\x01\x04");
+        assert_eq!(decode::<Member>(&encode(&member)), Ok(member));
+    }
+}

@@ -4,6 +4,7 @@ use crosstalk_overlay::core::*;
 use crosstalk_overlay::dht::Key;
 use crosstalk_overlay::mailbox::Bounds;
 use crosstalk_overlay::time::{DAY, HOUR, MINUTE, SECOND};
+use crosstalk_overlay::wire::{Frame, encode};
 
 use crate::pump::*;
 
@@ -272,12 +273,13 @@ fn a_neighbour_carries_it_to_whom_it_meets_later() {
 #[test]
 fn a_neighbour_carries_it_to_whom_it_meets_beyond_the_link() {
     carries_it(|net, courier, ben| {
-        let (ben, friend) = (net.user(ben), net.user(courier));
-        for (host, user, other) in [(BEN, ben, friend), (courier, friend, ben)] {
-            net.with(host, |core, now| core.set_presence(&user, vec![session("desk")], vec![other], now));
-        }
-        net.join_beyond(courier, BEN);
-        net.link(courier, BEN);
+        net.join_beyond(courier, ben);
+        net.link(courier, ben);
+        net.run(100);
+        // As he would say to somebody whom he shows himself.
+        let (account, millis) = (net.hosts[ben].accounts[0].clone(), net.now(ben).wall);
+        let frame = user_frame(&account, 2, millis, node_key(ben));
+        net.inject(ben, courier, encode(&Frame::Records(vec![frame])));
     });
 }
 
@@ -339,6 +341,7 @@ fn whoever_came_when_there_were_few_nodes_finds_mail_at_those_who_are_closest_am
     nodes.sort_by_key(|node| node_id(*node).as_bytes()[0] ^ Key::mailbox(&ben).as_bytes()[0]);
     // Ben comes when nobody is there but the node that is farthest of all from his mailbox.
     net.set_table(vec![nodes[4]]);
+    net.copies = 1;
     net.power_on(BEN);
     for nodes in [0, 1] {
         net.peer_event(BEN, PeerEvent::Table { nodes });

@@ -140,13 +140,13 @@ impl Upkeep {
         if self.next_spread <= now {
             self.next_spread = now + self.spread(tables, queries);
         }
-        if self.next_refresh <= now {
+        let looks = self.next_refresh <= now;
+        if looks {
             self.next_refresh = now + self.refresh;
             self.look_around(tables, queries);
-            self.next_memory = Some(now);
         }
-        let remembers = self.next_memory.take_if(|next| *next <= now).is_some();
-        if remembers {
+        let grew = self.next_memory.take_if(|next| *next <= now).is_some();
+        if grew {
             self.memory_pause = (self.memory_pause * 2).min(self.refresh);
         }
         let mut dials = Vec::new();
@@ -158,7 +158,7 @@ impl Upkeep {
             let tried = AT_ONCE.min(self.known.len());
             self.known.rotate_left(tried);
         }
-        (dials, remembers)
+        (dials, looks || grew)
     }
 
     fn is_lonely(&self, tables: &mut impl Tables) -> bool {

@@ -318,13 +318,6 @@ impl Overlay {
         self.change_presence(user, sessions, watchers, now);
     }
 
-    /// Pushes a user's presence once more to one of its watchers, who has come to see it by a new device.
-    pub fn show_presence_again(&mut self, user: &UserId, watcher: &UserId, now: Now) {
-        // Signed anew: what was seen before by that node, when nobody there might see it, is no news.
-        self.sign_presence(user, now);
-        self.push_presence(user, &std::collections::BTreeSet::from([*watcher]), now);
-    }
-
     /// What a user of this node publishes now.
     pub fn own_presence(&self, user: &UserId) -> Option<&Verified<PresenceRecord>> {
         self.locals.get(user)?.shown.presence.as_ref().map(|(record, _)| record)

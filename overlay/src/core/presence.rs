@@ -125,6 +125,13 @@ impl Overlay {
         }
     }
 
+    /// Pushes a user's presence once more to one of its watchers, who has come to see it by a new device.
+    pub fn show_presence_again(&mut self, user: &UserId, watcher: &UserId, now: Now) {
+        // Signed anew: what was seen before by that node, when nobody there might see it, is no news.
+        self.sign_presence(user, now);
+        self.push_presence(user, &BTreeSet::from([*watcher]), now);
+    }
+
     /// Pushes one user's presence to those of `watchers` who are live.
     pub(super) fn push_presence(&mut self, user: &UserId, watchers: &BTreeSet<UserId>, now: Now) {
         let signed =

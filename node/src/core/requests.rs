@@ -110,14 +110,20 @@ impl Core {
         which: impl Fn(&Slots) -> Option<&Verified<ContactRecord>>,
     ) {
         let mono = self.now.mono;
-        let Some(account) = self.accounts.get_mut(&user) else { return };
-        let Some(relation) = account.roster.relations.get_mut(&other) else { return };
-        let Some(record) = which(&relation.slots).cloned() else { return };
-        if relation.said_again.is_some_and(|at| mono < at + AGAIN) {
+        let relation = self.accounts.get(&user).and_then(|account| account.roster.relations.get(&other));
+        let due = |relation: &&Relation| relation.said_again.is_none_or(|at| mono >= at + AGAIN);
+        let Some(record) = relation.filter(due).and_then(|relation| which(&relation.slots)).cloned() else {
+            return;
+        };
+        if self.waiting(&other, record.bytes()).is_some() {
             return;
         }
-        relation.said_again = Some(mono);
-        if self.waiting(&other, record.bytes()).is_none() && self.send_record(user, other, record).is_err() {
+        if let Some(account) = self.accounts.get_mut(&user)
+            && let Some(relation) = account.roster.relations.get_mut(&other)
+        {
+            relation.said_again = Some(mono);
+        }
+        if self.send_record(user, other, record).is_err() {
             self.count("contact records that could not be sent again");
         }
     }

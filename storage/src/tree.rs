@@ -150,8 +150,7 @@ impl Tree {
     /// The largest number of entries. A commit that would exceed it is refused as a whole.
     pub fn limit(self) -> usize {
         match self {
-            Tree::Meta => 64,
-            Tree::ServedDomain => 1,
+            Tree::Meta | Tree::ServedDomain => 64,
             Tree::Member | Tree::Invitation => 20_000,
             Tree::Audit => 200_000,
             Tree::Account | Tree::Session | Tree::OwnAudience => 4_096,

@@ -9,7 +9,7 @@ use crosstalk_overlay::core::state::Provenance;
 use crosstalk_overlay::core::{Limits, LocalUser, Overlay, Restored, Setup as OverlaySetup};
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::PresenceRecord;
-use crosstalk_overlay::time::Now;
+use crosstalk_overlay::time::{Hlc, Now};
 use crosstalk_storage::tree::account::Account as StoredAccount;
 use crosstalk_storage::tree::block::Blocked;
 use crosstalk_storage::tree::contact_record::StoredContactRecord;
@@ -130,6 +130,9 @@ impl Core {
         }
         for (key, blocked) in entries::<Blocked>(contents)? {
             let user = user_key(&key, Tree::Block)?;
+            if let Some(edit) = &blocked.edit {
+                self.overlay.observe_edit(Hlc { millis: edit.millis, counter: edit.counter }, self.now);
+            }
             if let (Some(account), Ok(jid)) = (self.accounts.get_mut(&user), std::str::from_utf8(&key[32..]))
             {
                 account.set_block(jid, blocked);
@@ -183,6 +186,9 @@ impl Core {
             if let Some(other) = user_of(&item) {
                 self.overlay.keep(&other);
             }
+            // The next edit has to be later, also by a clock that was put back meanwhile.
+            let last = Hlc { millis: item.edited_millis, counter: item.edited_counter };
+            self.overlay.observe_edit(last, self.now);
             if let Some(account) = self.accounts.get_mut(&user) {
                 account.roster.items.insert(item.jid.clone(), item);
             }

@@ -13,6 +13,8 @@ use super::settings::LoadError;
 
 /// Nodes that are remembered; the one not seen for longest goes.
 const MAX_NODES: usize = 64;
+/// With fewer than so many the next one is written at once.
+const FEW: usize = 3;
 
 /// When which node was there, unix milliseconds.
 pub(super) type Nodes = BTreeMap<NodeId, u64>;
@@ -85,15 +87,15 @@ impl Core {
 
     /// These nodes are there.
     pub(super) fn members(&mut self, nodes: Vec<(NodeId, Vec<String>)>) {
-        let (seen, first) = (self.now.wall, self.nodes.is_empty());
+        let seen = self.now.wall;
         for (node, addresses) in nodes {
-            self.nodes.insert(node, seen);
             let (key, value) = (node.as_bytes().to_vec(), encode(&KnownNode { addresses, seen }));
             // The first ones are the way back in after a power cut.
-            match first {
+            match self.nodes.len() < FEW {
                 true => self.writes.put(Tree::Node, key, value),
                 false => self.put_lazily(Tree::Node, key, value),
             }
+            self.nodes.insert(node, seen);
         }
         while self.nodes.len() > MAX_NODES {
             let oldest = self.nodes.iter().min_by_key(|(_, seen)| **seen).map(|(node, _)| *node);

@@ -108,14 +108,15 @@ fn whoever_may_no_more_see_somebody_finds_nothing_new() {
 #[test]
 fn nodes_of_the_table_are_remembered_at_once_and_the_later_ones_at_an_orderly_stop() {
     let here = Play::elsewhere(1);
-    let members = |bytes: [u8; 2]| {
+    let members = |bytes: &[u8]| {
         let node = |byte| (NodeId::from_bytes([byte; 32]), vec!["/ip4/203.0.113.9/tcp/1".to_owned()]);
-        Input::Members(bytes.map(node).to_vec())
+        Input::Members(bytes.iter().copied().map(node).collect())
     };
-    here.input(members([1, 2]));
-    assert_eq!(here.stored(Tree::Node), 2);
-    here.input(members([2, 3]));
-    assert_eq!(here.stored(Tree::Node), 2, "they can wait for the next flush");
-    here.input(Input::Stopping);
+    here.input(members(&[1]));
+    here.input(members(&[1, 2, 3]));
     assert_eq!(here.stored(Tree::Node), 3);
+    here.input(members(&[3, 4]));
+    assert_eq!(here.stored(Tree::Node), 3, "it can wait for the next flush");
+    here.input(Input::Stopping);
+    assert_eq!(here.stored(Tree::Node), 4);
 }

@@ -267,7 +267,12 @@ fn both_devices_of_the_recipient_get_it() {
 
 #[test]
 fn a_neighbour_carries_it_to_whom_it_meets_later() {
-    carries_it(Net::join);
+    let (mut net, courier) = carries_it(Net::join);
+    net.cut(courier, BEN);
+    net.join(courier, ANNA);
+    net.run(MINUTE);
+    assert!(delivered(&net, 1..=3), "the courier brings the receipts back");
+    assert!(net.hosts[courier].store.mail.is_empty());
 }
 
 #[test]
@@ -283,7 +288,7 @@ fn a_neighbour_carries_it_to_whom_it_meets_beyond_the_link() {
     });
 }
 
-fn carries_it(meets: impl FnOnce(&mut Net, usize, usize)) {
+fn carries_it(meets: impl FnOnce(&mut Net, usize, usize)) -> (Net, usize) {
     let accounts = vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)], vec![Account::new(3, 103)]];
     let mut net = Net::with_limits(accounts, cheap());
     let (courier, anna, ben) = (2, net.user(ANNA), net.user(BEN));
@@ -301,11 +306,7 @@ fn carries_it(meets: impl FnOnce(&mut Net, usize, usize)) {
     meets(&mut net, courier, BEN);
     net.run(MINUTE);
     assert_eq!(net.got(BEN, anna), vec![1, 2, 3]);
-    net.cut(courier, BEN);
-    net.join(courier, ANNA);
-    net.run(MINUTE);
-    assert!(delivered(&net, 1..=3), "the courier brings the receipts back");
-    assert!(net.hosts[courier].store.mail.is_empty());
+    (net, courier)
 }
 
 #[test]
@@ -341,7 +342,6 @@ fn whoever_came_when_there_were_few_nodes_finds_mail_at_those_who_are_closest_am
     nodes.sort_by_key(|node| node_id(*node).as_bytes()[0] ^ Key::mailbox(&ben).as_bytes()[0]);
     // Ben comes when nobody is there but the node that is farthest of all from his mailbox.
     net.set_table(vec![nodes[4]]);
-    net.copies = 1;
     net.power_on(BEN);
     for nodes in [0, 1] {
         net.peer_event(BEN, PeerEvent::Table { nodes });

@@ -23,8 +23,8 @@ const FEW: usize = 3;
 /// The first pause between such tries; each next one is twice as long, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// After the first nodes have entered so many seconds pass until the disk hears of them; with further ones twice as many each time.
-const FIRST_MEMORY: Duration = Duration::from_secs(5);
+/// So long after the first nodes have entered the disk hears of them; after further ones twice as long each time.
+const FIRST_MEMORY: Duration = Duration::from_secs(2);
 /// Addresses that are tried at once, in turn, and those that are remembered.
 const AT_ONCE: usize = 8;
 pub(super) const MAX_BOOTSTRAP: usize = 64;

@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::query::Purpose;
 use super::timers::{Timer, on_grid};
 use super::{Overlay, audience};
-use crate::dht::{Key, PRESENCE_AGAIN, Query, Value};
+use crate::dht::{self, Key, PRESENCE_AGAIN, Query, Value};
 use crate::id::UserId;
 use crate::time::{HOUR, Now, SECOND};
 
 /// What does not change is told again after so long: holders come and go.
 const AGAIN: u64 = 12 * HOUR;
-/// What nobody stored is told again after so long, twice as long each time, …
+/// What fewer than [`ENOUGH`] of the known nodes have stored is told again after so long, twice as long each time, …
 const RETRY: u64 = 15 * SECOND;
 /// … up to this.
 const MAX_RETRY: u64 = HOUR;
+/// Copies that outlast a while in which nodes come and go: some of those asked are gone or slow at any time.
+const ENOUGH: usize = dht::COPIES * 3 / 4;
 /// Changes of a presence are collected for so long before they are told, …
 const PAUSE: u64 = 30 * SECOND;
 /// … and, as nobody else finds a node that has moved, a new place for so long.
@@ -130,13 +132,14 @@ impl Overlay {
             _ => AGAIN,
         };
         let jitter = self.jitter(again);
+        let enough = ENOUGH.min(self.queries.nodes).max(1);
         let Some(due) = self.published.due.get_mut(&purpose) else { return };
         due.last = Some(now.mono);
-        due.failures = if copies == 0 { due.failures.saturating_add(1) } else { 0 };
+        due.failures = if copies < enough { due.failures.saturating_add(1) } else { 0 };
         due.at = now.mono
             + match due.failures {
                 0 => jitter,
-                failures => (RETRY << (failures - 1).min(8)).min(MAX_RETRY),
+                failures => (RETRY << (failures - 1).min(8)).min(MAX_RETRY).min(jitter),
             };
         self.arm_publish(now);
     }

@@ -342,6 +342,7 @@ fn whoever_came_when_there_were_few_nodes_finds_mail_at_those_who_are_closest_am
     nodes.sort_by_key(|node| node_id(*node).as_bytes()[0] ^ Key::mailbox(&ben).as_bytes()[0]);
     // Ben comes when nobody is there but the node that is farthest of all from his mailbox.
     net.set_table(vec![nodes[4]]);
+    net.copies = 1;
     net.power_on(BEN);
     for nodes in [0, 1] {
         net.peer_event(BEN, PeerEvent::Table { nodes });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use crosstalk_overlay::core::*;
-use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
+use crosstalk_overlay::dht::{self, Answer, Key, Query, Trace};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{DeviceId, MessageId, NewsId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, NodeKey, SealingKey, UserKey};
@@ -205,6 +205,8 @@ pub(crate) struct Net {
     pub(crate) asked: usize,
     /// Which host asked for what, and when (monotonic milliseconds).
     pub(crate) gets: Vec<(usize, u64, Key)>,
+    /// Nodes of the hash table that store what is put.
+    pub(crate) copies: usize,
     /// What stands in it, once there is one that all hosts reach.
     pub(crate) table: Option<BTreeMap<Key, Vec<u8>>>,
     answers: BTreeMap<(u64, u64), (usize, PeerEvent)>,
@@ -266,6 +268,7 @@ impl Net {
             asked: 0,
             gets: Vec::new(),
             walled: BTreeSet::new(),
+            copies: dht::COPIES,
             table: None,
             answers: BTreeMap::new(),
             news: BTreeMap::new(),
@@ -459,7 +462,7 @@ impl Net {
             Query::Closest(_) | Query::Node(_) => Answer::Nodes(nodes),
             Query::Put { key, value, .. } => {
                 table.insert(key, value);
-                Answer::Stored(3)
+                Answer::Stored(self.copies)
             }
         };
         self.serial += 1;

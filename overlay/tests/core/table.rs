@@ -83,11 +83,13 @@ fn a_record_is_published_and_found_by_whoever_has_a_message() {
 #[test]
 fn a_record_is_published_again_when_the_table_has_grown() {
     let mut net = Net::new(vec![vec![Account::new(1, 101)]]);
+    net.copies = 3;
     net.open_table();
     net.run(5 * SECOND);
     let key = Key::user(&net.user(0));
-    let mut put_again = |nodes| {
+    let mut put_again = |nodes: usize| {
         net.table.as_mut().unwrap().remove(&key);
+        net.copies = nodes.min(8);
         net.peer_event(0, PeerEvent::Table { nodes });
         net.run(MINUTE);
         net.table.as_ref().unwrap().contains_key(&key)
@@ -96,6 +98,26 @@ fn a_record_is_published_again_when_the_table_has_grown() {
     assert!(put_again(6));
     assert!(!put_again(11) && put_again(12));
     assert!(!put_again(5), "nor is it that some have gone");
+}
+
+/// One copy of eight would be all there is until the next morning.
+#[test]
+fn what_too_few_have_stored_is_published_again_until_enough_have() {
+    let mut net = Net::new(vec![vec![Account::new(1, 101)]]);
+    net.copies = 5;
+    net.open_table();
+    net.peer_event(0, PeerEvent::Table { nodes: 9 });
+    net.run(5 * SECOND);
+    let key = Key::user(&net.user(0));
+    let mut put_again = |copies, within| {
+        net.copies = copies;
+        net.table.as_mut().unwrap().remove(&key);
+        net.run(within);
+        net.table.as_ref().unwrap().contains_key(&key)
+    };
+    assert!(put_again(5, MINUTE));
+    assert!(put_again(6, 2 * MINUTE), "and now it is enough");
+    assert!(!put_again(6, HOUR));
 }
 
 #[test]

@@ -154,7 +154,9 @@ async fn who_has_one_network_and_many_identities_hides_nothing() {
     let mut rogues = BTreeSet::new();
     for (number, seed) in seeds.into_iter().enumerate() {
         rogues.insert(node_id(&keypair(seed)));
-        let (lies, names) = (Lies::default(), names.clone());
+        // Each names others, so that all of them become known to whoever asks.
+        let named = (1..=15).map(|next| names[(number + next) % names.len()].clone());
+        let (lies, names) = (Lies::default(), named.collect());
         let rogue = Rogue { seed, at: den(number), lies, names, victims: everybody(&crowd) };
         rogue.start(&crowd.runtimes[number % 2], &crowd.air);
     }

@@ -11,7 +11,7 @@ from waiting import until
 
 SETTINGS = """[overlay]
 mdns = false
-table = "{table}"
+table = "server"
 public_networks = ["10.80.0.0/16"]
 bootstrap = ["/ip4/10.80.1.2/tcp/{port}"]
 [link]
@@ -23,7 +23,7 @@ mode = "off"
 def far(labs):
     """Five nodes, each in a network of its own; the first is the one that the others begin at."""
     lab = labs(5, "ipv4", Routed)
-    nodes = [Node(host, settings=SETTINGS.format(port=OVERLAY, table="server")) for host in lab.hosts]
+    nodes = [Node(host, settings=SETTINGS.format(port=OVERLAY)) for host in lab.hosts]
     addresses = {name: node.add_account(name) for name, node in zip(("alice", "bob"), nodes[1:])}
     for node in nodes:
         node.start()
@@ -87,24 +87,6 @@ def test_friends_see_each_other_and_whoever_comes_sees_who_was_there(far, figure
     seen = alice.wait("presence", 30, after=begin, sender=bob.jid, type="available")
     assert seen["delayed"] and seen["show"] == "dnd"
     figure(f"coming again: the friend whose node is down seen after {seen['at'] - begin:.2f} s")
-
-
-def test_whoever_was_in_finds_the_way_back_when_the_first_nodes_are_gone(labs, figure):
-    """A laptop that nobody can ask, and that was there for half a minute only, remembers others than those it was told to begin at."""
-    lab = labs(4, "ipv4", Routed)
-    tables = ["server", "server", "server", "client"]
-    first, alice, other, bob = [Node(host, settings=SETTINGS.format(port=OVERLAY, table=table)) for host, table in zip(lab.hosts, tables)]
-    address = alice.add_account("alice")
-    for node in (first, alice, other, bob):
-        node.start()
-    until(lambda: found(bob, address), 60, "Alice's record")
-    until(lambda: bob.ask("status")["trees"]["node"][0] >= 2, 60, "two nodes on Bob's disk", every=0.5)
-    bob.stop()
-    first.kill()
-    begin = time.monotonic()
-    bob.start()
-    until(lambda: found(bob, address), 60, "Alice's record without the first node")
-    figure(f"without the first node found {time.monotonic() - begin:.1f} s after the start")
 
 
 def sealed_after(node, address, wall):

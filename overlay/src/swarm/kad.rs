@@ -366,7 +366,8 @@ impl Behaviour {
                 .take(members.len().min(MAX_REMEMBERED));
             let nodes: Vec<_> = some
                 .filter_map(|(peer, addresses)| {
-                    Some((address::node(peer)?, addresses.iter().map(ToString::to_string).collect()))
+                    let plain = addresses.iter().map(|address| address::without_id(address).to_string());
+                    Some((address::node(peer)?, plain.collect()))
                 })
                 .collect();
             if !nodes.is_empty() {

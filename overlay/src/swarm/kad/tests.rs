@@ -33,6 +33,23 @@ async fn a_node_that_is_alone_finds_what_it_put_and_spreads_it_when_somebody_com
     b.until("the value comes by itself", async |b| b.holds(&value).await).await;
 }
 
+/// As the program does: the disk keeps what is told, and puts the peer id behind each address.
+#[tokio::test]
+async fn by_what_is_told_for_remembering_a_node_comes_back() {
+    let nodes = line(3, lan()).await;
+    let told = || nodes[0].told.lock().expect("nobody has panicked").clone();
+    let others: Vec<String> = nodes[1..].iter().map(|node| node.peer.to_string()).collect();
+    let names = |other: &String| told().iter().any(|address| address.ends_with(other));
+    nodes[0].until("both others are told", async |_| others.iter().all(names)).await;
+    for other in &others {
+        let known: Vec<String> = told().into_iter().filter(|address| address.ends_with(other)).collect();
+        let back = Node::start(9, lan()).await;
+        back.with(move |swarm| swarm.behaviour_mut().bootstrap(&known)).await;
+        back.until("it is in again", async |back| back.members().await > 0).await;
+        back.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn what_one_of_twenty_puts_each_of_them_finds() {
     let nodes = line(20, lan()).await;

@@ -23,8 +23,8 @@ const FEW: usize = 3;
 /// The first pause between such tries; each next one is twice as long, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// So long after the first nodes have entered the disk hears of them; after further ones twice as long each time.
-const FIRST_MEMORY: Duration = Duration::from_secs(2);
+/// So long after nodes have entered the program hears of it, to come back by them.
+const MEMORY: Duration = Duration::from_secs(2);
 /// Addresses that are tried at once, in turn, and those that are remembered.
 const AT_ONCE: usize = 8;
 pub(super) const MAX_BOOTSTRAP: usize = 64;
@@ -42,7 +42,6 @@ pub(super) struct Upkeep {
     pause: Duration,
     /// When the program is told who is in the tables, to come back by; None: nobody has entered since.
     next_memory: Option<Instant>,
-    memory_pause: Duration,
     known: Vec<Known>,
     turn: usize,
     looks: usize,
@@ -70,7 +69,6 @@ impl Upkeep {
             next_try: now,
             pause: FIRST_PAUSE,
             next_memory: None,
-            memory_pause: FIRST_MEMORY,
             known: Vec::new(),
             turn: 0,
             looks: 0,
@@ -85,7 +83,7 @@ impl Upkeep {
     /// Somebody has entered a table.
     pub(super) fn grew(&mut self) {
         self.nudge();
-        let due = Instant::now() + self.memory_pause;
+        let due = Instant::now() + MEMORY;
         self.next_memory = Some(self.next_memory.map_or(due, |next| next.min(due)));
     }
 
@@ -146,13 +144,12 @@ impl Upkeep {
             self.look_around(tables, queries);
         }
         let grew = self.next_memory.take_if(|next| *next <= now).is_some();
-        if grew {
-            self.memory_pause = (self.memory_pause * 2).min(self.refresh);
-        }
         let mut dials = Vec::new();
         if self.is_lonely(tables) && self.next_try <= now {
             self.next_try = now + self.pause;
             self.pause = (self.pause * 2).min(LAST_PAUSE);
+            // Who was the first to come knew nobody yet when it was asked.
+            self.look_around(tables, queries);
             let absent = |known: &&Known| known.peer.is_none_or(|peer| !connected(&peer));
             dials = self.known.iter().take(AT_ONCE).filter(absent).map(Known::dial).collect();
             let tried = AT_ONCE.min(self.known.len());

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub(super) most: Arc<AtomicUsize>,
     /// All that were ever made.
     pub(super) made: Arc<AtomicUsize>,
+    /// Nodes to come back by, as they were told last: full addresses.
+    pub(super) told: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -94,7 +96,8 @@ impl Node {
         let (tell_held, held) = mpsc::channel(4_096);
         let (open, most, made) = (Arc::default(), Arc::default(), Arc::default());
         let counts = [Arc::clone(&open), Arc::clone(&most), Arc::clone(&made)];
-        let run = run(swarm, todo, tell_answer, tell_held, counts);
+        let told = Arc::default();
+        let run = run(swarm, todo, tell_answer, tell_held, counts, Arc::clone(&told));
         Self {
             id: address::node(&peer).expect("Ed25519"),
             peer,
@@ -105,6 +108,7 @@ impl Node {
             open,
             most,
             made,
+            told,
             task: tokio::spawn(run),
         }
     }
@@ -232,6 +236,7 @@ async fn run(
     answers: mpsc::Sender<(u64, Answer)>,
     held: mpsc::Sender<Held>,
     [open, most, made]: [Arc<AtomicUsize>; 3],
+    told: Arc<Mutex<Vec<String>>>,
 ) {
     let mut connections = BTreeMap::new();
     loop {
@@ -251,6 +256,13 @@ async fn run(
             })))) => drop(answers.try_send((id, answer))),
             SwarmEvent::Behaviour(Some(Told::Event(Event::Held { table, key, value }))) => {
                 drop(held.try_send((table, key, value)));
+            }
+            SwarmEvent::Behaviour(Some(Told::Event(Event::DhtMembers { nodes, .. }))) => {
+                let full = |(node, addresses): &(NodeId, Vec<String>)| {
+                    let peer = address::peer(node).expect("a key");
+                    addresses.iter().map(move |address| format!("{address}/p2p/{peer}")).collect::<Vec<_>>()
+                };
+                *told.lock().expect("nobody has panicked") = nodes.iter().flat_map(full).collect();
             }
             SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => {
                 connections.insert(connection_id, peer_id);

@@ -28,12 +28,12 @@ use crowd_support::pump::{Store, stanza};
 /// Messages of each writer, the last of which is a request to be let see somebody's presence.
 const LETTERS: u64 = 3;
 
-/// An hour counts as three quarters of a minute: nodes are replaced as fast.
+/// An hour counts as half a minute: half of the nodes are replaced within three.
 fn hurried() -> Ways {
     let ways = Ways::default();
-    let hour = Duration::from_secs(45);
+    let hour = Duration::from_secs(30);
     let dht = DhtConfig { replicate: hour, refresh: hour, ..ways.dht };
-    Ways { dht, limits: Limits { repair: 45_000, ..ways.limits }, ..ways }
+    Ways { dht, limits: Limits { repair: 30_000, ..ways.limits }, ..ways }
 }
 
 /// What look-ups have shown.

@@ -3,8 +3,7 @@
 //! Who leaves a network cannot say so there, and to whoever stayed TCP looks alive. From the new place the one who left
 //! connects at once, but not with somebody whom a router hides and for whom no relay has a place. So if an envelope is not
 //! answered for a moment, the hash table is asked where its recipient is now; if they have said so since they were heard
-//! last, the old connection ends and the new place is dialled. It is asked by datagrams, too: if not one of many is answered,
-//! and they were said to be reached from beyond the link, that is tried. Silence alone, as on a bad radio, ends nothing so soon.
+//! last, the old connection ends and the new place is dialled. Silence alone, as on a bad radio, ends nothing so soon.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +15,6 @@ use crate::time::{DAY, Now, SECOND};
 
 /// An envelope that is not answered for so long is a reason to ask, and each time that it lasts as long again.
 const DOUBT: u64 = 5 * SECOND / 2;
-
-/// So many datagrams in a row, four in a second, are not answered by somebody who is there once in 240 times where half of the
-/// frames are lost each way.
-const IN_VAIN: u64 = 20;
 
 /// Peers that owe an answer, and since when (monotonic milliseconds). As many as are connected at most.
 #[derive(Debug, Default)]
@@ -33,8 +28,7 @@ impl Doubts {
         self.owed.remove(node);
     }
 
-    /// Whether a peer owes an answer for so long that it is asked.
-    pub(super) fn is_doubted(&self, node: &NodeId, now: Now) -> bool {
+    fn is_doubted(&self, node: &NodeId, now: Now) -> bool {
         self.owed.get(node).is_some_and(|owed| now.mono >= owed + DOUBT)
     }
 }
@@ -55,10 +49,6 @@ impl Overlay {
         if self.doubts.is_doubted(&node, now) {
             let there: Vec<(UserId, DeviceId)> =
                 peer.proven.iter().map(|(user, device)| (*user, *device)).collect();
-            if self.probes.unanswered(&node) >= IN_VAIN && self.is_said_to_be_beyond(&node, now) {
-                return self.leave_for_its_place(node, now);
-            }
-            self.timers.set_earlier(Timer::Probe(node), now.mono);
             let day = self.time(now) / DAY;
             for (user, device) in there {
                 self.ask_table(Purpose::FindPresence(user, device, day), now);
@@ -71,13 +61,9 @@ impl Overlay {
     pub(super) fn is_elsewhere(&mut self, node: NodeId, said: u64, now: Now) {
         let heard = self.peers.connected.get(&node).and_then(heard_by_its_clock);
         if self.doubts.is_doubted(&node, now) && heard.is_some_and(|heard| said > heard) {
-            self.leave_for_its_place(node, now);
+            self.end_silent(node, now);
+            self.timers.set(Timer::Dial(node), now.mono);
         }
-    }
-
-    fn leave_for_its_place(&mut self, node: NodeId, now: Now) {
-        self.end_silent(node, now);
-        self.timers.set(Timer::Dial(node), now.mono);
     }
 }
 

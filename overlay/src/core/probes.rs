@@ -2,7 +2,7 @@
 //!
 //! On a bad link TCP may be silent for minutes though both ends are well: the pause before it sends again grows each time. A new
 //! connection is made then, which takes its time too. Meanwhile the node is asked by datagrams, by the key of the last
-//! session, as long as somebody of it stays shown (`linger`). So is one that owes an answer (`doubt`). A healthy link carries none of this.
+//! session, as long as somebody of it stays shown (`linger`). A healthy link carries none of this.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -64,12 +64,6 @@ impl Probes {
         self.port.map(|port| Offer { port, secret })
     }
 
-    /// How many questions in a row a node has not answered.
-    pub(super) fn unanswered(&self, node: &NodeId) -> u64 {
-        let newest = self.nodes.get(node).and_then(|probed| probed.keys.front());
-        newest.map_or(0, |agreed| agreed.asked - agreed.settled)
-    }
-
     fn find(&mut self, tag: &Tag) -> Option<(NodeId, &mut Probed, usize)> {
         self.nodes.iter_mut().find_map(|(node, probed)| {
             let index = probed.keys.iter().position(|agreed| agreed.key.tag() == *tag)?;
@@ -126,7 +120,7 @@ impl Overlay {
     /// Asks, if somebody wants to know.
     pub(super) fn on_probe_timer(&mut self, node: NodeId, now: Now) {
         let Some(probed) = self.probes.nodes.get_mut(&node) else { return };
-        if !self.linger.waits_for(&node) && !self.doubts.is_doubted(&node, now) {
+        if !self.linger.waits_for(&node) {
             return;
         }
         let Some(agreed) = probed.keys.front_mut() else { return };

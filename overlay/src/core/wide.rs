@@ -61,11 +61,6 @@ impl Overlay {
         homes.filter(|node| self.wide.users(node, time).any(|user| self.matters(user))).copied().collect()
     }
 
-    /// Whether somebody is said to be on a node, so that it can be reached from beyond the link.
-    pub(super) fn is_said_to_be_beyond(&self, node: &NodeId, now: Now) -> bool {
-        self.wide.users(node, self.time(now)).next().is_some()
-    }
-
     /// A user says, in a presence that only its contacts can open, that it is on a node until then.
     pub(super) fn is_said_to_be_at(&mut self, node: NodeId, user: UserId, until: u64, now: Now) {
         self.wide.note(node, user, until);

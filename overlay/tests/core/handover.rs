@@ -173,23 +173,6 @@ fn whoever_stays_behind_a_wall_follows_within_seconds_who_has_gone_elsewhere() {
     }
 }
 
-/// Nobody says where the one who has gone is, but it was said before: no datagram is answered, and that is tried.
-#[test]
-fn who_answers_no_datagram_either_is_dialled_where_they_were_said_to_be() {
-    let mut net = friends();
-    net.run(MINUTE);
-    net.walled.insert(0);
-    net.deaf = true;
-    net.leave(1, 0);
-    let (moment, recipient, sender) = (net.mono, net.user(1), net.user(0));
-    net.join_beyond(0, 1);
-    while net.got(1, sender).is_empty() && net.mono < moment + MINUTE {
-        net.send(0, recipient, net.mono);
-        net.run(100);
-    }
-    assert!(net.mono - moment < 10 * SECOND, "{} ms", net.mono - moment);
-}
-
 /// As on a bad radio: an answer that is late is no reason to give up a connection, nor does the table have to be asked often.
 #[test]
 fn whoever_only_does_not_answer_for_a_while_stays_connected() {
@@ -201,7 +184,7 @@ fn whoever_only_does_not_answer_for_a_while_stays_connected() {
     net.send(0, net.user(1), 1);
     let asked = net.gets.len();
     net.run(18 * SECOND);
-    assert!(net.hosts[0].core.peers().iter().any(|peer| peer.node == node_id(1)), "datagrams are answered");
+    assert_eq!(net.hosts[0].core.reach(&net.user(1)), Reach::Live);
     assert!((1..=10).contains(&(net.gets.len() - asked)), "{} questions", net.gets.len() - asked);
     net.flow(0, 1);
     net.run(2 * SECOND);

@@ -155,8 +155,7 @@ impl Accounts {
         let now = wall_millis();
 
         let key = UserKey::from_seed(*Zeroizing::new(random::bytes()?));
-        let device = DeviceKey::from_seed(*Zeroizing::new(random::bytes()?));
-        let sealing = SealingKey::from_seed(*Zeroizing::new(random::bytes()?), now);
+        let (device, sealing) = device_keys(now)?;
         let user = key.id();
         let account = NewAccount {
             credentials: credentials(user, &password)?,
@@ -190,8 +189,7 @@ impl Accounts {
         let name = names::account_name(name.unwrap_or(&given.name))?;
         let key = Self::open_with_password(user, &given.sealed_by_password.0, password)?;
         let now = wall_millis();
-        let device = DeviceKey::from_seed(*Zeroizing::new(random::bytes()?));
-        let sealing = SealingKey::from_seed(*Zeroizing::new(random::bytes()?), now);
+        let (device, sealing) = device_keys(now)?;
         let known_name = Some(given.name_cert.clone()).filter(|cert| !cert.is_empty());
         let account = NewAccount {
             credentials: credentials(user, password)?,
@@ -226,8 +224,7 @@ impl Accounts {
     ) -> Result<NewAccount, AccountError> {
         let (name, domain) = (names::account_name(address.0)?, address.1.to_owned());
         let now = wall_millis();
-        let device = DeviceKey::from_seed(*Zeroizing::new(random::bytes()?));
-        let sealing = SealingKey::from_seed(*Zeroizing::new(random::bytes()?), now);
+        let (device, sealing) = device_keys(now)?;
         let user = key.id();
         let account = NewAccount {
             credentials: credentials(user, password)?,
@@ -251,9 +248,7 @@ impl Accounts {
     /// # Errors
     /// When it cannot be signed.
     pub fn revocation(user: UserId, key: &UserKey, device: DeviceId) -> Result<Vec<u8>, AccountError> {
-        let what = Revoked::Device(user, device);
-        let revocation = Revocation { what, by: RevokedBy::User, since: wall_millis() };
-        Ok(Verified::sign(revocation, key, None)?.bytes().to_vec())
+        revoked(Revoked::Device(user, device), key)
     }
 
     /// The user's statement that the key itself is in other hands, and everything that it signed void.
@@ -261,8 +256,7 @@ impl Accounts {
     /// # Errors
     /// When it cannot be signed.
     pub fn compromised(user: UserId, key: &UserKey) -> Result<Vec<u8>, AccountError> {
-        let revocation = Revocation { what: Revoked::User(user), by: RevokedBy::User, since: wall_millis() };
-        Ok(Verified::sign(revocation, key, None)?.bytes().to_vec())
+        revoked(Revoked::User(user), key)
     }
 
     /// Erases the keys of an account that was not added, or is gone.
@@ -328,6 +322,19 @@ impl Accounts {
         let cert = NameCert::issue(&own.key, &address, user, now, now)?;
         Ok(Some(cert.bytes().to_vec()))
     }
+}
+
+/// The keys of a new device, made at this time.
+fn device_keys(now: u64) -> Result<(DeviceKey, SealingKey), AccountError> {
+    let device = DeviceKey::from_seed(*Zeroizing::new(random::bytes()?));
+    let sealing = SealingKey::from_seed(*Zeroizing::new(random::bytes()?), now);
+    Ok((device, sealing))
+}
+
+/// A user's signed word that something is void from now on.
+fn revoked(what: Revoked, key: &UserKey) -> Result<Vec<u8>, AccountError> {
+    let revocation = Revocation { what, by: RevokedBy::User, since: wall_millis() };
+    Ok(Verified::sign(revocation, key, None)?.bytes().to_vec())
 }
 
 fn certify_device(key: &UserKey, device: &DeviceKey, now: u64) -> Result<Vec<u8>, AccountError> {

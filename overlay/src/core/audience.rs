@@ -169,7 +169,15 @@ impl Overlay {
 
     /// Makes a new pair, as somebody has the old one who may not.
     pub(super) fn renew_audience(&mut self, user: &UserId, now: Now) {
-        self.update_audience(user, true, now);
+        let Some(local) = self.locals.get(user) else { return };
+        if local.shown.stated {
+            return self.update_audience(user, true, now);
+        }
+        // Whom to give a new one is not known yet; the old one must not be used until then.
+        let device = local.device.id();
+        if self.audiences.own.remove(&device).is_some() {
+            self.outputs.push_back(Output::Write(Write::DeleteOwnAudience(device)));
+        }
     }
 
     fn update_audience(&mut self, user: &UserId, anew: bool, now: Now) {

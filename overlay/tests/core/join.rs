@@ -288,3 +288,18 @@ fn that_somebody_loses_a_device_which_never_was_changes_nothing() {
     }
     assert_eq!((pairs(&net), waiting(&net)), before);
 }
+
+/// Her node has started again and she has not logged in when a laptop of Ben is void: whoever has it knows the pair.
+#[test]
+fn a_pair_in_wrong_hands_is_not_used_again_after_a_restart() {
+    let (mut net, ben) = away();
+    let before = pairs(&net);
+    net.restart(0);
+    let what = Revoked::Device(ben, net.hosts[2].accounts[0].device.id());
+    let revocation = Revocation { what, by: RevokedBy::User, since: START };
+    let revocation = Verified::sign(revocation, &UserKey::from_seed([2; 32]), None).unwrap();
+    net.with(0, |core, now| assert!(core.add_revocation(revocation.bytes(), now).unwrap()));
+    shows(&mut net, &[ben]);
+    assert_eq!(pairs(&net).len(), 1);
+    assert_ne!(pairs(&net), before);
+}

@@ -27,6 +27,8 @@ pub const MAX_PLAINTEXT: usize = 256 * 1_024;
 pub const MIN_CLASS: usize = 256;
 /// Bytes of an encoded [`Content`] at most: what is left of [`MAX_PLAINTEXT`] after certificate and signature.
 pub const MAX_CONTENT: usize = MAX_PLAINTEXT - 2 * 1_024;
+/// Bytes of the sender's own record that an envelope may bring; whoever has a longer one is looked up.
+pub const MAX_CARD: usize = 4 * 1_024;
 /// Bytes of an encoded outer part at most.
 pub const MAX_ENVELOPE: usize = MAX_PLAINTEXT + TAG_SIZE + 256;
 
@@ -90,6 +92,9 @@ pub struct Inner {
     pub sent: u64,
     /// What it says.
     pub content: Content,
+    /// The sending user's record, at most [`MAX_CARD`] bytes, for a device that may not know it; empty otherwise. It proves
+    /// itself, or does not count.
+    pub card: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -116,6 +121,8 @@ struct InnerPayload {
     sent: u64,
     #[prost(bytes = "vec", tag = "11")]
     content: Vec<u8>,
+    #[prost(bytes = "vec", tag = "12")]
+    card: Vec<u8>,
 }
 
 impl Record for Inner {
@@ -129,6 +136,9 @@ impl Record for Inner {
         if fields.seq == 0 || fields.first == 0 || fields.first > fields.seq {
             return Err(Refusal::Malformed { kind, what: "sequence" });
         }
+        if fields.card.len() > MAX_CARD {
+            return Err(Refusal::Malformed { kind, what: "card" });
+        }
         Ok(Self {
             user: UserId::from_bytes(key_field(&fields.user, kind, "user")?),
             sender: DeviceId::from_bytes(key_field(&fields.sender, kind, "sender")?),
@@ -140,6 +150,7 @@ impl Record for Inner {
             first: fields.first,
             sent: fields.sent,
             content: Content::decode(&fields.content)?,
+            card: fields.card,
         })
     }
 
@@ -156,6 +167,7 @@ impl Record for Inner {
             first: self.first,
             sent: self.sent,
             content: self.content.encode(),
+            card: self.card.clone(),
         }
         .encode_to_vec()
     }
@@ -291,6 +303,7 @@ mod tests {
             first: 1,
             sent: NOW,
             content,
+            card: Vec::new(),
         }
     }
 

@@ -226,6 +226,7 @@ fn envelope(from: &Account, to: &Account, seq: u64, tamper: impl FnOnce(&mut Inn
         first: 1,
         sent: START,
         content: stanza(seq),
+        card: Vec::new(),
     };
     tamper(&mut inner);
     let mut rng = ChaCha20Rng::from_seed([9; 32]);

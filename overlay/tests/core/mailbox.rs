@@ -99,6 +99,36 @@ fn sender_and_recipient_are_never_online_together() {
     assert_eq!((total(&net), net.hosts[ANNA].store.outbox.len()), (0, 0));
 }
 
+/// They have never met, and the hash table has forgotten who she is.
+#[test]
+fn the_first_letters_bring_the_senders_record() {
+    let mut accounts = vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]];
+    accounts.extend(HOLDERS.map(|_| Vec::new()));
+    let mut net = Net::with_limits(accounts, cheap());
+    let (anna, ben) = (net.user(ANNA), net.user(BEN));
+    connect(&mut net, &[ANNA, BEN]);
+    net.run(MINUTE);
+    net.power_off(BEN);
+    net.run(SECOND);
+    net.send(ANNA, ben, 1);
+    net.run(2 * MINUTE);
+    assert_eq!(total(&net), 3, "she has looked up who he is: {:?}", items(&net));
+    net.power_off(ANNA);
+    net.table.as_mut().expect("a table").remove(&Key::user(&anna)).expect("her record");
+    net.power_on(BEN);
+    net.run(MINUTE);
+    assert_eq!(net.got(BEN, anna), [1]);
+    assert_eq!(net.hosts[BEN].core.reach(&anna), Reach::Known);
+    assert_eq!(total(&net), 3, "his receipt is sealed for her: {:?}", items(&net));
+    swap(&mut net, BEN, ANNA);
+    assert!(delivered(&net, 1..=1));
+    // From then on they are left out.
+    net.send(ANNA, ben, 2);
+    net.run(2 * MINUTE);
+    let sizes = HOLDERS.map(|at| net.hosts[at].store.mail.values().map(|mail| mail.item.len()).max());
+    assert!(sizes.iter().flatten().all(|size| *size < 1_024), "{sizes:?}");
+}
+
 #[test]
 fn nothing_is_deposited_while_it_can_be_sent() {
     let mut net = scene(cheap());

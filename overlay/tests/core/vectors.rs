@@ -125,6 +125,7 @@ pub(crate) fn envelope() -> Envelope {
         first: 1,
         sent: AT,
         content: content(),
+        card: Vec::new(),
     };
     let mut rng = ChaCha20Rng::from_seed([0x60; 32]);
     Envelope::seal(MessageId::from_bytes([5; 16]), inner, &alice.device, &alice.cert, &mut rng).unwrap()

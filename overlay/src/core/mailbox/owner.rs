@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::core::Overlay;
 use crate::core::inbound::Via;
 use crate::core::query::Purpose;
-use crate::envelope::EnvelopeError;
+use crate::envelope::{EnvelopeError, Inner};
 use crate::id::{ItemId, NodeId, UserId};
 use crate::mailbox::COPIES;
 use crate::mailbox::{Item, Kind, MAX_ITEM, item_id};
-use crate::record::{MAX_DECLARED, MailboxAccess, Verified};
+use crate::record::{MAX_DECLARED, MailboxAccess, UserRecord, Verified};
 use crate::time::{MINUTE, Now, SECOND};
 use crate::wire::{Frame, Listed, MAIL_BYTES, MAX_LISTED, MAX_MAIL};
 
@@ -389,7 +389,10 @@ impl Overlay {
         };
         match item.kind {
             Kind::Envelope => match self.open(&user, &item.envelope, now) {
-                Ok(inner) => self.on_message(Via::Mail(id), item.envelope.id, inner, now),
+                Ok(inner) => {
+                    self.take_card(&inner, now);
+                    self.on_message(Via::Mail(id), item.envelope.id, inner, now);
+                }
                 Err(Some(EnvelopeError::Refused(refusal))) if !refusal.is_offence() => {
                     self.counters.drop("mail that does not count now");
                     self.look_again(id);
@@ -410,6 +413,19 @@ impl Overlay {
                 }
                 self.forget_mail(id, now);
             }
+        }
+    }
+
+    /// Who writes, by the sender's own record.
+    fn take_card(&mut self, inner: &Inner, now: Now) {
+        if inner.card.is_empty() {
+            return;
+        }
+        let context = self.users.context(self.clock.trusted(now));
+        let known = self.users.record(&inner.user);
+        match UserRecord::verify_knowing(&inner.card, known, &context) {
+            Ok(record) if record.user() == inner.user => self.take_in(&record, now),
+            Ok(_) | Err(_) => self.counters.drop("record of a sender that does not count"),
         }
     }
 

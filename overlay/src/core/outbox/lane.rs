@@ -174,6 +174,7 @@ impl Overlay {
             first: self.outbox.first_wanted(&pair)?.min(copy.seq),
             sent: entry.created,
             content: entry.content.clone(),
+            card: Vec::new(),
         };
         Some((inner, entry.from))
     }

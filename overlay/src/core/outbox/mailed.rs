@@ -6,10 +6,11 @@ use rand_core::Rng;
 
 use crate::core::Overlay;
 use crate::core::timers::Pair;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Inner, MAX_CARD, MAX_CONTENT};
 use crate::id::{DeviceId, MessageId, NodeId, UserId};
 use crate::mailbox::COPIES;
 use crate::mailbox::{Item, Kind};
+use crate::record::UserRecord;
 
 /// A copy, sealed to wait in a mailbox.
 pub(in crate::core) struct SealedCopy {
@@ -53,7 +54,8 @@ impl Overlay {
     /// Gives a copy its place in the order, and seals it. None: earlier ones have to be receipted first.
     pub(in crate::core) fn seal_for_mailbox(&mut self, pair: Pair, number: u64) -> Option<SealedCopy> {
         self.place(pair, number)?;
-        let (inner, from) = self.inner(pair, number)?;
+        let (mut inner, from) = self.inner(pair, number)?;
+        inner.card = self.card(&inner);
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         let local = self.locals.get(&from)?;
@@ -67,6 +69,15 @@ impl Overlay {
         let holders = entry.copies.get(&pair.1)?.holders.clone();
         let item = Item { kind: Kind::Envelope, envelope }.encode();
         Some(SealedCopy { mailbox: entry.to, item, expires: entry.expires, holders })
+    }
+
+    /// What the first letters to a device bring, until it has answered one: who writes, under which name, and what an answer
+    /// is to be sealed to. Over a session nodes tell each other; by mail they would have to look it up.
+    fn card(&self, inner: &Inner) -> Vec<u8> {
+        let record = self.users.record(&inner.user).filter(|_| inner.first == 1);
+        let card = record.map(UserRecord::encode).unwrap_or_default();
+        let fits = card.len() <= MAX_CARD && inner.content.encode().len() + card.len() <= MAX_CONTENT;
+        if fits { card } else { Vec::new() }
     }
 
     /// A node holds a copy, durably.

@@ -12,6 +12,7 @@
 //! | `stream`, `management` | elements of a client: binding, stanzas, XEP-0352; XEP-0198 |
 //! | `session`, `account`, `roster` | the working set in memory |
 //! | `router` | where a stanza goes |
+//! | `names` | names that nobody here has met |
 //! | `asked` | requests that wait for the answer of another session |
 //! | `message`, `inbox` | message rules of RFC 6121 §8; what is held until a client has it |
 //! | `presence`, `early`, `subscription` | RFC 6121 §3 and §4; what came too early |
@@ -44,6 +45,7 @@ mod inbox;
 mod load;
 mod management;
 mod message;
+mod names;
 pub(crate) mod nearby;
 mod presence;
 mod profile;
@@ -101,6 +103,8 @@ enum Timer {
     Asked(SessionId),
     /// An authenticated client has neither bound nor resumed.
     Bind(ConnId),
+    /// A name that nobody here has met is looked for, or what waits for one is given up.
+    Names,
     /// Changes of low value are committed.
     Lazy,
 }
@@ -146,6 +150,7 @@ pub struct Core {
     /// Nodes of the hash table that are remembered.
     nodes: table::Nodes,
     sync: sync::Sync,
+    names: names::Names,
     barrier: Barrier,
     store_trouble: Option<String>,
     counters: BTreeMap<&'static str, u64>,
@@ -200,6 +205,7 @@ impl Core {
                 Timer::Presence(..) => "a presence was not refreshed",
                 Timer::Asked(_) => "another node did not answer a request",
                 Timer::Bind(_) => "a client did not bind",
+                Timer::Names => "a name is looked for",
                 Timer::Lazy => "changes of low value are committed",
             };
             (*when, why)
@@ -219,6 +225,7 @@ impl Core {
                 Timer::Presence(user, device) => self.presence_outlived(user, device),
                 Timer::Asked(session) => self.asked_too_long(session),
                 Timer::Bind(conn) => self.bind_expired(conn),
+                Timer::Names => self.names_due(),
                 Timer::Lazy => self.write_lazy(),
             }
         }

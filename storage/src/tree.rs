@@ -10,6 +10,7 @@ pub mod presence;
 pub mod roster;
 pub mod session;
 pub mod table;
+pub mod unaddressed;
 pub mod vcard;
 
 /// One of the named trees of the store.
@@ -72,6 +73,8 @@ pub enum Tree {
     Invitation = 31,
     /// What was issued and taken back.
     Audit = 32,
+    /// Messages for names of which nobody here knows yet who has them.
+    Unaddressed = 40,
 }
 
 impl Tree {
@@ -103,6 +106,7 @@ impl Tree {
         Tree::Member,
         Tree::Invitation,
         Tree::Audit,
+        Tree::Unaddressed,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -134,6 +138,7 @@ impl Tree {
             Tree::Member => "member",
             Tree::Invitation => "invitation",
             Tree::Audit => "audit",
+            Tree::Unaddressed => "unaddressed",
         }
     }
 
@@ -157,9 +162,13 @@ impl Tree {
             Tree::Roster => 65_536,
             Tree::ContactRecord => 131_072,
             Tree::UserRecord | Tree::Presence | Tree::VCard | Tree::Revocation => 10_000,
-            Tree::Outbox | Tree::Outbound | Tree::Inbound | Tree::Block | Tree::Audience | Tree::Mail => {
-                20_000
-            }
+            Tree::Outbox
+            | Tree::Outbound
+            | Tree::Inbound
+            | Tree::Block
+            | Tree::Audience
+            | Tree::Mail
+            | Tree::Unaddressed => 20_000,
             Tree::Table => 8_192,
             Tree::Token => 32_768,
             Tree::Inbox => 50_000,
@@ -181,7 +190,7 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).chain([24]).chain(29..=32).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).chain([24]).chain(29..=32).chain([40]).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

@@ -76,6 +76,9 @@ fn row(request: RequestView, now: u64) -> Vec<String> {
         (false, Some(expires)) => {
             format!("waits for the other, given up {}", output::until(expires, now))
         }
+        (false, None) if request.state == "sought" => {
+            "waits until somebody with this name is found".to_owned()
+        }
         (false, None) => "delivered, not answered".to_owned(),
     };
     vec![

@@ -98,8 +98,8 @@ impl Core {
             Command::Status => Ok(Reply::Status(Box::new(self.status()))),
             Command::Peers => Ok(Reply::Peers(self.peers())),
             Command::Outbox => {
-                let waiting = self.overlay.outbox().take(OUTBOX_SHOWN);
-                Ok(Reply::Outbox(waiting.filter_map(|entry| self.outbox_view(&entry)).collect()))
+                let addressed = self.overlay.outbox().filter_map(|entry| self.outbox_view(&entry));
+                Ok(Reply::Outbox(self.unaddressed_views().chain(addressed).take(OUTBOX_SHOWN).collect()))
             }
             Command::Requests => Ok(self.requests()),
             Command::AnswerRequest { account, jid, accept } => self.answer_request(&account, &jid, accept),
@@ -246,7 +246,7 @@ impl Core {
             neighbours: self.nearby.keys().filter(|who| !self.is_own_account(who)).count(),
             link: self.link_view(),
             frames: self.frames(),
-            outbox: self.overlay.outbox().count(),
+            outbox: self.overlay.outbox().count() + self.names.waiting(),
             inbox: self.accounts.iter().map(|account| account.inbox.len()).sum(),
             clock_credible: self.overlay.clock().credible(self.now),
             store_trouble: self.store_trouble.clone(),
@@ -274,6 +274,7 @@ impl Core {
             (Tree::ContactRecord, count(&|account| 2 * account.roster.relations.len())),
             (Tree::Inbox, count(&|account| account.inbox.len())),
             (Tree::Outbox, self.overlay.outbox().count()),
+            (Tree::Unaddressed, self.names.waiting()),
             (Tree::Session, self.sessions.len()),
             (Tree::Block, count(&|account| account.blocked.len())),
             (Tree::Mail, self.overlay.mail_held().items),

@@ -50,12 +50,16 @@ impl Core {
         let seen = self.shown_nearby(user);
         let is_new = self.accounts.get(&user).is_none_or(|account| account.roster.get(&item.jid).is_none());
         self.put_contact(user, RosterItem { name: name.filter(|name| !name.is_empty()), groups, ..item })?;
-        // Somebody of the link is seen by whoever lists them; there is nobody to ask.
-        if is_new && let Route::Link(instance) = self.route(&address.into()) {
-            let who = Who::Bonjour(instance);
-            if !seen.contains(&who) && self.shown_nearby(user).contains(&who) {
-                self.show_neighbour(user, &who, true);
+        match self.route(&address.into()) {
+            // Somebody of the link is seen by whoever lists them; there is nobody to ask.
+            Route::Link(instance) if is_new => {
+                let who = Who::Bonjour(instance);
+                if !seen.contains(&who) && self.shown_nearby(user).contains(&who) {
+                    self.show_neighbour(user, &who, true);
+                }
             }
+            Route::Name(name) => self.seek_name(&name),
+            _ => {}
         }
         Ok(())
     }
@@ -109,6 +113,7 @@ impl Core {
         if let Some(other) = other {
             self.contact_removed(user, other);
         }
+        self.forget_name(address.as_str());
         Ok(())
     }
 
@@ -206,7 +211,8 @@ impl Core {
             None if is_link_address(&item.jid) => {
                 Subscription { to: true, from: true, ..Subscription::default() }
             }
-            None => Subscription::default(),
+            // To list a name is to ask for its presence, as soon as it is known whom to ask.
+            None => Subscription { ask: self.is_name(&item.jid), ..Subscription::default() },
         }
     }
 
@@ -219,7 +225,7 @@ impl Core {
     pub(super) fn resolve(&self, jid: &BareJid) -> Option<UserId> {
         match self.route(&Jid::from(jid.clone())) {
             Route::Local(other) | Route::Overlay(other) => Some(other),
-            Route::Here | Route::Link(_) | Route::Refuse(_) => None,
+            Route::Here | Route::Link(_) | Route::Name(_) | Route::Refuse(_) => None,
         }
     }
 

@@ -56,6 +56,7 @@ impl Core {
         let domain = new.domain.clone();
         let added = self.add_account(new)?;
         self.overlay.pin_authority(&domain, authority, Provenance::Enrolled, self.now);
+        self.seek_names();
         Ok(added)
     }
 

@@ -17,6 +17,7 @@ use crosstalk_storage::tree::inbox::InboxEntry;
 use crosstalk_storage::tree::presence::StoredPresence;
 use crosstalk_storage::tree::roster::RosterItem;
 use crosstalk_storage::tree::session::{AskedRequest, StoredSession, UnackedStanza};
+use crosstalk_storage::tree::unaddressed::Unaddressed;
 use crosstalk_storage::tree::vcard::StoredVCard;
 use crosstalk_storage::{Contents, Tree, WriteSet};
 use crosstalk_storage::{Stored, decode};
@@ -84,6 +85,7 @@ impl Core {
             lazy: WriteSet::new(),
             nodes: BTreeMap::new(),
             sync: super::sync::Sync::default(),
+            names: super::names::Names::default(),
             barrier: Barrier::default(),
             store_trouble: None,
             counters: BTreeMap::new(),
@@ -103,6 +105,7 @@ impl Core {
         core.load_sessions(&contents)?;
         core.load_presences(&contents)?;
         core.load_nodes(&contents);
+        core.load_names(unaddressed(&contents)?);
         core.overlay.set_mailboxes(core.settings.mailboxes.clone(), now);
         core.drain_overlay();
         core.start_link();
@@ -380,6 +383,15 @@ pub(super) fn unreadable(tree: Tree, why: String) -> LoadError {
 fn user_key(key: &[u8], tree: Tree) -> Result<UserId, LoadError> {
     let user = key.get(..32).and_then(UserId::from_slice);
     user.ok_or_else(|| unreadable(tree, "a key that names no user".to_owned()))
+}
+
+fn unaddressed(contents: &Contents) -> Result<Vec<(UserId, u64, Unaddressed)>, LoadError> {
+    let read = |(key, waiting): (Vec<u8>, Unaddressed)| {
+        let number = key.get(32..).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes);
+        let bad = || unreadable(Tree::Unaddressed, "a key of another length".to_owned());
+        Ok((user_key(&key, Tree::Unaddressed)?, number.ok_or_else(bad)?, waiting))
+    };
+    entries(contents)?.into_iter().map(read).collect()
 }
 
 fn read<T: Stored>(value: &[u8]) -> Result<T, LoadError> {

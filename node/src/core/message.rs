@@ -87,7 +87,12 @@ impl Core {
     /// Routes a message of a local user. Returns whether it was taken.
     fn send_message(&mut self, origin: Origin, user: UserId, message: Stanza, arrival: Arrival) -> bool {
         let Some(to) = message.to.as_ref() else { return false };
-        match self.route(to) {
+        let route = self.route(to);
+        if let Route::Overlay(_) = route {
+            // What was said to the same name before it was known comes first.
+            self.name_is_met(to);
+        }
+        match route {
             Route::Local(other) => {
                 let back = message.error_base();
                 match self.deliver_message(other, message, arrival) {
@@ -99,6 +104,7 @@ impl Core {
                 }
             }
             Route::Overlay(other) => self.message_to_remote(origin, user, other, message, arrival),
+            Route::Name(name) => self.message_to_name(origin, user, &name, &message, arrival),
             Route::Link(instance) => self.message_to_link(origin, user, &instance, message, arrival.promised),
             Route::Here => {
                 let error =
@@ -151,18 +157,18 @@ impl Core {
         if self.route(to) != Route::Local(user) {
             self.carbon(user, &[id], carbons::Direction::Sent, &message);
         }
-        if is_durable(&message) && self.overlay.reach(&user) != Reach::Unknown {
-            self.copy_to_own_devices(id, user, to, &message);
-        }
+        self.copy_to_own_devices(user, self.message_id(id), to, &message);
     }
 
-    fn copy_to_own_devices(&mut self, id: SessionId, user: UserId, to: &Jid, message: &Stanza) {
+    /// The same for the user's other devices alone; `id`: the message's own.
+    pub(super) fn copy_to_own_devices(&mut self, user: UserId, id: [u8; 16], to: &Jid, message: &Stanza) {
         let (Route::Local(peer) | Route::Overlay(peer)) = self.route(to) else { return };
-        let Some(session) = self.session(id) else { return };
+        if !is_durable(message) || self.overlay.reach(&user) == Reach::Unknown {
+            return;
+        }
         let Content::Stanza { from_resource, to_resource, xml } = content_of(message) else { return };
         let mut digest = Sha256::new_with_prefix(b"crosstalk copy");
-        digest.update(session.stream);
-        digest.update(session.inbound.to_be_bytes());
+        digest.update(id);
         let copy = Outgoing {
             id: MessageId::from_bytes(first16(&digest.finalize())),
             from: user,

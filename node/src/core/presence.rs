@@ -313,7 +313,7 @@ impl Core {
                 }
             }
             // What people of the link see is what is announced to all.
-            Route::Here | Route::Link(_) | Route::Refuse(_) => {}
+            Route::Here | Route::Link(_) | Route::Name(_) | Route::Refuse(_) => {}
         }
     }
 

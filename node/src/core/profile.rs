@@ -228,6 +228,7 @@ impl Core {
         for (number, _) in account.inbox.iter() {
             self.writes.delete(Tree::Inbox, inbox::key(user, number));
         }
+        self.forget_waiting(&account.user);
         for jid in account.blocks.keys() {
             self.writes.delete(Tree::Block, block_key(user, jid));
         }

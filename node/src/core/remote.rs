@@ -13,6 +13,7 @@ use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
 
 use super::io::Output;
 use super::message::{Arrival, Delivered, content_of};
+use super::names::TICKET;
 use super::{Core, Origin};
 
 /// Directed presences of users elsewhere that are remembered; of further ones the end is not told.
@@ -39,6 +40,8 @@ impl Core {
                 Overlay::Judged { node, id, verdict } => {
                     self.output(Output::Judged { node, id, verdict }, false);
                 }
+                Overlay::LookedUp { ticket: TICKET, lookup } => self.name_looked_up(&lookup),
+                Overlay::TableGrew => self.seek_names(),
                 Overlay::LookedUp { ticket, lookup } => self.looked_up(ticket, &lookup),
                 Overlay::Joined { ticket, joined } => self.joined(ticket, joined),
                 Overlay::Enrolment { node, request, ask } => {
@@ -344,13 +347,7 @@ impl Core {
     fn reachable(&mut self, user: UserId) {
         self.own_devices_met(user);
         self.ask_again(user);
-        let knows =
-            |account: &&super::account::Account| account.roster.listed().any(|item| item.user.is_none());
-        let incomplete: Vec<UserId> =
-            self.accounts.iter().filter(knows).map(|account| account.user).collect();
-        for account in incomplete {
-            self.resolve_contacts(account, user);
-        }
+        self.named_was_met(&user);
     }
 
     /// A message or a request failed: its sender's clients are told, as RFC 6121 §8 has it.
@@ -408,7 +405,7 @@ fn live_of(from: UserId, to: UserId, stanza: &Stanza) -> Result<Live, StanzaErro
 }
 
 /// What the sender of a stanza for now or never is told (RFC 6121 §8).
-fn unreachable(kind: Kind, why: Unreachable) -> StanzaError {
+pub(super) fn unreachable(kind: Kind, why: Unreachable) -> StanzaError {
     let condition = match kind {
         _ if why == Unreachable::Busy => Condition::ResourceConstraint,
         Kind::Iq => Condition::ServiceUnavailable,

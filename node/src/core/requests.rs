@@ -27,7 +27,7 @@ pub struct RequestView {
     pub direction: String,
     /// When it was made, Unix milliseconds by the clock of who made it.
     pub since: u64,
-    /// Where it is: `waits` for the other's node or mailbox, or was `delivered`.
+    /// Where it is: the other is `sought` by name, it `waits` for the other's node or mailbox, or was `delivered`.
     pub state: String,
     /// When it is given up, Unix milliseconds; only while it waits.
     pub expires: Option<u64>,
@@ -50,7 +50,16 @@ impl Core {
                 subscription.pending_in.then(|| self.their_request(account, other, relation)).flatten();
             [ours, theirs]
         });
-        both.flatten().flatten().collect()
+        let sought = account.roster.listed().filter(|item| item.user.is_none() && self.is_name(&item.jid));
+        let sought = sought.map(|item| RequestView {
+            account: account.login(),
+            jid: item.jid.clone(),
+            direction: "out".to_owned(),
+            since: item.listed_edit.as_ref().map_or(item.edited_millis, |listed| listed.millis),
+            state: "sought".to_owned(),
+            expires: None,
+        });
+        both.flatten().flatten().chain(sought).collect()
     }
 
     fn our_request(&self, account: &Account, other: &UserId, relation: &Relation) -> Option<RequestView> {

@@ -2,7 +2,7 @@
 
 use crosstalk_link_local::instance::{Instance, LINK_DOMAIN};
 use crosstalk_overlay::id::{UserId, XID_DOMAIN};
-use jid::Jid;
+use jid::{BareJid, Jid};
 
 use crate::xmpp::Condition;
 
@@ -17,6 +17,8 @@ pub(crate) enum Route {
     Local(UserId),
     /// A user of another node.
     Overlay(UserId),
+    /// A name that nobody here has met, of a domain whose authority is known.
+    Name(BareJid),
     /// Somebody on the link who is known by XEP-0174 only. Nothing but what local users send may go there, and nothing
     /// that comes from there goes anywhere but to local users.
     Link(Instance),
@@ -34,6 +36,7 @@ impl Core {
     /// | any other `NAME@link.internal` | refused: `recipient-unavailable` |
     /// | any address of an account of this node | local |
     /// | `<xid>@id.internal`, or a certified name of which the user key is known | overlay |
+    /// | any other name of a domain whose authority is known, and not this node's own | name |
     /// | `NAME@id.internal` or `NAME@own-domain` that is no account | refused: `item-not-found` |
     /// | anything else | refused: `remote-server-not-found` |
     pub(crate) fn route(&self, to: &Jid) -> Route {
@@ -63,6 +66,7 @@ impl Core {
             Some(user) if self.accounts.contains(&user) => Route::Local(user),
             Some(user) => Route::Overlay(user),
             None if own => Route::Refuse(Condition::ItemNotFound),
+            None if self.overlay.is_domain_of_names(domain) => Route::Name(bare),
             None => Route::Refuse(Condition::RemoteServerNotFound),
         }
     }

@@ -1,6 +1,7 @@
 //! What an authenticated client sends: binding (RFC 6120 §7), stream management (XEP-0198), client state (XEP-0352)
 //! and stanzas. *Pure.*
 
+use crosstalk_overlay::core::Unreachable;
 use crosstalk_overlay::id::UserId;
 use jid::{FullJid, Jid, ResourcePart};
 use rand_core::Rng;
@@ -9,6 +10,7 @@ use crate::xmpp::error::StreamCondition;
 use crate::xmpp::{Condition, Element, Kind, Stanza, StanzaError, StreamError, Type, ns};
 
 use super::io::{ConnId, Ending, Output};
+use super::remote::unreachable;
 use super::router::Route;
 use super::session::{Session, SessionId, Spared, Written};
 use super::{Conn, Core, Origin, Timer};
@@ -230,6 +232,9 @@ impl Core {
             Route::Here => self.iq_for_node(Origin::Session(id), iq),
             Route::Local(other) => self.iq_for_local(Origin::Session(id), other, iq),
             Route::Overlay(other) => self.iq_to_remote(id, other, &iq),
+            Route::Name(_) => {
+                self.bounce(Origin::Session(id), &iq, &unreachable(iq.kind, Unreachable::NotLive))
+            }
             Route::Link(instance) => self.iq_to_link(id, user, &instance, iq),
             Route::Refuse(condition) => self.bounce(Origin::Session(id), &iq, &condition.into()),
         }

@@ -1,7 +1,7 @@
 //! Subscriptions (RFC 6121 §3 and appendix A) on signed contact records: a client's stanza becomes a record, a record
 //! becomes the stanza and the roster push of the other side. *Pure.*
 
-use crosstalk_overlay::core::Outgoing;
+use crosstalk_overlay::core::{Outgoing, Unreachable};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{MessageId, UserId};
 use crosstalk_overlay::record::{ContactRecord, Says, Subscription, Verified};
@@ -16,6 +16,7 @@ use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
 
 use super::contacts::new_item;
 use super::message::unreachable_name;
+use super::remote::unreachable;
 use super::roster::user_of;
 use super::router::{Route, is_link_domain};
 use super::session::SessionId;
@@ -33,6 +34,9 @@ impl Core {
         }
         if is_link_domain(to.domain().as_str()) {
             return self.link_subscription(id, user, &to, &stanza);
+        }
+        if let Route::Name(name) = self.route(&to.clone().into()) {
+            return self.subscription_to_name(id, user, &name, &stanza);
         }
         let result = match self.contact_at(user, &to) {
             Ok(other) => self.say(user, other, &to, stanza.type_),
@@ -82,6 +86,7 @@ impl Core {
             Route::Here => {
                 Err(StanzaError::new(Condition::FeatureNotImplemented, "this node publishes no presence"))
             }
+            Route::Name(_) => Err(unreachable(Kind::Presence, Unreachable::NotLive)),
             Route::Refuse(condition) => Err(unreachable_name(condition)),
         }
     }

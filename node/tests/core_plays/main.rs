@@ -23,6 +23,7 @@ mod inbox;
 mod link;
 mod management;
 mod messages;
+mod names;
 mod nearby;
 mod pending;
 mod presence;

@@ -70,6 +70,13 @@ impl Play {
         Self::at(number, settings)
     }
 
+    /// The same; its people are named by the server of [`DOMAIN`], which is no node of the play.
+    pub fn enrolled(number: u8) -> Self {
+        let play = Self::elsewhere(number);
+        play.0.borrow_mut().enrolled = true;
+        play
+    }
+
     fn at(node: u8, settings: Settings) -> Self {
         let play = Self(Rc::new(RefCell::new(Stage::new(node, settings))));
         play.0.borrow_mut().drain();

@@ -99,7 +99,7 @@ impl Overlay {
 
     fn go_on(&mut self, ticket: u64, now: Now) {
         let Some(watched) = self.lookups.open.get(&ticket) else { return };
-        if watched.todo.is_empty() {
+        if watched.todo.is_empty() || !self.may_ask_table() {
             let lookup = self.lookups.open.remove(&ticket).map(|watched| watched.lookup).unwrap_or_default();
             self.outputs.push_back(Output::LookedUp { ticket, lookup });
         } else {

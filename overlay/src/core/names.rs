@@ -89,6 +89,11 @@ impl Overlay {
         }
     }
 
+    /// Whether an authority that counts, not one merely seen first, gives names under a domain.
+    pub fn is_domain_of_names(&self, domain: &str) -> bool {
+        self.users.authorities.get(domain).is_some_and(Authority::is_pinned)
+    }
+
     /// Who gives names under the domain of an address, as far as is known.
     pub(super) fn authority_of(&self, address: &str) -> Option<AuthorityId> {
         Some(self.users.authorities.get(domain_of(address)?)?.key)

@@ -154,6 +154,8 @@ pub enum Output {
         /// What is to become of them.
         verdict: Verdict,
     },
+    /// The hash table has found somebody to ask, or so many more that what was not found may be found now.
+    TableGrew,
     /// A look-up has ended.
     LookedUp {
         /// Its number.

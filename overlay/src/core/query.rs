@@ -57,6 +57,11 @@ pub(super) struct Queries {
 }
 
 impl Overlay {
+    /// Whether there is anybody to ask: [`Output::TableGrew`] says when there is again.
+    pub fn has_table(&self) -> bool {
+        self.queries.nodes > 0
+    }
+
     /// The hash table has found its first nodes, more, or lost them.
     pub(super) fn on_table(&mut self, nodes: usize, now: Now) {
         let before = std::mem::replace(&mut self.queries.nodes, nodes);
@@ -65,12 +70,14 @@ impl Overlay {
             self.publish_all(now);
             self.seek_all(now);
             self.seek_mailboxes(now);
+            self.outputs.push_back(Output::TableGrew);
         } else if nodes >= 2 * self.queries.grown.max(1) {
             // Who was closest to something among few need not be among many.
             self.queries.grown = nodes;
             self.publish_anew(now);
             self.seek_all(now);
             self.mailboxes_have_moved(now);
+            self.outputs.push_back(Output::TableGrew);
         } else if 2 * nodes <= self.queries.grown {
             // Fewer by so much: it is looked again when they are many again.
             self.queries.grown = nodes;
@@ -79,12 +86,16 @@ impl Overlay {
 
     /// Asks as soon as there is room; what is asked already is not asked again.
     pub(super) fn ask_table(&mut self, purpose: Purpose, now: Now) {
-        let queries = &mut self.queries;
-        if queries.nodes == 0 || queries.waiting.len() >= MAX_WAITING || !queries.known.insert(purpose) {
+        if !self.may_ask_table() || !self.queries.known.insert(purpose) {
             return;
         }
-        queries.waiting.push_back(purpose);
+        self.queries.waiting.push_back(purpose);
         self.ask_next(now);
+    }
+
+    /// Whether a further question would be asked: there is somebody to ask, and room.
+    pub(super) fn may_ask_table(&self) -> bool {
+        self.queries.nodes > 0 && self.queries.waiting.len() < MAX_WAITING
     }
 
     fn ask_next(&mut self, now: Now) {

@@ -115,11 +115,12 @@ impl Office {
         let name = invitation.name.clone();
         let mut member = self.database.member(&name).cloned().ok_or(Stop::Why(Why::NoInvitation))?;
         let user = UserId::from_slice(&ask.user).ok_or(Stop::Why(Why::Policy))?;
+        let agreed = consents(&user, &self.key.id(), &self.address(&name), &ask.consent);
         if !invitation.used.is_empty() {
-            let again = invitation.used == ask.user && member.user == ask.user;
+            let by_the_same = invitation.used == ask.user && member.user == ask.user;
+            let again = by_the_same && agreed && member.state() == MemberState::Enrolled;
             return if again { Ok(enrolled(&member)) } else { Err(Stop::Why(Why::Used)) };
         }
-        let agreed = consents(&user, &self.key.id(), &self.address(&name), &ask.consent);
         let fits = ask.sealed.len() <= MAX_SEALED && ask.recovery.len() <= MAX_SEALED;
         if !agreed || !fits || member.state() != MemberState::New {
             return Err(Stop::Why(Why::Policy));

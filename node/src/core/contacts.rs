@@ -98,7 +98,7 @@ impl Core {
                 )),
             };
         };
-        self.end_subscriptions(user, &item);
+        self.end_subscriptions(user, &item)?;
         let other = user_of(&item).map(Who::User);
         let other = other.or_else(|| match self.route(&address.clone().into()) {
             Route::Link(instance) => Some(Who::Bonjour(instance)),

@@ -179,7 +179,9 @@ impl Core {
         self.announce_on_link(user, None);
         self.overlay.set_link_presence(&user, None, self.now);
         self.overlay.remove_local(&user, self.now);
-        self.accounts.remove(&user);
+        if let Some(account) = self.accounts.remove(&user) {
+            self.held_bytes -= account.inbox.bytes();
+        }
         self.notice(format!(
             "{text} {name}: nobody takes messages from it any more, and nobody can log in to it here. If you did not do \
              that, change the password on your other laptop; to use the account here again, run `crosstalk device join`"

@@ -80,7 +80,10 @@ impl Core {
                 {
                     session.roster_known = account.stored.roster_version;
                 }
-                self.touched.insert(id);
+                // Who says again what is known already is not asked again: nothing would come of it.
+                if !covered.is_empty() {
+                    self.touched.insert(id);
+                }
                 for held in covered.iter().filter_map(|unacked| unacked.held) {
                     self.release_held(&user, held);
                 }
@@ -128,9 +131,11 @@ impl Core {
             self.close_client(older, Some(error));
         }
         self.send_spared(id, false);
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.conn = Some(conn);
-        }
+        let Some(session) = self.sessions.get_mut(&id) else {
+            // What it was spared was more than it may leave unacknowledged.
+            return self.management_failed(conn, Condition::ItemNotFound, None);
+        };
+        session.conn = Some(conn);
         self.cancel_timer(Timer::Resume(id));
         self.conns.insert(conn, Conn::Bound(id));
         self.resumed(conn, id, handled);

@@ -39,6 +39,8 @@ pub(super) struct Known {
     said: Option<u64>,
     /// Monotonic milliseconds at which it outlives itself.
     until: u64,
+    /// Users here whom the device shows it to: others on this node may be blocked there.
+    viewers: BTreeSet<UserId>,
 }
 
 impl RemotePresence {
@@ -47,17 +49,26 @@ impl RemotePresence {
     pub(super) fn restore(&mut self, record: Verified<PresenceRecord>, seen: u64) {
         self.devices.insert(
             (record.user, record.device),
-            Known { record, seen, current: false, said: None, until: 0 },
+            Known { record, seen, current: false, said: None, until: 0, viewers: BTreeSet::new() },
         );
     }
 
-    /// Sessions of a user that are here now, and when that was said if nobody has heard it.
-    fn sessions(&self, user: &UserId) -> impl Iterator<Item = (&PresenceSession, Option<u64>)> {
+    /// Sessions of a user that a viewer is shown now, and when that was said if nobody has heard it.
+    fn sessions_for(
+        &self,
+        user: &UserId,
+        viewer: &UserId,
+    ) -> impl Iterator<Item = (&PresenceSession, Option<u64>)> {
+        let shown = self.current(user).filter(|known| known.viewers.contains(viewer));
+        shown.flat_map(|known| known.record.sessions.iter().map(|session| (session, known.said)))
+    }
+
+    /// What speaks for now of a user.
+    fn current(&self, user: &UserId) -> impl Iterator<Item = &Known> {
         let of_user = self
             .devices
             .range((*user, DeviceId::from_bytes([0; 32]))..=(*user, DeviceId::from_bytes([255; 32])));
-        let current = of_user.filter(|(_, known)| known.current);
-        current.flat_map(|(_, known)| known.record.sessions.iter().map(|session| (session, known.said)))
+        of_user.map(|(_, known)| known).filter(|known| known.current)
     }
 
     /// Resources that were last known of a user, here now or not.
@@ -70,7 +81,7 @@ impl RemotePresence {
 
     /// Whether a user has a session somewhere else now.
     pub(super) fn is_online(&self, user: &UserId) -> bool {
-        self.sessions(user).next().is_some()
+        self.current(user).any(|known| !known.record.sessions.is_empty())
     }
 
     /// When the newest record of a user came, unix milliseconds.
@@ -276,7 +287,7 @@ impl Core {
         if self.is_blocked(viewer, &user) {
             return Vec::new();
         }
-        let sessions = self.remote_presence.sessions(&user);
+        let sessions = self.remote_presence.sessions_for(&user, &viewer);
         sessions.filter_map(|(session, said)| remote_stanza(&address, session, said)).collect()
     }
 
@@ -367,20 +378,35 @@ impl Core {
         }
         let key = (from, device);
         let said = (!live).then_some(record.at.millis.min(self.now.wall));
-        let before = self.remote_presence.devices.get(&key).filter(|known| known.current);
-        let confirmed = live && before.is_some_and(|known| known.said.is_some());
-        let before: Vec<PresenceSession> =
-            before.map(|known| known.record.sessions.clone()).unwrap_or_default();
+        let known = self.remote_presence.devices.get_mut(&key).filter(|known| known.current);
+        let confirmed = live && known.as_ref().is_some_and(|known| known.said.is_some());
+        let (before, mut viewers) = known
+            .as_ref()
+            .map_or_else(Default::default, |known| (known.record.sessions.clone(), known.viewers.clone()));
+        if record.sessions.is_empty()
+            && viewers.iter().any(|viewer| *viewer != to)
+            && let Some(known) = known
+        {
+            // Gone for one of several: blocked perhaps, and what the others see stands.
+            if known.viewers.remove(&to) {
+                self.show_remote_change(from, &BTreeSet::from([to]), (&before, &[]), &[], None);
+            }
+            return;
+        }
         let seen = said.unwrap_or(self.now.wall);
         self.save_presence(&record, seen);
         let until = self.now.mono + record.life().saturating_sub(self.now.wall - seen);
         self.cancel_timer(Timer::Presence(from, device));
         self.timers.insert((until, Timer::Presence(from, device)));
         let after = record.sessions.clone();
-        self.remote_presence.devices.insert(key, Known { record, seen, current: true, said, until });
         let news: Vec<&PresenceSession> =
             after.iter().filter(|session| confirmed || !before.contains(session)).collect();
-        self.show_remote_change(from, &before, &after, &news, said);
+        self.show_remote_change(from, &viewers, (&before, &after), &news, said);
+        if viewers.insert(to) {
+            let news: Vec<&PresenceSession> = after.iter().collect();
+            self.show_remote_change(from, &BTreeSet::from([to]), (&[], &after), &news, said);
+        }
+        self.remote_presence.devices.insert(key, Known { record, seen, current: true, said, until, viewers });
     }
 
     /// A user here sees somebody from now on, as another device of it has arranged: what came before is shown.
@@ -395,8 +421,8 @@ impl Core {
         self.remote_presence.early.forget(user, device);
         let Some(known) = self.remote_presence.devices.get_mut(&(user, device)) else { return };
         if std::mem::replace(&mut known.current, false) {
-            let before = known.record.sessions.clone();
-            self.show_remote_change(user, &before, &[], &[], None);
+            let (before, viewers) = (known.record.sessions.clone(), std::mem::take(&mut known.viewers));
+            self.show_remote_change(user, &viewers, (&before, &[]), &[], None);
         }
     }
 
@@ -407,18 +433,20 @@ impl Core {
         }
     }
 
-    /// Of the sessions `before` takes back those that are not there `after`, and shows the `news`, `said` then.
+    /// Of the sessions `before` takes back those that are not there `after`, and shows the `news`, `said` then, to those
+    /// of the viewers who want it.
     fn show_remote_change(
         &mut self,
         from: UserId,
-        before: &[PresenceSession],
-        after: &[PresenceSession],
+        viewers: &BTreeSet<UserId>,
+        (before, after): (&[PresenceSession], &[PresenceSession]),
         news: &[&PresenceSession],
         said: Option<u64>,
     ) {
-        let sees = |account: &&super::account::Account| account.roster.subscription(&from).to;
-        let viewers: Vec<UserId> = self.accounts.iter().filter(sees).map(|account| account.user).collect();
-        for viewer in viewers {
+        for viewer in viewers.iter().copied() {
+            if !self.subscription_between(viewer, from).to {
+                continue;
+            }
             let Some(address) = self.address_for(viewer, &from) else { continue };
             let gone = before.iter().filter(|old| after.iter().all(|new| new.resource != old.resource));
             let gone = gone.filter_map(|old| unavailable_stanza(&address, &old.resource));

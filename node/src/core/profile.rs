@@ -192,7 +192,9 @@ impl Core {
             false => account.roster.listed().cloned().collect(),
         };
         for item in contacts {
-            self.end_subscriptions(user, &item);
+            if self.end_subscriptions(user, &item).is_err() {
+                self.count("withdrawals that could not be sent");
+            }
         }
         let sessions: Vec<_> =
             self.accounts.get(&user).map(|a| a.sessions.iter().copied().collect()).unwrap_or_default();

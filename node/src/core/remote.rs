@@ -352,8 +352,12 @@ impl Core {
 
     /// A message or a request failed: its sender's clients are told, as RFC 6121 §8 has it.
     fn settled(&mut self, from: UserId, to: UserId, outcome: Outcome, content: &Content) {
-        if let (Outcome::Failed(_), Content::Contact(record)) = (outcome, content) {
-            return self.request_failed(from, to, record);
+        if let (Outcome::Failed(reason), Content::Contact(record)) = (outcome, content) {
+            self.request_failed(from, to, record);
+            if reason == FailReason::Expired {
+                self.record_expired(from, to, record);
+            }
+            return;
         }
         let (Outcome::Failed(reason), Content::Stanza { from_resource, to_resource, xml }) =
             (outcome, content)

@@ -367,7 +367,9 @@ impl Core {
             self.send_spared(id, true);
             return None;
         }
-        if stanza.kind == Kind::Message && super::message::is_only_chat_state(&stanza) {
+        // One that somebody wants kept was counted as held for this session.
+        let keeps = super::message::is_durable(&stanza);
+        if stanza.kind == Kind::Message && super::message::is_only_chat_state(&stanza) && !keeps {
             return None;
         }
         self.send_spared(id, true);
@@ -392,7 +394,12 @@ impl Core {
                     session.inactive.get_or_insert_default();
                 }
             }
-            "active" => self.send_spared(id, false),
+            "active" => {
+                self.send_spared(id, false);
+                if let Some(user) = self.session(id).map(|session| session.user) {
+                    self.continue_inbox(user, id);
+                }
+            }
             _ => {}
         }
     }

@@ -146,9 +146,16 @@ impl Core {
                 "this account has no device key here",
             ));
         };
+        // What cannot be told is not so: a full outbox changes nothing.
+        if !self.accounts.contains(&other) {
+            self.send_record(user, other, record.clone())?;
+        }
         self.record_said(user, other, &record, before, shown);
         self.sync_record(user, record.bytes());
-        self.send_record(user, other, record)
+        if self.accounts.contains(&other) {
+            self.send_record(user, other, record)?;
+        }
+        Ok(())
     }
 
     /// RFC 6121 §3.4: a request that has not come yet is granted already, or no longer.
@@ -402,14 +409,26 @@ impl Core {
     }
 
     /// Ends both directions with a contact that is removed from the list (RFC 6121 §2.5.2).
-    pub(super) fn end_subscriptions(&mut self, user: UserId, item: &RosterItem) {
-        let Some(other) = user_of(item) else { return };
-        let Ok(bare) = BareJid::new(&item.jid) else { return };
-        for type_ in [Type::Unsubscribe, Type::Unsubscribed] {
-            // The entry goes: what it is on the way is shown to nobody (RFC 6121 §2.5.2).
-            if self.state(user, other, &bare, type_, false).is_err() {
-                self.count("withdrawals that could not be sent");
-            }
+    ///
+    /// # Errors
+    /// When the other cannot be told.
+    pub(super) fn end_subscriptions(&mut self, user: UserId, item: &RosterItem) -> Result<(), StanzaError> {
+        let Some(other) = user_of(item) else { return Ok(()) };
+        let Ok(bare) = BareJid::new(&item.jid) else { return Ok(()) };
+        // The entry goes: what it is on the way is shown to nobody (RFC 6121 §2.5.2).
+        self.state(user, other, &bare, Type::Unsubscribe, false)?;
+        self.state(user, other, &bare, Type::Unsubscribed, false)
+    }
+
+    /// The other was told nothing for as long as anything waits: what still holds is said again.
+    pub(super) fn record_expired(&mut self, user: UserId, other: UserId, record: &[u8]) {
+        let relation = self.accounts.get(&user).and_then(|account| account.roster.relations.get(&other));
+        let slots = relation.map(|relation| [&relation.slots.my_watch, &relation.slots.my_publish]);
+        let said = slots.into_iter().flatten().flatten().find(|said| said.bytes() == record).cloned();
+        if let Some(record) = said
+            && self.send_record(user, other, record).is_err()
+        {
+            self.count("contact records that could not be sent again");
         }
     }
 }

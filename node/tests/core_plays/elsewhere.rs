@@ -108,6 +108,40 @@ fn directed_presence_from_elsewhere_is_taken_back() {
     anna.hears_nothing();
 }
 
+/// Two on one node see the same person: who of them is blocked sees nothing, and the other nothing of that (XEP-0191 §3.3).
+#[test]
+fn on_a_shared_node_each_sees_what_is_meant_for_them() {
+    let (here, there, anna, others) = apart(|_| {}, &["bob"]);
+    let (nodes, bob) = ([&here, &there], &others[0]);
+    let carl = here.online("carl/tablet");
+    join(&nodes, &here, &there);
+    for viewer in [&anna, &carl] {
+        viewer.send("<presence to='bob@xid' type='subscribe'/>");
+        rest(&nodes);
+        bob.send(&format!("<presence to='{}@xid' type='subscribed'/>", viewer.name));
+        rest(&nodes);
+        viewer.forget();
+    }
+    let block = |jid| {
+        format!("<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='{jid}'/></block></iq>")
+    };
+    bob.send(&block("carl@xid"));
+    rest(&nodes);
+    carl.expects("<presence from='bob@xid/phone' type='unavailable'/>");
+    anna.hears_nothing();
+    bob.send("<presence><show>dnd</show></presence>");
+    rest(&nodes);
+    anna.expects("<presence from='bob@xid/phone'><show>dnd</show></presence>");
+    carl.hears_nothing();
+    let second = here.online("carl/second");
+    second.hears_nothing();
+    bob.send("<presence type='unavailable'/>");
+    rest(&nodes);
+    anna.expects("<presence from='bob@xid/phone' type='unavailable'/>");
+    carl.forget();
+    bob.forget();
+}
+
 /// What somebody lets see, and that they let it, go different ways: the presence is there first here, as it is sent to
 /// whoever comes before what waits for them.
 #[test]

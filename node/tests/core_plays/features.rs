@@ -7,6 +7,7 @@ use crosstalk::core::{Input, Output};
 use crosstalk::xmpp::{Element, ns};
 use sha1::{Digest, Sha1};
 
+use super::management::manage;
 use crate::core_support::{Client, Play, credentials};
 
 fn ask(client: &Client, type_: &str, to: &str, payload: &str) {
@@ -120,6 +121,24 @@ fn an_inactive_client_is_spared() {
     bob.expects("<presence from='anna@school.example/desk'/>");
     anna.send("<presence type='unavailable'/>");
     bob.expects("<presence from='anna@school.example/desk' type='unavailable'/>");
+    anna.forget();
+}
+
+/// What a client spares is nothing that it is given to keep (XEP-0334): that would stand before all that comes after it.
+#[test]
+fn a_chat_state_that_is_to_be_stored_keeps_nothing_back() {
+    let play = Play::new();
+    let (anna, _) = manage(&play, "anna/desk");
+    let (bob, _) = manage(&play, "bob/phone");
+    bob.send("<inactive xmlns='urn:xmpp:csi:0'/>");
+    anna.send(
+        "<message to='bob@school.example' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/>\
+         <store xmlns='urn:xmpp:hints'/></message>",
+    );
+    anna.send("<message to='bob@school.example' type='chat'><body>hi</body></message>");
+    let got = bob.takes_all();
+    let bodies = got.iter().filter(|element| element.children().any(|child| child.name() == "body"));
+    assert_eq!(bodies.count(), 1, "{got:?}");
     anna.forget();
 }
 

@@ -158,6 +158,23 @@ fn another_session_gets_what_was_not_acknowledged() {
     anna.forget();
 }
 
+/// A client that has miscounted is not asked for ever.
+#[test]
+fn an_acknowledgement_that_covers_nothing_is_not_answered_by_a_request() {
+    let (_play, anna, bob, _, _) = managed();
+    chat(&anna, "hello");
+    hears(&bob, "hello");
+    bob.expects(R);
+    bob.acknowledges(1);
+    bob.hears_nothing();
+    chat(&anna, "again");
+    hears(&bob, "again");
+    bob.expects(R);
+    bob.acknowledges(3);
+    bob.hears_nothing();
+    anna.forget();
+}
+
 /// DESIGN §8: a client that never acknowledges is given up; its messages wait.
 #[test]
 fn too_much_unacknowledged_ends_the_session() {

@@ -176,6 +176,25 @@ fn an_inactive_client_resumes_over_a_connection_that_seems_alive() {
     bob.is_closed_with("conflict");
 }
 
+/// What it was spared may be more than it may leave unacknowledged: then there is nothing to resume, and it is told.
+#[test]
+fn an_inactive_client_that_was_spared_too_much_is_told() {
+    let play = Play::with(|settings| settings.unacked_limit = 3);
+    let (bob, stream) = manage(&play, "bob/phone");
+    bob.send("<inactive xmlns='urn:xmpp:csi:0'/>");
+    for resource in ["a", "b", "c", "d"] {
+        let anna = play.online(&format!("anna/{resource}"));
+        anna.send("<presence to='bob@school.example'><show>away</show></presence>");
+        anna.forget();
+        play.wait(1);
+    }
+    let again = play.connect("bob");
+    again.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{stream}' h='1'/>"));
+    failed(&again, "item-not-found");
+    again.bind("tablet");
+    bob.forget();
+}
+
 /// XEP-0198 §5: the stream is resumed while the old connection seems to be alive.
 #[test]
 fn a_resumption_takes_the_place_of_the_old_connection() {

@@ -48,6 +48,35 @@ fn state(anna: &str, bob: &str) -> (String, String) {
 }
 
 /// RFC 6121 §3.1: request and approval, with every push and the presence that follows.
+/// What the other cannot be told, because too much waits already, is not so on this side either.
+#[test]
+fn with_a_full_outbox_nothing_changes_on_one_side_only() {
+    use crate::core_support::link::{cut, join, rest};
+    let (here, there) = (Play::elsewhere(1), Play::elsewhere(2));
+    here.account("anna");
+    there.account("bob");
+    let nodes = [&here, &there];
+    join(&nodes, &here, &there);
+    let (anna, bob) = (here.online("anna/desk"), there.online("bob/phone"));
+    anna.send("<presence to='bob@xid' type='subscribe'/>");
+    rest(&nodes);
+    bob.send("<presence to='anna@xid' type='subscribed'/>");
+    rest(&nodes);
+    cut(&nodes, &here, &there);
+    anna.forget();
+    while anna.takes_all().is_empty() {
+        anna.send("<message to='bob@xid' type='chat'><body>x</body></message>");
+    }
+    anna.send("<presence to='bob@xid' type='unsubscribe'/>");
+    anna.expects("<presence from='bob@xid' type='error' to='*'>…<error type='wait'><resource-constraint/></error></presence>");
+    anna.send("<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='bob@xid' subscription='remove'/></query></iq>");
+    anna.expects("<iq type='error' id='r'>…<error type='wait'><resource-constraint/></error></iq>");
+    anna.send("<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>");
+    anna.expects("<iq type='result' id='g'><query xmlns='jabber:iq:roster' ver='*'><item jid='bob@xid' subscription='to'/></query></iq>");
+    bob.forget();
+    anna.forget();
+}
+
 #[test]
 fn a_request_is_approved() {
     let (_play, anna, bob) = strangers();

@@ -36,7 +36,7 @@ const IN_VAIN: u32 = 3;
 /// The first pause between look-ups; each next one is twice as long, up to the last.
 const FIRST_PAUSE: u64 = 20 * SECOND;
 const LAST_PAUSE: u64 = 6 * HOUR;
-/// The pause after one that nobody answered, or that found no room in the outbox.
+/// The pause where it is known who has the name, and there was no room in the outbox for all of it.
 const AGAIN: u64 = MINUTE;
 /// A message that waited longer gets a delay stamp (XEP-0203).
 const NOTICEABLE: u64 = 10 * SECOND;
@@ -60,7 +60,9 @@ impl fmt::Debug for Waiting {
 struct Sought {
     /// When it is looked for next, monotonic milliseconds.
     due: u64,
-    /// Look-ups in a row that nodes have answered, and none with a value.
+    /// Look-ups since somebody wrote to it, or since there were new nodes to ask.
+    asked: u32,
+    /// Those that nodes have answered, and none with a value.
     in_vain: u32,
 }
 
@@ -119,7 +121,8 @@ impl Core {
         let wanted: Vec<String> = listed.chain(waited_for).collect();
         let due = self.now.mono;
         for name in wanted {
-            self.names.sought.entry(name).or_default().due = due;
+            let sought = self.names.sought.entry(name).or_default();
+            (sought.due, sought.asked) = (due, 0);
         }
         self.arm_names();
     }
@@ -132,7 +135,7 @@ impl Core {
     /// Looks for a name, unless it is looked for already.
     pub(super) fn seek_name(&mut self, name: &BareJid) {
         let due = self.now.mono;
-        self.names.sought.entry(name.to_string()).or_insert(Sought { due, in_vain: 0 });
+        self.names.sought.entry(name.to_string()).or_insert(Sought { due, ..Sought::default() });
         self.arm_names();
     }
 
@@ -200,12 +203,10 @@ impl Core {
                 sought.due = now + AGAIN;
             }
         } else if let Some(sought) = self.names.sought.get_mut(&name) {
+            sought.due = now + (FIRST_PAUSE << sought.asked.min(12)).min(LAST_PAUSE);
+            sought.asked = sought.asked.saturating_add(1);
             if lookup.steps.iter().any(|step| step.trace.answered > 0) {
                 sought.in_vain = sought.in_vain.saturating_add(1);
-                let doublings = (sought.in_vain - 1).min(12);
-                sought.due = now + (FIRST_PAUSE << doublings).min(LAST_PAUSE);
-            } else {
-                sought.due = now + AGAIN;
             }
             if sought.in_vain >= IN_VAIN {
                 self.nobody_has(&name);
@@ -335,7 +336,7 @@ impl Core {
         if is_first {
             // Whoever writes wants to know soon.
             let due = self.now.mono;
-            self.names.sought.insert(name, Sought { due, in_vain: 0 });
+            self.names.sought.insert(name, Sought { due, ..Sought::default() });
         }
         self.arm_names();
         true

@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | [`office`] | what the command line asks: users, invitations, the audit log |
 //! | [`counter`] | what laptops ask: enrolment by invitation, login by password |
+//! | [`lists`] | what it keeps of its users' accounts for all their devices |
 //! | [`slow`] | guessing is slowed, and nobody locked out |
 //! | [`opaque`] | the password's protocol, both sides |
 //! | [`database`] | what is kept |
 
 pub mod counter;
 pub mod database;
+pub mod lists;
 pub mod office;
 pub mod opaque;
 pub mod slow;
@@ -187,7 +189,7 @@ pub enum StartError {
 /// Something for the task.
 enum Job {
     Ask(Box<Question>, oneshot::Sender<Answer>),
-    Laptop { node: NodeId, request: u64, ask: Vec<u8> },
+    Laptop { node: NodeId, request: u64, ask: Vec<u8>, places: Vec<String> },
     Close(oneshot::Sender<()>),
 }
 
@@ -267,10 +269,10 @@ impl Authority {
         }
     }
 
-    /// A laptop asks. If there is no room the laptop asks again by itself.
-    pub fn laptop_asks(&self, node: NodeId, request: u64, ask: Vec<u8>) {
+    /// A laptop asks this node, which is at these multiaddresses. If there is no room the laptop asks again by itself.
+    pub fn laptop_asks(&self, node: NodeId, request: u64, ask: Vec<u8>, places: Vec<String>) {
         if let Some(task) = self.task.get()
-            && task.jobs.try_send(Job::Laptop { node, request, ask }).is_err()
+            && task.jobs.try_send(Job::Laptop { node, request, ask, places }).is_err()
         {
             tracing::warn!("too many laptops are being enrolled at once: one has to ask again");
         }
@@ -327,8 +329,8 @@ fn work(mut office: Office, mut queue: mpsc::Receiver<Job>, to_core: Option<&mps
         match job {
             // Who asked may have gone away meanwhile.
             Job::Ask(question, answer) => drop(answer.send(office.answer(*question))),
-            Job::Laptop { node, request, ask } => {
-                let answer = office.serve(node, &ask);
+            Job::Laptop { node, request, ask, places } => {
+                let answer = office.serve(node, &ask, &places);
                 if let Some(to_core) = to_core {
                     let _ = to_core.blocking_send(Input::EnrolmentAnswer { node, request, answer });
                 }

@@ -21,7 +21,7 @@
 //! | `profile` | what an account changes of itself: vCard, password, block list |
 //! | `remote` | what the overlay brings and takes |
 //! | `commands` | the CLI |
-//! | [`devices`], `sync` | further devices of an account; what they tell each other |
+//! | [`devices`], [`sync`] | further devices of an account; what they, and the server, tell each other |
 //! | `load`, `save` | from and to the store |
 
 pub mod admin;
@@ -56,7 +56,7 @@ mod save;
 pub(crate) mod session;
 mod stream;
 mod subscription;
-mod sync;
+pub mod sync;
 mod tier;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +105,8 @@ enum Timer {
     Bind(ConnId),
     /// A name that nobody here has met is looked for, or what waits for one is given up.
     Names,
+    /// A server of a user's domain is asked.
+    Server,
     /// Changes of low value are committed.
     Lazy,
 }
@@ -206,6 +208,7 @@ impl Core {
                 Timer::Asked(_) => "another node did not answer a request",
                 Timer::Bind(_) => "a client did not bind",
                 Timer::Names => "a name is looked for",
+                Timer::Server => "a server is asked",
                 Timer::Lazy => "changes of low value are committed",
             };
             (*when, why)
@@ -226,6 +229,7 @@ impl Core {
                 Timer::Asked(session) => self.asked_too_long(session),
                 Timer::Bind(conn) => self.bind_expired(conn),
                 Timer::Names => self.names_due(),
+                Timer::Server => self.servers_due(),
                 Timer::Lazy => self.write_lazy(),
             }
         }

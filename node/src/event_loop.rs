@@ -311,7 +311,9 @@ impl EventLoop {
                     let _ = asked.send(reply);
                 }
             }
-            Output::Enrolment { node, request, ask } => self.authority.laptop_asks(node, request, ask),
+            Output::Enrolment { node, request, ask, places } => {
+                self.authority.laptop_asks(node, request, ask, places);
+            }
             Output::Notice(text) => (self.notice)(&text),
         }
     }

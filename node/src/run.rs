@@ -99,7 +99,6 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
         tokio::spawn(renewal::serve(logged_in, service.clone())),
-        tokio::spawn(admin::enrol::keep_names(service.clone())),
         tokio::spawn(admin::server::serve(socket, service.clone())),
     ];
 

@@ -41,7 +41,7 @@
 //! | `wide` | whom a peer beyond the link is told of |
 //! | `live` | stanzas for now or never |
 //! | `join` | further devices of our users |
-//! | `enrol` | questions to the server of a domain, and to this node if it is one |
+//! | `enrol`, `server` | questions to the server of a domain, and to this node if it is one |
 //! | `timers` | one deadline for each thing that waits |
 //!
 //! A peer is believed about a user only after the user's record and a binding of a device to that very node have been
@@ -90,6 +90,7 @@ mod publish;
 mod query;
 mod revoked;
 mod seek;
+mod server;
 pub mod state;
 mod timers;
 mod users;
@@ -106,6 +107,7 @@ pub use lookup::{Lookup, Step, Subject, Target};
 pub use output::{
     Alarm, ClaimedName, Delivery, FailReason, Outcome, Output, PeerInfo, Reach, Ticket, Tier, Verdict, Write,
 };
+pub use server::DeviceProof;
 pub use state::{
     CachedUserRecord, InboundSequence, KnownAuthority, OutboundSequence, OutboxEntry, Provenance, Seen,
     StoredMail, StoredToken, TokenPlace,

@@ -11,13 +11,18 @@ use crate::id::{AuthorityId, NodeId, UserId};
 use crate::keys::{Domain, Signs as _, UserKey, verify};
 
 mod invitation;
+mod sync;
 
 pub use invitation::{Invitation, NoInvitation, TOKEN, token_mark};
+pub use sync::{
+    BUCKETS, Begin, Begun, Compare, Compared, Fetch, MARK, MAX_FETCH, MAX_STATEMENT, PAGE, Statement,
+    Statements, Tell,
+};
 
 /// Bytes of an encoded [`Ask`] at most.
-pub const MAX_ASK: usize = 4 * 1_024;
+pub const MAX_ASK: usize = 64 * 1_024;
 /// Bytes of an encoded [`Answer`] at most.
-pub const MAX_ANSWER: usize = 8 * 1_024;
+pub const MAX_ANSWER: usize = 64 * 1_024;
 /// Version of both.
 const VERSION: u32 = 1;
 /// Zero bits that are asked for at most before a password may be tried.
@@ -44,9 +49,18 @@ pub enum Ask {
     /// Its last message.
     #[prost(message, tag = "6")]
     Prove(Prove),
-    /// The certificate of a user as it is now.
-    #[prost(message, tag = "7")]
-    Renew(Renew),
+    /// What is there of my user, and is it what I have?
+    #[prost(message, tag = "8")]
+    Begin(Begin),
+    /// Which marks are in these buckets?
+    #[prost(message, tag = "9")]
+    Compare(Compare),
+    /// What do these marks stand for?
+    #[prost(message, tag = "10")]
+    Fetch(Fetch),
+    /// What the server lacks.
+    #[prost(message, tag = "11")]
+    Tell(Tell),
 }
 
 /// What the server answers.
@@ -59,7 +73,7 @@ pub enum Answer {
     /// To [`Ask::Register`].
     #[prost(message, tag = "3")]
     Registering(Registering),
-    /// To [`Ask::Enrol`], [`Ask::Prove`] and [`Ask::Renew`].
+    /// To [`Ask::Enrol`] and [`Ask::Prove`].
     #[prost(message, tag = "4")]
     Enrolled(Enrolled),
     /// To [`Ask::Login`].
@@ -68,6 +82,15 @@ pub enum Answer {
     /// To any.
     #[prost(message, tag = "7")]
     Refused(Refused),
+    /// To [`Ask::Begin`].
+    #[prost(message, tag = "8")]
+    Begun(Begun),
+    /// To [`Ask::Compare`].
+    #[prost(message, tag = "9")]
+    Compared(Compared),
+    /// To [`Ask::Fetch`]; and to [`Ask::Tell`]: what differs from what was told, and counts beside it or in its place.
+    #[prost(message, tag = "10")]
+    Statements(Statements),
 }
 
 /// The domain that somebody looks for.
@@ -139,17 +162,6 @@ pub struct Prove {
     /// OPAQUE's KE3.
     #[prost(bytes = "vec", tag = "2")]
     pub proof: Vec<u8>,
-}
-
-/// See [`Ask::Renew`]. A certificate is no secret; that there is such a user is, from whoever does not know the key.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Renew {
-    /// Whose.
-    #[prost(string, tag = "1")]
-    pub address: String,
-    /// Public user key.
-    #[prost(bytes = "vec", tag = "2")]
-    pub user: Vec<u8>,
 }
 
 /// See [`Answer::Found`]. To be believed only when OPAQUE has proved it.
@@ -240,6 +252,10 @@ pub enum Why {
     Disabled = 8,
     /// It cannot save anything now.
     Trouble = 9,
+    /// It has forgotten what was said before: begin again.
+    Forgotten = 10,
+    /// It keeps as much of this user as it may.
+    Full = 11,
 }
 
 impl std::fmt::Debug for Ask {
@@ -250,7 +266,10 @@ impl std::fmt::Debug for Ask {
             Self::Enrol(_) => "Enrol",
             Self::Login(_) => "Login",
             Self::Prove(_) => "Prove",
-            Self::Renew(_) => "Renew",
+            Self::Begin(_) => "Begin",
+            Self::Compare(_) => "Compare",
+            Self::Fetch(_) => "Fetch",
+            Self::Tell(_) => "Tell",
         })
     }
 }
@@ -262,6 +281,9 @@ impl std::fmt::Debug for Answer {
             Self::Registering(_) => f.write_str("Registering"),
             Self::Enrolled(_) => f.write_str("Enrolled"),
             Self::Challenged(_) => f.write_str("Challenged"),
+            Self::Begun(_) => f.write_str("Begun"),
+            Self::Compared(_) => f.write_str("Compared"),
+            Self::Statements(_) => f.write_str("Statements"),
             Self::Refused(refused) => write!(f, "{refused:?}"),
         }
     }
@@ -278,13 +300,14 @@ macro_rules! unprinted {
 }
 
 unprinted!(Register, Enrol, Login, Prove, Registering, Enrolled, Challenged, AskField, AnswerField);
+unprinted!(Begin, Begun, Compare, Compared, Fetch, Statement, Statements, Tell);
 
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 struct AskField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11")]
     ask: Option<Ask>,
 }
 
@@ -293,7 +316,7 @@ struct AskField {
 struct AnswerField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10")]
     answer: Option<Answer>,
 }
 

@@ -42,11 +42,13 @@ pub enum Domain {
     Token,
     /// [`crate::enrol::consent`]
     EnrolConsent,
+    /// [`crate::enrol::Statement`]
+    Statement,
 }
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
@@ -63,6 +65,7 @@ impl Domain {
         Self::MailboxAccess,
         Self::Token,
         Self::EnrolConsent,
+        Self::Statement,
     ];
 
     /// The string that starts what is signed; a zero byte follows it.
@@ -84,6 +87,7 @@ impl Domain {
             Self::MailboxAccess => "crosstalk/1/mailbox-access",
             Self::Token => "crosstalk/1/token",
             Self::EnrolConsent => "crosstalk/1/enrol-consent",
+            Self::Statement => "crosstalk/1/statement",
         }
     }
 

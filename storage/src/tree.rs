@@ -73,6 +73,10 @@ pub enum Tree {
     Invitation = 31,
     /// What was issued and taken back.
     Audit = 32,
+    /// Of each user of the domain: the user record, and which devices have said what is kept.
+    Owner = 33,
+    /// What devices of users have said of their accounts.
+    Statement = 34,
     /// Messages for names of which nobody here knows yet who has them.
     Unaddressed = 40,
 }
@@ -106,6 +110,8 @@ impl Tree {
         Tree::Member,
         Tree::Invitation,
         Tree::Audit,
+        Tree::Owner,
+        Tree::Statement,
         Tree::Unaddressed,
     ];
 
@@ -138,6 +144,8 @@ impl Tree {
             Tree::Member => "member",
             Tree::Invitation => "invitation",
             Tree::Audit => "audit",
+            Tree::Owner => "owner",
+            Tree::Statement => "statement",
             Tree::Unaddressed => "unaddressed",
         }
     }
@@ -156,7 +164,8 @@ impl Tree {
     pub fn limit(self) -> usize {
         match self {
             Tree::Meta | Tree::ServedDomain => 64,
-            Tree::Member | Tree::Invitation => 20_000,
+            Tree::Member | Tree::Invitation | Tree::Owner => 20_000,
+            Tree::Statement => 8_000_000,
             Tree::Audit => 200_000,
             Tree::Account | Tree::Session | Tree::OwnAudience => 4_096,
             Tree::Roster => 65_536,
@@ -190,7 +199,7 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).chain([24]).chain(29..=32).chain([40]).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain([40]).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

@@ -4,12 +4,9 @@
 //! used already (by this very laptop, which then died), it is fetched, sealed, and opened here. Both end alike: in one
 //! commit the account is there and the authority is pinned. The password stays in this process.
 
-use std::time::Duration;
-
-use crosstalk_overlay::authority::due_at;
 use crosstalk_overlay::core::Server;
 use crosstalk_overlay::enrol::{
-    self, Answer, Ask, Enrol, Enrolled, Find, Invitation, Login, Prove, Refused as No, Register, Renew, Why,
+    self, Answer, Ask, Enrol, Enrolled, Find, Invitation, Login, Prove, Refused as No, Register, Why,
 };
 use crosstalk_overlay::id::{AuthorityId, NodeId, UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::UserKey;
@@ -24,23 +21,6 @@ use crate::accounts::{Accounts, random, secrets};
 use crate::authority::opaque::{Account, ExportKey, LoginAttempt, OpaqueError, Registration};
 use crate::c2s::credentials::prepare_password;
 use crate::core::admin::{AccountView, Command, NewAccount, Refused, Reply};
-use crate::event_loop::clock::wall_millis;
-
-/// How often it is looked whether names are due.
-const RENEWAL: Duration = Duration::from_secs(30 * 60);
-/// The first time, when the link has had time to settle.
-const FIRST_RENEWAL: Duration = Duration::from_secs(60);
-
-/// Renews names for as long as the node runs.
-pub async fn keep_names(service: Service) {
-    tokio::time::sleep(FIRST_RENEWAL).await;
-    loop {
-        if let Err(error) = service.renew_names().await {
-            tracing::debug!("names are not renewed now: {error}");
-        }
-        tokio::time::sleep(RENEWAL).await;
-    }
-}
 
 /// Times that work is done for one login: it grows only while somebody else is guessing.
 const WORKS: usize = 4;
@@ -55,6 +35,14 @@ struct Goal {
 impl Goal {
     fn name_and_domain(&self) -> (&str, &str) {
         self.address.split_once('@').unwrap_or((&self.address, ""))
+    }
+
+    /// The server's node, and where it is.
+    fn place(&self) -> Option<(NodeId, Vec<String>)> {
+        match &self.server {
+            Server::At(node, places) => Some((*node, places.clone())),
+            Server::OnLink => None,
+        }
     }
 }
 
@@ -244,55 +232,20 @@ impl Service {
             return Err(refused(format!("this laptop has that user already, as {}", view.login)));
         }
         let (key, name) = (key.clone(), enrolled.name.clone());
-        let (recovery, goal_authority) = (enrolled.recovery.clone(), goal.authority);
+        let recovery = enrolled.recovery.clone();
         let (local, domain) = goal.name_and_domain();
         let (local, domain) = (local.to_owned(), domain.to_owned());
         let account: NewAccount = self
             .laborious(move |accounts| accounts.enrolled(&key, (&local, &domain), name, recovery, &password))
             .await?;
-        let add = Command::AddEnrolled { account: Box::new(account), authority: goal_authority };
+        let (server, places) = goal.place().ok_or_else(misunderstood)?;
+        let add =
+            Command::AddEnrolled { account: Box::new(account), authority: goal.authority, server, places };
         if let Err(error) = done(self.ask(add).await) {
             self.laborious(move |accounts| accounts.forget(user)).await?;
             return Err(error);
         }
         self.account(goal.address.clone()).await
-    }
-
-    /// Renews the certified names of this node that are due, of those whose server is near. Others wait for the next time.
-    pub async fn renew_names(&self) -> Result<(), ServiceError> {
-        let Reply::Accounts(accounts) = self.ask(Command::ListAccounts).await? else {
-            return Err(ServiceError::Confused);
-        };
-        let now = wall_millis();
-        let own = self.accounts().domain();
-        for account in accounts {
-            let elsewhere =
-                domain_of(&account.login).is_some_and(|domain| domain != own && domain != XID_DOMAIN);
-            if elsewhere && account.name_until.is_some_and(|until| now >= due_at(until)) {
-                self.renew_name(&account).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn renew_name(&self, account: &AccountView) -> Result<(), ServiceError> {
-        let user = UserId::from_xid(&account.xid).ok_or(ServiceError::Confused)?;
-        let ask = Ask::Renew(Renew { address: account.jid.clone(), user: user.as_bytes().to_vec() });
-        let name = match self.ask_server(Server::OnLink, &ask).await {
-            Ok((_, Answer::Enrolled(enrolled))) => enrolled.name,
-            Ok((_, Answer::Refused(no))) => {
-                tracing::warn!("the server does not renew the name {}: {:?}", account.jid, no.why());
-                return Ok(());
-            }
-            // It is not near.
-            Ok(_) | Err(ServiceError::Refused(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        match done(self.ask(Command::Renew { user, device_cert: None, name_cert: Some(name) }).await) {
-            Ok(()) => tracing::info!("the name {} was renewed", account.jid),
-            Err(error) => tracing::warn!("the name {} was not renewed: {error}", account.jid),
-        }
-        Ok(())
     }
 
     async fn ask_server(&self, server: Server, ask: &Ask) -> Result<(NodeId, Answer), ServiceError> {
@@ -346,7 +299,9 @@ const USED: &str = "this invitation was used already. If by you, type the passwo
 fn no(answer: &Answer, wrong: &str) -> ServiceError {
     let Answer::Refused(no) = answer else { return misunderstood() };
     refused(match no.why() {
-        Why::Policy => "the server refuses that: use the same version on both".to_owned(),
+        Why::Policy | Why::Forgotten | Why::Full => {
+            "the server refuses that: use the same version on both".to_owned()
+        }
         Why::Elsewhere => "this server gives no names under that domain: check the address".to_owned(),
         Why::NoInvitation => {
             "the server does not know this invitation: it was withdrawn, or a newer one took its place. Ask for a new one"

@@ -7,18 +7,20 @@ use std::collections::BTreeMap;
 
 use crosstalk_overlay::authority::is_due;
 use crosstalk_overlay::enrol::{
-    Answer, Ask, CHALLENGE, Challenged, Enrol, Enrolled, Found, Login, Prove, Refused, Register, Registering,
-    Renew, Why, consents, login_context, token_mark,
+    Answer, Ask, Begin, CHALLENGE, Challenged, Enrol, Enrolled, Found, Login, Prove, Refused, Register,
+    Registering, Why, consents, login_context, token_mark,
 };
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::time::TrustedTime;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState, StoredInvitation};
 
 use super::database::Change;
+use super::lists;
 use super::office::{Office, OfficeError, certificate, line};
 use super::opaque::{Account, Challenge, OpaqueError, Server};
 use super::slow::{Slow, Verdict};
 use crate::accounts::random;
+use crate::core::sync::entry::short_digest;
 use crate::event_loop::clock::wall_millis;
 
 /// Logins under way; of more the oldest is forgotten.
@@ -61,6 +63,15 @@ impl From<OfficeError> for Stop {
     }
 }
 
+impl From<lists::Stop> for Stop {
+    fn from(stop: lists::Stop) -> Self {
+        match stop {
+            lists::Stop::No(why) => Self::Why(why),
+            lists::Stop::Failed(error) => Self::Failed(error.into()),
+        }
+    }
+}
+
 impl From<OpaqueError> for Stop {
     fn from(error: OpaqueError) -> Self {
         Self::Why(if error == OpaqueError::Machine { Why::Trouble } else { Why::Policy })
@@ -68,17 +79,28 @@ impl From<OpaqueError> for Stop {
 }
 
 impl Office {
-    /// Answers a laptop. Empty: this is not the server that is looked for.
-    pub fn serve(&mut self, node: NodeId, ask: &[u8]) -> Vec<u8> {
+    /// Answers a laptop. Empty: this is not the server that is looked for. `places` is where this node is now,
+    /// multiaddresses.
+    pub fn serve(&mut self, node: NodeId, ask: &[u8], places: &[String]) -> Vec<u8> {
         let answer = match Ask::from_bytes(ask) {
             Some(Ask::Find(find)) if find.domain != self.domain => return Vec::new(),
-            Some(Ask::Renew(ask)) if self.name_of(&ask.address).is_none() => return Vec::new(),
-            Some(Ask::Renew(ask)) => self.renew(node, &ask),
             Some(Ask::Find(_)) => Ok(Answer::Found(Found { authority: self.key.id().as_bytes().to_vec() })),
             Some(Ask::Register(ask)) => self.register(&ask),
             Some(Ask::Enrol(ask)) => self.enrol(node, &ask),
             Some(Ask::Login(ask)) => self.log_in(node, &ask),
             Some(Ask::Prove(ask)) => self.prove(node, &ask),
+            Some(Ask::Begin(ask)) if self.name_of(&ask.address).is_none() => return Vec::new(),
+            Some(Ask::Begin(ask)) => self.begin(node, &ask, places),
+            Some(Ask::Compare(ask)) => {
+                self.lists.compare(&self.database, node, &ask).map(Answer::Compared).map_err(Stop::from)
+            }
+            Some(Ask::Fetch(ask)) => {
+                self.lists.fetch(&self.database, node, &ask).map(Answer::Statements).map_err(Stop::from)
+            }
+            Some(Ask::Tell(ask)) => {
+                let told = self.lists.tell(&mut self.database, node, &ask, wall_millis());
+                told.map(Answer::Statements).map_err(Stop::from)
+            }
             None => Err(Stop::Why(Why::Policy)),
         };
         let answer = answer.unwrap_or_else(|stop| match stop {
@@ -175,15 +197,21 @@ impl Office {
         Ok(enrolled(&member))
     }
 
-    fn renew(&mut self, node: NodeId, ask: &Renew) -> Result<Answer, Stop> {
+    /// A device of a user begins a sync: with it go a certificate that was renewed, and where this server is.
+    fn begin(&mut self, node: NodeId, ask: &Begin, places: &[String]) -> Result<Answer, Stop> {
         let name = self.name_of(&ask.address).ok_or(Stop::Why(Why::Elsewhere))?.to_owned();
-        let known = self.database.member(&name).is_some_and(|member| member.user == ask.user);
-        if !known || ask.user.is_empty() {
+        if ask.user.is_empty() || self.database.member(&name).is_none_or(|member| member.user != ask.user) {
             return Err(Stop::Why(Why::Password));
         }
         let member = self.renewed(&name, node)?;
-        let (sealed, recovery) = Default::default();
-        Ok(Answer::Enrolled(Enrolled { user: member.user, name: member.name, sealed, recovery }))
+        let mut begun = self.lists.begin(&self.database, node, ask, wall_millis())?;
+        if certificate(&member.name).is_some_and(|cert| cert.serial > ask.serial) {
+            begun.name = member.name;
+        }
+        if short_digest(places.concat().as_bytes())[..] != ask.places[..] {
+            begun.places = places.to_vec();
+        }
+        Ok(Answer::Begun(begun))
     }
 
     /// An enrolled user, with a certificate that is not due.

@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crosstalk_storage::tree::authority::{AuditLine, DOMAIN_KEY, Member, ServedDomain, StoredInvitation};
+use crosstalk_overlay::id::UserId;
+use crosstalk_storage::tree::authority::{
+    AuditLine, DOMAIN_KEY, Member, Owner, Said, ServedDomain, StoredInvitation,
+};
 use crosstalk_storage::{
     CheckpointError, CodecError, CommitError, OpenError, Options, ReadError, Store, Stored, Tree, WriteSet,
     decode, encode,
@@ -43,6 +46,8 @@ pub struct Change {
     members: Vec<(String, Member)>,
     invitations: Vec<([u8; 32], Option<StoredInvitation>)>,
     audit: Vec<AuditLine>,
+    owners: Vec<(UserId, Owner)>,
+    said: Vec<(Vec<u8>, Said)>,
 }
 
 impl Change {
@@ -78,6 +83,24 @@ impl Change {
         self.invitations.push((mark, invitation));
         self
     }
+
+    /// Changes what is kept of a user.
+    #[must_use]
+    pub fn owner(mut self, user: &UserId, owner: Owner) -> Self {
+        self.owners.push((*user, owner));
+        self
+    }
+
+    /// Changes what a user's devices have said of one thing.
+    #[must_use]
+    pub fn said(mut self, user: &UserId, place: &[u8; 16], said: Said) -> Self {
+        self.said.push((said_key(user, place), said));
+        self
+    }
+}
+
+fn said_key(user: &UserId, place: &[u8; 16]) -> Vec<u8> {
+    [&user.as_bytes()[..], place].concat()
 }
 
 /// The open database.
@@ -150,6 +173,40 @@ impl Database {
         self.invitations.iter()
     }
 
+    /// What is kept of a user beside what its devices have said; read from the store.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn owner(&self, user: &UserId) -> Result<Owner, DatabaseError> {
+        Ok(self.read(user.as_bytes())?.unwrap_or_default())
+    }
+
+    /// What a user's devices have said of one thing; read from the store.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn said(&self, user: &UserId, place: &[u8; 16]) -> Result<Said, DatabaseError> {
+        Ok(self.read(&said_key(user, place))?.unwrap_or_default())
+    }
+
+    /// All that a user's devices have said, at most so much.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn all_said(&self, user: &UserId, most: usize) -> Result<Vec<([u8; 16], Said)>, DatabaseError> {
+        let mut all = Vec::new();
+        for (key, value) in self.store.scan(Tree::Statement, user.as_bytes(), most)? {
+            if let Some(Ok(place)) = key.get(32..).map(TryInto::try_into) {
+                all.push((place, decode(&value)?));
+            }
+        }
+        Ok(all)
+    }
+
+    fn read<T: Stored>(&self, key: &[u8]) -> Result<Option<T>, DatabaseError> {
+        Ok(self.store.get(T::TREE, key)?.map(|value| decode(&value)).transpose()?)
+    }
+
     /// Makes a change durable, then true.
     ///
     /// # Errors
@@ -170,6 +227,12 @@ impl Database {
         }
         for (number, line) in (self.next_line..).zip(&change.audit) {
             writes.put(AuditLine::TREE, number.to_be_bytes(), encode(line));
+        }
+        for (user, owner) in &change.owners {
+            writes.put(Tree::Owner, user.as_bytes(), encode(owner));
+        }
+        for (key, said) in &change.said {
+            writes.put(Tree::Statement, key.clone(), encode(said));
         }
         self.store.commit(&[writes])?;
         self.next_line = self.next_line.saturating_add(change.audit.len() as u64);

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::counter::Counter;
 use super::database::{Change, Database, DatabaseError};
+use super::lists::Lists;
 use super::opaque::Server;
 use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
 use crate::accounts::{names, random};
@@ -54,6 +55,7 @@ pub struct Office {
     pub(super) opaque: Server,
     pub(super) node: NodeId,
     pub(super) counter: Counter,
+    pub(super) lists: Lists,
 }
 
 impl std::fmt::Debug for Office {
@@ -74,7 +76,7 @@ impl Office {
     /// An office over an open database. `seed` is what the passwords were registered with.
     pub fn new(database: Database, domain: String, key: AuthorityKey, seed: &[u8; 32], node: NodeId) -> Self {
         let (opaque, counter) = (Server::from_seed(seed), Counter::default());
-        Self { database, domain, key, opaque, node, counter }
+        Self { database, domain, key, opaque, node, counter, lists: Lists::default() }
     }
 
     /// Answers the command line.

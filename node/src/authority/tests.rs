@@ -1,15 +1,17 @@
 //! The server as laptops and the command line see it, without a network.
 
 use crosstalk_overlay::enrol::{
-    self, Answer as Said, Ask, Enrol, Find, Invitation, Login, Prove, Register, Renew, Why, login_context,
+    self, Answer as Said, Ask, Enrol, Find, Invitation, Login, Prove, Register, Statement, Why, login_context,
 };
 use crosstalk_overlay::id::{NodeId, UserId};
-use crosstalk_overlay::keys::{AuthorityKey, UserKey};
+use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, UserKey};
+use crosstalk_overlay::record::{DeviceCert, NodeBinding, Verified};
 
 use super::database::Database;
 use super::office::{Office, certificate, founding};
 use super::opaque::{Account, LoginAttempt, Registration};
 use super::{Answer, Question};
+use crate::event_loop::clock::wall_millis;
 
 const ALICE: &str = "alice@school.example";
 const PASSWORD: &[u8] = b"wherefore";
@@ -76,7 +78,7 @@ impl Stage {
     }
 
     fn ask(&mut self, from: u8, ask: &Ask) -> Said {
-        let answer = self.office.serve(node(from), &ask.to_bytes());
+        let answer = self.office.serve(node(from), &ask.to_bytes(), &[]);
         Said::from_bytes(&answer).expect("an answer")
     }
 
@@ -232,19 +234,79 @@ fn a_name_is_taken_back_and_goes_to_a_new_key() {
     assert_eq!(stage.done(Question::ResetUser { name: ALICE.into() }).len(), 1);
 }
 
+/// What the device of a user says who has come with it to a node.
+fn begin(user: u8, address: &str, on: &NodeKey) -> Ask {
+    let (key, device) = (UserKey::from_seed([user; 32]), DeviceKey::from_seed([user ^ 0x80; 32]));
+    let now = wall_millis();
+    let cert = DeviceCert::issue(&key, device.id(), now).expect("issued");
+    let binding = NodeBinding::agreed(key.id(), device.id(), on, now, now + 7 * DAY);
+    let binding = Verified::sign(binding, &device, None).expect("signed");
+    Ask::Begin(enrol::Begin {
+        address: address.into(),
+        user: key.id().as_bytes().to_vec(),
+        certificate: cert.bytes().to_vec(),
+        binding: binding.bytes().to_vec(),
+        ..enrol::Begin::default()
+    })
+}
+
+fn say(stage: &mut Stage, from: &NodeKey, ask: &Ask) -> Said {
+    let places = ["/ip4/192.0.2.1/tcp/14774".to_owned()];
+    Said::from_bytes(&stage.office.serve(from.id(), &ask.to_bytes(), &places)).expect("an answer")
+}
+
 #[test]
-fn a_certificate_is_given_to_who_knows_the_key() {
+fn a_sync_begins_with_who_proves_to_be_a_device_on_that_node() {
+    let (laptop, thief) = (NodeKey::from_seed([5; 32]), NodeKey::from_seed([6; 32]));
     let mut stage = Stage::new();
     let enrolled = stage.enrolled("alice", 3);
-    let renew = |byte| Ask::Renew(Renew { address: ALICE.into(), user: user(byte).as_bytes().to_vec() });
-    let Said::Enrolled(renewed) = stage.ask(5, &renew(3)) else { panic!("not renewed") };
-    assert_eq!(renewed.name, enrolled.name, "not due yet");
-    assert!(renewed.sealed.is_empty() && renewed.recovery.is_empty());
-    assert_eq!(why(&stage.ask(5, &renew(4))), Why::Password);
-    let nobody = Ask::Renew(Renew { address: "bob@school.example".into(), user: Vec::new() });
-    assert_eq!(why(&stage.ask(5, &nobody)), Why::Password);
-    let elsewhere = Ask::Renew(Renew { address: "alice@office.example".into(), user: Vec::new() });
-    assert!(stage.office.serve(node(5), &elsewhere.to_bytes()).is_empty());
+    let Said::Begun(begun) = say(&mut stage, &laptop, &begin(3, ALICE, &laptop)) else { panic!("refused") };
+    assert_eq!(begun.name, enrolled.name, "it knew no certificate");
+    assert_eq!(begun.places, ["/ip4/192.0.2.1/tcp/14774"]);
+    assert!(begun.other_record && begun.record.is_empty());
+    // The same proof from another node, another user's, a user who is not enrolled.
+    for (from, ask) in [
+        (&thief, begin(3, ALICE, &laptop)),
+        (&laptop, begin(4, ALICE, &laptop)),
+        (&laptop, begin(3, "bob@school.example", &laptop)),
+    ] {
+        assert_eq!(why(&say(&mut stage, from, &ask)), Why::Password);
+    }
+    // The session is of that node, and of this life of the server.
+    let compare = Ask::Compare(enrol::Compare { session: begun.session, buckets: vec![0] });
+    assert!(matches!(say(&mut stage, &laptop, &compare), Said::Compared(_)));
+    assert_eq!(why(&say(&mut stage, &thief, &compare)), Why::Forgotten);
+    let mut stage = stage.again();
+    assert_eq!(why(&say(&mut stage, &laptop, &compare)), Why::Forgotten);
+    assert!(
+        stage.office.serve(node(5), &begin(3, "alice@office.example", &laptop).to_bytes(), &[]).is_empty()
+    );
+    stage.done(Question::DisableUser { name: "alice".into() });
+    assert_eq!(why(&say(&mut stage, &laptop, &begin(3, ALICE, &laptop))), Why::Disabled);
+}
+
+#[test]
+fn nobody_says_anything_for_a_device() {
+    let laptop = NodeKey::from_seed([5; 32]);
+    let mut stage = Stage::new();
+    stage.enrolled("alice", 3);
+    let Said::Begun(begun) = say(&mut stage, &laptop, &begin(3, ALICE, &laptop)) else { panic!("refused") };
+    let alice = UserKey::from_seed([3; 32]).id();
+    let tell = |by: u8, of: &UserId, said: &[u8]| {
+        let statements = vec![Statement::sign(of, said.to_vec(), &DeviceKey::from_seed([by; 32]))];
+        Ask::Tell(enrol::Tell { session: begun.session, statements, record: Vec::new() })
+    };
+    // An empty message, and the block of `eve@b`.
+    let (nothing, block) = (&[8, 1][..], &[8, 1, 26, 11, 10, 5, 101, 118, 101, 64, 98, 18, 2, 8, 9][..]);
+    for ask in [tell(0x42, &alice, block), tell(0x83, &user(4), block), tell(0x83, &alice, nothing)] {
+        assert_eq!(why(&say(&mut stage, &laptop, &ask)), Why::Policy);
+    }
+    assert!(matches!(say(&mut stage, &laptop, &tell(0x83, &alice, block)), Said::Statements(_)));
+    let mut stage = stage.again();
+    let kept = stage.office.database.all_said(&alice, 9).expect("read");
+    assert_eq!(kept.len(), 1, "durable, once");
+    let Said::Begun(begun) = say(&mut stage, &laptop, &begin(3, ALICE, &laptop)) else { panic!("refused") };
+    assert_eq!(begun.buckets.len(), 2_048);
 }
 
 #[test]
@@ -253,8 +315,8 @@ fn the_server_is_found_by_its_domain_only() {
     let find = |domain: &str| Ask::Find(Find { domain: domain.into() });
     let Said::Found(found) = stage.ask(1, &find("school.example")) else { panic!("not found") };
     assert_eq!(found.authority, key().id().as_bytes());
-    assert!(stage.office.serve(node(1), &find("office.example").to_bytes()).is_empty());
-    assert_eq!(stage.office.serve(node(1), b"nonsense"), Said::refused(Why::Policy).to_bytes());
+    assert!(stage.office.serve(node(1), &find("office.example").to_bytes(), &[]).is_empty());
+    assert_eq!(stage.office.serve(node(1), b"nonsense", &[]), Said::refused(Why::Policy).to_bytes());
 }
 
 #[test]

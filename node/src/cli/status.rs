@@ -8,6 +8,7 @@ use crate::admin::{Request, Response};
 use crate::core::admin::{FramesView, LinkView, OutboxView, PeerView, Reply, StatusView};
 use crate::core::enrol::NameView;
 use crate::core::settings::LinkMode;
+use crate::core::sync::server::ServerView;
 use crate::event_loop::clock::wall_millis;
 use crate::link::{LinkReport, Traffic};
 
@@ -42,6 +43,7 @@ fn describe(status: &StatusView, air: Option<&LinkReport>, reach: Option<&ReachV
         format!("node          {}", status.node),
         format!("domain        {}", status.domain.as_deref().unwrap_or("none, addresses are self-certified")),
         format!("certified     {}", certified(status, wall_millis())),
+        format!("server        {}", servers(status, wall_millis())),
         format!("accounts      {}", status.accounts),
         format!("sessions      {}, {} of them waiting to be resumed", status.sessions, status.detached),
         format!("other nodes   {} connected", status.peers),
@@ -79,6 +81,38 @@ fn certified(status: &StatusView, now: u64) -> String {
         true => "no names of a server".to_owned(),
         false => status.names.iter().map(name).collect::<Vec<_>>().join(", "),
     }
+}
+
+fn servers(status: &StatusView, now: u64) -> String {
+    match status.servers.is_empty() {
+        true => "none, nobody here is enrolled".to_owned(),
+        false => status.servers.iter().map(|server| of_server(server, now)).collect::<Vec<_>>().join("; "),
+    }
+}
+
+fn of_server(server: &ServerView, now: u64) -> String {
+    let held = match server.held {
+        0 => "nothing held".to_owned(),
+        1 => "1 change held".to_owned(),
+        held => format!("{held} changes held"),
+    };
+    let synced = match server.synced {
+        0 => "never in step yet".to_owned(),
+        at => format!(
+            "in step {}, by {} out and {} in",
+            output::ago(at, now),
+            output::bytes(server.sent),
+            output::bytes(server.received)
+        ),
+    };
+    let state = match (&server.why, server.since) {
+        (Some(why), _) => format!("refuses: {why}"),
+        (None, 0) => "not asked yet".to_owned(),
+        (None, since) => format!("{}, {}", server.state, output::ago(since, now)),
+    };
+    let progress =
+        server.progress.map(|(done, all)| format!(", {done} of {all} compared")).unwrap_or_default();
+    format!("of {}: {state}; {held}; {synced}{progress}", output::plain(&server.address))
 }
 
 fn people(link: &LinkView) -> String {
@@ -202,6 +236,29 @@ mod tests {
         assert!(text.contains("not running") && text.contains("the disk is full"), "{text}");
         assert!(text.contains("NOT credible"));
     }
+
+    #[test]
+    fn the_server_is_shown_with_what_is_held() {
+        let server = |state: &str| ServerView {
+            address: "anna@school.example".into(),
+            state: state.into(),
+            since: 1_000,
+            why: None,
+            synced: 1_000,
+            held: 3,
+            progress: Some((1, 7)),
+            sent: 500,
+            received: 70,
+        };
+        let text = of_server(&server("down"), 61_000);
+        for part in ["anna@school.example", "down", "3 changes held", "500 B out", "1 of 7"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let refuses = ServerView { why: Some("it has ended".into()), synced: 0, ..server("refused") };
+        let text = of_server(&refuses, 61_000);
+        assert!(text.contains("refuses: it has ended") && text.contains("never"), "{text}");
+    }
+
     #[test]
     fn what_the_link_costs_is_shown() {
         let link =

@@ -4,7 +4,7 @@
 //! over the opened store, so there is one way for each command.
 
 use crosstalk_overlay::core::Server;
-use crosstalk_overlay::id::{AuthorityId, UserId};
+use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, SealingKey};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ use super::io::Credentials;
 use super::lookup::LookupView;
 use super::requests::RequestView;
 use super::settings::LinkMode;
+use super::sync::server::ServerView;
 
 /// A user key as it is sealed. `Debug` shows its size.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,10 @@ pub enum Command {
         account: Box<NewAccount>,
         /// To be pinned.
         authority: AuthorityId,
+        /// The node that is the server of the domain.
+        server: NodeId,
+        /// Where it is, multiaddresses.
+        places: Vec<String>,
     },
     /// Ask the server of a domain.
     AskServer {
@@ -381,6 +386,9 @@ pub struct StatusView {
     /// What accounts here are certified as.
     #[serde(default)]
     pub names: Vec<NameView>,
+    /// How the servers of their domains stand.
+    #[serde(default)]
+    pub servers: Vec<ServerView>,
     /// Milliseconds since start.
     pub uptime: u64,
     /// Accounts.

@@ -50,7 +50,9 @@ impl Core {
                 return Ok(None);
             }
             Command::AddAccount(new) => self.add_account(*new),
-            Command::AddEnrolled { account, authority } => self.add_enrolled(*account, authority),
+            Command::AddEnrolled { account, authority, server, places } => {
+                self.add_enrolled(*account, authority, server, places)
+            }
             Command::Serve { domain, authority } => {
                 self.serve(&domain, authority);
                 Ok(Reply::Done)
@@ -161,6 +163,7 @@ impl Core {
             epoch: 1,
             link: 0,
             devices: Vec::new(),
+            server: None,
         };
         let keys = DeviceKeys { device: new.device, sealing: vec![new.sealing] };
         let opened = self.open_account(new.user, stored, keys, None);
@@ -169,7 +172,7 @@ impl Core {
         self.view(new.user)
     }
 
-    fn renew(
+    pub(super) fn renew(
         &mut self,
         user: UserId,
         device_cert: Option<Vec<u8>>,
@@ -238,6 +241,7 @@ impl Core {
             node: self.node.to_hex(),
             domain: self.settings.domain.as_ref().map(|(domain, _)| domain.clone()),
             names: self.certified_names(),
+            servers: self.server_views(),
             uptime: self.uptime(),
             accounts: self.accounts.len(),
             sessions: self.sessions.len(),

@@ -3,6 +3,7 @@
 
 use crosstalk_overlay::core::{NoAnswer, Provenance, Server};
 use crosstalk_overlay::id::{AuthorityId, NodeId, XID_DOMAIN};
+use crosstalk_storage::tree::account::HomeServer;
 use serde::{Deserialize, Serialize};
 
 use super::Core;
@@ -27,6 +28,9 @@ impl Core {
     }
 
     pub(super) fn server_said(&mut self, request: u64, answer: Result<(NodeId, Vec<u8>), NoAnswer>) {
+        if self.home_server_said(request, &answer) {
+            return;
+        }
         let reply = match answer {
             Ok((node, answer)) => Reply::ServerSaid { node: *node.as_bytes(), answer },
             Err(why) => Reply::Refused(Refused::NotEnrolled(why.to_string())),
@@ -51,11 +55,23 @@ impl Core {
     }
 
     /// Adds the account of a user of another node's domain, whose authority is pinned in the same commit.
-    pub(super) fn add_enrolled(&mut self, new: NewAccount, authority: AuthorityId) -> Result<Reply, Refused> {
+    pub(super) fn add_enrolled(
+        &mut self,
+        new: NewAccount,
+        authority: AuthorityId,
+        server: NodeId,
+        places: Vec<String>,
+    ) -> Result<Reply, Refused> {
         self.saveable()?;
-        let domain = new.domain.clone();
+        let (domain, user) = (new.domain.clone(), new.user);
         let added = self.add_account(new)?;
         self.overlay.pin_authority(&domain, authority, Provenance::Enrolled, self.now);
+        if let Some(account) = self.accounts.get_mut(&user) {
+            let node = server.as_bytes().to_vec();
+            account.stored.server = Some(HomeServer { node, places, ..HomeServer::default() });
+        }
+        self.save_account(&user);
+        self.look_for_server(user);
         self.seek_names();
         Ok(added)
     }

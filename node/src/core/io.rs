@@ -235,6 +235,8 @@ pub enum Output {
         request: u64,
         /// An encoded [`crosstalk_overlay::enrol::Ask`].
         ask: Vec<u8>,
+        /// Where this node is now, multiaddresses.
+        places: Vec<String>,
     },
     /// Something that the person who runs the node should read.
     Notice(String),

@@ -130,6 +130,7 @@ impl Core {
             if let Err(why) = self.open_account(user, stored, own, vcard) {
                 self.notice(format!("the account {name} cannot be used here: {why}"));
             }
+            self.look_for_server(user);
         }
         for (key, blocked) in entries::<Blocked>(contents)? {
             let user = user_key(&key, Tree::Block)?;

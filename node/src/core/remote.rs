@@ -45,9 +45,11 @@ impl Core {
                 Overlay::LookedUp { ticket, lookup } => self.looked_up(ticket, &lookup),
                 Overlay::Joined { ticket, joined } => self.joined(ticket, joined),
                 Overlay::Enrolment { node, request, ask } => {
-                    self.output(Output::Enrolment { node, request, ask }, false);
+                    let places = self.overlay.places();
+                    self.output(Output::Enrolment { node, request, ask, places }, false);
                 }
                 Overlay::Enrolled { ticket, answer } => self.server_said(ticket, answer),
+                Overlay::ServerMet(node) => self.server_met(node),
                 Overlay::Revoked { user } => self.own_device_revoked(user),
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),
@@ -118,6 +120,9 @@ impl Core {
 
     fn deliver_from_remote(&mut self, delivery: Delivery) {
         let Delivery { ticket, from, to, message, content, sent } = delivery;
+        if matches!(content, Content::Contact(_) | Content::Sync(_)) {
+            self.tell_server_later(to);
+        }
         let disposition = match content {
             Content::Stanza { from_resource, to_resource, xml } => {
                 match self.stanza_from_remote(from, to, &from_resource, &to_resource, &xml) {

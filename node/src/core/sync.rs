@@ -3,8 +3,14 @@
 //! whole pass if they differ. *Pure.*
 //!
 //! The subscription is not told: it follows from the signed contact records, which are. [`merge`] has the laws.
+//!
+//! The server of the user's domain is one more place where all of this stands ([`server`], [`pass`]): merged by the same
+//! laws, of the same shapes, signed by the devices.
 
+pub(crate) mod entry;
 mod merge;
+mod pass;
+pub mod server;
 mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +48,7 @@ pub(super) struct Sync {
     changed: BTreeMap<UserId, Changed>,
     /// Monotonic milliseconds at which a device elsewhere was told a digest; as many as there are own devices.
     met: BTreeMap<DeviceId, u64>,
+    pub(super) servers: server::Servers,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +62,7 @@ struct Changed {
 impl Core {
     /// A contact was changed here.
     pub(super) fn sync_contact(&mut self, user: UserId, jid: &str) {
+        self.tell_server_soon(user);
         if self.overlay.has_other_devices(&user) {
             self.sync.changed.entry(user).or_default().contacts.insert(jid.to_owned());
         }
@@ -62,6 +70,7 @@ impl Core {
 
     /// An address was blocked or unblocked here.
     pub(super) fn sync_block(&mut self, user: UserId, jid: &str) {
+        self.tell_server_soon(user);
         if self.overlay.has_other_devices(&user) {
             self.sync.changed.entry(user).or_default().blocks.insert(jid.to_owned());
         }
@@ -69,6 +78,7 @@ impl Core {
 
     /// A contact record was made on this node, by the user or for it.
     pub(super) fn sync_record(&mut self, user: UserId, record: &[u8]) {
+        self.tell_server_soon(user);
         if self.overlay.has_other_devices(&user) {
             self.sync.changed.entry(user).or_default().records.push(record.to_vec());
         }
@@ -164,13 +174,19 @@ impl Core {
                 self.count("revocations of own devices that did not verify");
             }
         }
-        part.contacts.into_iter().for_each(|contact| self.merge_contact(user, contact));
-        self.merge_blocks(user, part.blocks);
-        part.records.iter().for_each(|record| self.record_from_own_device(user, record));
-        if let Some(digest) = part.digest {
+        let digest = part.digest.clone();
+        self.take_part(user, part);
+        if let Some(digest) = digest {
             self.digest_from_own_device(user, digest);
         }
         Disposition::Held
+    }
+
+    /// Merges contacts, blocks and contact records that came from another device, by whichever way.
+    fn take_part(&mut self, user: UserId, part: Part) {
+        part.contacts.into_iter().for_each(|contact| self.merge_contact(user, contact));
+        self.merge_blocks(user, part.blocks);
+        part.records.iter().for_each(|record| self.record_from_own_device(user, record));
     }
 
     fn digest_from_own_device(&mut self, user: UserId, said: DigestField) {

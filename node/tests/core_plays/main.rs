@@ -30,5 +30,6 @@ mod presence;
 mod proof;
 mod requests;
 mod resumption;
+mod server;
 mod store_trouble;
 mod subscription;

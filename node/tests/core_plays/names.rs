@@ -12,7 +12,7 @@ const MINUTE: u64 = 60_000;
 
 /// Anna and Bob are named by the same server, and their nodes have never met. Bob's has told a hash table.
 fn strangers() -> (Play, Play, Client, Client, Table) {
-    let (here, there) = (Play::enrolled(1), Play::enrolled(2));
+    let (here, there) = (Play::enrolled(1, |_| {}), Play::enrolled(2, |_| {}));
     let (anna, bob) = (here.online("anna/desk"), there.online("bob/phone"));
     let table = Table::default();
     there.find_table(&table);

@@ -42,12 +42,30 @@ pub fn rest(nodes: &[&Play]) {
 }
 
 fn pump(nodes: &[&Play]) {
+    let mut frames = usize::MAX;
+    pump_at_most(nodes, &mut frames);
+}
+
+/// As [`rest`], but from some number of frames on all are lost.
+pub fn rest_until(nodes: &[&Play], mut frames: usize) {
+    for _ in 0..4 {
+        pump_at_most(nodes, &mut frames);
+        nodes.iter().for_each(|node| node.wait(5));
+    }
+    pump_at_most(nodes, &mut frames);
+}
+
+fn pump_at_most(nodes: &[&Play], frames: &mut usize) {
     for _ in 0..ROUNDS {
         let mut quiet = true;
         for from in nodes {
             for output in from.others() {
                 let Output::Frame { node, frame } = output else { continue };
                 quiet = false;
+                if *frames == 0 {
+                    continue;
+                }
+                *frames -= 1;
                 let Some(to) = nodes.iter().find(|play| id(play) == node) else { continue };
                 to.input(Input::Peer(PeerEvent::Frame { node: id(from), frame }));
             }

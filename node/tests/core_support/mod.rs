@@ -19,6 +19,7 @@
 
 pub mod bonjour;
 mod client;
+mod desk;
 pub mod link;
 mod matching;
 mod stage;
@@ -32,6 +33,7 @@ use crosstalk_overlay::keys::AuthorityKey;
 use crosstalk_storage::Contents;
 
 pub use client::{Client, says};
+pub use desk::Desk;
 pub use stage::{BEGIN, DOMAIN, Table, credentials};
 use stage::{NODE, Stage};
 
@@ -70,11 +72,25 @@ impl Play {
         Self::at(number, settings)
     }
 
-    /// The same; its people are named by the server of [`DOMAIN`], which is no node of the play.
-    pub fn enrolled(number: u8) -> Self {
-        let play = Self::elsewhere(number);
+    /// A laptop whose people are enrolled at [`Self::server`].
+    pub fn enrolled(number: u8, change: impl FnOnce(&mut Settings)) -> Self {
+        let play = Self::elsewhere_with(number, change);
         play.0.borrow_mut().enrolled = true;
         play
+    }
+
+    /// The server of [`DOMAIN`].
+    pub fn server() -> Self {
+        let play = Self::elsewhere(stage::SERVER);
+        play.0.borrow_mut().desk = Some(Desk::new());
+        let authority = AuthorityKey::from_seed([9; 32]).id();
+        play.command(Command::Serve { domain: DOMAIN.to_owned(), authority });
+        play
+    }
+
+    /// Does something with the desk of the server.
+    pub fn desk<T>(&self, with: impl FnOnce(&mut Desk) -> T) -> T {
+        with(self.0.borrow_mut().desk.as_mut().expect("a server"))
     }
 
     fn at(node: u8, settings: Settings) -> Self {

@@ -23,6 +23,8 @@ pub const DOMAIN: &str = "school.example";
 pub const BEGIN: u64 = 1_800_000_000_000;
 /// Seed of the node that most plays are about.
 pub(super) const NODE: u8 = 7;
+/// Seed of the server of the domain.
+pub(super) const SERVER: u8 = 99;
 
 pub(super) struct Stage {
     pub(super) node: u8,
@@ -35,8 +37,6 @@ pub(super) struct Stage {
     pub(super) people: BTreeMap<String, Person>,
     pub(super) wires: BTreeMap<ConnId, Wire>,
     pub(super) next_conn: u64,
-    /// Accounts are named by the server of [`DOMAIN`], which is another node.
-    pub(super) enrolled: bool,
     /// The store is asleep: commits wait.
     pub(super) asleep: bool,
     pub(super) waiting: VecDeque<(u64, WriteSet)>,
@@ -44,6 +44,10 @@ pub(super) struct Stage {
     pub(super) others: Vec<Output>,
     /// The hash table, where there is one: it takes what it is given, and answers at once.
     pub(super) table: Option<Table>,
+    /// The task of a server, if it is one.
+    pub(super) desk: Option<super::Desk>,
+    /// People here are enrolled at the server.
+    pub(super) enrolled: bool,
 }
 
 /// What stands in a hash table that several nodes reach.
@@ -77,12 +81,13 @@ impl Stage {
             people: BTreeMap::new(),
             wires: BTreeMap::new(),
             next_conn: 1,
-            enrolled: false,
             asleep: false,
             waiting: VecDeque::new(),
             replies: BTreeMap::new(),
             others: Vec::new(),
             table: None,
+            desk: None,
+            enrolled: false,
         }
     }
 
@@ -101,7 +106,7 @@ impl Stage {
         self.people.insert(name.to_owned(), person);
         let account = NewAccount {
             name: name.to_owned(),
-            domain: self.domain(),
+            domain: if self.enrolled { DOMAIN.to_owned() } else { self.domain() },
             user,
             device,
             sealing,
@@ -113,12 +118,16 @@ impl Stage {
             nickname: name.to_owned(),
         };
         let asleep = std::mem::replace(&mut self.asleep, false);
-        let account = Box::new(account);
-        let authority = AuthorityKey::from_seed([9; 32]).id();
-        let reply = self.command(match self.enrolled {
-            true => Command::AddEnrolled { account, authority },
-            false => Command::AddAccount(account),
-        });
+        let add = match self.enrolled {
+            true => Command::AddEnrolled {
+                account: Box::new(account),
+                authority: AuthorityKey::from_seed([9; 32]).id(),
+                server: NodeKey::from_seed([SERVER; 32]).id(),
+                places: Vec::new(),
+            },
+            false => Command::AddAccount(Box::new(account)),
+        };
+        let reply = self.command(add);
         assert!(matches!(reply, Reply::Account(_)), "{name} got no account: {reply:?}");
         self.asleep = asleep;
     }
@@ -194,6 +203,12 @@ impl Stage {
                 }
                 Output::Answer { request, reply } => {
                     self.replies.insert(request, *reply);
+                }
+                Output::Enrolment { node, request, ask, .. } if self.desk.is_some() => {
+                    let now = self.now.wall;
+                    let answer =
+                        self.desk.as_mut().map(|desk| desk.serve(node, &ask, now)).unwrap_or_default();
+                    self.core.handle(Input::EnrolmentAnswer { node, request, answer }, self.now);
                 }
                 Output::Query { id, query } if self.table.is_some() => self.ask_table(id, query),
                 other => self.others.push(other),

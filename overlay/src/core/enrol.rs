@@ -17,8 +17,10 @@ const PATIENCE: u64 = 40 * SECOND;
 const SEARCH: u64 = 12 * SECOND;
 /// Questions under way at once.
 const MAX_ASKING: usize = 8;
-/// Questions that one peer may put at once; then one a second.
-const AT_ONCE: u64 = 32;
+/// Questions that one peer may put at once; then one in [`EACH`].
+const AT_ONCE: u64 = 64;
+/// Milliseconds.
+const EACH: u64 = SECOND / 4;
 
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +71,9 @@ struct Asking {
 pub(super) struct Enrolment {
     asking: BTreeMap<u64, Asking>,
     serves: bool,
-    /// Until when a peer has used up what it may ask, as if each question took a second: monotonic milliseconds, shifted
+    /// Nodes of servers of users of this node.
+    pub(super) watched: BTreeSet<NodeId>,
+    /// Until when a peer has used up what it may ask, as if each question took [`EACH`]: monotonic milliseconds, shifted
     /// by what it may ask at once.
     spent: BTreeMap<NodeId, u64>,
 }
@@ -148,6 +152,7 @@ impl Overlay {
             asking.asked.remove(&node);
         }
         self.enrolment_goes_on(node, now);
+        self.server_on_session(node);
     }
 
     /// Another node asks.
@@ -158,8 +163,8 @@ impl Overlay {
         let connected = &self.peers.connected;
         self.enrolment.spent.retain(|peer, _| connected.contains_key(peer));
         let spent = self.enrolment.spent.entry(node).or_default();
-        let next = (*spent).max(now.mono) + SECOND;
-        if next > now.mono + AT_ONCE * SECOND {
+        let next = (*spent).max(now.mono) + EACH;
+        if next > now.mono + AT_ONCE * EACH {
             // Who asks a lot is slowed for itself alone; its connection goes on.
             return self.counters.drop("question of a peer that asks the server too much");
         }

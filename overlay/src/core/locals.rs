@@ -55,6 +55,10 @@ pub(super) struct Shown {
 }
 
 impl Local {
+    pub(super) fn binding(&self) -> Option<&Verified<NodeBinding>> {
+        self.binding.as_ref()
+    }
+
     /// Whether its device was revoked: whatever it says is refused, so it says nothing.
     pub(super) fn is_void(&self, revocations: &RevocationSet) -> bool {
         revocations.is_device_revoked(&self.cert.user, &self.cert.device)

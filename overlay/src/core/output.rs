@@ -186,6 +186,8 @@ pub enum Output {
         /// Who answered, and an encoded [`crate::enrol::Answer`].
         answer: Result<(NodeId, Vec<u8>), NoAnswer>,
     },
+    /// A session with a server begins that is looked out for ([`super::Overlay::watch_server`]).
+    ServerMet(NodeId),
     /// Keep something, in the same commit as everything else of this batch.
     Write(Write),
     /// A message arrived: store it or hand it over, then settle.

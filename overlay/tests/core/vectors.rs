@@ -8,7 +8,9 @@ use std::path::Path;
 
 use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
-use crosstalk_overlay::enrol::{self, Ask, Enrol, Enrolled, Refused, Why};
+use crosstalk_overlay::enrol::{
+    self, Ask, Begin, Enrol, Enrolled, Refused, Statement, Statements, Tell, Why,
+};
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
 use crosstalk_overlay::join::{JoinAnswer, JoinCode};
@@ -241,6 +243,9 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("enrol-answer", Frame::EnrolAnswer { request: 7, answer: enrolled().to_bytes() }),
         ("enrol-answer-work", Frame::EnrolAnswer { request: 8, answer: wants_work().to_bytes() }),
         ("enrol-answer-elsewhere", Frame::EnrolAnswer { request: 9, answer: Vec::new() }),
+        ("sync-begin", Frame::Enrol { request: 10, ask: begin().to_bytes() }),
+        ("sync-tell", Frame::Enrol { request: 11, ask: tell().to_bytes() }),
+        ("sync-statements", Frame::EnrolAnswer { request: 11, answer: statements().to_bytes() }),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
 }
@@ -261,6 +266,36 @@ fn question() -> Ask {
 fn enrolled() -> enrol::Answer {
     let (user, name) = (cast(0x10).user.id().as_bytes().to_vec(), records()["name-cert"].clone());
     enrol::Answer::Enrolled(Enrolled { user, name, sealed: vec![2; 98], recovery: vec![3; 98] })
+}
+
+fn begin() -> Ask {
+    let records = records();
+    Ask::Begin(Begin {
+        address: "alice@school.example".into(),
+        user: cast(0x10).user.id().as_bytes().to_vec(),
+        certificate: records["device-cert"].clone(),
+        binding: records["node-binding"].clone(),
+        record: vec![4; 8],
+        root: vec![5; 8],
+        serial: 3,
+        places: vec![6; 8],
+    })
+}
+
+/// That alice has blocked `eve@far.example`.
+fn statement() -> Statement {
+    let alice = cast(0x10);
+    let said = b"\x08\x01\x1a\x15\x0a\x0feve@far.example\x12\x02\x08\x09".to_vec();
+    Statement::sign(&alice.user.id(), said, &alice.device)
+}
+
+fn tell() -> Ask {
+    Ask::Tell(Tell { session: 9, statements: vec![statement()], record: Vec::new() })
+}
+
+fn statements() -> enrol::Answer {
+    let certificates = vec![records()["device-cert"].clone()];
+    enrol::Answer::Statements(Statements { marks: 1, statements: vec![statement()], certificates })
 }
 
 fn wants_work() -> enrol::Answer {

@@ -75,6 +75,32 @@ pub struct Account {
     /// What the machines of the user's other devices are called, at most 16.
     #[prost(message, repeated, tag = "17")]
     pub devices: Vec<DeviceName>,
+    /// The server of the user's domain; absent for who has none.
+    #[prost(message, optional, tag = "18")]
+    pub server: Option<HomeServer>,
+}
+
+/// Where the server of a user's domain is, and when both had the same.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct HomeServer {
+    /// Its node.
+    #[prost(bytes = "vec", tag = "1")]
+    pub node: Vec<u8>,
+    /// Multiaddresses.
+    #[prost(string, repeated, tag = "2")]
+    pub places: Vec<String>,
+    /// When the last sync ended, unix milliseconds; 0: none did.
+    #[prost(uint64, tag = "3")]
+    pub synced: u64,
+    /// Version of the contact list of which the server has everything.
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+    /// Hybrid logical clock, milliseconds: earlier edits the server has.
+    #[prost(uint64, tag = "5")]
+    pub clock: u64,
+    /// Digest of what both had.
+    #[prost(bytes = "vec", tag = "6")]
+    pub root: Vec<u8>,
 }
 
 /// What the machine of a device is called.

@@ -1,5 +1,7 @@
 //! What the server of a domain keeps, in a store of its own: the domain, its users, invitations, the audit log. *Pure.*
 
+use crosstalk_overlay::enrol::Statement;
+
 use crate::Tree;
 use crate::codec::Stored;
 
@@ -132,6 +134,36 @@ impl Stored for AuditLine {
     const VERSION: u8 = 1;
 }
 
+/// What is kept of a user beside what its devices have said; keyed by the user key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Owner {
+    /// The encoded user record.
+    #[prost(bytes = "vec", tag = "1")]
+    pub record: Vec<u8>,
+    /// Signed DeviceCerts of those who have said something, the newest last.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub certificates: Vec<Vec<u8>>,
+}
+
+impl Stored for Owner {
+    const TREE: Tree = Tree::Owner;
+    const VERSION: u8 = 1;
+}
+
+/// What devices of a user have said of one thing; keyed by the user key and 16 bytes. More than one where each has said
+/// something that the other does not know.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Said {
+    /// As they were told.
+    #[prost(message, repeated, tag = "1")]
+    pub statements: Vec<Statement>,
+}
+
+impl Stored for Said {
+    const TREE: Tree = Tree::Statement;
+    const VERSION: u8 = 1;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +195,12 @@ mod tests {
         assert_eq!(encode(&invitation), b"\x01\x0a\x01a\x10\x01\x1a\x01\x02");
         assert_eq!(encode(&line), b"\x01\x08\x01\x12\x01b\x1a\x01a\x22\x01\x02\x28\x03\x32\x01\x04");
         assert_eq!(decode::<Member>(&encode(&member)), Ok(member));
+        let owner = Owner { record: vec![1], certificates: vec![vec![2]] };
+        let statement = Statement { said: vec![1], device: vec![2], signature: vec![3] };
+        assert_eq!(encode(&owner), b"\x01\x0a\x01\x01\x12\x01\x02");
+        assert_eq!(
+            encode(&Said { statements: vec![statement] }),
+            b"\x01\x0a\x09\x0a\x01\x01\x12\x01\x02\x1a\x01\x03"
+        );
     }
 }

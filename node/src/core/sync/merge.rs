@@ -8,7 +8,7 @@ use crosstalk_storage::tree::block::Blocked;
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 
 /// A contact with a clock at each field and nothing that is of one device only: what devices tell each other.
-pub(super) fn normal(item: &RosterItem) -> RosterItem {
+pub(crate) fn normal(item: &RosterItem) -> RosterItem {
     let last = Edit { millis: item.edited_millis, counter: item.edited_counter, by: item.edited_by.clone() };
     let or_last = |edit: &Option<Edit>| Some(edit.clone().unwrap_or_else(|| last.clone()));
     RosterItem {
@@ -26,7 +26,7 @@ pub(super) fn normal(item: &RosterItem) -> RosterItem {
 }
 
 /// Two [`normal`] views of a contact as one. What is known beats what is not known yet for the user key.
-pub(super) fn contact(one: RosterItem, other: RosterItem) -> RosterItem {
+pub(crate) fn contact(one: RosterItem, other: RosterItem) -> RosterItem {
     let (name, name_edit) = later((one.name, one.name_edit), (other.name, other.name_edit));
     let (groups, groups_edit) = later((one.groups, one.groups_edit), (other.groups, other.groups_edit));
     let (approved, approved_edit) =
@@ -54,7 +54,7 @@ pub(super) fn contact(one: RosterItem, other: RosterItem) -> RosterItem {
 }
 
 /// Two views of a blocked address as one.
-pub(super) fn block(one: Blocked, other: Blocked) -> Blocked {
+pub(crate) fn block(one: Blocked, other: Blocked) -> Blocked {
     let clock = |blocked: &Blocked| {
         let edit = blocked.edit.clone();
         edit.unwrap_or_else(|| Edit { millis: blocked.since, ..Edit::default() })

@@ -12,57 +12,57 @@ const MACHINE_BYTES: usize = 63;
 
 /// A part of an account.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Part {
+pub(crate) struct Part {
     #[prost(uint32, tag = "1")]
-    pub(super) version: u32,
+    pub(crate) version: u32,
     /// Contacts, [`super::merge::normal`].
     #[prost(message, repeated, tag = "2")]
-    pub(super) contacts: Vec<RosterItem>,
+    pub(crate) contacts: Vec<RosterItem>,
     #[prost(message, repeated, tag = "3")]
-    pub(super) blocks: Vec<BlockField>,
+    pub(crate) blocks: Vec<BlockField>,
     /// Signed contact records, by the user and of others to the user.
     #[prost(bytes = "vec", repeated, tag = "4")]
-    pub(super) records: Vec<Vec<u8>>,
+    pub(crate) records: Vec<Vec<u8>>,
     /// Signed revocations of devices of the user.
     #[prost(bytes = "vec", repeated, tag = "5")]
-    pub(super) revocations: Vec<Vec<u8>>,
+    pub(crate) revocations: Vec<Vec<u8>>,
     #[prost(message, optional, tag = "6")]
-    pub(super) digest: Option<DigestField>,
+    pub(crate) digest: Option<DigestField>,
 }
 
 /// A blocked address.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct BlockField {
+pub(crate) struct BlockField {
     #[prost(string, tag = "1")]
-    pub(super) jid: String,
+    pub(crate) jid: String,
     #[prost(message, required, tag = "2")]
-    pub(super) blocked: Blocked,
+    pub(crate) blocked: Blocked,
 }
 
 /// What a device says when it meets another: who it is, and what it has.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct DigestField {
+pub(crate) struct DigestField {
     #[prost(bytes = "vec", tag = "1")]
-    pub(super) device: Vec<u8>,
+    pub(crate) device: Vec<u8>,
     /// What its machine is called.
     #[prost(string, tag = "2")]
-    pub(super) machine: String,
+    pub(crate) machine: String,
     /// SHA-256 over all that a whole pass would tell, but for what was removed.
     #[prost(bytes = "vec", tag = "3")]
-    pub(super) digest: Vec<u8>,
+    pub(crate) digest: Vec<u8>,
 }
 
 impl Part {
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         Self::decode(bytes).ok().filter(|part| part.version == 1)
     }
 
-    pub(super) fn write(&self) -> Vec<u8> {
+    pub(crate) fn write(&self) -> Vec<u8> {
         Self { version: 1, ..self.clone() }.encode_to_vec()
     }
 
     /// The same in messages of bounded size.
-    pub(super) fn split(self) -> Vec<Self> {
+    pub(crate) fn split(self) -> Vec<Self> {
         let Self { contacts, blocks, records, revocations, digest, .. } = self;
         let entries = revocations
             .into_iter()
@@ -89,7 +89,7 @@ impl Part {
     }
 
     /// Takes in what another part has.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.contacts.extend(other.contacts);
         self.blocks.extend(other.blocks);
         self.records.extend(other.records);
@@ -98,7 +98,7 @@ impl Part {
 }
 
 /// Whether a contact from elsewhere can be one of a list here.
-pub(super) fn is_contact(item: &RosterItem, name_bytes: usize, groups: usize) -> bool {
+pub(crate) fn is_contact(item: &RosterItem, name_bytes: usize, groups: usize) -> bool {
     let address = BareJid::new(&item.jid).is_ok_and(|jid| jid.node().is_some() && jid.as_str() == item.jid);
     let short = |text: &String| text.len() <= name_bytes;
     address
@@ -110,12 +110,12 @@ pub(super) fn is_contact(item: &RosterItem, name_bytes: usize, groups: usize) ->
 }
 
 /// The clocks of a contact.
-pub(super) fn edits(item: &RosterItem) -> [&Option<Edit>; 5] {
+pub(crate) fn edits(item: &RosterItem) -> [&Option<Edit>; 5] {
     [&item.name_edit, &item.groups_edit, &item.approved_edit, &item.listed_edit, &item.user_edit]
 }
 
 /// Whether a block from elsewhere can be one here.
-pub(super) fn is_block(field: &BlockField) -> bool {
+pub(crate) fn is_block(field: &BlockField) -> bool {
     Jid::new(&field.jid).is_ok_and(|jid| jid.as_str() == field.jid)
         && field.blocked.edit.as_ref().is_none_or(is_edit)
 }
@@ -125,7 +125,7 @@ fn is_edit(edit: &Edit) -> bool {
 }
 
 /// What a machine is called, as it may be shown.
-pub(super) fn machine(name: &str) -> String {
+pub(crate) fn machine(name: &str) -> String {
     let clean = crosstalk_link_local::clean::nickname(name);
     clean
         .char_indices()

@@ -1,0 +1,400 @@
+//! What the server keeps of its users' accounts, so that each of their devices finds it there (`overlay/PROTOCOL.md` §13).
+//!
+//! Each thing that stands here was signed by a device of its user, and goes out as it came in: the server merges by
+//! keeping what nothing else makes superfluous, and can add nothing. Each question is whole in itself but for the
+//! session, which says who asks; a laptop or a server that dies in between goes on with what is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosstalk_overlay::enrol::{
+    Begin, Begun, Compare, Compared, Fetch, MAX_FETCH, MAX_STATEMENT, PAGE, Statement, Statements, Tell, Why,
+};
+use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
+use crosstalk_overlay::record::{
+    Context, DeviceCert, NoCertificates, NodeBinding, RevocationSet, Unverified, UserRecord, Verified,
+};
+use crosstalk_overlay::time::{MAX_SKEW, TrustedTime};
+use crosstalk_storage::tree::authority::{Owner, Said};
+use prost::Message;
+
+use super::database::{Change, Database, DatabaseError};
+use crate::core::sync::entry::{Entry, Mark, Marks, Place, marks, short_digest};
+
+/// Sessions that are remembered; of more the oldest is forgotten.
+const SESSIONS: usize = 4_096;
+/// Users whose marks are in memory; of more the one asked for longest ago is read again.
+const INDEXES: usize = 128;
+/// Things that are kept of one user.
+const PER_USER: usize = 16_384;
+/// Devices of one user of which something is kept.
+const CERTIFICATES: usize = 64;
+
+/// Why a question is not answered.
+#[derive(Debug)]
+pub enum Stop {
+    /// It is refused.
+    No(Why),
+    /// The database fails.
+    Failed(DatabaseError),
+}
+
+impl From<DatabaseError> for Stop {
+    fn from(error: DatabaseError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Who asks, proven.
+struct Session {
+    node: NodeId,
+    user: UserId,
+    device: DeviceId,
+    certificate: Vec<u8>,
+}
+
+/// What a user has here, in memory.
+#[derive(Default)]
+struct Index {
+    marks: BTreeMap<Mark, Place>,
+    /// With those that were removed.
+    things: usize,
+    used: u64,
+}
+
+impl Index {
+    fn marks(&self) -> Marks {
+        Marks(self.marks.keys().copied().collect())
+    }
+
+    fn forget(&mut self, said: &Said) {
+        for mark in said.statements.iter().filter_map(mark_of) {
+            self.marks.remove(&mark);
+        }
+    }
+
+    fn add(&mut self, place: Place, said: &Said) {
+        self.marks.extend(said.statements.iter().filter_map(mark_of).map(|mark| (mark, place)));
+    }
+}
+
+fn mark_of(statement: &Statement) -> Option<Mark> {
+    Entry::read(&statement.said)?.mark()
+}
+
+/// The accounts of all users of the domain.
+#[derive(Default)]
+pub struct Lists {
+    sessions: BTreeMap<u64, Session>,
+    next: u64,
+    indexes: BTreeMap<UserId, Index>,
+    uses: u64,
+}
+
+impl std::fmt::Debug for Lists {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lists({} sessions)", self.sessions.len())
+    }
+}
+
+impl Lists {
+    /// A device comes. Its user has been looked up by address already.
+    ///
+    /// # Errors
+    /// When it does not prove to be one of that user's on that node, or when the database fails.
+    pub fn begin(&mut self, database: &Database, node: NodeId, ask: &Begin, now: u64) -> Result<Begun, Stop> {
+        let user = UserId::from_slice(&ask.user).ok_or(Stop::No(Why::Policy))?;
+        let owner = database.owner(&user)?;
+        let record = stored_record(&owner, now);
+        let device = proven(ask, user, node, record.as_ref(), now).ok_or(Stop::No(Why::Password))?;
+        let other_record = owner.record.is_empty() || short_digest(&owner.record)[..] != ask.record[..];
+        let mine = self.index(database, user)?.marks();
+        let same = mine.root()[..] == ask.root[..];
+        let session = self.remember(Session { node, user, device, certificate: ask.certificate.clone() });
+        Ok(Begun {
+            session,
+            record: if other_record { owner.record } else { Vec::new() },
+            other_record,
+            buckets: if same { Vec::new() } else { mine.buckets() },
+            ..Begun::default()
+        })
+    }
+
+    /// Which marks are in some buckets.
+    ///
+    /// # Errors
+    /// When the session is forgotten, or the database fails.
+    pub fn compare(&mut self, database: &Database, node: NodeId, ask: &Compare) -> Result<Compared, Stop> {
+        let user = self.session(node, ask.session)?.user;
+        let mine = self.index(database, user)?.marks();
+        let mut compared = Compared::default();
+        for bucket in &ask.buckets {
+            let more: Vec<u8> = mine.bucket(*bucket).flatten().copied().collect();
+            if compared.buckets > 0 && compared.marks.len() + more.len() > PAGE {
+                break;
+            }
+            compared.buckets += 1;
+            compared.marks.extend(more);
+        }
+        Ok(compared)
+    }
+
+    /// What some marks stand for. Of those that stand for nothing any more nothing is said.
+    ///
+    /// # Errors
+    /// When the session is forgotten, or the database fails.
+    pub fn fetch(&mut self, database: &Database, node: NodeId, ask: &Fetch) -> Result<Statements, Stop> {
+        let user = self.session(node, ask.session)?.user;
+        let index = self.index(database, user)?;
+        let wanted: Vec<(Mark, Option<Place>)> =
+            marks(&ask.marks).take(MAX_FETCH).map(|mark| (mark, index.marks.get(&mark).copied())).collect();
+        let mut page = Page::default();
+        for (mark, place) in wanted {
+            let said = place.map(|place| database.said(&user, &place)).transpose()?.unwrap_or_default();
+            let meant = said.statements.into_iter().find(|statement| mark_of(statement) == Some(mark));
+            if !page.takes(meant) {
+                break;
+            }
+        }
+        Ok(page.end(&database.owner(&user)?))
+    }
+
+    /// A device tells what is lacking here. The answer is durable, and what was told with it.
+    ///
+    /// # Errors
+    /// When the session is forgotten, something was not said by this device, there is no room, or the database fails.
+    pub fn tell(
+        &mut self,
+        database: &mut Database,
+        node: NodeId,
+        ask: &Tell,
+        now: u64,
+    ) -> Result<Statements, Stop> {
+        let session = self.session(node, ask.session)?;
+        let (user, device, certificate) = (session.user, session.device, session.certificate.clone());
+        let mut owner = database.owner(&user)?;
+        let before = owner.clone();
+        if !ask.record.is_empty() {
+            merge_record(&mut owner, &user, &ask.record, now)?;
+        }
+        let changes = merged(database, &user, &device, &ask.statements, now)?;
+        let written = changes.values().filter(|change| change.before != change.after);
+        let fresh = written.clone().filter(|change| change.before.statements.is_empty()).count();
+        if self.index(database, user)?.things + fresh > PER_USER {
+            return Err(Stop::No(Why::Full));
+        }
+        let mut change = Change::default();
+        for (place, said) in changes.iter().filter(|(_, change)| change.before != change.after) {
+            change = change.said(&user, place, said.after.clone());
+        }
+        if fresh > 0 || written.count() > 0 {
+            keep_certificate(&mut owner, certificate);
+        }
+        if owner != before {
+            change = change.owner(&user, owner.clone());
+        }
+        database.commit(change)?;
+        let index = self.index(database, user)?;
+        index.things += fresh;
+        let mut page = Page::default();
+        for (place, said) in changes {
+            index.forget(&said.before);
+            index.add(place, &said.after);
+            for statement in said.after.statements.into_iter().filter(|other| *other != said.told) {
+                page.takes(Some(statement));
+            }
+        }
+        Ok(page.end(&owner))
+    }
+
+    fn remember(&mut self, session: Session) -> u64 {
+        // One of each device: it begins again.
+        self.sessions.retain(|_, other| other.device != session.device);
+        if self.sessions.len() >= SESSIONS {
+            self.sessions.pop_first();
+        }
+        self.next += 1;
+        self.sessions.insert(self.next, session);
+        self.next
+    }
+
+    fn session(&self, node: NodeId, number: u64) -> Result<&Session, Stop> {
+        self.sessions.get(&number).filter(|session| session.node == node).ok_or(Stop::No(Why::Forgotten))
+    }
+
+    fn index(&mut self, database: &Database, user: UserId) -> Result<&mut Index, DatabaseError> {
+        if !self.indexes.contains_key(&user) {
+            if self.indexes.len() >= INDEXES {
+                let oldest = self.indexes.iter().min_by_key(|(_, index)| index.used).map(|(user, _)| *user);
+                oldest.map(|user| self.indexes.remove(&user));
+            }
+            let mut index = Index::default();
+            for (place, said) in database.all_said(&user, PER_USER)? {
+                index.add(place, &said);
+                index.things += 1;
+            }
+            self.indexes.insert(user, index);
+        }
+        self.uses += 1;
+        let uses = self.uses;
+        let index = self.indexes.entry(user).or_default();
+        index.used = uses;
+        Ok(index)
+    }
+}
+
+/// Statements for one answer.
+#[derive(Default)]
+struct Page {
+    answer: Statements,
+    bytes: usize,
+}
+
+impl Page {
+    /// Takes what stands for the next mark; false if there is no more room.
+    fn takes(&mut self, statement: Option<Statement>) -> bool {
+        let size = statement.as_ref().map_or(0, Message::encoded_len);
+        if self.bytes > 0 && self.bytes + size > PAGE {
+            return false;
+        }
+        self.bytes += size;
+        self.answer.marks += 1;
+        self.answer.statements.extend(statement);
+        true
+    }
+
+    /// With the certificates of who has said all that; what nobody could verify any more stays here.
+    fn end(mut self, owner: &Owner) -> Statements {
+        let known: BTreeMap<Vec<u8>, &Vec<u8>> = owner
+            .certificates
+            .iter()
+            .filter_map(|bytes| Some((device_of(bytes)?.as_bytes().to_vec(), bytes)))
+            .collect();
+        self.answer.statements.retain(|statement| known.contains_key(&statement.device));
+        let by: BTreeSet<&Vec<u8>> =
+            self.answer.statements.iter().map(|statement| &statement.device).collect();
+        self.answer.certificates =
+            by.into_iter().filter_map(|device| known.get(device)).map(|cert| cert.to_vec()).collect();
+        self.answer
+    }
+}
+
+/// What telling one thing comes to.
+struct Merged {
+    before: Said,
+    after: Said,
+    told: Statement,
+}
+
+/// Each thing that was told, merged with what stands there.
+fn merged(
+    database: &Database,
+    user: &UserId,
+    device: &DeviceId,
+    told: &[Statement],
+    now: u64,
+) -> Result<BTreeMap<Place, Merged>, Stop> {
+    let mut changes = BTreeMap::new();
+    for statement in told {
+        let entry = Entry::read(&statement.said).filter(|_| statement.said.len() <= MAX_STATEMENT);
+        let entry = entry.filter(|_| statement.is_by(user, device)).ok_or(Stop::No(Why::Policy))?;
+        if entry.edits().iter().any(|edit| edit.millis > now.saturating_add(MAX_SKEW)) {
+            continue;
+        }
+        let place = entry.key().place();
+        if changes.contains_key(&place) {
+            return Err(Stop::No(Why::Policy));
+        }
+        let before = database.said(user, &place)?;
+        let after = with(&before, entry, statement);
+        changes.insert(place, Merged { before, after, told: statement.clone() });
+    }
+    Ok(changes)
+}
+
+/// What has to be kept for the merge of all to be what it is. What was there before goes first.
+fn with(before: &Said, entry: Entry, statement: &Statement) -> Said {
+    let read = |statement: &Statement| Some((Entry::read(&statement.said)?, statement.clone()));
+    let mut kept: Vec<(Entry, Statement)> = before.statements.iter().filter_map(read).collect();
+    if kept.iter().any(|(known, _)| *known == entry) {
+        return before.clone();
+    }
+    kept.push((entry, statement.clone()));
+    let whole =
+        |kept: &[(Entry, Statement)]| kept.iter().map(|(entry, _)| entry.clone()).reduce(Entry::merge);
+    let all = whole(&kept);
+    let mut at = 0;
+    while at < kept.len() {
+        let gone = kept.remove(at);
+        if whole(&kept) != all {
+            kept.insert(at, gone);
+            at += 1;
+        }
+    }
+    Said { statements: kept.into_iter().map(|(_, statement)| statement).collect() }
+}
+
+fn stored_record(owner: &Owner, now: u64) -> Option<UserRecord> {
+    let revocations = RevocationSet::default();
+    UserRecord::verify(&owner.record, &lenient(now, &revocations)).ok()
+}
+
+/// Nothing is refused for having ended: it says which devices there are.
+fn lenient(now: u64, revocations: &RevocationSet) -> Context<'_> {
+    let time = TrustedTime { latest: u64::MAX, ..TrustedTime::certain(now) };
+    Context { time, certificates: &NoCertificates, revocations, enforce_end: false }
+}
+
+/// The device of that user on that node, if that is proven and the user has not revoked it.
+fn proven(
+    ask: &Begin,
+    user: UserId,
+    node: NodeId,
+    record: Option<&UserRecord>,
+    now: u64,
+) -> Option<DeviceId> {
+    let mut revocations = RevocationSet::default();
+    for revoked in record.into_iter().flat_map(UserRecord::revocations) {
+        revocations.insert(revoked.clone());
+    }
+    let context = lenient(now, &revocations);
+    let cert: Verified<DeviceCert> = Unverified::parse(&ask.certificate).ok()?.verify(&context).ok()?;
+    if cert.user != user || revocations.is_device_revoked(&user, &cert.device) {
+        return None;
+    }
+    let context = Context { certificates: &cert, ..context };
+    let binding: Verified<NodeBinding> = Unverified::parse(&ask.binding).ok()?.verify(&context).ok()?;
+    (binding.user == user && binding.node == node && binding.device == cert.device).then_some(cert.device)
+}
+
+fn merge_record(owner: &mut Owner, user: &UserId, bytes: &[u8], now: u64) -> Result<(), Stop> {
+    let revocations = RevocationSet::default();
+    let theirs = UserRecord::verify(bytes, &lenient(now, &revocations)).map_err(|_| Stop::No(Why::Policy))?;
+    if theirs.user() != *user {
+        return Err(Stop::No(Why::Policy));
+    }
+    let record = match stored_record(owner, now) {
+        Some(mut mine) => {
+            mine.merge(&theirs);
+            mine
+        }
+        None => theirs,
+    };
+    owner.record = record.encode();
+    Ok(())
+}
+
+/// The newest certificate of each device.
+fn keep_certificate(owner: &mut Owner, certificate: Vec<u8>) {
+    if owner.certificates.contains(&certificate) {
+        return;
+    }
+    owner.certificates.retain(|known| device_of(known) != device_of(&certificate));
+    if owner.certificates.len() >= CERTIFICATES {
+        owner.certificates.remove(0);
+    }
+    owner.certificates.push(certificate);
+}
+
+fn device_of(certificate: &[u8]) -> Option<DeviceId> {
+    Unverified::<DeviceCert>::parse(certificate).ok().map(|cert| cert.claim().device)
+}

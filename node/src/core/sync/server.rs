@@ -1,0 +1,336 @@
+//! The link to the server of a user's domain: up, or down with what is held (DESIGN.md §7). When it is met, at each change
+//! while it is up, and now and then, one [`super::pass`] makes both have the same. *Pure.*
+
+use std::collections::BTreeMap;
+
+use crosstalk_overlay::core::{NoAnswer, Server};
+use crosstalk_overlay::enrol::{Answer, Ask, Refused, Why};
+use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::time::{MINUTE, SECOND};
+use crosstalk_storage::tree::account::HomeServer;
+use crosstalk_storage::tree::block::Blocked;
+use rand_core::Rng as _;
+use serde::{Deserialize, Serialize};
+
+use super::pass::{Pass, marks_of};
+use crate::core::account::Account;
+use crate::core::{Core, Timer};
+
+/// From one look at a server that is up to the next: what others have told it meanwhile.
+const LOOK: u64 = 5 * MINUTE;
+/// From a change here to telling it, so that several go together.
+const GATHER: u64 = SECOND;
+/// From something that came from elsewhere: whoever said it mostly tells the server, too.
+const HEARSAY: u64 = 10 * SECOND;
+/// Pauses after failures: the first, and the longest.
+const FIRST_PAUSE: u64 = 10 * SECOND;
+const LONGEST_PAUSE: u64 = 10 * MINUTE;
+/// Passes at once.
+const AT_ONCE: usize = 4;
+/// Numbers of questions of passes; those of the command line are smaller.
+const FIRST_TICKET: u64 = 1 << 62;
+
+/// How the servers of all users here stand.
+#[derive(Debug, Default)]
+pub(in crate::core) struct Servers {
+    links: BTreeMap<UserId, Link>,
+    asked: BTreeMap<u64, UserId>,
+    next: u64,
+}
+
+/// How one user's server stands.
+#[derive(Debug, Default)]
+struct Link {
+    state: State,
+    /// When it became so, Unix milliseconds.
+    since: u64,
+    failures: u32,
+    /// When the next pass is due: monotonic milliseconds.
+    due: u64,
+    /// Something changed here since the present pass began.
+    changed: bool,
+    pass: Option<Pass>,
+    /// Bytes of the questions and answers of the last whole pass.
+    last: (u64, u64),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Unknown,
+    Up,
+    Down,
+    /// It says no.
+    Refused(Why),
+}
+
+/// How a user's server stands, for people and programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// The user's certified address.
+    pub address: String,
+    /// `up`, `down`, `refused`, or `unknown`: not asked yet.
+    pub state: String,
+    /// Since when, Unix milliseconds; 0: never.
+    pub since: u64,
+    /// What the server says when it refuses.
+    pub why: Option<String>,
+    /// When both had the same, Unix milliseconds; 0: never yet.
+    pub synced: u64,
+    /// Changes here since then.
+    pub held: usize,
+    /// While they are compared: how much is done, of how much.
+    pub progress: Option<(usize, usize)>,
+    /// Bytes of the last whole pass that went there.
+    pub sent: u64,
+    /// And came from there.
+    pub received: u64,
+}
+
+impl super::Sync {
+    /// The user has no account here any more.
+    pub(in crate::core) fn forget_server(&mut self, user: &UserId) {
+        self.servers.links.remove(user);
+    }
+}
+
+impl Core {
+    /// After a start, and for a new account: looks out for the user's server.
+    pub(in crate::core) fn look_for_server(&mut self, user: UserId) {
+        let Some(node) = self.home_server(&user).and_then(|home| NodeId::from_slice(&home.node)) else {
+            return;
+        };
+        self.overlay.watch_server(node);
+        self.sync.servers.links.entry(user).or_default().due = self.now.mono;
+        self.plan_sync();
+    }
+
+    fn home_server(&self, user: &UserId) -> Option<&HomeServer> {
+        self.accounts.get(user)?.stored.server.as_ref()
+    }
+
+    /// Something of a user's account changed here.
+    pub(super) fn tell_server_soon(&mut self, user: UserId) {
+        self.tell_server_after(user, GATHER);
+    }
+
+    /// Something came from elsewhere that the server may have or lack.
+    pub(in crate::core) fn tell_server_later(&mut self, user: UserId) {
+        self.tell_server_after(user, HEARSAY);
+    }
+
+    fn tell_server_after(&mut self, user: UserId, wait: u64) {
+        let soon = self.now.mono + wait;
+        let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
+        link.changed = true;
+        if link.state == State::Up {
+            link.due = link.due.min(soon);
+            self.plan_sync();
+        }
+    }
+
+    /// A session with a server begins.
+    pub(in crate::core) fn server_met(&mut self, node: NodeId) {
+        let now = self.now.mono;
+        let of_it = |account: &&Account| {
+            account.stored.server.as_ref().is_some_and(|home| home.node == node.as_bytes())
+        };
+        let users: Vec<UserId> = self.accounts.iter().filter(of_it).map(|account| account.user).collect();
+        for user in users {
+            // Whatever happened while there was none; a pass under way goes on in it.
+            if let Some(link) = self.sync.servers.links.get_mut(&user) {
+                link.due = now;
+            }
+        }
+        self.plan_sync();
+    }
+
+    fn plan_sync(&mut self) {
+        let waiting = self.sync.servers.links.values().filter(|link| link.pass.is_none());
+        let next = waiting.map(|link| link.due).min();
+        self.cancel_timer(Timer::Server);
+        if let Some(next) = next.filter(|_| self.sync.servers.asked.len() < AT_ONCE) {
+            self.set_timer(next.saturating_sub(self.now.mono), Timer::Server);
+        }
+    }
+
+    /// Begins the passes that are due.
+    pub(in crate::core) fn servers_due(&mut self) {
+        let now = self.now.mono;
+        let due = |link: &Link| link.pass.is_none() && link.due <= now;
+        let users = self.sync.servers.links.iter().filter(|(_, link)| due(link));
+        let users: Vec<UserId> = users.map(|(user, _)| *user).collect();
+        for user in users {
+            if self.sync.servers.asked.len() < AT_ONCE {
+                self.begin_pass(user);
+            }
+        }
+        self.plan_sync();
+    }
+
+    fn begin_pass(&mut self, user: UserId) {
+        let begun = self.first_question(user);
+        let wait = if begun.is_some() { LOOK } else { MINUTE };
+        let later = self.now.mono + wait;
+        let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
+        link.due = later;
+        let Some((pass, ask)) = begun else { return };
+        link.changed = false;
+        link.pass = Some(pass);
+        self.ask_home_server(user, &ask);
+    }
+
+    fn ask_home_server(&mut self, user: UserId, ask: &Ask) {
+        let Some(home) = self.home_server(&user).cloned() else { return };
+        let Some(node) = NodeId::from_slice(&home.node) else { return };
+        let ask = ask.to_bytes();
+        let ticket = FIRST_TICKET + self.sync.servers.next;
+        self.sync.servers.next += 1;
+        self.sync.servers.asked.insert(ticket, user);
+        if let Some(pass) = self.sync.servers.links.get_mut(&user).and_then(|link| link.pass.as_mut()) {
+            pass.bytes.0 += ask.len() as u64;
+        }
+        self.overlay.ask_server(ticket, Server::At(node, home.places), ask, self.now);
+    }
+
+    /// An answer to a question of a pass; false if the question was another's.
+    pub(in crate::core) fn home_server_said(
+        &mut self,
+        ticket: u64,
+        answer: &Result<(NodeId, Vec<u8>), NoAnswer>,
+    ) -> bool {
+        let Some(user) = self.sync.servers.asked.remove(&ticket) else { return ticket >= FIRST_TICKET };
+        let pass = self.sync.servers.links.get_mut(&user).and_then(|link| link.pass.take());
+        if let Some(mut pass) = pass {
+            match answer {
+                Ok((_, bytes)) => {
+                    pass.bytes.1 += bytes.len() as u64;
+                    self.pass_goes_on(user, pass, Answer::from_bytes(bytes));
+                }
+                Err(NoAnswer::Busy) => self.pass_failed(user, None),
+                Err(_) => self.pass_failed(user, Some(State::Down)),
+            }
+        }
+        self.plan_sync();
+        true
+    }
+
+    fn pass_goes_on(&mut self, user: UserId, mut pass: Pass, answer: Option<Answer>) {
+        match answer {
+            Some(Answer::Refused(Refused { why, .. })) if why == i32::from(Why::Forgotten) => {
+                self.pass_failed(user, None);
+            }
+            Some(Answer::Refused(no)) => {
+                let why = no.why();
+                self.pass_failed(user, Some(State::Refused(why)));
+            }
+            Some(answer) => match self.next_question(user, &mut pass, answer) {
+                Ok(Some(ask)) => {
+                    if let Some(link) = self.sync.servers.links.get_mut(&user) {
+                        link.pass = Some(pass);
+                        self.ask_home_server(user, &ask);
+                    }
+                }
+                Ok(None) => self.pass_ended(user, &pass),
+                Err(why) => {
+                    self.count(why);
+                    self.pass_failed(user, Some(State::Refused(Why::Policy)));
+                }
+            },
+            None => self.pass_failed(user, Some(State::Refused(Why::Policy))),
+        }
+    }
+
+    /// What was told and taken in stays; the next pass goes on there.
+    fn pass_failed(&mut self, user: UserId, state: Option<State>) {
+        let pause = {
+            let failures = self.sync.servers.links.get(&user).map_or(0, |link| link.failures);
+            let pause = (FIRST_PAUSE << failures.min(6)).min(LONGEST_PAUSE);
+            pause - pause / 4 + u64::from(self.rng.next_u32()) % (pause / 2)
+        };
+        let now = self.now;
+        let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
+        link.failures = link.failures.saturating_add(1);
+        // Whoever has just started again is asked at once.
+        link.due = now.mono + if state.is_none() && link.failures == 1 { GATHER } else { pause };
+        link.changed = true;
+        link.set(state.unwrap_or(link.state), now.wall);
+    }
+
+    fn pass_ended(&mut self, user: UserId, pass: &Pass) {
+        let now = self.now;
+        let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
+        link.set(State::Up, now.wall);
+        (link.failures, link.last) = (0, pass.bytes);
+        let changed = link.changed;
+        link.due = now.mono + if changed { GATHER } else { LOOK };
+        let clock = self.overlay.tick(now).millis;
+        let Some(account) = self.accounts.get_mut(&user).filter(|_| !changed) else { return };
+        let (version, root) = (account.stored.roster_version, marks_of(account).root().to_vec());
+        let Some(home) = account.stored.server.as_mut() else { return };
+        (home.synced, home.version, home.clock, home.root) = (now.wall, version, clock, root);
+        let (key, value) = (user.as_bytes().to_vec(), crosstalk_storage::encode(&account.stored));
+        self.put_lazily(crosstalk_storage::Tree::Account, key, value);
+    }
+
+    /// How the servers of users here stand.
+    pub(in crate::core) fn server_views(&self) -> Vec<ServerView> {
+        let links = self.sync.servers.links.iter();
+        links.filter_map(|(user, link)| Some(server_view(self.accounts.get(user)?, link))).collect()
+    }
+}
+
+impl Link {
+    fn set(&mut self, state: State, wall: u64) {
+        if self.state != state {
+            (self.state, self.since) = (state, wall);
+        }
+    }
+}
+
+fn server_view(account: &Account, link: &Link) -> ServerView {
+    let home = account.stored.server.clone().unwrap_or_default();
+    let (state, why) = match link.state {
+        State::Unknown => ("unknown", None),
+        State::Up => ("up", None),
+        State::Down => ("down", None),
+        State::Refused(why) => ("refused", Some(reason(why).to_owned())),
+    };
+    ServerView {
+        address: account.jid.to_string(),
+        state: state.to_owned(),
+        since: link.since,
+        why,
+        synced: home.synced,
+        held: held(account, &home),
+        progress: link.pass.as_ref().and_then(Pass::progress),
+        sent: link.last.0,
+        received: link.last.1,
+    }
+}
+
+/// Changes of the account since both had the same. Opposite ones cancel each other.
+fn held(account: &Account, home: &HomeServer) -> usize {
+    if marks_of(account).root()[..] == home.root[..] {
+        return 0;
+    }
+    let contacts = account.roster.items.values().filter(|item| item.version > home.version).count();
+    let since = |millis: u64| millis > home.clock;
+    let blocked = |one: &&Blocked| since(one.edit.as_ref().map_or(one.since, |edit| edit.millis));
+    let blocks = account.blocks.values().filter(blocked).count();
+    let slots = account.roster.relations.values().map(|relation| &relation.slots);
+    let records = slots.flat_map(|slots| {
+        [&slots.my_watch, &slots.their_publish, &slots.their_watch, &slots.my_publish].into_iter().flatten()
+    });
+    contacts + blocks + records.filter(|record| since(record.at.millis)).count()
+}
+
+fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Disabled => "the server has ended this account",
+        Why::Password => "the server knows this user no longer, or by another key: enrol again",
+        Why::Full => "the server keeps as much of this user as it may",
+        Why::Trouble => "the server cannot save anything now",
+        _ => "the server does not understand this node, or this node the server",
+    }
+}

@@ -1,0 +1,382 @@
+//! One person's laptops and the server of the domain, which meet now and then: all have the same in the end, nothing is
+//! deleted silently, and bytes are near what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use crate::core_support::link::{cut, join, rest, rest_until};
+use crate::core_support::{Client, Play};
+use crosstalk::core::admin::{Command, Reply};
+use crosstalk::core::sync::server::ServerView;
+use crosstalk_storage::tree::block::Blocked;
+use crosstalk_storage::{Tree, decode};
+
+const MINUTE: u64 = 60_000;
+
+/// A server and laptops of anna, each logged in, nobody joined.
+struct School {
+    server: Play,
+    laptops: Vec<Play>,
+    clients: Vec<Client>,
+}
+
+impl School {
+    fn new(count: u8) -> Self {
+        Self::with_limit(count, 2_000)
+    }
+
+    fn with_limit(count: u8, limit: usize) -> Self {
+        let laptops: Vec<Play> =
+            (1..=count).map(|n| Play::enrolled(n, |settings| settings.roster_limit = limit)).collect();
+        let clients = laptops.iter().map(|laptop| laptop.online("anna/desk")).collect();
+        Self { server: Play::server(), laptops, clients }
+    }
+
+    fn all(&self) -> Vec<&Play> {
+        std::iter::once(&self.server).chain(&self.laptops).collect()
+    }
+
+    /// A laptop meets the server for a while.
+    fn meet(&self, laptop: usize) {
+        self.join(laptop);
+        self.rest(laptop);
+        self.part(laptop);
+    }
+
+    /// What changes while a pass is under way is told a second later.
+    fn rest(&self, laptop: usize) {
+        rest(&self.all());
+        self.laptops[laptop].wait(2_000);
+        rest(&self.all());
+    }
+
+    fn join(&self, laptop: usize) {
+        join(&self.all(), &self.server, &self.laptops[laptop]);
+    }
+
+    fn part(&self, laptop: usize) {
+        cut(&self.all(), &self.server, &self.laptops[laptop]);
+        self.forget();
+    }
+
+    fn forget(&self) {
+        for client in &self.clients {
+            client.forget();
+        }
+    }
+
+    fn set(&self, laptop: usize, item: &str) {
+        self.clients[laptop]
+            .send(&format!("<iq type='set' id='s'><query xmlns='jabber:iq:roster'>{item}</query></iq>"));
+        self.clients[laptop].forget();
+        self.laptops[laptop].wait(3);
+    }
+
+    fn block(&self, laptop: usize, what: &str, jid: &str) {
+        self.clients[laptop].send(&format!(
+            "<iq type='set' id='b'><{what} xmlns='urn:xmpp:blocking'><item jid='{jid}'/></{what}></iq>"
+        ));
+        self.clients[laptop].forget();
+        self.laptops[laptop].wait(3);
+    }
+
+    fn list(&self, laptop: usize) -> BTreeMap<String, (Option<String>, Vec<String>)> {
+        let reply = self.laptops[laptop].command(Command::Contacts("anna".to_owned()));
+        let Reply::Contacts(contacts) = reply else { panic!("{reply:?}") };
+        contacts.into_iter().map(|contact| (contact.jid, (contact.name, contact.groups))).collect()
+    }
+
+    fn blocks(&self, laptop: usize) -> BTreeSet<String> {
+        let contents = self.laptops[laptop].snapshot();
+        let entry = |(key, value): (&[u8], &[u8])| {
+            let blocked: Blocked = decode(value).unwrap();
+            (!blocked.lifted).then(|| String::from_utf8_lossy(&key[32..]).into_owned())
+        };
+        contents.tree(Tree::Block).filter_map(entry).collect()
+    }
+
+    fn view(&self, laptop: usize) -> ServerView {
+        let reply = self.laptops[laptop].command(Command::Status);
+        let Reply::Status(status) = reply else { panic!("{reply:?}") };
+        status.servers[0].clone()
+    }
+
+    fn restart(&mut self, laptop: usize) {
+        self.clients[laptop].forget();
+        self.laptops[laptop].restart();
+        self.clients[laptop] = self.laptops[laptop].online("anna/again");
+        self.forget();
+    }
+}
+
+impl Drop for School {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+#[test]
+fn a_second_laptop_has_everything_while_the_first_is_away() {
+    let school = School::new(2);
+    school.set(0, "<item jid='bob@far.example' name='Bob'><group>Work</group></item>");
+    school.set(0, "<item jid='carl@far.example'/>");
+    school.set(0, "<item jid='carl@far.example' subscription='remove'/>");
+    school.block(0, "block", "eve@far.example");
+    school.meet(0);
+    school.meet(1);
+    let bob = (Some("Bob".to_owned()), vec!["Work".to_owned()]);
+    assert_eq!(school.list(1), BTreeMap::from([("bob@far.example".to_owned(), bob)]));
+    assert_eq!(school.blocks(1), BTreeSet::from(["eve@far.example".to_owned()]));
+}
+
+#[test]
+fn edits_made_apart_are_merged_by_the_server_that_cannot_read_minds() {
+    let school = School::new(2);
+    school.set(0, "<item jid='bob@far.example' name='Bob'/>");
+    school.set(0, "<item jid='carl@far.example'/>");
+    school.block(0, "block", "eve@far.example");
+    school.meet(0);
+    school.meet(1);
+    // The name is changed here, the groups there; carl is removed here, and wanted there later; eve is unblocked.
+    school.set(0, "<item jid='bob@far.example' name='Robert'/>");
+    school.set(0, "<item jid='carl@far.example' subscription='remove'/>");
+    school.block(0, "unblock", "eve@far.example");
+    school.laptops.iter().for_each(|laptop| laptop.wait(100));
+    school.set(1, "<item jid='bob@far.example' name='Bob'><group>Work</group></item>");
+    school.set(1, "<item jid='carl@far.example' name='Carl'/>");
+    assert_eq!((school.view(0).held, school.view(1).held), (3, 2));
+    for laptop in [0, 1, 0] {
+        school.meet(laptop);
+    }
+    let bob = (Some("Robert".to_owned()), vec!["Work".to_owned()]);
+    assert_eq!(school.list(0), school.list(1));
+    assert_eq!(school.list(1)["bob@far.example"], bob);
+    assert_eq!(school.list(1)["carl@far.example"].0.as_deref(), Some("Carl"));
+    assert!(school.blocks(0).is_empty() && school.blocks(1).is_empty());
+    assert_eq!((school.view(0).held, school.view(1).held), (0, 0));
+}
+
+/// A removal at a laptop that the server learns last does not bring the contact back anywhere.
+#[test]
+fn a_removal_reaches_all() {
+    let school = School::new(2);
+    school.set(0, "<item jid='bob@far.example'/>");
+    school.meet(0);
+    school.meet(1);
+    school.set(0, "<item jid='bob@far.example' subscription='remove'/>");
+    for laptop in [1, 0, 1] {
+        school.meet(laptop);
+    }
+    assert!(school.list(0).is_empty() && school.list(1).is_empty());
+}
+
+#[test]
+fn the_state_of_the_server_is_told() {
+    let school = School::new(1);
+    school.laptops[0].wait(MINUTE);
+    let view = school.view(0);
+    assert_eq!((view.state.as_str(), view.synced), ("down", 0));
+    school.set(0, "<item jid='bob@far.example'/>");
+    assert_eq!(school.view(0).held, 1);
+    school.join(0);
+    school.rest(0);
+    let view = school.view(0);
+    assert_eq!((view.state.as_str(), view.held), ("up", 0));
+    assert!(view.synced > 0 && view.since > 0 && view.sent > 100 && view.received > 100);
+    // What is changed while it is up is told at once.
+    school.set(0, "<item jid='carl@far.example'/>");
+    school.rest(0);
+    assert_eq!(school.view(0).held, 0);
+    school.part(0);
+    school.laptops[0].wait(10 * MINUTE);
+    assert_eq!(school.view(0).state, "down");
+}
+
+/// Whatever the server says for a device, that device has to have signed.
+#[test]
+fn a_server_that_invents_edits_is_not_believed() {
+    let school = School::new(2);
+    school.set(0, "<item jid='bob@far.example' name='Bob'/>");
+    school.meet(0);
+    school.server.desk(|desk| desk.lies = true);
+    school.meet(1);
+    assert!(school.list(1).is_empty());
+    assert_ne!(school.view(1).state, "up");
+    school.server.desk(|desk| desk.lies = false);
+    school.laptops[1].wait(20 * MINUTE);
+    school.meet(1);
+    assert_eq!(school.list(1).len(), 1);
+}
+
+/// The connection, the laptop or the server breaks off after any number of frames: the next meeting completes.
+#[test]
+fn a_pass_that_breaks_off_is_completed_by_the_next() {
+    for broken in 0..40 {
+        let mut school = School::new(2);
+        for laptop in 0..2 {
+            for n in 0..6 {
+                school.set(laptop, &format!("<item jid='c{laptop}{n}@far.example' name='{n}'/>"));
+            }
+        }
+        school.meet(0);
+        school.join(1);
+        rest_until(&school.all(), broken);
+        school.part(1);
+        match broken % 3 {
+            0 => school.restart(1),
+            1 => school.server.desk(|desk| desk.restart()),
+            _ => {}
+        }
+        school.laptops[1].wait(20 * MINUTE);
+        for laptop in [1, 0] {
+            school.meet(laptop);
+        }
+        assert_eq!(school.list(0).len(), 12, "broken off after {broken} frames");
+        assert_eq!(school.list(0), school.list(1), "broken off after {broken} frames");
+    }
+}
+
+/// A small generator: the seed decides everything.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+
+    fn laptop(&mut self) -> usize {
+        usize::try_from(self.below(3)).unwrap()
+    }
+}
+
+/// Three laptops, edits anywhere, meetings with the server and with each other, some of them cut short, restarts.
+fn history(seed: u64) {
+    let mut dice = Dice(seed);
+    let mut school = School::new(3);
+    let (mut added, mut removed) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..dice.below(40) + 10 {
+        let (laptop, n) = (dice.laptop(), dice.below(8));
+        let jid = format!("c{n}@far.example");
+        match dice.below(12) {
+            0..3 => {
+                school.set(laptop, &format!("<item jid='{jid}' name='n{}'/>", dice.below(5)));
+                added.insert(jid);
+            }
+            3 => {
+                school.set(laptop, &format!("<item jid='{jid}'><group>g{}</group></item>", dice.below(5)));
+                added.insert(jid);
+            }
+            4 => {
+                school.set(laptop, &format!("<item jid='{jid}' subscription='remove'/>"));
+                removed.insert(jid);
+            }
+            5 => school.block(laptop, "block", &jid),
+            6 => school.block(laptop, "unblock", &jid),
+            7 | 8 => school.meet(laptop),
+            9 => {
+                school.join(laptop);
+                rest_until(&school.all(), usize::try_from(dice.below(25)).unwrap());
+                school.part(laptop);
+            }
+            10 => school.restart(laptop),
+            _ => {
+                let other = (laptop + 1) % 3;
+                join(&school.all(), &school.laptops[laptop], &school.laptops[other]);
+                rest(&school.all());
+                cut(&school.all(), &school.laptops[laptop], &school.laptops[other]);
+                school.forget();
+            }
+        }
+    }
+    for _ in 0..2 {
+        for laptop in 0..3 {
+            school.laptops[laptop].wait(20 * MINUTE);
+            school.meet(laptop);
+        }
+    }
+    let state = |laptop| (school.list(laptop), school.blocks(laptop));
+    assert_eq!(state(0), state(1), "seed {seed}");
+    assert_eq!(state(0), state(2), "seed {seed}");
+    let list = school.list(0);
+    for jid in added.difference(&removed) {
+        assert!(list.contains_key(jid), "seed {seed}: {jid} was never removed and is gone");
+    }
+    assert!((0..3).all(|laptop| school.view(laptop).held == 0), "seed {seed}");
+}
+
+#[test]
+fn any_history_ends_alike_everywhere() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    for seed in 0..seeds {
+        history(seed);
+    }
+}
+
+/// 5,000 contacts: first, after 10 changes, and after none.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long it takes is printed, and decides nothing")]
+fn bytes_are_near_what_changed() {
+    const CONTACTS: usize = 5_000;
+    let school = School::with_limit(2, 6_000);
+    let add = |n: usize| Command::AddContact {
+        account: "anna".to_owned(),
+        jid: format!("contact{n}@far.example"),
+        name: Some(format!("Contact number {n}")),
+    };
+    for n in 0..CONTACTS {
+        school.laptops[0].command(add(n));
+    }
+    school.forget();
+    let pass = |laptop: usize| {
+        let begin = Instant::now();
+        school.meet(laptop);
+        let view = school.view(laptop);
+        assert_eq!((view.state.as_str(), view.held), ("up", 0));
+        school.laptops[laptop].wait(10 * MINUTE);
+        (view.sent + view.received, begin.elapsed())
+    };
+    for (what, laptop) in [("all told", 0), ("all fetched", 1)] {
+        let (bytes, took) = pass(laptop);
+        println!("{CONTACTS} contacts, {what}: {bytes} bytes, {took:?}");
+        assert!(bytes < 500 * CONTACTS as u64);
+    }
+    assert_eq!(school.list(1).len(), CONTACTS);
+    for n in 0..10 {
+        school.laptops[0].command(add(n * 500 + 3).renamed());
+    }
+    let contents = school.laptops[0].snapshot();
+    let changed = |n: usize| {
+        let mut entries = contents.tree(Tree::Roster);
+        let jid = format!("contact{}@far.example", n * 500 + 3);
+        entries.find(|(key, _)| key.ends_with(jid.as_bytes()) && key.len() == 32 + jid.len()).unwrap().1.len()
+    };
+    let changes = (0..10).map(changed).sum::<usize>() as u64;
+    for (what, laptop) in [("10 changes told", 0), ("10 changes fetched", 1)] {
+        let (bytes, took) = pass(laptop);
+        println!(
+            "{CONTACTS} contacts, {what}: {bytes} bytes, {:.1} times the changes' {changes}, {took:?}",
+            bytes as f64 / changes as f64
+        );
+        assert!(bytes <= 5 * changes, "{what}: {bytes} bytes for {changes}");
+    }
+    assert_eq!(school.list(0), school.list(1));
+    let (bytes, took) = pass(1);
+    println!("{CONTACTS} contacts, nothing changed: {bytes} bytes, {took:?}");
+    assert!(bytes < 1_024, "{bytes}");
+}
+
+trait Renamed {
+    fn renamed(self) -> Self;
+}
+
+impl Renamed for Command {
+    fn renamed(self) -> Self {
+        match self {
+            Self::AddContact { account, jid, .. } => {
+                Self::AddContact { account, jid, name: Some("A new name".to_owned()) }
+            }
+            other => other,
+        }
+    }
+}

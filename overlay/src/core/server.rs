@@ -1,0 +1,70 @@
+//! What a user of this node and the server of its domain tell each other beyond the questions themselves: who the device
+//! is, what the user's record says, what the device signs; and when the server is met. *Pure.*
+
+use super::{Output, Overlay};
+use crate::enrol::Statement;
+use crate::id::{NodeId, UserId};
+use crate::record::{Refusal, UserRecord};
+use crate::time::Now;
+
+/// Servers that are looked out for at most: one of each user's.
+const MAX_WATCHED: usize = 2_048;
+
+/// Signed bytes by which the server knows a device of a user, on the node that asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceProof {
+    /// DeviceCert.
+    pub certificate: Vec<u8>,
+    /// NodeBinding.
+    pub binding: Vec<u8>,
+}
+
+impl Overlay {
+    /// Who a user's device here is; none while it has nothing to say for itself.
+    pub fn device_proof(&self, user: &UserId) -> Option<DeviceProof> {
+        let local = self.locals.get(user).filter(|local| !local.is_void(&self.users.revocations))?;
+        let binding = local.binding()?.bytes().to_vec();
+        Some(DeviceProof { certificate: local.cert.bytes().to_vec(), binding })
+    }
+
+    /// Encoded user record of a user of this node.
+    pub fn record_of_own(&self, user: &UserId) -> Option<Vec<u8>> {
+        self.locals.get(user)?;
+        self.users.record(user).map(UserRecord::encode)
+    }
+
+    /// Takes in what the server has as the record of a user of this node. Parts that have ended count: they say which
+    /// devices the user has.
+    ///
+    /// # Errors
+    /// When it does not verify, or is another's.
+    pub fn merge_record_of_own(&mut self, user: &UserId, bytes: &[u8], now: Now) -> Result<(), Refusal> {
+        let known = self.users.record(user);
+        let context = self.users.own_context(self.clock.trusted(now));
+        let record = UserRecord::verify_knowing(bytes, known, &context)?;
+        if record.user() != *user || !self.locals.contains_key(user) {
+            return Err(Refusal::WrongSigner { kind: "user-record" });
+        }
+        self.take_in(&record, now);
+        Ok(())
+    }
+
+    /// Signs what a user's device here says of the account.
+    pub fn sign_statement(&self, user: &UserId, said: Vec<u8>) -> Option<Statement> {
+        let local = self.locals.get(user).filter(|local| !local.is_void(&self.users.revocations))?;
+        Some(Statement::sign(user, said, &local.device))
+    }
+
+    /// Looks out for the node of a server: [`Output::ServerMet`] at the begin of each session with it.
+    pub fn watch_server(&mut self, node: NodeId) {
+        if self.enrolment.watched.len() < MAX_WATCHED {
+            self.enrolment.watched.insert(node);
+        }
+    }
+
+    pub(super) fn server_on_session(&mut self, node: NodeId) {
+        if self.enrolment.watched.contains(&node) {
+            self.outputs.push_back(Output::ServerMet(node));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+"""The server keeps what a user's laptops have said: the next laptop has it while the first is off, in whatever network."""
+
+import json
+import time
+
+import pytest
+
+from netns import Routed
+from test_authority import ALICE, DOMAIN, client, enrol, enrolled, found, invite
+from slix import befriend
+from waiting import until
+
+
+def contacts(node):
+    return {c["jid"]: (c["name"], c["groups"]) for c in node.ask("contact", "list", "--account", ALICE)}
+
+
+def server_of(node):
+    """How the server stands there; its node may have only just started."""
+    def said():
+        done = node.cli("status", "--json")
+        return done.returncode == 0 and json.loads(done.stdout)["servers"]
+    return until(said, 20, f"{node.host.name} to answer")[0]
+
+
+def in_step(node, seconds=60):
+    """Everything here is at the server, and the other way round."""
+    def said():
+        view = server_of(node)
+        return view if view["state"] == "up" and not view["held"] and not view["progress"] else None
+    return until(said, seconds, f"{node.host.name} and the server to be in step")
+
+
+def add(node, jid, name):
+    node.ask("contact", "add", jid, "--name", name, "--account", ALICE)
+
+
+def test_a_second_laptop_while_the_first_is_off(labs, nodes_of, figure):
+    """List, names, blocks, and a request that nobody has answered; then both edit while the server is away."""
+    server, first, second, other = nodes_of(labs(4))
+    for node in (server, first, other):
+        node.start()
+    found(server)
+    enrolled(first, invite(server, "alice"))
+    enrolled(other, invite(server, "bob"))
+    enrolled(other, invite(server, "carol"))
+    alice, bob = client(first), client(other, "bob@school.example")
+    befriend(alice, bob)
+    carol = client(other, "carol@school.example")
+    carol.do("presence", to=ALICE, type="subscribe")
+    alice.wait("presence", 20, sender="carol@school.example", type="subscribe")
+    add(first, "dave@far.example", "Dave")
+    alice.do("iq", type="set", xml="<block xmlns='urn:xmpp:blocking'><item jid='eve@far.example'/></block>")
+    view = in_step(first)
+    shown = first.cli("status")
+    assert "nothing held" in shown.stdout and ALICE in shown.stdout, shown.stdout
+    figure(f"{view['sent']} bytes out and {view['received']} in, the last pass of the first laptop")
+    of_first = contacts(first)
+    first.stop()
+    second.start()
+    begin = time.monotonic()
+    enrolled(second, ALICE)
+    until(lambda: contacts(second) == of_first, 30, lambda: f"the contact list: {contacts(second)}, not {of_first}")
+    figure(f"everything there {time.monotonic() - begin:.1f} s after the beginning of `enrol`")
+    again = client(second)
+    again.wait("presence", 20, sender="carol@school.example", type="subscribe")
+    assert "eve@far.example" in again.do("iq", type="get", xml="<blocklist xmlns='urn:xmpp:blocking'/>")["xml"]
+    # The friend is seen, and is written to, from the new laptop alone.
+    again.do("send", to=bob.jid, body="from the new one", id="s1")
+    bob.wait("message", 20, id="s1", body="from the new one")
+    # The server is away; so is each laptop from the other.
+    in_step(second)
+    server.stop()
+    second.stop()
+    first.start()
+    add(first, "frank@far.example", "Frank")
+    first.ask("contact", "remove", "dave@far.example", "--account", ALICE)
+    held = until(lambda: (view := server_of(first))["state"] == "down" and view, 90, "the server's absence to be noticed")
+    assert held["held"] >= 2, held
+    first.stop()
+    second.start()
+    add(second, "dave@far.example", "David")
+    add(second, "grace@far.example", "Grace")
+    second.stop()
+    server.start()
+    # The wish of the second laptop is the later one: dave stays.
+    for node in (first, second, first):
+        node.start()
+        in_step(node)
+        list_of = contacts(node)
+        node.stop()
+    names = {jid: name for jid, (name, _) in list_of.items()}
+    assert names["dave@far.example"] == "David" and names["grace@far.example"] == "Grace"
+    assert names["frank@far.example"] == "Frank"
+    second.start()
+    in_step(second)
+    assert contacts(second) == list_of
+
+
+def test_in_another_network(labs, nodes_of):
+    """Each behind its router: the second laptop learns of the first by the server alone, and the first of the second."""
+    server, first, second = nodes_of(labs(3, "ipv4", Routed))
+    for node in (server, first, second):
+        node.start()
+    found(server)
+    enrolled(first, invite(server, "alice"))
+    add(first, "dave@far.example", "Dave")
+    in_step(first)
+    shown = server.ask("authority", "show")
+    done = enrol(second, ALICE, "four words are better", "--server", f"{shown['node']}@{shown['places'][0]}")
+    assert done.returncode == 0, done.stderr
+    in_step(second)
+    assert contacts(second) == contacts(first)
+    devices = lambda node: {device["device"] for device in node.ask("device", "list", "--account", ALICE)}
+    until(lambda: len(devices(second)) == 2, 30, "the first laptop at the second")
+    add(second, "grace@far.example", "Grace")
+    in_step(second)
+    first.kill()
+    first.start()
+    until(lambda: "grace@far.example" in contacts(first), 60, "what the second laptop has added")
+    until(lambda: devices(first) == devices(second), 30, "the second laptop at the first")
+
+
+@pytest.mark.parametrize("victim", ["server", "laptop"])
+def test_a_power_cut_at_any_point_of_a_sync(labs, nodes_of, chance, figure, victim):
+    """Killed while the two compare and tell: the next try completes, and nothing is lost or there twice."""
+    server, first, second = nodes_of(labs(3))
+    for node in (server, first, second):
+        node.start()
+    found(server)
+    enrolled(first, invite(server, "alice"))
+    enrolled(second, ALICE)
+    killed, whole = server if victim == "server" else first, 0
+    for number in range(10):
+        for each in range(8):
+            add(first, f"c{number}x{each}@far.example", f"Contact {number} {each}")
+        # A change is told a second after it was made.
+        time.sleep(max(0.0, chance.uniform(0.6, 1.3)))
+        killed.kill()
+        killed.start()
+        whole += server_of(first)["held"] == 0
+    in_step(first, 120)
+    in_step(second, 120)
+    until(lambda: len(contacts(second)) == 80, 330, lambda: f"80 contacts, not {len(contacts(second))}")
+    assert contacts(first) == contacts(second)
+    figure(f"{whole} of 10 passes had ended before the power cut")

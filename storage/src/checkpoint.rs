@@ -11,7 +11,7 @@ use crate::Tree;
 use crate::digest::Mark;
 use crate::engine::{BATCH, Closed, Engine, EngineError, Op, apply_all};
 use crate::error::CheckpointError;
-use crate::journal::{Header, encode_checkpoint};
+use crate::journal::{Header, Marker, encode_checkpoint};
 use crate::medium::{Medium, Part};
 use crate::pending::Pending;
 use crate::snapshot::Writer;
@@ -48,8 +48,10 @@ impl Store {
             self.snapshot = Some(mark.digest.in_snapshot());
         }
         let generation = if rewritten.is_some() { self.generation + 1 } else { self.generation };
-        self.journal_len = start_journal(self.medium.as_mut(), &Header { generation, base: mark })
+        let header = start_journal(self.medium.as_mut(), generation, mark)
             .map_err(|error| self.failed(Part::Journal, error))?;
+        self.journal_len = header.encode().len() as u64;
+        self.marker = header.marker;
         self.unsure = false;
         self.base = self.sequence;
         self.pending.applied();
@@ -82,7 +84,8 @@ impl Store {
             // The journal cannot be appended to, and is replaced at the end in any case.
             self.sequence += 1;
         } else {
-            self.append(&encode_checkpoint(&mark)).map_err(|error| self.failed(Part::Journal, error))?;
+            self.append(&encode_checkpoint(self.marker, &mark))
+                .map_err(|error| self.failed(Part::Journal, error))?;
             self.announced = Some(self.sequence);
         }
         Ok(mark)
@@ -226,11 +229,19 @@ pub(crate) fn write_snapshot(medium: &mut dyn Medium, mark: &Mark, all: Visitor<
     Ok(len)
 }
 
-/// Replaces the journal by an empty one that starts from `header`; answers with its length.
-pub(crate) fn start_journal(medium: &mut dyn Medium, header: &Header) -> io::Result<u64> {
+/// Replaces the journal by an empty one that starts from `base`.
+pub(crate) fn start_journal(medium: &mut dyn Medium, generation: u64, base: Mark) -> io::Result<Header> {
+    let header = Header { marker: new_marker()?, generation, base };
     let bytes = header.encode();
     medium.replace(Part::Journal, &mut |out| out.write_all(&bytes))?;
-    Ok(bytes.len() as u64)
+    Ok(header)
+}
+
+/// The marker of a new journal.
+pub(crate) fn new_marker() -> io::Result<Marker> {
+    let mut marker = Marker::NONE;
+    getrandom::fill(&mut marker.0).map_err(io::Error::from)?;
+    Ok(marker)
 }
 
 /// Counts what is written.

@@ -30,6 +30,18 @@ pub enum OpenError {
         /// The newest version that this program reads.
         supported: u32,
     },
+    /// It was written by an earlier program, and not closed in order.
+    #[error(
+        "{} has format {found} and holds changes that only the earlier program reads: start that once and stop it in \
+         order, then this one; nothing was changed",
+        path.display()
+    )]
+    Older {
+        /// The journal.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
     /// The system does not let us at it.
     #[error("no permission to {action} {}: run as the owner of the data directory, or give it to this user (chown -R)", path.display())]
     Denied {

@@ -7,7 +7,7 @@
 use crate::Tree;
 
 /// The version of journal and snapshot that this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Longest body of a sealed header that is believed.
 const MAX_BODY: usize = 64 * 1024;
@@ -19,6 +19,8 @@ pub(crate) enum Malformed {
     Damaged,
     /// Sound, but of this newer version.
     Newer(u32),
+    /// Of this earlier version, whose frames are not read any more.
+    Older(u32),
 }
 
 pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
@@ -94,8 +96,8 @@ pub(crate) fn seal(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Opens a sealed header at the start of `bytes`: its body, and its length in the file.
-pub(crate) fn unseal<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<(&'a [u8], usize), Malformed> {
+/// Opens a sealed header at the start of `bytes`: its version, its body, and its length in the file.
+pub(crate) fn unseal<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<(u32, &'a [u8], usize), Malformed> {
     let mut reader = Reader::new(bytes);
     if reader.take(magic.len())? != magic {
         return Err(Malformed::Damaged);
@@ -109,7 +111,7 @@ pub(crate) fn unseal<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<(&'a [u8], 
     if version > FORMAT_VERSION {
         return Err(Malformed::Newer(version));
     }
-    Ok((body, sealed + 4))
+    Ok((version, body, sealed + 4))
 }
 
 #[cfg(test)]
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn a_sealed_header_opens_again_and_no_bit_may_differ() {
         let sealed = seal(MAGIC, b"body");
-        assert_eq!(unseal(MAGIC, &sealed), Ok((b"body".as_slice(), sealed.len())));
+        assert_eq!(unseal(MAGIC, &sealed), Ok((FORMAT_VERSION, b"body".as_slice(), sealed.len())));
         for bit in 0..sealed.len() * 8 {
             let mut flipped = sealed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -5,7 +5,7 @@ use crate::digest::{Digest, Mark};
 use crate::engine::{Engine, EngineError, apply_all, read_tree};
 use crate::error::OpenError;
 use crate::format::{FORMAT_VERSION, Malformed};
-use crate::journal::{self, Event, Found, Header};
+use crate::journal::{self, Event, Found, Marker};
 use crate::medium::{Medium, Part};
 use crate::pending::Pending;
 use crate::report::{Opened, Options, Rebuilt};
@@ -26,7 +26,7 @@ pub(crate) fn open(home: Home, mut medium: Box<dyn Medium>, options: Options) ->
     if journal.is_none() && snapshot.is_none() && generations.is_empty() {
         return create(home, medium, options);
     }
-    let journal = journal.map(|file| file.content.unwrap_or_else(damaged_journal));
+    let journal = journal.map(|file| file.content.unwrap_or_else(|| Found::nothing(0)));
     let snapshot_len = snapshot.as_ref().map_or(0, |file| file.len);
     let snapshot_damaged = snapshot.as_ref().is_some_and(|file| file.content.is_none());
     let header = journal.as_ref().and_then(|journal| journal.header.as_ref());
@@ -77,12 +77,9 @@ fn read<T>(
         Err(Malformed::Newer(found)) => {
             return Err(OpenError::Newer { path, found, supported: FORMAT_VERSION });
         }
+        Err(Malformed::Older(found)) => return Err(OpenError::Older { path, found }),
     };
     Ok(Some(Read { content, len: bytes.len() as u64 }))
-}
-
-fn damaged_journal() -> Found {
-    Found { header: None, frames: Vec::new(), good: 0, torn: 0, holes: true }
 }
 
 fn base_digest(journal: &Found) -> Digest {
@@ -91,8 +88,7 @@ fn base_digest(journal: &Found) -> Digest {
 
 /// A new store. The journal comes first: without it, nothing that is there was ever acknowledged.
 fn create(home: Home, mut medium: Box<dyn Medium>, options: Options) -> Answer {
-    let header = Header { generation: FIRST_GENERATION, base: Mark::default() };
-    start_journal(medium.as_mut(), &header)
+    let header = start_journal(medium.as_mut(), FIRST_GENERATION, Mark::default())
         .map_err(|error| OpenError::io(&medium.path(Part::Journal), "create", error))?;
     let path = medium.engine_path(FIRST_GENERATION);
     let mut engine = medium
@@ -152,7 +148,10 @@ fn resume(
     held: &Contents,
     journal: &Found,
 ) -> Store {
-    let base = journal.header.as_ref().map_or(0, |header| header.base.sequence);
+    let (marker, base) = match &journal.header {
+        Some(header) => (header.marker, header.base.sequence),
+        None => (Marker::NONE, 0),
+    };
     let mut pending = Pending::over(Digest::of(held));
     for frame in &journal.frames {
         let Event::Commit(set) = &frame.event else { continue };
@@ -166,6 +165,7 @@ fn resume(
         medium,
         engine,
         generation,
+        marker,
         pending,
         sequence: journal.frames.last().map_or(base, |frame| frame.sequence),
         base,
@@ -173,7 +173,7 @@ fn resume(
         announced: None,
         snapshot: Some(Digest::default()),
         snapshot_len: 0,
-        unsure: false,
+        unsure: marker == Marker::NONE,
         reopen: false,
         engine_failed: None,
         force_at: 0,
@@ -258,9 +258,9 @@ fn rebuild(
     let path = medium.engine_path(generation);
     let engine = fill_engine(medium.as_mut(), generation, &contents, &mark)
         .map_err(|error| OpenError::engine(&path, "rebuild the database", error))?;
-    let header = Header { generation, base: mark.clone() };
-    let good = start_journal(medium.as_mut(), &header)
+    let header = start_journal(medium.as_mut(), generation, mark.clone())
         .map_err(|error| OpenError::io(&medium.path(Part::Journal), "write", error))?;
+    let good = header.encode().len() as u64;
     let snapshot_len = write_snapshot(medium.as_mut(), &mark, &|visit| {
         contents.iter().try_for_each(|(tree, key, value)| visit(tree, key, value))
     })

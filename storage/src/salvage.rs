@@ -94,7 +94,7 @@ impl Evidence {
         let marks = self.engine.mark.iter().chain(self.snapshot.as_ref().map(|snapshot| &snapshot.mark));
         marks
             .into_iter()
-            .any(|mark| Header { generation: 0, base: mark.clone() }.encode().len() as u64 == len)
+            .any(|mark| Header { base: mark.clone(), ..Header::default() }.encode().len() as u64 == len)
     }
 
     /// Judges all of it.
@@ -222,7 +222,7 @@ fn replay(frame: &Frame, tree: Tree, entries: &mut Entries) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::encode_commit;
+    use crate::journal::{Marker, encode_commit};
     use crate::{MemoryDisk, Opened, Options, Rebuilt, Store, WriteSet};
 
     /// A checkpointed store with one entry per tree, whose database then loses one without a trace.
@@ -254,8 +254,9 @@ mod tests {
     fn numbered(base: u64, frame: u64) -> (Store, Opened) {
         let mut set = WriteSet::new();
         set.put(Tree::Outbox, "key", "value");
-        let header = Header { generation: 1, base: Mark { sequence: base, digest: Digest::default() } };
-        let journal = [header.encode(), encode_commit(frame, &[set])].concat();
+        let (marker, base) = (Marker([7; 16]), Mark { sequence: base, digest: Digest::default() });
+        let header = Header { marker, generation: 1, base };
+        let journal = [header.encode(), encode_commit(marker, frame, &[set])].concat();
         let disk = MemoryDisk::with_files(Some(journal), None);
         let (store, contents, opened) = Store::open_memory(&disk, Options::default()).unwrap();
         assert_eq!(contents.get(Tree::Outbox, b"key"), Some(b"value".as_slice()));

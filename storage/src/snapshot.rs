@@ -62,7 +62,7 @@ impl<'a> Writer<'a> {
 
 /// Reads a whole snapshot.
 pub(crate) fn read(bytes: &[u8]) -> Result<Snapshot, Malformed> {
-    let (body, at) = unseal(MAGIC, bytes)?;
+    let (_, body, at) = unseal(MAGIC, bytes)?;
     let mark = Mark::decode(&mut Reader::new(body))?;
     let (covered, crc) = bytes[at..].split_last_chunk::<4>().ok_or(Malformed::Damaged)?;
     if crc32fast::hash(covered) != u32::from_le_bytes(*crc) {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let hex: String = example().iter().map(|byte| format!("{byte:02x}")).collect();
-        let header = "4354534e4150534802000000220000000200000000000000010301000000000000000a00000000000000f37cd6c7b1707df74a16bd0d";
+        let header = "4354534e4150534803000000220000000200000000000000010301000000000000000a00000000000000f37cd6c7b1707df7a49284ac";
         let entries = "03060000006a756c69657404000000626f7468";
         let end = "000100000000000000e6560467";
         assert_eq!(hex, [header, entries, end].concat());

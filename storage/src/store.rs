@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::new_marker;
 use crate::digest::{Digest, Mark, entry};
 use crate::engine::Engine;
 use crate::error::{CheckpointError, CommitError, OpenError, ReadError};
-use crate::journal::{Header, encode_checkpoint, encode_commit};
+use crate::journal::{Header, Marker, encode_checkpoint, encode_commit};
 use crate::lock::Lock;
 use crate::medium::disk::{Disk, create_dir};
 use crate::medium::memory::{Memory, MemoryDisk};
@@ -43,6 +44,8 @@ pub struct Store {
     pub(crate) medium: Box<dyn Medium>,
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) generation: u64,
+    /// What the frames of the journal begin with.
+    pub(crate) marker: Marker,
     pub(crate) pending: Pending,
     /// The newest frame of the journal, or its base.
     pub(crate) sequence: u64,
@@ -140,7 +143,7 @@ impl Store {
         if self.unsure {
             self.renew_journal()?;
         }
-        let frame = encode_commit(self.sequence + 1, sets);
+        let frame = encode_commit(self.marker, self.sequence + 1, sets);
         self.append(&frame).map_err(|source| CommitError::io(self.medium.path(Part::Journal), source))?;
         self.commits += 1;
         for (tree, key, value) in sets.iter().flat_map(WriteSet::iter) {
@@ -332,13 +335,16 @@ impl Store {
         }
         let digest = self.pending.digest().clone();
         let base = Mark { sequence: self.sequence, digest: digest.clone() };
-        let mut bytes = Header { generation: self.generation, base }.encode();
-        bytes.extend(encode_commit(self.sequence + 1, std::slice::from_ref(&set)));
-        bytes.extend(encode_checkpoint(&Mark { sequence: self.sequence + 2, digest }));
+        let marker =
+            new_marker().map_err(|error| CommitError::io(self.medium.path(Part::Journal), error))?;
+        let mut bytes = Header { marker, generation: self.generation, base }.encode();
+        bytes.extend(encode_commit(marker, self.sequence + 1, std::slice::from_ref(&set)));
+        bytes.extend(encode_checkpoint(marker, &Mark { sequence: self.sequence + 2, digest }));
         let written = self.medium.replace(Part::Journal, &mut |out| out.write_all(&bytes));
         if let Err(error) = written {
             return failed(self.medium.path(Part::Journal), error);
         }
+        self.marker = marker;
         self.sequence += 2;
         self.announced = Some(self.sequence);
         self.journal_len = bytes.len() as u64;

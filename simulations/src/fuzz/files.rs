@@ -6,7 +6,8 @@ use super::bounded;
 
 const JOURNAL: &[u8] = b"CTJOURNL";
 const SNAPSHOT: &[u8] = b"CTSNAPSH";
-const FRAME: &[u8] = &[0xC7, b'f', b'r', 0x0A];
+/// Where a journal's header says what its frames begin with.
+const MARKER: std::ops::Range<usize> = 16..32;
 
 /// A journal; or a snapshot, if the bytes begin as one does. As it is, and with its checksums made right, so that
 /// what stands behind them is reached.
@@ -66,22 +67,23 @@ fn with_checksums(data: &[u8]) -> Vec<u8> {
         }
         return bytes;
     }
-    for at in 0..bytes.len() {
-        if bytes[at..].starts_with(FRAME) {
+    let Some(marker) = bytes.get(MARKER).map(<[u8]>::to_vec) else { return bytes };
+    for at in MARKER.end..bytes.len() {
+        if bytes[at..].starts_with(&marker) {
             mend_frame(&mut bytes, at);
         }
     }
     bytes
 }
 
-/// A frame's checksum covers its sequence, its length and its payload.
+/// A frame's checksum covers its marker, its sequence, its length and its payload.
 fn mend_frame(bytes: &mut [u8], at: usize) {
-    let Some(end) = length_at(bytes, at + 12).and_then(|length| length.checked_add(at + 20)) else { return };
-    let Some(payload) = bytes.get(at + 20..end) else { return };
+    let Some(end) = length_at(bytes, at + 24).and_then(|length| length.checked_add(at + 32)) else { return };
+    let Some(payload) = bytes.get(at + 32..end) else { return };
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&bytes[at + 4..at + 16]);
+    crc.update(&bytes[at..at + 28]);
     crc.update(payload);
-    bytes[at + 16..at + 20].copy_from_slice(&crc.finalize().to_le_bytes());
+    bytes[at + 28..at + 32].copy_from_slice(&crc.finalize().to_le_bytes());
 }
 
 fn put_checksum(bytes: &mut [u8], covered: std::ops::Range<usize>, at: usize) {

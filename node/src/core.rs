@@ -21,6 +21,7 @@
 //! | `profile` | what an account changes of itself: vCard, password, block list |
 //! | `remote` | what the overlay brings and takes |
 //! | `commands` | the CLI |
+//! | `room` | how much of each tree is used, and whether there is room for more |
 //! | [`devices`], [`sync`] | further devices of an account; what they, and the server, tell each other |
 //! | `load`, `save` | from and to the store |
 
@@ -50,6 +51,7 @@ pub(crate) mod nearby;
 mod presence;
 mod profile;
 mod remote;
+pub(crate) mod room;
 pub(crate) mod roster;
 pub(crate) mod router;
 mod save;
@@ -236,6 +238,11 @@ impl Core {
         self.overlay.handle_timeout(self.now);
         self.neighbours.handle_timeout(self.now);
         self.link_due();
+    }
+
+    /// Bytes of keys and values that the next batch commits; while the store cannot write, none.
+    pub fn unsaved_bytes(&self) -> usize {
+        if self.store_trouble.is_some() { 0 } else { self.writes.bytes() }
     }
 
     fn close_batch(&mut self) {

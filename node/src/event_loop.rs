@@ -31,6 +31,8 @@ use clock::Clock;
 
 /// Inputs handled as one batch.
 const BATCH: usize = 256;
+/// Bytes written from which a batch is closed before its inputs are all handled.
+const BATCH_BYTES: usize = 4 << 20;
 /// Batches that may wait for the disk before clients and peers have to wait too.
 const MOST_IN_FLIGHT: usize = 64;
 /// How long the end may take until it is durable.
@@ -238,9 +240,15 @@ impl EventLoop {
 
     fn handle_inputs(&mut self) {
         let now = self.clock.now();
-        for input in self.inputs.drain(..) {
+        let mut inputs = std::mem::take(&mut self.inputs);
+        for input in inputs.drain(..) {
             self.core.handle(input, now);
+            if self.core.unsaved_bytes() >= BATCH_BYTES {
+                self.perform_outputs();
+            }
         }
+        // Its room is used again.
+        self.inputs = inputs;
         self.perform_outputs();
     }
 

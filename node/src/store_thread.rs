@@ -3,8 +3,8 @@
 //! The queue has [`QUEUE`] places. What finds it full is merged into one set that waits beside it, so a commit never
 //! blocks the event loop; that set is bounded by what the core holds in memory. The answer is a cumulative state, not a
 //! message for each batch, so this thread never waits for the event loop either. A store that cannot write says so and
-//! tries again every five seconds, together with what has come since, which may be what helps (a removal from a full
-//! tree): what is not durable is never called durable.
+//! tries again every five seconds, together with what has come since: what is not durable is never called durable. What
+//! can never be written ends the thread, and with it the node: nothing of it was promised, and the next start is in order.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 /// Batches that wait for the thread.
 pub const QUEUE: usize = 128;
-/// Bytes that are committed together, unless one batch alone is larger.
+/// Bytes that are committed together, unless one batch alone is larger: what was gathered while the disk was full.
 const GROUP_BYTES: usize = 4 << 20;
 /// How long after a failure the same changes are tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -143,7 +143,12 @@ impl Keeper {
     fn write(&mut self, group: &mut Group) -> Result<Option<(u64, WriteSet)>, CloseError> {
         let mut left = group.fill(&self.queue);
         while let Err(error) = self.store.commit(&group.sets) {
-            if self.stopping.load(Ordering::Acquire) {
+            if error.is_final() {
+                tracing::error!(
+                    "changes that nobody was promised can never be saved, the node ends: {error}"
+                );
+            }
+            if error.is_final() || self.stopping.load(Ordering::Acquire) {
                 return Err(CloseError::Unsaved(error));
             }
             self.say(|state| state.trouble = Some(error.to_string()));
@@ -228,12 +233,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_written_is_said_not_confirmed_and_blocks_nobody() {
+    async fn what_can_never_be_written_ends_the_thread() {
         let mut thread = StoreThread::start(Store::memory().expect("opened")).expect("started");
         let mut state = thread.state();
         thread.commit(0, put("good"));
-        until(&mut state, |state| state.committed == Some(0)).await;
         thread.commit(1, put(vec![0; crosstalk_storage::MAX_KEY + 1]));
+        let ended = async { while state.changed().await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.expect("in time");
+        assert_eq!(state.borrow().trouble, None);
+        assert!(matches!(thread.close(), Err(CloseError::Unsaved(_))));
+    }
+
+    #[tokio::test]
+    async fn what_was_gathered_while_the_disk_was_full_is_written_however_much_it_is() {
+        let disk = MemoryDisk::new();
+        let (store, _, _) = Store::open_memory(&disk, Options::default()).expect("opened");
+        let mut thread = StoreThread::start(store).expect("started");
+        let mut state = thread.state();
+        disk.set_full(true);
+        for batch in 0..300u64 {
+            let mut writes = WriteSet::new();
+            writes.put(Tree::Inbox, batch.to_be_bytes(), vec![0; 100 << 10]);
+            thread.commit(batch, writes);
+        }
+        until(&mut state, |state| state.trouble.is_some()).await;
+        disk.set_full(false);
+        until(&mut state, |state| state.trouble.is_none()).await;
+        thread.push();
+        thread.close().expect("closed");
+        let (_, contents, _) = Store::open_memory(&disk, Options::default()).expect("opened");
+        assert_eq!(contents.tree(Tree::Inbox).count(), 300);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_said_not_confirmed_and_blocks_nobody() {
+        let disk = MemoryDisk::new();
+        let (store, _, _) = Store::open_memory(&disk, Options::default()).expect("opened");
+        let mut thread = StoreThread::start(store).expect("started");
+        let mut state = thread.state();
+        thread.commit(0, put("good"));
+        until(&mut state, |state| state.committed == Some(0)).await;
+        disk.set_full(true);
+        thread.commit(1, put("no room"));
         let said = until(&mut state, |state| state.trouble.is_some()).await;
         assert_eq!(said.committed, Some(0));
         for batch in 2..1_000 {

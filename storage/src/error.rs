@@ -120,14 +120,6 @@ pub enum CommitError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The tree would have more entries than it may.
-    #[error("tree {} would exceed its {limit} entries: remove some first", tree.name())]
-    TreeFull {
-        /// The tree.
-        tree: Tree,
-        /// Its limit, in entries.
-        limit: usize,
-    },
     /// Checkpoints fail and the journal has grown to its hard limit.
     #[error("{} has grown to {size} bytes because checkpoints fail: {reason}", path.display())]
     Backlog {
@@ -150,6 +142,11 @@ pub enum CommitError {
 }
 
 impl CommitError {
+    /// Whether the same commit can never succeed, whatever becomes of the disk.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::TooLarge { .. })
+    }
+
     pub(crate) fn io(path: PathBuf, source: io::Error) -> Self {
         if is_full(&source) { Self::Full { path } } else { Self::Io { path, source } }
     }

@@ -74,6 +74,6 @@ pub use error::{CheckpointError, CommitError, OpenError, ReadError};
 pub use format::FORMAT_VERSION;
 pub use medium::memory::MemoryDisk;
 pub use report::{Opened, Options, Rebuilt, Source, Stats};
-pub use store::{MAX_COMMIT, MAX_KEY, MAX_VALUE, Store};
+pub use store::{MAX_KEY, MAX_VALUE, Store};
 pub use tree::Tree;
 pub use write::{Contents, Entry, WriteSet};

@@ -18,12 +18,12 @@ use crate::report::{Opened, Options, Stats};
 use crate::write::Entry;
 use crate::{Contents, Tree, WriteSet, open};
 
-/// Longest key, in bytes.
-pub const MAX_KEY: usize = 1024;
+/// Longest key, in bytes: a user and the longest address (RFC 7622: 3 × 1,023 and 2 more) have room.
+pub const MAX_KEY: usize = 4096;
 /// Longest value, in bytes.
 pub const MAX_VALUE: usize = 1 << 20;
-/// Largest group of sets committed together, in bytes of keys and values.
-pub const MAX_COMMIT: usize = 16 << 20;
+/// Largest group of sets committed together, in bytes of their frame: what its length field can say.
+const MAX_COMMIT: usize = u32::MAX as usize;
 
 /// While checkpoints fail, commits go on until the journal has this many times its limit.
 const BACKLOG: u64 = 16;
@@ -138,7 +138,6 @@ impl Store {
             return Ok(());
         }
         check_sizes(sets)?;
-        self.check_limits(sets)?;
         self.check_backlog()?;
         if self.unsure {
             self.renew_journal()?;
@@ -263,43 +262,6 @@ impl Store {
         }
     }
 
-    /// Refuses a group that would take a tree above its limit.
-    fn check_limits(&self, sets: &[WriteSet]) -> Result<(), CommitError> {
-        let mut puts: BTreeMap<Tree, usize> = BTreeMap::new();
-        for (tree, _, value) in sets.iter().flat_map(WriteSet::iter) {
-            *puts.entry(tree).or_default() += usize::from(value.is_some());
-        }
-        for (tree, puts) in puts {
-            let limit = tree.limit();
-            let count = usize::try_from(self.pending.digest().tree(tree).count).unwrap_or(usize::MAX);
-            // Counting every put as a new key is enough, but for a nearly full tree.
-            if puts > 0 && count.saturating_add(puts) > limit && self.count_after(tree, sets) > limit {
-                return Err(CommitError::TreeFull { tree, limit });
-            }
-        }
-        Ok(())
-    }
-
-    /// The number of entries a tree would have after `sets`.
-    fn count_after(&self, tree: Tree, sets: &[WriteSet]) -> usize {
-        let mut last: BTreeMap<&[u8], bool> = BTreeMap::new();
-        for (of, key, value) in sets.iter().flat_map(WriteSet::iter) {
-            if of == tree {
-                last.insert(key, value.is_some());
-            }
-        }
-        let mut count = usize::try_from(self.pending.digest().tree(tree).count).unwrap_or(usize::MAX);
-        for (key, stays) in last {
-            let is_there = matches!(self.get(tree, key), Ok(Some(_)));
-            match (is_there, stays) {
-                (false, true) => count = count.saturating_add(1),
-                (true, false) => count = count.saturating_sub(1),
-                (true, true) | (false, false) => {}
-            }
-        }
-        count
-    }
-
     /// Keeps the journal bounded when nobody calls `maintain`, or when checkpoints fail.
     fn check_backlog(&mut self) -> Result<(), CommitError> {
         let limit = self.journal_limit();
@@ -335,8 +297,7 @@ impl Store {
         }
         let digest = self.pending.digest().clone();
         let base = Mark { sequence: self.sequence, digest: digest.clone() };
-        let marker =
-            new_marker().map_err(|error| CommitError::io(self.medium.path(Part::Journal), error))?;
+        let marker = new_marker().map_err(|error| CommitError::io(self.medium.path(Part::Journal), error))?;
         let mut bytes = Header { marker, generation: self.generation, base }.encode();
         bytes.extend(encode_commit(marker, self.sequence + 1, std::slice::from_ref(&set)));
         bytes.extend(encode_checkpoint(marker, &Mark { sequence: self.sequence + 2, digest }));
@@ -355,10 +316,10 @@ impl Store {
 
 /// Refuses keys, values and groups that are too large.
 fn check_sizes(sets: &[WriteSet]) -> Result<(), CommitError> {
-    let mut total = 0usize;
+    let mut total = 1usize;
     for (tree, key, value) in sets.iter().flat_map(WriteSet::iter) {
         let value = value.map_or(0, <[u8]>::len);
-        total = total.saturating_add(key.len()).saturating_add(value);
+        total = total.saturating_add(10).saturating_add(key.len()).saturating_add(value);
         let checks =
             [("a key", key.len(), MAX_KEY), ("a value", value, MAX_VALUE), ("a commit", total, MAX_COMMIT)];
         for (what, size, limit) in checks {

@@ -160,7 +160,8 @@ impl Tree {
         Tree::ALL.iter().copied().find(|tree| tree.id() == id)
     }
 
-    /// The largest number of entries. A commit that would exceed it is refused as a whole.
+    /// The largest number of entries. Whoever writes keeps to it and answers "full" before: the store itself takes
+    /// what it is given, so that one full tree never keeps the changes of all others from the disk.
     pub fn limit(self) -> usize {
         match self {
             Tree::Meta | Tree::ServedDomain => 64,
@@ -169,7 +170,7 @@ impl Tree {
             Tree::Audit => 200_000,
             Tree::Account | Tree::Session | Tree::OwnAudience => 4_096,
             Tree::Roster => 65_536,
-            Tree::ContactRecord => 131_072,
+            Tree::ContactRecord => 262_144,
             Tree::UserRecord | Tree::Presence | Tree::VCard | Tree::Revocation => 10_000,
             Tree::Outbox
             | Tree::Outbound
@@ -180,7 +181,8 @@ impl Tree {
             | Tree::Unaddressed => 20_000,
             Tree::Table => 8_192,
             Tree::Token => 32_768,
-            Tree::Inbox => 50_000,
+            // 64 MiB of messages that count 512 bytes more than they have, and news.
+            Tree::Inbox => 140_000,
             Tree::Seen => 600_000,
             Tree::Authority | Tree::Node => 1_024,
         }

@@ -31,6 +31,14 @@ pub enum DatabaseError {
     /// Nothing can be written now.
     #[error("nothing can be saved now: {0}")]
     Commit(#[from] CommitError),
+    /// There are as many as there may be.
+    #[error("a domain has at most {limit} {what}")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        limit: usize,
+    },
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -212,6 +220,7 @@ impl Database {
     /// # Errors
     /// When it cannot be written; nothing has changed then.
     pub fn commit(&mut self, change: Change) -> Result<(), DatabaseError> {
+        self.check_room(&change)?;
         let mut writes = WriteSet::new();
         if let Some(domain) = &change.domain {
             writes.put(Tree::ServedDomain, DOMAIN_KEY, encode(domain));
@@ -227,6 +236,9 @@ impl Database {
         }
         for (number, line) in (self.next_line..).zip(&change.audit) {
             writes.put(AuditLine::TREE, number.to_be_bytes(), encode(line));
+            if let Some(oldest) = number.checked_sub(AuditLine::TREE.limit() as u64) {
+                writes.delete(AuditLine::TREE, oldest.to_be_bytes());
+            }
         }
         for (user, owner) in &change.owners {
             writes.put(Tree::Owner, user.as_bytes(), encode(owner));
@@ -262,6 +274,24 @@ impl Database {
         Ok(lines)
     }
 
+    /// What is taken back, or ends, always finds room.
+    fn check_room(&self, change: &Change) -> Result<(), DatabaseError> {
+        let members = change.members.iter().filter(|(name, _)| !self.members.contains_key(name)).count();
+        let made = |(mark, invitation): &&([u8; 32], Option<StoredInvitation>)| {
+            invitation.is_some() && !self.invitations.contains_key(mark)
+        };
+        let invitations = change.invitations.iter().filter(made).count();
+        for (what, tree, held, more) in [
+            ("users", Tree::Member, self.members.len(), members),
+            ("invitations", Tree::Invitation, self.invitations.len(), invitations),
+        ] {
+            if more > 0 && held + more > tree.limit() {
+                return Err(DatabaseError::Full { what, limit: tree.limit() });
+            }
+        }
+        Ok(())
+    }
+
     /// What can be done while nobody waits.
     ///
     /// # Errors
@@ -285,6 +315,34 @@ mod tests {
 
     fn line(what: &str) -> AuditLine {
         AuditLine { what: what.into(), ..AuditLine::default() }
+    }
+
+    /// The log forgets its oldest lines: names can be given and taken back however long it is.
+    #[test]
+    fn a_full_log_makes_room_for_a_new_line() {
+        let data = tempfile::tempdir().expect("dir");
+        let mut database = Database::open(data.path()).expect("opened");
+        database.commit(Change::told(line("first"))).expect("durable");
+        database.commit(Change::told(line("second"))).expect("durable");
+        database.next_line = 1 + Tree::Audit.limit() as u64;
+        database.commit(Change::told(line("last"))).expect("durable");
+        let kept =
+            |number: u64| database.store.get(Tree::Audit, &number.to_be_bytes()).expect("read").is_some();
+        assert_eq!([1, 2, 1 + Tree::Audit.limit() as u64].map(kept), [false, true, true]);
+    }
+
+    #[test]
+    fn as_many_users_as_a_domain_may_have_and_no_more() {
+        let data = tempfile::tempdir().expect("dir");
+        let mut database = Database::open(data.path()).expect("opened");
+        let mut change = Change::told(line("added"));
+        for number in 0..Tree::Member.limit() {
+            change = change.member(&number.to_string(), Member::default());
+        }
+        database.commit(change).expect("durable");
+        let one_more = Change::told(line("added")).member("more", Member::default());
+        assert!(matches!(database.commit(one_more), Err(DatabaseError::Full { what: "users", .. })));
+        database.commit(Change::told(line("disabled")).member("7", Member::default())).expect("durable");
     }
 
     /// As a process that dies leaves it.

@@ -14,7 +14,7 @@ use super::session::SessionId;
 use super::settings::LinkMode;
 
 /// Unblocked addresses that are remembered, so that other devices of the user learn of it.
-const LIFTED: usize = 200;
+pub(super) const LIFTED: usize = 200;
 
 /// A message held for an account until one of its clients has acknowledged it.
 pub(crate) struct Held {
@@ -33,7 +33,10 @@ impl std::fmt::Debug for Held {
     }
 }
 
-/// Messages held for an account, by number, with the bytes of their stanzas.
+/// What a held message takes beside its stanza: so is the number of those held by a node bounded by their bytes.
+const ENTRY_BYTES: usize = 512;
+
+/// Messages held for an account, by number, with the bytes that they take.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     entries: BTreeMap<u64, Held>,
@@ -43,17 +46,25 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn insert(&mut self, number: u64, held: Held) {
-        self.bytes += held.stanza.len();
+    /// Holds a message. Returns the bytes that it takes.
+    pub(crate) fn insert(&mut self, number: u64, held: Held) -> usize {
+        let bytes = Self::bytes_of(&held);
+        self.bytes += bytes;
         if held.session.is_none() {
             self.waiting.insert(number);
         }
         self.entries.insert(number, held);
+        bytes
     }
 
-    /// Takes a message out. Returns the bytes of its stanza.
+    /// Bytes that a message takes.
+    pub(crate) fn bytes_of(held: &Held) -> usize {
+        ENTRY_BYTES + held.stanza.len()
+    }
+
+    /// Takes a message out. Returns the bytes that it took.
     pub(crate) fn remove(&mut self, number: u64) -> Option<usize> {
-        let bytes = self.entries.remove(&number)?.stanza.len();
+        let bytes = Self::bytes_of(&self.entries.remove(&number)?);
         self.waiting.remove(&number);
         self.bytes -= bytes;
         Some(bytes)
@@ -92,7 +103,7 @@ impl Inbox {
         self.entries.len()
     }
 
-    /// Bytes of all stanzas.
+    /// Bytes that all messages take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -4,7 +4,6 @@ use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::core::state::{CopyState, OutboxEntry};
 use crosstalk_overlay::id::{MessageId, UserId};
 use crosstalk_overlay::record::{NameCert, Unverified};
-use crosstalk_storage::Tree;
 use crosstalk_storage::tree::account::Account as Stored;
 use crosstalk_storage::tree::roster::RosterItem;
 use jid::BareJid;
@@ -267,25 +266,6 @@ impl Core {
             others: others.packets,
             other_bytes: others.bytes,
         }
-    }
-
-    /// Entries of what grows with use, with its limit.
-    fn fill(&self) -> std::collections::BTreeMap<String, (u64, u64)> {
-        let count = |of: &dyn Fn(&Account) -> usize| self.accounts.iter().map(of).sum::<usize>();
-        let entries = [
-            (Tree::Account, self.accounts.len()),
-            (Tree::Roster, count(&|account| account.roster.items.len())),
-            (Tree::ContactRecord, count(&|account| 2 * account.roster.relations.len())),
-            (Tree::Inbox, count(&|account| account.inbox.len())),
-            (Tree::Outbox, self.overlay.outbox().count()),
-            (Tree::Unaddressed, self.names.waiting()),
-            (Tree::Session, self.sessions.len()),
-            (Tree::Block, count(&|account| account.blocked.len())),
-            (Tree::Mail, self.overlay.mail_held().items),
-            (Tree::Node, self.nodes.len()),
-        ];
-        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        entries.map(|(tree, n)| (tree.name().to_owned(), (number(n), number(tree.limit())))).into()
     }
 
     fn peers(&self) -> Vec<PeerView> {

@@ -137,6 +137,10 @@ impl Core {
             let text = format!("a contact list has at most {limit} contacts: remove some");
             return Err(StanzaError::new(Condition::ResourceConstraint, text));
         }
+        if !account.roster.items.contains_key(&item.jid) && !self.has_room(Tree::Roster, 1) {
+            return Err(super::room::full("contacts"));
+        }
+        let Some(account) = self.accounts.get_mut(&user) else { return Err(Condition::ItemNotFound.into()) };
         account.stored.roster_version += 1;
         let at = self.overlay.tick(now);
         let by = account.device.as_bytes().to_vec();

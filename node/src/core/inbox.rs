@@ -9,7 +9,7 @@ use crosstalk_storage::tree::inbox::{InboxEntry, key};
 use crate::features::{carbons, delay};
 use crate::xmpp::{Condition, Kind, Stanza, StanzaError};
 
-use super::account::Held;
+use super::account::{Held, Inbox};
 use super::message::{Arrival, Delivered, is_durable};
 use super::session::{Session, SessionId, Unacked};
 use super::{Core, Origin};
@@ -28,7 +28,7 @@ impl Core {
     pub(super) fn hold(&mut self, user: UserId, message: &Stanza, id: [u8; 16]) -> Result<u64, StanzaError> {
         let (arrived, number) = (self.now.wall, self.next_held);
         let held = Held { stanza: message.to_bytes(), message: id, arrived, session: None };
-        let bytes = held.stanza.len();
+        let bytes = Inbox::bytes_of(&held);
         let node_full = self.held_bytes + bytes > self.settings.held_bytes;
         let (limit, most) = (self.settings.inbox_limit, self.settings.inbox_bytes);
         let Some(account) = self.accounts.get_mut(&user) else { return Err(Condition::ItemNotFound.into()) };
@@ -37,8 +37,7 @@ impl Core {
             return Err(StanzaError::new(Condition::ResourceConstraint, text));
         }
         self.next_held += 1;
-        self.held_bytes += bytes;
-        account.inbox.insert(number, held);
+        self.held_bytes += account.inbox.insert(number, held);
         self.save_held(&user, number, 0);
         Ok(number)
     }
@@ -111,8 +110,7 @@ impl Core {
         let arrived = self.now.wall;
         let held = Held { stanza: news.to_bytes(), message: [0; 16], arrived, session: None };
         let Some(account) = self.accounts.get_mut(&user) else { return self.erase_news(&user, number) };
-        self.held_bytes += held.stanza.len();
-        account.inbox.insert(number, held);
+        self.held_bytes += account.inbox.insert(number, held);
         self.save_held(&user, number, 0);
         let session = news.to.as_ref().and_then(|to| self.session_at(&user, to));
         if let Some(session) = session.or_else(|| self.top_sessions(user).first().copied()) {

@@ -303,8 +303,7 @@ impl Core {
             }
             let held = Held { stanza: entry.stanza, message, arrived: entry.arrived, session };
             if let Some(account) = self.accounts.get_mut(&user) {
-                self.held_bytes += held.stanza.len();
-                account.inbox.insert(number, held);
+                self.held_bytes += account.inbox.insert(number, held);
             }
             self.next_held = self.next_held.max(number + 1);
         }

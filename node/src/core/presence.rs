@@ -1,6 +1,8 @@
 //! Who is told that somebody is here (RFC 6121 §4): sessions of this node and, by signed records, other nodes. *Pure.*
 
-use std::collections::{BTreeMap, BTreeSet};
+mod devices;
+
+use std::collections::BTreeSet;
 
 use crosstalk_overlay::id::{DeviceId, UserId};
 use crosstalk_overlay::record::{PresenceRecord, PresenceSession, Verified};
@@ -12,83 +14,14 @@ use jid::Jid;
 use crate::features::delay;
 use crate::xmpp::{Condition, Kind, Stanza, Type};
 
-use super::early::Early;
 use super::router::Route;
 use super::session::{Session, SessionId};
 use super::{Core, Origin, Timer};
+use devices::Known;
+pub(super) use devices::RemotePresence;
 
 /// Addresses that a session may send directed presence to before some are forgotten.
 const DIRECTED_LIMIT: usize = 500;
-
-/// The newest presence of each device of users elsewhere.
-#[derive(Debug, Default)]
-pub(super) struct RemotePresence {
-    devices: BTreeMap<(UserId, DeviceId), Known>,
-    early: Early,
-}
-
-/// A presence record and whether it still speaks for now.
-#[derive(Debug)]
-pub(super) struct Known {
-    pub(super) record: Verified<PresenceRecord>,
-    /// Unix milliseconds.
-    pub(super) seen: u64,
-    /// The record has not outlived itself, and the device is on a live node or was found in the hash table.
-    pub(super) current: bool,
-    /// Unix milliseconds at which the device said it, if it was found and nobody has heard the device itself since.
-    said: Option<u64>,
-    /// Monotonic milliseconds at which it outlives itself.
-    until: u64,
-    /// Users here whom the device shows it to: others on this node may be blocked there.
-    viewers: BTreeSet<UserId>,
-}
-
-impl RemotePresence {
-    /// A record that speaks for no session now: from before a restart, or an own one, kept for what it says after the
-    /// next. What is here of this node's users, sessions say.
-    pub(super) fn restore(&mut self, record: Verified<PresenceRecord>, seen: u64) {
-        self.devices.insert(
-            (record.user, record.device),
-            Known { record, seen, current: false, said: None, until: 0, viewers: BTreeSet::new() },
-        );
-    }
-
-    /// Sessions of a user that a viewer is shown now, and when that was said if nobody has heard it.
-    fn sessions_for(
-        &self,
-        user: &UserId,
-        viewer: &UserId,
-    ) -> impl Iterator<Item = (&PresenceSession, Option<u64>)> {
-        let shown = self.current(user).filter(|known| known.viewers.contains(viewer));
-        shown.flat_map(|known| known.record.sessions.iter().map(|session| (session, known.said)))
-    }
-
-    /// What speaks for now of a user.
-    fn current(&self, user: &UserId) -> impl Iterator<Item = &Known> {
-        let of_user = self
-            .devices
-            .range((*user, DeviceId::from_bytes([0; 32]))..=(*user, DeviceId::from_bytes([255; 32])));
-        of_user.map(|(_, known)| known).filter(|known| known.current)
-    }
-
-    /// Resources that were last known of a user, here now or not.
-    fn resources(&self, user: &UserId) -> BTreeSet<String> {
-        let of_user = self.devices.iter().filter(|((of, _), _)| of == user);
-        of_user
-            .flat_map(|(_, known)| known.record.sessions.iter().map(|session| session.resource.clone()))
-            .collect()
-    }
-
-    /// Whether a user has a session somewhere else now.
-    pub(super) fn is_online(&self, user: &UserId) -> bool {
-        self.current(user).any(|known| !known.record.sessions.is_empty())
-    }
-
-    /// When the newest record of a user came, unix milliseconds.
-    pub(super) fn last_seen(&self, user: &UserId) -> Option<u64> {
-        self.devices.iter().filter(|((of, _), _)| of == user).map(|(_, known)| known.seen).max()
-    }
-}
 
 impl Core {
     pub(super) fn presence_from_client(&mut self, id: SessionId, stanza: Stanza) {
@@ -377,6 +310,14 @@ impl Core {
             return self.count("presence of people nobody here subscribed to");
         }
         let key = (from, device);
+        if !self.remote_presence.devices.contains_key(&key) {
+            if let Some(surplus) = self.remote_presence.surplus(&from) {
+                self.remote_unknown(from, surplus);
+                self.forget_device(from, surplus);
+            } else if !self.has_room(Tree::Presence, 1) {
+                return self.count("presence for which there was no room");
+            }
+        }
         let said = (!live).then_some(record.at.millis.min(self.now.wall));
         let known = self.remote_presence.devices.get_mut(&key).filter(|known| known.current);
         let confirmed = live && known.as_ref().is_some_and(|known| known.said.is_some());
@@ -424,6 +365,26 @@ impl Core {
             let (before, viewers) = (known.record.sessions.clone(), std::mem::take(&mut known.viewers));
             self.show_remote_change(user, &viewers, (&before, &[]), &[], None);
         }
+    }
+
+    /// Nobody here sees or asks to see a user any more: what is known of its devices is forgotten.
+    pub(super) fn forget_unwatched(&mut self, user: UserId) {
+        let watches = |account: &super::account::Account| {
+            let subscription = account.roster.subscription(&user);
+            subscription.to || subscription.ask
+        };
+        if self.accounts.contains(&user) || self.accounts.iter().any(watches) {
+            return;
+        }
+        for device in self.remote_presence.of(&user).map(|(device, _)| device).collect::<Vec<_>>() {
+            self.forget_device(user, device);
+        }
+    }
+
+    fn forget_device(&mut self, user: UserId, device: DeviceId) {
+        self.remote_presence.devices.remove(&(user, device));
+        self.cancel_timer(Timer::Presence(user, device));
+        self.writes.delete(Tree::Presence, key(user.as_bytes(), device.as_bytes()));
     }
 
     pub(super) fn presence_outlived(&mut self, user: UserId, device: DeviceId) {

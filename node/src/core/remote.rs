@@ -7,6 +7,7 @@ use crosstalk_overlay::core::{
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::{RefusalCode, Says};
+use crosstalk_storage::Tree;
 use jid::Jid;
 
 use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
@@ -209,7 +210,8 @@ impl Core {
         let unlisted = |other: &&UserId| {
             account.roster.by_user(other).is_none() && account.roster.subscription(other).pending_in
         };
-        relations.len() >= 2 * self.settings.roster_limit
+        !self.has_room(Tree::ContactRecord, 4)
+            || relations.len() >= 2 * self.settings.roster_limit
             || relations.keys().filter(unlisted).count() >= self.settings.request_limit
     }
 

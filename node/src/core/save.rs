@@ -18,6 +18,9 @@ use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type, ns};
 /// Key of the lowest believable time in [`Tree::Meta`].
 pub(super) const TIME_FLOOR: &[u8] = b"time floor";
 
+/// Bytes of ids and addresses of requests under way that are stored with a session; others have no answer after a crash.
+const ASKED_BYTES: usize = 128 << 10;
+
 /// Bytes of stanzas that are stored with a session; as many again for errors in the place of answers that find no room.
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -43,7 +46,7 @@ impl Core {
                 roster_known: session.roster_known,
                 neighbours: users_of(session).map(|user| user.as_bytes().to_vec()).collect(),
                 unacked: unacked(management),
-                asked: asked.chain(self.link.asked_by(id)).map(asked_request).collect(),
+                asked: kept_requests(asked.chain(self.link.asked_by(id))),
                 link_neighbours: instances_of(session).map(ToString::to_string).collect(),
             };
             self.writes.put(Tree::Session, session.stream.to_vec(), encode(&stored));
@@ -120,6 +123,16 @@ fn not_kept(answer: &Stanza) -> Option<Stanza> {
     let payload = vec![StanzaError::new(Condition::ResourceConstraint, text).to_element()];
     let is_answer = answer.kind == Kind::Iq && !answer.is_request();
     is_answer.then(|| Stanza { type_: Type::Error, payload, lang: None, ..answer.error_base() })
+}
+
+fn kept_requests<'a>(asked: impl Iterator<Item = (&'a str, &'a Jid)>) -> Vec<AskedRequest> {
+    let mut room = ASKED_BYTES;
+    let mut fits = |(id, to): &(&str, &Jid)| {
+        let left = room.checked_sub(id.len() + to.as_str().len());
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    asked.filter(|asked| fits(asked)).map(asked_request).collect()
 }
 
 fn asked_request((id, to): (&str, &Jid)) -> AskedRequest {

@@ -3,6 +3,7 @@
 
 use crosstalk_overlay::core::Unreachable;
 use crosstalk_overlay::id::UserId;
+use crosstalk_storage::Tree;
 use jid::{FullJid, Jid, ResourcePart};
 use rand_core::Rng;
 
@@ -13,7 +14,7 @@ use super::io::{ConnId, Ending, Output};
 use super::remote::unreachable;
 use super::router::Route;
 use super::session::{Session, SessionId, Spared, Written};
-use super::{Conn, Core, Origin, Timer};
+use super::{Conn, Core, Origin, Timer, room};
 
 /// Presences kept from an inactive client before they are all sent (XEP-0352).
 const SPARED_LIMIT: usize = 500;
@@ -103,6 +104,9 @@ impl Core {
             let text =
                 format!("an account has at most {} sessions: log out elsewhere", self.settings.session_limit);
             return iq.error(&StanzaError::new(Condition::ResourceConstraint, text));
+        }
+        if !self.has_room(Tree::Session, 1) {
+            return iq.error(&room::full("sessions"));
         }
         let id = self.open_session(user, jid.clone());
         if let Some(session) = self.session_mut(id) {

@@ -20,7 +20,7 @@ use super::remote::unreachable;
 use super::roster::user_of;
 use super::router::{Route, is_link_domain};
 use super::session::SessionId;
-use super::{Core, Origin};
+use super::{Core, Origin, room};
 
 /// Unanswered requests shown to a client that comes; the others follow when some were answered.
 const REQUESTS_SHOWN: usize = 100;
@@ -113,6 +113,9 @@ impl Core {
     ) -> Result<(), StanzaError> {
         if let Some(error) = self.store_error() {
             return Err(error);
+        }
+        if type_ == Type::Subscribe && !self.has_room_for_relation(&user, &other) {
+            return Err(room::full("contacts"));
         }
         let before = self.subscription_between(user, other);
         let says = match type_ {
@@ -364,6 +367,7 @@ impl Core {
             let gone = Stanza { type_: Type::Unavailable, payload: Vec::new(), to: to.clone(), ..stanza };
             self.presence_to_sessions(user, &gone);
         }
+        self.forget_unwatched(other);
     }
 
     /// Subscription between an account and another user.
@@ -391,6 +395,10 @@ impl Core {
 
     /// Takes a record into its slot. Returns whether it changed anything.
     fn store_record(&mut self, user: UserId, other: UserId, record: &Verified<ContactRecord>) -> bool {
+        if !self.has_room_for_relation(&user, &other) {
+            self.count("contact records for which there was no room");
+            return false;
+        }
         let address =
             self.address_for(user, &other).map(|address| address.to_bare().to_string()).unwrap_or_default();
         let Some(account) = self.accounts.get_mut(&user) else { return false };

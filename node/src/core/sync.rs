@@ -41,6 +41,8 @@ use shape::{BlockField, DigestField, Part};
 const QUIET: u64 = HOUR;
 /// Devices whose names are kept.
 const NAMES: usize = 16;
+/// Blocked and unblocked addresses of an account.
+const BLOCKS: usize = crate::features::blocking::LIMIT + super::account::LIFTED;
 
 /// What changed in this batch and has to be told, and when devices were met.
 #[derive(Debug, Default)]
@@ -252,8 +254,10 @@ impl Core {
         if mine.as_ref() == Some(&merged) {
             return;
         }
+        let unknown = mine.is_none();
         let (before, after) = (mine.is_some_and(|mine| !mine.removed), !merged.removed);
-        if after && !before && account.roster.listed().count() >= self.settings.roster_limit {
+        let full = account.roster.listed().count() >= self.settings.roster_limit;
+        if after && !before && full || unknown && !self.has_room(Tree::Roster, 1) {
             return self.count("contacts of own devices beyond the limit");
         }
         let other = user_of(&merged);
@@ -304,6 +308,12 @@ impl Core {
             }
             let Some(account) = self.accounts.get(&user) else { return };
             let mine = account.blocks.get(&field.jid);
+            if mine.is_none()
+                && (account.blocks.len() >= BLOCKS || !self.has_room(Tree::Block, changed.len() + 1))
+            {
+                self.count("blocks of own devices beyond the limit");
+                continue;
+            }
             let merged = match mine {
                 Some(mine) => merge::block(mine.clone(), field.blocked),
                 None => field.blocked,

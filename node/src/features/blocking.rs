@@ -1,14 +1,16 @@
 //! XEP-0191: Blocking Command. *Pure.*
 
+use crosstalk_storage::Tree;
 use jid::Jid;
 
 use crate::core::Core;
+use crate::core::room::full;
 use crate::xmpp::{Condition, Element, StanzaError, ns};
 
 use super::{Answer, Feature, Handled, NOTHING, Request};
 
 /// Addresses on a block list.
-const LIMIT: usize = 1_000;
+pub(crate) const LIMIT: usize = 1_000;
 
 pub(super) const FEATURE: Feature = Feature {
     iq: &[("blocklist", ns::BLOCKING), ("block", ns::BLOCKING), ("unblock", ns::BLOCKING)],
@@ -38,6 +40,7 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
             let text = format!("a block list has at most {LIMIT} addresses: block a domain, or unblock some");
             return Err(StanzaError::new(Condition::ResourceConstraint, text));
         }
+        "block" if !core.has_room(Tree::Block, jids.len()) => return Err(full("blocked addresses")),
         "block" => core.block(user, &jids),
         "unblock" if jids.is_empty() => {
             let all: Vec<Jid> = account.blocked.iter().filter_map(|jid| Jid::new(jid).ok()).collect();

@@ -51,6 +51,30 @@ fn the_list_and_its_pushes() {
     assert!(list(&phone).is_empty());
 }
 
+/// All accounts of a node together have as many as the tree holds; whoever asks for more is told, and may take back.
+#[test]
+fn a_node_has_a_limit_too() {
+    let play = Play::new();
+    let many = |count: usize| {
+        let items = (0..count).map(|number| format!("<item jid='eve{number}@school.example'/>"));
+        format!(
+            "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'>{}</block></iq>",
+            items.collect::<String>()
+        )
+    };
+    for number in 0..crosstalk_storage::Tree::Block.limit() / 1_000 {
+        let client = play.login(&format!("user{number}/desk"));
+        client.send(&many(1_000));
+        is_done(&client);
+    }
+    let anna = play.login("anna/desk");
+    block(&anna, "eve@school.example");
+    anna.expects("<iq type='error' id='b'><error type='wait'><resource-constraint/></error></iq>");
+    let other = play.login("user0/phone");
+    unblock(&other, "<item jid='eve0@school.example'/>");
+    is_done(&other);
+}
+
 /// XEP-0191 §3.3: nothing to block, something that is no address.
 #[test]
 fn wrong_requests() {

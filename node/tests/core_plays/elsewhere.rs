@@ -165,6 +165,27 @@ fn presence_that_comes_before_its_grant_is_shown_with_it() {
     anna.forget();
 }
 
+/// What is known of the devices of somebody goes with the last who saw them.
+#[test]
+fn of_a_removed_contact_no_presence_is_kept() {
+    let (here, there, anna, others) = apart(|_| {}, &["bob"]);
+    let nodes = [&here, &there];
+    let kept = || here.stored(crosstalk_storage::Tree::Presence);
+    let before = kept();
+    anna.send("<presence to='bob@xid' type='subscribe'/>");
+    rest(&nodes);
+    others[0].send("<presence to='anna@xid' type='subscribed'/>");
+    rest(&nodes);
+    here.wait(120_000);
+    assert_eq!(kept(), before + 1);
+    anna.send("<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='bob@xid' subscription='remove'/></query></iq>");
+    rest(&nodes);
+    here.wait(120_000);
+    assert_eq!(kept(), before);
+    anna.forget();
+    others[0].forget();
+}
+
 /// XEP-0280 between two nodes: copies of what was sent on the one side and of what was received on the other.
 #[test]
 fn carbons_on_both_sides() {

@@ -15,7 +15,7 @@ use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NameCert};
 use crosstalk_overlay::time::Now;
-use crosstalk_storage::{Contents, WriteSet};
+use crosstalk_storage::{Contents, MAX_KEY, MAX_VALUE, WriteSet};
 
 /// Domain of the node, where it has one.
 pub const DOMAIN: &str = "school.example";
@@ -196,6 +196,15 @@ impl Stage {
                     self.wires.entry(conn).or_default().closed = Some(how.to_owned());
                 }
                 Output::Commit { batch, writes } => {
+                    let sound = |key: &[u8], value: Option<&[u8]>| {
+                        key.len() <= MAX_KEY && value.is_none_or(|value| value.len() <= MAX_VALUE)
+                    };
+                    let refused = writes.iter().find(|(_, key, value)| !sound(key, *value));
+                    assert!(
+                        refused.is_none(),
+                        "the store would refuse this of {:?}",
+                        refused.map(|(tree, ..)| tree)
+                    );
                     self.waiting.push_back((batch, writes));
                     if !self.asleep {
                         self.commit_waiting();

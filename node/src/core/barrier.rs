@@ -2,15 +2,24 @@
 //!
 //! Every batch of inputs gives one write-set. An output that promises something (an XEP-0198 ack, a receipt, the
 //! result of a change, the delivery of a message whose sender will be acknowledged) is held until its batch is
-//! committed, and whatever goes to the same destination later queues behind it.
+//! committed, and whatever goes to the same destination later queues behind it. A disk can be full for long: where too
+//! much waits for one destination, that is closed at once, past its queue.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crosstalk_overlay::id::NodeId;
 use crosstalk_storage::WriteSet;
 
+use crate::xmpp::StreamError;
+use crate::xmpp::error::StreamCondition;
+
 use super::io::{ConnId, Output};
 use super::link::io::{LinkCommand, StreamId};
+
+/// Bytes that may wait for one destination.
+const MOST_HELD: usize = 4 << 20;
+/// What an output takes beside its bytes.
+const OVERHEAD: usize = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Destination {
@@ -56,6 +65,56 @@ fn destination(output: &Output) -> Destination {
     }
 }
 
+/// Bytes of an output.
+fn size(output: &Output) -> usize {
+    let bytes = match output {
+        Output::Client { data, .. } | Output::Link(LinkCommand::Write { data, .. }) => data.len(),
+        Output::Frame { frame, .. } => frame.len(),
+        _ => 0,
+    };
+    OVERHEAD + bytes
+}
+
+/// What ends a destination for which too much waits. The others have one answer each.
+fn closing(destination: Destination) -> Option<Output> {
+    let error = || {
+        let text = "the node cannot save anything now, and too much waits for that: come back later";
+        Some(StreamError::new(StreamCondition::ResourceConstraint, text))
+    };
+    match destination {
+        Destination::Client(conn) => Some(Output::CloseClient { conn, error: error() }),
+        Destination::Peer(node) => {
+            Some(Output::ClosePeer { node, reason: "too much waits for the store of this node" })
+        }
+        Destination::Stream(stream) => Some(Output::Link(LinkCommand::Close { stream, error: error() })),
+        Destination::Admin(_) | Destination::Other => None,
+    }
+}
+
+/// What waits for one destination.
+#[derive(Debug, Default)]
+struct Queue {
+    outputs: VecDeque<(u64, Output)>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn push(&mut self, batch: u64, output: Output) {
+        self.bytes += size(&output);
+        self.outputs.push_back((batch, output));
+    }
+
+    /// What waited for batches below `committed`.
+    fn release(&mut self, committed: u64, ready: &mut VecDeque<Output>) {
+        while self.outputs.front().is_some_and(|(batch, _)| *batch < committed)
+            && let Some((_, output)) = self.outputs.pop_front()
+        {
+            self.bytes -= size(&output);
+            ready.push_back(output);
+        }
+    }
+}
+
 /// Queue of outputs with its commit barrier.
 #[derive(Debug, Default)]
 pub(super) struct Barrier {
@@ -65,7 +124,9 @@ pub(super) struct Barrier {
     committed: u64,
     /// Closed batches that wrote nothing: durable as soon as those before them are.
     empty: BTreeSet<u64>,
-    held: BTreeMap<Destination, VecDeque<(u64, Output)>>,
+    held: BTreeMap<Destination, Queue>,
+    /// Clients for whom too much waited, until their connections have ended.
+    closed: BTreeSet<ConnId>,
     ready: VecDeque<Output>,
 }
 
@@ -73,14 +134,36 @@ impl Barrier {
     /// Queues an output; `promise` holds it until everything written so far in this batch is durable.
     pub(super) fn push(&mut self, output: Output, promise: bool) {
         let destination = destination(&output);
+        if matches!(destination, Destination::Client(conn) if self.closed.contains(&conn)) {
+            return;
+        }
         if promise {
-            self.held.entry(destination).or_default().push_back((self.batch, output));
-        } else if let Some(queue) = self.held.get_mut(&destination) {
-            let behind = queue.back().map_or(self.batch, |(batch, _)| *batch);
-            queue.push_back((behind, output));
+            self.held.entry(destination).or_default().push(self.batch, output);
+        } else if destination != Destination::Other
+            && let Some(queue) = self.held.get_mut(&destination)
+        {
+            let behind = queue.outputs.back().map_or(self.batch, |(batch, _)| *batch);
+            queue.push(behind, output);
         } else {
             self.ready.push_back(output);
         }
+        self.close_full(destination);
+    }
+
+    fn close_full(&mut self, destination: Destination) {
+        let full = self.held.get(&destination).is_some_and(|queue| queue.bytes > MOST_HELD);
+        let Some(close) = closing(destination).filter(|_| full) else { return };
+        self.held.remove(&destination);
+        self.ready.push_back(close);
+        if let Destination::Client(conn) = destination {
+            self.closed.insert(conn);
+        }
+    }
+
+    /// A client's connection is gone, and what waits for it.
+    pub(super) fn ended(&mut self, conn: ConnId) {
+        self.closed.remove(&conn);
+        self.held.remove(&Destination::Client(conn));
     }
 
     /// Closes the batch. What it wrote becomes an [`Output::Commit`] that leaves before everything else of it.
@@ -114,10 +197,8 @@ impl Barrier {
         }
         let (committed, ready) = (self.committed, &mut self.ready);
         self.held.retain(|_, queue| {
-            while queue.front().is_some_and(|(batch, _)| *batch < committed) {
-                ready.extend(queue.pop_front().map(|(_, output)| output));
-            }
-            !queue.is_empty()
+            queue.release(committed, ready);
+            !queue.outputs.is_empty()
         });
     }
 }
@@ -163,6 +244,38 @@ mod tests {
         barrier.committed(0);
         assert_eq!(drain(&mut barrier), ["1:ack", "1:presence", "1:later"]);
         assert!(barrier.held.is_empty());
+    }
+
+    #[test]
+    fn where_too_much_waits_the_client_is_closed_at_once() {
+        let mut barrier = Barrier::default();
+        barrier.push(client(1, b"ack"), true);
+        barrier.push(client(2, b"ack"), true);
+        barrier.close(writes());
+        for _ in 0..5 {
+            barrier.push(client(1, &[b'x'; 1 << 20]), false);
+        }
+        barrier.push(Output::Notice("to nobody".to_owned()), false);
+        let left = drain(&mut barrier);
+        assert!(left[0] == "commit 0" && left[1].starts_with("CloseClient(1,"), "{left:?}");
+        assert_eq!(left.len(), 3);
+        barrier.committed(0);
+        assert_eq!(drain(&mut barrier), ["2:ack"]);
+        barrier.push(client(1, b"late"), false);
+        assert!(drain(&mut barrier).is_empty());
+        barrier.ended(ConnId(1));
+        assert!(barrier.held.is_empty() && barrier.closed.is_empty());
+    }
+
+    #[test]
+    fn nothing_queues_behind_what_has_no_destination() {
+        let mut barrier = Barrier::default();
+        barrier.push(Output::EraseKeys { user: crosstalk_overlay::id::UserId::from_bytes([1; 32]) }, true);
+        barrier.push(Output::Notice("now".to_owned()), false);
+        barrier.close(writes());
+        assert_eq!(drain(&mut barrier).len(), 2);
+        barrier.committed(0);
+        assert_eq!(drain(&mut barrier).len(), 1);
     }
 
     #[test]

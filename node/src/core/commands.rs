@@ -29,7 +29,9 @@ impl Core {
         let changes = command.changes();
         let reply = self.run(request, command).unwrap_or_else(|refused| Some(Reply::Refused(refused)));
         if let Some(reply) = reply {
-            self.output(Output::Answer { request, reply: Box::new(reply) }, changes);
+            // A refusal promises nothing.
+            let promise = changes && !matches!(reply, Reply::Refused(_));
+            self.output(Output::Answer { request, reply: Box::new(reply) }, promise);
         }
     }
 

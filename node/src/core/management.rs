@@ -34,7 +34,9 @@ impl Core {
         if session.management.is_some() {
             return self.management_failed(conn, Condition::UnexpectedRequest, None);
         }
-        let resumable = matches!(enable.get_attr("resume"), Some("true" | "1"));
+        // While nothing can be saved, nobody is promised a resumption, and nobody is kept waiting for that.
+        let saveable = self.store_trouble.is_none();
+        let resumable = saveable && matches!(enable.get_attr("resume"), Some("true" | "1"));
         session.management = Some(Management { resumable, ..Management::default() });
         // Counting begins anew, and so must the ids of messages, which are made of stream and count.
         if std::mem::take(&mut session.inbound) > 0 {

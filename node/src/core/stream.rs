@@ -421,6 +421,7 @@ impl Core {
     }
 
     pub(super) fn ended(&mut self, conn: ConnId, how: Ending) {
+        self.barrier.ended(conn);
         let Some(Conn::Bound(id)) = self.conns.remove(&conn) else { return };
         match how {
             Ending::Closed => self.end_session(id, None),

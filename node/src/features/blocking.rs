@@ -28,7 +28,8 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
         if let Some(session) = core.session_mut(id) {
             session.blocklist = true;
         }
-        return Ok(Answer::Changed(Some(Element::new("blocklist", ns::BLOCKING).children_from(items))));
+        core.changed_by(request.origin);
+        return Ok(Answer::Result(Some(Element::new("blocklist", ns::BLOCKING).children_from(items))));
     }
     let jids = addresses(request.payload)?;
     if let Some(error) = core.store_error() {

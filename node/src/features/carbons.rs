@@ -20,7 +20,8 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     if let Some(session) = core.session_mut(id) {
         session.carbons = request.payload.name() == "enable";
     }
-    Ok(Answer::Changed(None))
+    core.changed_by(request.origin);
+    Ok(Answer::Result(None))
 }
 
 /// Which way the copied message went.

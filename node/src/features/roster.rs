@@ -45,7 +45,7 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
         session.interested = true;
     }
     core.changed_by(request.origin);
-    core.answer(request.origin, request.iq.result(result), true);
+    core.answer(request.origin, request.iq.result(result), false);
     for (version, item) in changes {
         core.push_to(id, user, item, Some(version));
     }

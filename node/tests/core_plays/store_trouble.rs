@@ -2,6 +2,7 @@
 
 use crate::core_support::link::{join, rest};
 use crate::core_support::{Client, Play};
+use crosstalk::core::admin::{Command, Refused, Reply};
 
 const TROUBLE: &str = "the disk is full: make room";
 
@@ -64,9 +65,9 @@ fn presence_and_live_things_go_on() {
     );
 }
 
-/// While the store cannot write, nothing is given to it and nothing promised leaves; then all of it, in order.
+/// While the store cannot write, nothing is given to it and nothing durable is promised; everything else is answered.
 #[test]
-fn what_is_promised_leaves_when_the_store_works_again() {
+fn nothing_is_promised_until_the_store_works_again() {
     let play = Play::new();
     let (anna, _) = crate::management::manage(&play, "anna/desk");
     let bob = play.online("bob/phone");
@@ -74,18 +75,79 @@ fn what_is_promised_leaves_when_the_store_works_again() {
     bob.forget();
     let before = play.stored(crosstalk_storage::Tree::Session);
     play.store_trouble(Some(TROUBLE));
+    // What was handled is not said as long as it is not durable; a question that changes nothing is answered.
     anna.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq><r xmlns='urn:xmpp:sm:3'/>");
-    anna.send("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
-    bob.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
-    bob.hears_nothing();
-    anna.hears_nothing();
-    assert_eq!(play.stored(crosstalk_storage::Tree::Session), before);
-    play.store_trouble(None);
     anna.expects("<iq type='result' id='r'><query xmlns='jabber:iq:roster' ver='0'/></iq>");
     anna.expects("<r xmlns='urn:xmpp:sm:3'/>");
-    anna.expects("<iq type='result' id='p'/>");
-    bob.expects("<enabled xmlns='urn:xmpp:sm:3' resume='true' id='*' max='600'/>");
-    assert_eq!(play.stored(crosstalk_storage::Tree::Session), before + 1);
+    anna.send("<iq type='get' id='b'><blocklist xmlns='urn:xmpp:blocking'/></iq>");
+    anna.expects("<iq type='result' id='b'><blocklist xmlns='urn:xmpp:blocking'/></iq>");
+    anna.send("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+    anna.expects("<iq type='result' id='c'/>");
+    // Nor is a resumption promised.
+    bob.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    bob.expects("<enabled xmlns='urn:xmpp:sm:3'/>");
+    assert_eq!(play.stored(crosstalk_storage::Tree::Session), before);
+    play.store_trouble(None);
+    anna.send("<r xmlns='urn:xmpp:sm:3'/>");
+    anna.expects("<a xmlns='urn:xmpp:sm:3' h='*'/>");
+    assert_eq!(play.stored(crosstalk_storage::Tree::Session), before);
+}
+
+/// The command line is answered at once that nothing can be saved.
+#[test]
+fn a_refusal_is_no_promise() {
+    let play = Play::new();
+    play.account("anna");
+    play.hold_commits();
+    play.store_trouble(Some(TROUBLE));
+    let reply = play.command(Command::RemoveAccount("anna".to_owned()));
+    assert!(matches!(reply, Reply::Refused(Refused::Store(_))), "{reply:?}");
+}
+
+/// What queues behind a promise is bounded: then the client is told that it has to come back.
+#[test]
+fn who_has_too_much_waiting_is_closed() {
+    let play = Play::new();
+    let (anna, bob) = (play.online("anna/desk"), play.online("bob/phone"));
+    play.hold_commits();
+    anna.send(
+        "<iq type='set' id='q'><query xmlns='jabber:iq:roster'><item jid='eve@school.example'/></query></iq>",
+    );
+    let text = "x".repeat(200 << 10);
+    for _ in 0..21 {
+        bob.send(&format!(
+            "<message to='anna@school.example/desk' type='headline'><body>{text}</body></message>"
+        ));
+    }
+    anna.is_closed_with("resource-constraint");
+    play.commit();
+}
+
+/// The longest addresses and ids that a client can send.
+#[test]
+fn no_client_makes_what_the_store_refuses() {
+    let play = Play::new();
+    let (anna, _) = crate::management::manage(&play, "anna/desk");
+    let bob = play.online("bob/phone");
+    let far = format!("{}@school.example", "x".repeat(1_020));
+    anna.send(&format!(
+        "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='{far}/{}'/></block></iq>",
+        "r".repeat(1_000)
+    ));
+    anna.send(&format!(
+        "<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='{far}'/></query></iq>"
+    ));
+    for number in 0..30 {
+        let id = format!("{number}{}", "i".repeat(60 << 10));
+        anna.send(&format!(
+            "<iq type='get' to='bob@school.example/phone' id='{id}'><query xmlns='jabber:iq:version'/></iq>"
+        ));
+    }
+    anna.send("<r xmlns='urn:xmpp:sm:3'/>");
+    assert_eq!(play.stored(crosstalk_storage::Tree::Block), 1);
+    assert_eq!(play.stored(crosstalk_storage::Tree::Roster), 1);
+    anna.forget();
+    bob.forget();
 }
 
 /// DESIGN §5: what another node has promised to deliver is not refused for want of room here: it waits there.

@@ -19,20 +19,24 @@ use super::lists;
 use super::office::{Office, OfficeError, certificate, line};
 use super::opaque::{Account, Challenge, OpaqueError, Server};
 use super::slow::{Slow, Verdict};
+use crate::accounts::names::account_name;
 use crate::accounts::random;
 use crate::core::sync::entry::short_digest;
-use crate::event_loop::clock::wall_millis;
+use crate::event_loop::clock::{Clock, wall_millis};
 
 /// Logins under way; of more the oldest is forgotten.
 const LOGINS: usize = 1_024;
 /// A login that takes longer is forgotten, milliseconds.
 const PATIENCE: u64 = 2 * 60 * 1_000;
+/// Bytes of a name that somebody tries.
+const LONGEST_NAME: usize = 255;
 /// Bytes of a sealed user key at most.
 const MAX_SEALED: usize = 512;
 
 /// Logins under way, and who has to wait.
-#[derive(Default)]
 pub(super) struct Counter {
+    /// Who waits does so by this one: the machine's belief of the time may be set back by a year.
+    clock: Clock,
     slow: Slow,
     logins: BTreeMap<u64, Attempt>,
     next: u64,
@@ -162,10 +166,13 @@ impl Office {
     }
 
     fn log_in(&mut self, node: NodeId, ask: &Login) -> Result<Answer, Stop> {
-        let name = self.name_of(&ask.address).ok_or(Stop::Why(Why::Elsewhere))?.to_owned();
+        let typed = self.name_of(&ask.address).ok_or(Stop::Why(Why::Elsewhere))?;
+        // What no user can be called is not remembered either.
+        let name = account_name(typed).ok().filter(|name| name.len() <= LONGEST_NAME);
+        let name = name.ok_or(Stop::Why(Why::Policy))?;
         let name = name.as_str();
         let fresh: [u8; CHALLENGE] = random::bytes().map_err(OfficeError::from)?;
-        let now = wall_millis();
+        let now = self.counter.clock.now().mono;
         match self.counter.slow.begin(node, name, ask.nonce, fresh, now) {
             Verdict::Try => {}
             Verdict::Wait(wait) => return Ok(Answer::Refused(Refused { wait, ..refusal(Why::Slowly) })),
@@ -176,8 +183,8 @@ impl Office {
         }
         let record = self.database.member(name).map(|member| member.password.as_slice());
         let record = record.filter(|record| !record.is_empty());
-        let authority = self.key.id();
-        let account = Account { address: &ask.address, authority: &authority };
+        let (address, authority) = (self.address(name), self.key.id());
+        let account = Account { address: &address, authority: &authority };
         let context = login_context(&node, &self.node);
         let (response, challenge) = self.opaque.challenge(record, &ask.request, account, &context)?;
         let login = self.counter.remember(Attempt { node, name: name.to_owned(), challenge, since: now });
@@ -243,6 +250,16 @@ impl Office {
 }
 
 impl Counter {
+    pub(super) fn new() -> Self {
+        Self { clock: Clock::start(), slow: Slow::default(), logins: BTreeMap::new(), next: 0 }
+    }
+
+    /// Since when the newest login is under way.
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> Option<u64> {
+        self.logins.last_key_value().map(|(_, attempt)| attempt.since)
+    }
+
     fn remember(&mut self, attempt: Attempt) -> u64 {
         let now = attempt.since;
         // One of each node: a further try takes the place of the one before.

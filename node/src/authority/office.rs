@@ -75,7 +75,7 @@ pub(super) fn founding(domain: &str, authority: AuthorityId) -> Change {
 impl Office {
     /// An office over an open database. `seed` is what the passwords were registered with.
     pub fn new(database: Database, domain: String, key: AuthorityKey, seed: &[u8; 32], node: NodeId) -> Self {
-        let (opaque, counter) = (Server::from_seed(seed), Counter::default());
+        let (opaque, counter) = (Server::from_seed(seed), Counter::new());
         Self { database, domain, key, opaque, node, counter, lists: Lists::default() }
     }
 

@@ -335,3 +335,17 @@ fn users_are_added_once_and_named_properly() {
     let what: Vec<&str> = told.iter().map(|(what, _)| what.as_str()).collect();
     assert_eq!(what, ["domain made", "user added", "user added", "user invited", "name issued"]);
 }
+
+/// What no user can be called is refused before it is remembered, and who waits does so by a clock that nobody sets.
+#[test]
+fn a_login_is_counted_by_name_and_by_the_time_since_the_start() {
+    let mut stage = Stage::new();
+    for name in ["a b".to_owned(), "x".repeat(256), "\u{0}".to_owned()] {
+        let said = stage.log_in(9, &format!("{name}@school.example"), PASSWORD);
+        assert_eq!(said.err(), Some(Why::Policy), "{name}");
+    }
+    assert_eq!(stage.office.counter.under_way(), None);
+    assert_eq!(stage.log_in(9, "nobody@school.example", PASSWORD).err(), Some(Why::Password));
+    let an_hour = 60 * 60 * 1_000;
+    assert!(stage.office.counter.under_way().is_some_and(|since| since < an_hour));
+}

@@ -25,14 +25,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crosstalk_overlay::id::{AuthorityId, NodeId};
+use crosstalk_storage::tree::authority::ServedDomain;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::core::Input;
 use crate::secret::Secret;
-use database::{Database, DatabaseError};
+use database::{Change, Database, DatabaseError};
 use office::Office;
+use opaque::Server;
 
 /// Questions that wait; a laptop that finds the queue full asks again, a command line waits.
 const QUEUE: usize = 256;
@@ -181,6 +183,12 @@ pub enum StartError {
          `crosstalk authority key export` made one"
     )]
     OtherKey(String),
+    /// The key file is gone, or not the one that the passwords were registered with.
+    #[error(
+        "keys/enrolment.key is not what the passwords of the users under {0} were registered with: put it back from a \
+         back-up, without it no password there is right any more"
+    )]
+    OtherEnrolment(String),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -302,15 +310,16 @@ impl Authority {
         }
     }
 
-    fn start(&self, database: Database) -> Result<(), StartError> {
-        let (key, seed) = (self.keys.authority_key()?, self.keys.enrolment_seed()?);
+    fn start(&self, mut database: Database) -> Result<(), StartError> {
         let Some(served) = database.domain().cloned() else { return Ok(()) };
+        let key = self.keys.authority_key()?;
         if served.authority != key.id().as_bytes() {
             return Err(StartError::OtherKey(served.domain));
         }
+        let opaque = self.opaque(&mut database, &served)?;
         let revocations = database.members().flat_map(|(_, member)| member.revocations.clone()).collect();
         let authority = key.id();
-        let office = Office::new(database, served.domain.clone(), key, &seed, self.node);
+        let office = Office::new(database, served.domain.clone(), key, opaque, self.node);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let to_core = self.to_core.clone();
         let work = move || work(office, queue, to_core.as_ref());
@@ -319,6 +328,25 @@ impl Authority {
         // Two commands at once: the database's lock lets one through.
         let _ = self.task.set(task);
         Ok(())
+    }
+}
+
+impl Authority {
+    /// What the passwords were registered with. It is made once, and never silently again.
+    fn opaque(&self, database: &mut Database, served: &ServedDomain) -> Result<Server, StartError> {
+        let other = || StartError::OtherEnrolment(served.domain.clone());
+        if !served.enrolment.is_empty() && !self.keys.has_enrolment_seed() {
+            return Err(other());
+        }
+        let opaque = Server::from_seed(&*self.keys.enrolment_seed()?);
+        let digest = opaque.digest().to_vec();
+        if served.enrolment.is_empty() {
+            database
+                .commit(Change::default().domain(ServedDomain { enrolment: digest, ..served.clone() }))?;
+        } else if served.enrolment != digest {
+            return Err(other());
+        }
+        Ok(opaque)
     }
 }
 

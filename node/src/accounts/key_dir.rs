@@ -114,6 +114,11 @@ impl KeyDir {
         Ok(self.seed_or_new(ENROLMENT, Kind::Enrolment)?.0)
     }
 
+    /// Whether there is the file of [`Self::enrolment_seed`].
+    pub fn has_enrolment_seed(&self) -> bool {
+        self.path.join(ENROLMENT).exists()
+    }
+
     /// All users' keys, by user.
     ///
     /// # Errors

@@ -69,13 +69,18 @@ pub(super) fn founding(domain: &str, authority: AuthorityId) -> Change {
     let at = wall_millis();
     let line = AuditLine { at, what: "domain made".to_owned(), ..AuditLine::default() };
     let authority = authority.as_bytes().to_vec();
-    Change::told(line).domain(ServedDomain { domain: domain.to_owned(), created: at, authority })
+    Change::told(line).domain(ServedDomain {
+        domain: domain.to_owned(),
+        created: at,
+        authority,
+        ..ServedDomain::default()
+    })
 }
 
 impl Office {
-    /// An office over an open database. `seed` is what the passwords were registered with.
-    pub fn new(database: Database, domain: String, key: AuthorityKey, seed: &[u8; 32], node: NodeId) -> Self {
-        let (opaque, counter) = (Server::from_seed(seed), Counter::new());
+    /// An office over an open database. `opaque` is what the passwords were registered with.
+    pub fn new(database: Database, domain: String, key: AuthorityKey, opaque: Server, node: NodeId) -> Self {
+        let counter = Counter::new();
         Self { database, domain, key, opaque, node, counter, lists: Lists::default() }
     }
 

@@ -9,8 +9,9 @@ use crosstalk_overlay::record::{DeviceCert, NodeBinding, Verified};
 
 use super::database::Database;
 use super::office::{Office, certificate, founding};
-use super::opaque::{Account, LoginAttempt, Registration};
-use super::{Answer, Question};
+use super::opaque::{Account, LoginAttempt, Registration, Server};
+use super::{Answer, Authority, Question, StartError};
+use crate::accounts::key_dir::KeyDir;
 use crate::event_loop::clock::wall_millis;
 
 const ALICE: &str = "alice@school.example";
@@ -35,7 +36,7 @@ fn open(data: &tempfile::TempDir) -> Office {
     if database.domain().is_none() {
         database.commit(founding("school.example", key().id())).expect("durable");
     }
-    Office::new(database, "school.example".into(), key(), &[2; 32], node(0))
+    Office::new(database, "school.example".into(), key(), Server::from_seed(&[2; 32]), node(0))
 }
 
 impl Stage {
@@ -348,4 +349,27 @@ fn a_login_is_counted_by_name_and_by_the_time_since_the_start() {
     assert_eq!(stage.log_in(9, "nobody@school.example", PASSWORD).err(), Some(Why::Password));
     let an_hour = 60 * 60 * 1_000;
     assert!(stage.office.counter.under_way().is_some_and(|since| since < an_hour));
+}
+
+/// A lost or another key for passwords is told at the start, and not replaced.
+#[test]
+fn the_server_starts_only_with_what_the_passwords_were_registered_with() {
+    let data = tempfile::tempdir().expect("dir");
+    let keys = KeyDir::open(data.path()).expect("keys");
+    let open = || Authority::open(data.path().to_owned(), keys.clone(), node(0), None);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+    let init = || Question::Init { domain: "school.example".into() };
+    let (made, file) = (open().expect("none yet"), &keys.authority_files()[1]);
+    assert!(matches!(runtime.block_on(made.ask(init())), Answer::Done { .. }));
+    runtime.block_on(made.close());
+    let right = std::fs::read(file).expect("a key");
+    std::fs::remove_file(file).expect("lost");
+    assert!(matches!(open(), Err(StartError::OtherEnrolment(_))));
+    assert!(!file.exists(), "no other takes its place");
+    keys.enrolment_seed().expect("another");
+    assert!(matches!(open(), Err(StartError::OtherEnrolment(_))));
+    std::fs::write(file, right).expect("put back");
+    let again = open().expect("in order");
+    assert_eq!(again.domain().map(|(domain, _)| domain), Some("school.example"));
+    runtime.block_on(again.close());
 }

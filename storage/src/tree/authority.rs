@@ -17,6 +17,10 @@ pub struct ServedDomain {
     /// Public key of the authority: another key file beside this database is a mistake.
     #[prost(bytes = "vec", tag = "3")]
     pub authority: Vec<u8>,
+    /// Digest of what passwords are registered with; empty until the server has run once. With another one nobody's
+    /// password is right any more.
+    #[prost(bytes = "vec", tag = "4")]
+    pub enrolment: Vec<u8>,
 }
 
 /// The one key in the tree of [`ServedDomain`].
@@ -171,7 +175,8 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let domain = ServedDomain { domain: "a.b".into(), created: 1, authority: vec![2; 2] };
+        let domain =
+            ServedDomain { domain: "a.b".into(), created: 1, authority: vec![2; 2], enrolment: vec![3] };
         let member = Member {
             state: MemberState::Enrolled.into(),
             created: 1,
@@ -187,7 +192,10 @@ mod tests {
         let invitation = StoredInvitation { name: "a".into(), expires: 1, used: vec![2] };
         let line =
             AuditLine { at: 1, what: "b".into(), name: "a".into(), user: vec![2], serial: 3, node: vec![4] };
-        assert_eq!(encode(&domain), b"\x01\x0a\x03a.b\x10\x01\x1a\x02\x02\x02");
+        assert_eq!(encode(&domain), b"\x01\x0a\x03a.b\x10\x01\x1a\x02\x02\x02\x22\x01\x03");
+        // As it was before the keys for passwords were compared.
+        let before = ServedDomain { enrolment: Vec::new(), ..domain };
+        assert_eq!(decode(b"\x01\x0a\x03a.b\x10\x01\x1a\x02\x02\x02"), Ok(before));
         assert_eq!(
             encode(&member),
             b"\x01\x08\x01\x10\x01\x1a\x01\x02\x20\x03\x2a\x01\x04\x32\x01\x05\x3a\x01\x06\x42\x01\x07\x4a\x01\x08\x50\x09"

@@ -251,7 +251,7 @@ mod tests {
         let mut thread = StoreThread::start(store).expect("started");
         let mut state = thread.state();
         disk.set_full(true);
-        for batch in 0..300u64 {
+        for batch in 0..400u64 {
             let mut writes = WriteSet::new();
             writes.put(Tree::Inbox, batch.to_be_bytes(), vec![0; 100 << 10]);
             thread.commit(batch, writes);
@@ -262,7 +262,7 @@ mod tests {
         thread.push();
         thread.close().expect("closed");
         let (_, contents, _) = Store::open_memory(&disk, Options::default()).expect("opened");
-        assert_eq!(contents.tree(Tree::Inbox).count(), 300);
+        assert_eq!(contents.tree(Tree::Inbox).count(), 400);
     }
 
     #[tokio::test]

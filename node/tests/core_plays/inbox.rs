@@ -50,6 +50,20 @@ fn a_window_of_bytes() {
     assert_eq!(play.stored(Tree::Inbox), 2);
 }
 
+/// Each message counts what it takes beside its text, so that many short ones for many accounts are bounded too.
+#[test]
+fn short_messages_of_all_accounts_are_bounded() {
+    let play = Play::with(|settings| settings.held_bytes = 8 << 10);
+    let anna = play.login("anna/desk");
+    for number in 0..20 {
+        play.account(&format!("user{number}"));
+        anna.send(&format!("<message to='user{number}@school.example' type='chat'><body>x</body></message>"));
+    }
+    let held = play.stored(Tree::Inbox);
+    assert!((10..16).contains(&held), "{held}");
+    assert_eq!(anna.forget(), 20 - held);
+}
+
 /// The same towards a client without stream management, whose answers to pings take the place of acknowledgements.
 #[test]
 fn a_window_without_stream_management() {

@@ -20,6 +20,7 @@ use super::admin::OutboxView;
 use super::contacts::new_item;
 use super::message::{Arrival, Delivered, content_of, is_durable, is_only_chat_state};
 use super::remote::unreachable;
+use super::room::full;
 use super::router::Route;
 use super::session::SessionId;
 use super::{Core, Origin, Timer};
@@ -311,6 +312,10 @@ impl Core {
             if !is_only_chat_state(message) {
                 self.bounce(origin, message, &unreachable(message.kind, Unreachable::NotLive));
             }
+            return false;
+        }
+        if !self.has_room(Tree::Unaddressed, 1) {
+            self.bounce(origin, message, &full("messages for names that nobody here has met"));
             return false;
         }
         let stanza = message.to_bytes();

@@ -45,10 +45,10 @@ class Bonjours:
 class Nodes:
     """Nodes that start cold, each with one slixmpp client, which is started before."""
 
-    name = "CrossTalk"
+    name, settings = "CrossTalk", '[overlay]\ntable = "auto"\n'
 
     def __init__(self, lab):
-        self.nodes = [Node(host) for host in lab.hosts]
+        self.nodes = [Node(host, settings=self.settings) for host in lab.hosts]
         self.addresses = {}
         self.people = []
         for node in self.nodes:
@@ -75,7 +75,13 @@ class Nodes:
         return statistics.median(node.memory()[0] for node in self.nodes)
 
 
-CROWDS = {crowd.name: crowd for crowd in (Bonjours, Nodes)}
+class Tableless(Nodes):
+    """The same without the hash table."""
+
+    name, settings = "table-off", '[overlay]\ntable = "off"\n'
+
+
+CROWDS = {crowd.name: crowd for crowd in (Bonjours, Nodes, Tableless)}
 
 
 def first(events):

@@ -4,8 +4,9 @@
 //! | --- | --- |
 //! | `scope` | which table an address belongs to |
 //! | `shape` | what libp2p-kad is told: copies, buckets, times |
-//! | `table`, `meter` | one table: who is entered (`table/entry`), whom it may dial, what it may say |
+//! | `table`, `meter` | one table: who is entered (`table/entry`), whom it may dial (`table/dials`), what it may say |
 //! | `newcomers`, `diversity` | who enters a table, and when; how many of one network |
+//! | `hush` | libp2p-kad kept from looking around by itself |
 //! | `records` | the store that libp2p-kad asks; what values are judged by |
 //! | `query` | get, put and closest, in both tables at once |
 //! | `walk`, `ask` | a get that shows its path; one question to one node |
@@ -20,7 +21,7 @@
 //! | queries running, waiting | 8, 256 | `Answer::Failed` |
 //! | walks: at a time, nodes asked in each | 4, 64 | `Answer::Failed`; it ends |
 //! | values of a get: looked at, kept | 20, 8 | the get ends |
-//! | dials, connections dialled, dials waiting, of each table | 8, 32, 64 | further ones wait, then fail |
+//! | dials, slow ones beside them, all with connections dialled, dials waiting, of each table | 8, 16, 32, 64 | further ones wait, then fail |
 //! | messages of a peer | 64 a second, 256 at once | it is cut off |
 //! | packet | 64 KiB | the stream is reset |
 //! | values held | [`crate::dht::StoreLimits`] | see there |
@@ -29,6 +30,7 @@
 
 mod ask;
 mod diversity;
+mod hush;
 mod meter;
 mod newcomers;
 mod query;
@@ -326,8 +328,8 @@ impl Behaviour {
     /// Does what is due, and says when it wants to be asked again.
     fn tick(&mut self) -> Instant {
         let now = Instant::now();
-        self.parts.lan.enter(now);
-        self.parts.wan.enter(now);
+        self.parts.lan.tick(now);
+        self.parts.wan.tick(now);
         let done = self.queries.settle(now, &mut self.parts);
         self.tell_done(done);
         let ended = self.walks.tick(now, &mut self.parts);
@@ -345,14 +347,14 @@ impl Behaviour {
         let members = self.parts.lan.len() + self.parts.wan.len();
         let before = std::mem::replace(&mut self.members, members);
         if before < members {
-            self.upkeep.grew();
+            self.upkeep.grew(now, before, members);
         }
         if before != members {
             self.tell(Event::Peer(PeerEvent::Table { nodes: members }));
         }
         let upkeep = self.upkeep.next(&mut self.parts);
-        let entries = [self.parts.lan.next_entry(now), self.parts.wan.next_entry(now)];
-        let waits = entries.into_iter().chain([Some(upkeep), self.queries.next_settle(), self.walks.next()]);
+        let tables = [self.parts.lan.next(now), self.parts.wan.next(now)];
+        let waits = tables.into_iter().chain([Some(upkeep), self.queries.next_settle(), self.walks.next()]);
         waits.flatten().min().unwrap_or(upkeep)
     }
 

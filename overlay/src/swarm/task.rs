@@ -43,8 +43,8 @@ pub(super) struct Behaviour {
 /// Connections that the hash table may have beside the links, and those of whom this node relays for.
 const DHT_CONNECTIONS: u32 = 64;
 const RELAYED: u32 = (reach::RESERVATIONS + reach::CIRCUITS) as u32;
-/// Dials under way for the hash table and for being reached.
-const DHT_DIALS: u32 = 20;
+/// Dials under way for the hash table, slow ones too, and for being reached.
+const DHT_DIALS: u32 = 52;
 
 impl Behaviour {
     pub(super) fn new(

@@ -385,6 +385,25 @@ fn whoever_came_when_there_were_few_nodes_finds_mail_at_those_who_are_closest_am
     assert_eq!(net.got(BEN, anna), vec![1], "{:?}", items(&net));
 }
 
+/// Who has just come knows few nodes, of whom some are gone, and may hear of the wrong ones first.
+#[test]
+fn who_was_told_of_others_at_first_finds_his_mail_a_moment_later() {
+    let mut net = scene_naming(cheap(), 3);
+    let (anna, ben) = (net.user(ANNA), net.user(BEN));
+    net.send(ANNA, ben, 1);
+    net.run(MINUTE);
+    let other = HOLDERS.into_iter().find(|holder| net.hosts[*holder].store.mail.is_empty()).unwrap();
+    net.power_off(ANNA);
+    net.set_table(vec![other]);
+    net.power_on(BEN);
+    net.run(10 * SECOND);
+    assert_eq!(net.got(BEN, anna), Vec::<u64>::new());
+    // The table of nodes grows by none.
+    net.set_table(HOLDERS.to_vec());
+    net.run(20 * SECOND);
+    assert_eq!(net.got(BEN, anna), vec![1], "{:?}", items(&net));
+}
+
 #[test]
 fn where_a_declared_mailbox_is_is_looked_up() {
     let mut net = scene_naming(cheap(), 2);

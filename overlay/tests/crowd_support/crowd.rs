@@ -1,12 +1,13 @@
 //! Many members at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
+use futures::future::join_all;
 use tokio::runtime;
 
 use super::air::Air;
@@ -55,6 +56,16 @@ impl Crowd {
         (self.dice >> 33) as usize % below.max(1)
     }
 
+    /// Somebody who knows anybody.
+    pub async fn somebody_in(&mut self) -> u32 {
+        loop {
+            let number = self.anybody();
+            if self.members[&number].with(|host, _| host.known > 0).await {
+                return number;
+            }
+        }
+    }
+
     /// Somebody who is there.
     pub fn anybody(&mut self) -> u32 {
         let place = self.roll(self.members.len());
@@ -77,7 +88,7 @@ impl Crowd {
             crowd.join(number, Store::default());
             tokio::time::sleep(Duration::from_millis(80)).await;
         }
-        crowd.until_in(6.min(size as usize / 2)).await;
+        crowd.until_in(4.min(size as usize / 2)).await;
         crowd
     }
 
@@ -106,10 +117,19 @@ impl Crowd {
 
     /// Loses power, or ends properly.
     pub async fn leave(&mut self, number: u32, dark: bool) -> Store {
-        let member = self.members.remove(&number).unwrap();
-        self.gone.0 += member.meter.sent.load(Relaxed);
-        self.gone.1 += member.meter.streams.load(Relaxed);
-        member.stop(dark).await
+        self.leave_all(&[number], |_| dark).await.remove(&number).unwrap()
+    }
+
+    /// All of these at the same time; what their stores held.
+    pub async fn leave_all(&mut self, numbers: &[u32], dark: impl Fn(u32) -> bool) -> BTreeMap<u32, Store> {
+        let mut ends = Vec::new();
+        for number in numbers {
+            let member = self.members.remove(number).unwrap();
+            self.gone.0 += member.meter.sent.load(Relaxed);
+            self.gone.1 += member.meter.streams.load(Relaxed);
+            ends.push(member.stop(dark(*number)));
+        }
+        numbers.iter().copied().zip(join_all(ends).await).collect()
     }
 
     /// Asks for the record of a user; what was found, and how.
@@ -126,21 +146,34 @@ impl Crowd {
         (sent + self.gone.0, streams + self.gone.1)
     }
 
-    /// Different items that are held for a user.
+    /// How many different items are held for a user.
     pub async fn items_for(&self, whose: u32) -> usize {
-        let user = user_of(whose);
-        let mut items = BTreeSet::new();
+        self.items().await.get(&user_of(whose).as_bytes()[..]).map_or(0, BTreeMap::len)
+    }
+
+    /// The different items that are held, by mailbox, and by how many nodes.
+    pub async fn items(&self) -> BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, usize>> {
+        let mut items: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, usize>> = BTreeMap::new();
+        let held = |host: &mut Host, _| {
+            let mail = host.store.mail.values();
+            mail.map(|mail| (mail.mailbox.clone(), mail.item.clone())).collect::<Vec<_>>()
+        };
         for member in self.members.values() {
-            items.extend(
-                member
-                    .with(move |host, _| {
-                        let held = host.store.mail.values().filter(|mail| mail.mailbox == user.as_bytes());
-                        held.map(|mail| mail.item.clone()).collect::<Vec<_>>()
-                    })
-                    .await,
-            );
+            for (mailbox, item) in member.with(held).await {
+                *items.entry(mailbox).or_default().entry(item).or_default() += 1;
+            }
         }
-        items.len()
+        items
+    }
+
+    /// For a person: how many items there are, and of how many there are how many copies.
+    pub async fn copies(&self) -> String {
+        let mut copies = BTreeMap::<usize, usize>::new();
+        for count in self.items().await.values().flat_map(BTreeMap::values) {
+            *copies.entry(*count).or_default() += 1;
+        }
+        let items: usize = copies.values().sum();
+        format!("{items} items in mailboxes; copies: how many have so many {copies:?}")
     }
 }
 

@@ -14,8 +14,11 @@ use crate::record::{MAX_DECLARED, MailboxAccess, UserRecord, Verified};
 use crate::time::{MINUTE, Now, SECOND};
 use crate::wire::{Frame, Listed, MAIL_BYTES, MAX_LISTED, MAX_MAIL};
 
-/// Our mailboxes are looked into so often.
+/// Our mailboxes are looked into so often, …
 const CHECK: u64 = 15 * MINUTE;
+/// … but for the first time again after so long, and then after four times as long each time: who has just come knows few
+/// nodes, of whom some are gone.
+const FIRST_CHECK: u64 = 15 * SECOND;
 /// Nodes that are asked for a user's mail: two more than hold it, as others may see another neighbourhood.
 const ASKED: usize = COPIES + 2;
 /// A holder that does not give what it has listed for so long is not asked for it any more.
@@ -193,7 +196,9 @@ impl Overlay {
         if now.mono < self.mail.places.check_at {
             return;
         }
-        self.mail.places.check_at = now.mono + CHECK;
+        let places = &mut self.mail.places;
+        places.check_at = now.mono + (FIRST_CHECK << (2 * places.checks).min(16)).min(CHECK);
+        places.checks = places.checks.saturating_add(1);
         self.mail.owner.want_again();
         let users: Vec<UserId> = self.locals.keys().copied().collect();
         for user in users {

@@ -39,8 +39,12 @@ pub(super) struct Places {
     sought: BTreeMap<NodeId, u64>,
     /// When to look for mail of our users again; 0: nobody has looked yet.
     pub(super) check_at: u64,
+    /// How often that was since there is anybody to ask, or many more.
+    pub(super) checks: u32,
     /// When was last looked for holders that have gone.
     pub(super) repaired: Option<u64>,
+    /// Whose mailbox that was for last.
+    pub(super) repaired_last: Option<UserId>,
 }
 
 impl Places {
@@ -132,7 +136,7 @@ impl Overlay {
 
     /// The hash table has found its first nodes.
     pub(in crate::core) fn seek_mailboxes(&mut self, now: Now) {
-        (self.mail.places.check_at, self.mail.places.repaired) = (0, None);
+        (self.mail.places.check_at, self.mail.places.checks, self.mail.places.repaired) = (0, 0, None);
         self.mail.places.known.clear();
         self.mail_soon(now);
     }
@@ -141,7 +145,7 @@ impl Overlay {
     pub(in crate::core) fn mailboxes_have_moved(&mut self, now: Now) {
         let places = &mut self.mail.places;
         places.known.clear();
-        places.check_at = places.check_at.min(now.mono + SETTLE);
+        (places.check_at, places.checks) = (places.check_at.min(now.mono + SETTLE), 0);
         self.timers.set_earlier(Timer::Mail, on_grid(now.mono + SETTLE, SECOND));
     }
 

@@ -11,6 +11,8 @@ use crate::time::Now;
 
 /// Other holders of an item that are remembered; of more, it is not known that they have it.
 const MAX_KNOWN: usize = 16;
+/// Mailboxes that are asked for at a time; of more, the others have their turn the next time.
+const AT_A_TIME: usize = 2_048;
 
 impl Overlay {
     /// Another node holds what is held here.
@@ -30,10 +32,11 @@ impl Overlay {
             return;
         }
         self.mail.places.repaired = Some(now.mono);
-        let held: BTreeSet<UserId> = self.mail.held.owners().collect();
-        for user in held.union(&self.users_with_deposits()) {
-            self.ask_table(Purpose::FindHolders(*user), now);
-        }
+        let mut all: BTreeSet<UserId> = self.mail.held.owners().collect();
+        all.append(&mut self.users_with_deposits());
+        let some = in_turn(&all, self.mail.places.repaired_last.as_ref());
+        self.mail.places.repaired_last = some.last().copied();
+        some.into_iter().for_each(|user| self.ask_table(Purpose::FindHolders(user), now));
     }
 
     /// Offers everything of a mailbox to those of its nodes that are not known to hold it.
@@ -55,5 +58,37 @@ impl Overlay {
                 self.add_job(key, Job::replica(id, offer, only), now);
             }
         }
+    }
+}
+
+/// Those whose turn it is after the one who was last.
+fn in_turn(all: &BTreeSet<UserId>, last: Option<&UserId>) -> Vec<UserId> {
+    let is_next = |user: &&UserId| last.is_none_or(|last| *user > last);
+    let (next, others) = (all.iter().filter(is_next), all.iter().filter(|user| !is_next(user)));
+    next.chain(others).take(AT_A_TIME).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_mailboxes_all_have_their_turn() {
+        let user = |number: u16| {
+            let mut bytes = [0; 32];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            UserId::from_bytes(bytes)
+        };
+        let all: BTreeSet<UserId> = (0..5_000).map(user).collect();
+        let (mut asked, mut last) = (BTreeSet::new(), None);
+        for _ in 0..3 {
+            let some = in_turn(&all, last.as_ref());
+            assert_eq!(some.len(), AT_A_TIME);
+            last = some.last().copied();
+            asked.extend(some);
+        }
+        assert_eq!(asked, all);
+        let few: BTreeSet<UserId> = (0..9).map(user).collect();
+        assert_eq!(in_turn(&few, last.as_ref()).len(), 9, "each once");
     }
 }

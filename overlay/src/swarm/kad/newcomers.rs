@@ -1,7 +1,7 @@
 //! Nodes on their way into a table: together, and not one by one.
 //!
-//! For each node that enters a table of fewer than twenty, libp2p-kad looks around anew, and can't be told not to: among
-//! sixteen nodes that start at once that is fifteen times at each. Of those that come within [`PAUSE`] it shall be once.
+//! A table that grows is a reason to look around, to spread values, to publish anew. Of those that come within [`PAUSE`] that
+//! shall be once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

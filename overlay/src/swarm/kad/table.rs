@@ -4,14 +4,15 @@
 //!   only if it answers this table's protocol, at an address that the node was seen at.
 //! - Few nodes of one network enter the public table (`diversity`), whatever it is that enters them.
 //! - The table of private addresses is closed to connections from public ones: whom we are with is nobody's business.
-//! - Dials: so many at a time, so many connections open; further ones wait. A table that fills makes libp2p-kad look
-//!   around (it can't be told not to), which would otherwise end in a connection to everybody.
+//! - Dials: so many at a time, so many connections open; further ones wait, but not for those who do not answer (`dials`).
+//! - That a node enters is no reason to look around (`hush`).
 //! - Nodes that can't be reached leave; libp2p-kad keeps them for ever.
 //! - A peer that asks too often is cut off.
 
+mod dials;
 mod entry;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,8 +27,11 @@ use libp2p::swarm::{
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
 
+use self::dials::Dials;
 use super::super::address;
+use super::hush::is_hushed;
 use super::meter::Meter;
 use super::newcomers::Newcomers;
 use super::records::{self, Records};
@@ -35,10 +39,6 @@ use super::scope::{Networks, without_zone};
 use super::shape::config;
 use crate::dht::{self, Position};
 
-/// Dials under way, connections that were dialled for this table, and dials that wait.
-const MAX_DIALS: usize = 8;
-const MAX_OPEN: usize = 32;
-const MAX_HELD: usize = 64;
 /// Addresses of a node that are entered, and that are kept.
 const MAX_ENTERED: usize = 4;
 pub(super) const MAX_KEPT: usize = 8;
@@ -63,11 +63,11 @@ pub(in crate::swarm) struct Table {
     /// Peers to whom there is another connection only.
     unusable: BTreeMap<ConnectionId, PeerId>,
     meters: BTreeMap<PeerId, Meter>,
-    dialling: BTreeSet<ConnectionId>,
-    open: BTreeSet<ConnectionId>,
-    held: VecDeque<DialOpts>,
+    dials: Dials,
     zones: BTreeMap<Ipv6Addr, String>,
     newcomers: Newcomers,
+    /// How far the eight nodes reach that are closest to this one, as it looked last.
+    pub(super) reach: Option<u64>,
     actions: VecDeque<Action>,
 }
 
@@ -87,11 +87,10 @@ impl Table {
             usable: BTreeMap::new(),
             unusable: BTreeMap::new(),
             meters: BTreeMap::new(),
-            dialling: BTreeSet::new(),
-            open: BTreeSet::new(),
-            held: VecDeque::new(),
+            dials: Dials::default(),
             zones: BTreeMap::new(),
             newcomers: Newcomers::default(),
+            reach: None,
             actions: VecDeque::new(),
         }
     }
@@ -180,9 +179,7 @@ impl Table {
         let ConnectionEstablished { peer_id, connection_id, endpoint, .. } = event;
         let remote = endpoint.get_remote_address();
         self.learn_zone(remote);
-        if self.dialling.remove(&connection_id) {
-            self.open.insert(connection_id);
-        }
+        self.dials.connected(connection_id);
         if !self.is_usable(remote) {
             self.unusable.insert(connection_id, peer_id);
             return;
@@ -201,7 +198,7 @@ impl Table {
 
     fn closed(&mut self, event: ConnectionClosed<'_>) {
         let ConnectionClosed { peer_id, connection_id, .. } = event;
-        self.open.remove(&connection_id);
+        self.dials.ended(connection_id);
         // One that could not be used leaves the table's view of the peer as it is.
         let mut remaining_established = 1;
         if self.unusable.remove(&connection_id).is_none()
@@ -220,7 +217,7 @@ impl Table {
     }
 
     fn dial_failed(&mut self, event: DialFailure<'_>) {
-        self.dialling.remove(&event.connection_id);
+        self.dials.ended(event.connection_id);
         self.inner.on_swarm_event(FromSwarm::DialFailure(event));
         let gone = matches!(event.error, DialError::Transport(_) | DialError::WrongPeerId { .. });
         // Without any connection it is most likely we who can't be reached.
@@ -238,28 +235,38 @@ impl Table {
     }
 
     /// libp2p-kad wants to reach a peer.
-    fn dial(&mut self, opts: DialOpts) {
+    fn dial(&mut self, opts: &DialOpts) {
         let Some(peer) = opts.get_peer_id() else { return };
-        let connected = self.unusable.values().any(|other| *other == peer);
-        if connected || self.held.len() >= MAX_HELD {
-            let (error, connection_id) = (DialError::Aborted, opts.connection_id());
-            let failure = DialFailure { peer_id: Some(peer), error: &error, connection_id };
-            return self.inner.on_swarm_event(FromSwarm::DialFailure(failure));
+        if self.unusable.values().any(|other| *other == peer) || !self.dials.add(peer) {
+            return self.pass_over(peer, opts.connection_id());
         }
-        self.held.push_back(opts);
         self.dial_held();
     }
 
+    /// No look-up shall wait for this peer.
+    fn pass_over(&mut self, peer: PeerId, connection_id: ConnectionId) {
+        let failure = DialFailure { peer_id: Some(peer), error: &DialError::Aborted, connection_id };
+        self.inner.on_swarm_event(FromSwarm::DialFailure(failure));
+    }
+
     fn dial_held(&mut self) {
-        while self.dialling.len() < MAX_DIALS && self.dialling.len() + self.open.len() < MAX_OPEN {
-            let Some(peer) = self.held.pop_front().and_then(|opts| opts.get_peer_id()) else { return };
-            if self.usable.contains_key(&peer) {
-                continue;
-            }
-            // A port of its own: one reused from the listener can still be taken by a former connection.
-            let opts = DialOpts::peer_id(peer).allocate_new_port().build();
-            self.dialling.insert(opts.connection_id());
+        while let Some(opts) = self.dials.next(Instant::now(), |peer| self.usable.contains_key(peer)) {
             self.actions.push_back(ToSwarm::Dial { opts });
+        }
+    }
+
+    /// When [`Table::tick`] has something to do.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        [self.next_entry(now), self.dials.next_slow()].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.enter(now);
+        let slow = self.dials.slow(now);
+        if !slow.is_empty() {
+            slow.into_iter().for_each(|(connection, peer)| self.pass_over(peer, connection));
+            self.dial_held();
         }
     }
 
@@ -267,13 +274,14 @@ impl Table {
     fn act(&mut self, action: Action) -> Option<Action> {
         match action {
             ToSwarm::Dial { opts } => {
-                self.dial(opts);
+                self.dial(&opts);
                 None
             }
             ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::Any, event } => {
                 let connection = self.usable.get(&peer_id)?.first()?;
                 Some(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(*connection), event })
             }
+            ToSwarm::GenerateEvent(event) if is_hushed(&mut self.inner, &event) => None,
             ToSwarm::GenerateEvent(event) => {
                 self.follow(&event);
                 Some(ToSwarm::GenerateEvent(event))

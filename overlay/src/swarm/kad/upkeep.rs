@@ -1,4 +1,7 @@
 //! What a node does for the tables unasked: spreads what it holds, looks around, finds its way back in.
+//!
+//! It looks around as soon as it knows anybody, so that those who are close to it know it, and then after pauses that grow up
+//! to the setting; among few nodes also some time after others have come, as two groups may have met by them.
 
 use std::time::Duration;
 
@@ -25,6 +28,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// So long after nodes have entered the program hears of it, to come back by them.
 const MEMORY: Duration = Duration::from_secs(2);
+/// The first pause between two looks around as a part of the setting (10 s); each next one is four times as long, up to it.
+const FIRST_LOOK: u32 = 90;
+/// In tables of fewer nodes than this, whoever comes may know others …
+const SMALL: usize = 20;
+/// … who are looked for no sooner after the last look than after this part of it (30 s).
+const MEETING: u32 = 30;
 /// Addresses that are tried at once, in turn, and those that are remembered.
 const AT_ONCE: usize = 8;
 pub(super) const MAX_BOOTSTRAP: usize = 64;
@@ -37,7 +46,11 @@ pub(super) struct Upkeep {
     replicate: Duration,
     refresh: Duration,
     next_spread: Instant,
-    next_refresh: Instant,
+    /// Around 1: not all at the same time after a power cut.
+    stagger: f64,
+    next_look: Instant,
+    last_look: Option<Instant>,
+    look_pause: Duration,
     next_try: Instant,
     pause: Duration,
     /// When the program is told who is in the tables, to come back by; None: nobody has entered since.
@@ -58,14 +71,17 @@ struct Known {
 impl Upkeep {
     pub(super) fn new(local: PeerId, replicate: Duration, refresh: Duration) -> Self {
         let now = Instant::now();
-        // Not all at the same time after a power cut.
-        let spread = local.to_bytes().last().map_or(0, |byte| u32::from(*byte));
+        let place = local.to_bytes().last().map_or(0.0, |byte| f64::from(*byte));
+        let stagger = 0.75 + place / 512.0;
         Self {
             local,
             replicate,
             refresh,
             next_spread: now + SOON,
-            next_refresh: now + refresh.mul_f64(0.75 + f64::from(spread) / 512.0),
+            stagger,
+            next_look: now + refresh.mul_f64(stagger),
+            last_look: None,
+            look_pause: refresh,
             next_try: now,
             pause: FIRST_PAUSE,
             next_memory: None,
@@ -80,11 +96,20 @@ impl Upkeep {
         self.next_spread = self.next_spread.min(Instant::now() + SOON);
     }
 
-    /// Somebody has entered a table.
-    pub(super) fn grew(&mut self) {
+    /// More nodes are in the tables.
+    pub(super) fn grew(&mut self, now: Instant, before: usize, members: usize) {
         self.nudge();
-        let due = Instant::now() + MEMORY;
+        let due = now + MEMORY;
         self.next_memory = Some(self.next_memory.map_or(due, |next| next.min(due)));
+        if before == 0 {
+            self.look_pause = self.refresh / FIRST_LOOK;
+            self.next_look = self.next_look.min(now + SOON);
+            // Ourselves first: nobody else tells others of us.
+            self.looks = 0;
+        } else if members < SMALL {
+            let at = self.last_look.map_or(now, |last| last + self.refresh / MEETING).max(now + SOON);
+            self.next_look = self.next_look.min(at);
+        }
     }
 
     /// Addresses where other nodes may be.
@@ -121,7 +146,7 @@ impl Upkeep {
 
     /// When [`Upkeep::tick`] has something to do.
     pub(super) fn next(&self, tables: &mut impl Tables) -> Instant {
-        let next = self.next_spread.min(self.next_refresh);
+        let next = self.next_spread.min(self.next_look);
         let next = self.next_memory.map_or(next, |memory| next.min(memory));
         if self.is_lonely(tables) { next.min(self.next_try) } else { next }
     }
@@ -138,9 +163,10 @@ impl Upkeep {
         if self.next_spread <= now {
             self.next_spread = now + self.spread(tables, queries);
         }
-        let looks = self.next_refresh <= now;
+        let looks = self.next_look <= now;
         if looks {
-            self.next_refresh = now + self.refresh;
+            (self.last_look, self.next_look) = (Some(now), now + self.look_pause.mul_f64(self.stagger));
+            self.look_pause = (4 * self.look_pause).min(self.refresh);
             self.look_around(tables, queries);
         }
         let grew = self.next_memory.take_if(|next| *next <= now).is_some();

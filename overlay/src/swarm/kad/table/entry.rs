@@ -8,8 +8,10 @@ use tokio::time::Instant;
 
 use super::super::super::address;
 use super::super::diversity::{Census, Network, Networks};
+use super::super::hush::hush;
 use super::super::scope::is_public;
 use super::super::shape::BUCKET;
+use super::super::wide;
 use super::{MAX_ENTERED, MAX_KEPT, Member, Table};
 use crate::dht;
 
@@ -53,12 +55,12 @@ impl Table {
     }
 
     /// When [`Table::enter`] has something to do.
-    pub(in super::super) fn next_entry(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_entry(&self, now: Instant) -> Option<Instant> {
         self.newcomers.next(now)
     }
 
     /// Lets in who has waited for long enough.
-    pub(in super::super) fn enter(&mut self, now: Instant) {
+    pub(super) fn enter(&mut self, now: Instant) {
         for (peer, addresses) in self.newcomers.take(now) {
             if !self.is_full_for(peer) {
                 let addresses = self.with_room(peer, addresses);
@@ -108,6 +110,7 @@ impl Table {
         for address in addresses {
             self.inner.add_address(&peer, address);
         }
+        hush(&mut self.inner);
     }
 
     /// Whether the peer's bucket has no room. libp2p-kad would then dial its oldest member, who is not connected, as hardly
@@ -117,8 +120,9 @@ impl Table {
         self.inner.kbucket(peer).is_none_or(|bucket| bucket.num_entries() >= BUCKET.get())
     }
 
-    /// The table of libp2p-kad has changed.
+    /// The table of libp2p-kad has changed, or it has looked around.
     pub(super) fn follow(&mut self, event: &kad::Event) {
+        self.reach = wide::looked(event, &self.local).unwrap_or(self.reach);
         let kad::Event::RoutingUpdated { peer, addresses, old_peer, .. } = event else { return };
         if let Some(old) = old_peer {
             self.members.remove(old);

@@ -2,9 +2,9 @@
 //! like any durable message, and by mailboxes while the other is away; and when two meet, a digest, which leads to one
 //! whole pass if they differ. *Pure.*
 //!
-//! The subscription is not told: it follows from the signed contact records, which are. [`merge`] has the laws.
+//! The subscription is not told: it follows from the signed contact records, which are. `merge` has the laws.
 //!
-//! The server of the user's domain is one more place where all of this stands ([`server`], [`pass`]): merged by the same
+//! The server of the user's domain is one more place where all of this stands ([`server`], `pass`): merged by the same
 //! laws, of the same shapes, signed by the devices.
 
 pub(crate) mod entry;

@@ -1,5 +1,5 @@
 //! The link to the server of a user's domain: up, or down with what is held (DESIGN.md §7). When it is met, at each change
-//! while it is up, and now and then, one [`super::pass`] makes both have the same. *Pure.*
+//! while it is up, and now and then, one `pass` makes both have the same. *Pure.*
 
 use std::collections::BTreeMap;
 

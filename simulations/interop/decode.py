@@ -302,20 +302,33 @@ def item(value):
     return value.hex()
 
 
-# §12: enrolment, inside of two frames
+# §12 and §13: enrolment and sync, inside of two frames
 
 SEALED = {1: ("user", KEY), 2: ("name", signed("name-cert")), 3: ("sealed", some), 4: ("recovery", some)}
+STATEMENT = {1: ("said", some), 2: ("device", KEY), 3: ("signature", sized(64))}
+HASH = sized(8)
 ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
        3: ("register", optional({1: ("token", ID16), 2: ("request", sized(32))})),
        4: ("enrol", optional({1: ("token", ID16), 2: ("upload", sized(192)), 3: ("user", KEY), 4: ("sealed", sized(98)),
                               5: ("recovery", sized(98)), 6: ("consent", sized(64))})),
        5: ("login", optional({1: ("address", text()), 2: ("request", sized(96)), 3: ("nonce", integer)})),
        6: ("prove", optional({1: ("login", integer), 2: ("proof", sized(64))})),
-       7: ("renew", optional({1: ("address", text()), 2: ("user", KEY)}))}
+       8: ("begin", optional({1: ("address", text()), 2: ("user", KEY), 3: ("certificate", signed("device-cert")),
+                              4: ("binding", signed("node-binding")), 5: ("record", HASH), 6: ("root", HASH),
+                              7: ("serial", integer), 8: ("places", HASH)})),
+       9: ("compare", optional({1: ("session", integer), 2: ("buckets", concatenated(1, 256))})),
+       10: ("fetch", optional({1: ("session", integer), 2: ("marks", concatenated(8, 1_024))})),
+       11: ("tell", optional({1: ("session", integer), 2: ("statements", each(STATEMENT, 4_096)), 3: ("record", later(whole_user))}))}
 ANSWER = {1: ("version", integer), 2: ("found", optional({1: ("authority", KEY)})),
           3: ("registering", optional({1: ("response", sized(64))})), 4: ("enrolled", optional(SEALED)),
           5: ("challenged", optional({1: ("login", integer), 2: ("response", sized(320))})),
-          7: ("refused", optional({1: ("why", integer), 2: ("wait", integer), 3: ("bits", integer), 4: ("challenge", optional(ID16))}))}
+          7: ("refused", optional({1: ("why", integer), 2: ("wait", integer), 3: ("bits", integer), 4: ("challenge", optional(ID16))})),
+          8: ("begun", optional({1: ("session", integer), 2: ("record", later(whole_user)), 3: ("other record", boolean),
+                                 4: ("name", later(signed("name-cert"))), 5: ("buckets", concatenated(8, 256)),
+                                 6: ("places", each(text(), 64))})),
+          9: ("compared", optional({1: ("buckets", integer), 2: ("marks", concatenated(8, 8_192))})),
+          10: ("statements", optional({1: ("marks", integer), 2: ("statements", each(STATEMENT, 4_096)),
+                                       3: ("certificates", each(signed("device-cert"), 64))}))}
 
 
 def enrolment(shape, most, data):
@@ -324,6 +337,13 @@ def enrolment(shape, most, data):
     says = {name: said for name, said in message(shape, data).items() if said is not None}
     need(len(says) == 2, "enrolment: not one thing")
     return says
+
+
+def stated(user, statement):
+    """Whether the device has said it of the user."""
+    device, said, signature = (bytes.fromhex(statement[name]) for name in ("device", "said", "signature"))
+    verify(device, "crosstalk/1/statement", user + said, signature)
+    return message(CONTENT[6][1], said)
 
 
 def consents(says, authority, address):
@@ -385,8 +405,8 @@ FRAMES = {
     20: ("discard", IDS),
     21: ("join", {1: ("offer", sized(8)), 2: ("proof", KEY)}),
     22: ("join-answer", {1: ("offer", sized(8)), 2: ("sealed", some)}),
-    31: ("enrol", {1: ("request", integer), 2: ("ask", lambda data: enrolment(ASK, 4_096, data))}),
-    32: ("enrol-answer", {1: ("request", integer), 2: ("answer", optional(lambda data: enrolment(ANSWER, 8_192, data)))}),
+    31: ("enrol", {1: ("request", integer), 2: ("ask", lambda data: enrolment(ASK, 65_536, data))}),
+    32: ("enrol-answer", {1: ("request", integer), 2: ("answer", optional(lambda data: enrolment(ANSWER, 65_536, data)))}),
     25: ("want-tokens", {1: ("from", KEY), 2: ("to", KEY)}),
     27: ("revoked", concatenated(16, 4_096)),
     28: ("revocations", {1: ("lists", each({1: ("scope", sized(8)), 2: ("marks", MARKS)}, 4_096)), 2: ("answer", boolean),

@@ -44,6 +44,10 @@ def check_frame(name, data):
         same(says, STEPS["frames"][name])
     if kind == "envelope":
         decode.envelope(says, BOB)
+    if kind in ("enrol", "enrol-answer"):
+        inside = says.get("ask") or says.get("answer") or {}
+        for statement in (inside.get("tell") or inside.get("statements") or {}).get("statements", []):
+            decode.stated(unhex(KEYS["alice user"]), statement)
     for inside in says.get("items", []) if kind == "mail" else [says["item"]] if kind == "deposit" else []:
         decode.opened(decode.outer(unhex(inside)), BOB)
 

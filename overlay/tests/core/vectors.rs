@@ -243,9 +243,9 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("enrol-answer", Frame::EnrolAnswer { request: 7, answer: enrolled().to_bytes() }),
         ("enrol-answer-work", Frame::EnrolAnswer { request: 8, answer: wants_work().to_bytes() }),
         ("enrol-answer-elsewhere", Frame::EnrolAnswer { request: 9, answer: Vec::new() }),
-        ("sync-begin", Frame::Enrol { request: 10, ask: begin().to_bytes() }),
-        ("sync-tell", Frame::Enrol { request: 11, ask: tell().to_bytes() }),
-        ("sync-statements", Frame::EnrolAnswer { request: 11, answer: statements().to_bytes() }),
+        ("enrol-begin", Frame::Enrol { request: 10, ask: begin().to_bytes() }),
+        ("enrol-tell", Frame::Enrol { request: 11, ask: tell().to_bytes() }),
+        ("enrol-answer-statements", Frame::EnrolAnswer { request: 11, answer: statements().to_bytes() }),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
 }

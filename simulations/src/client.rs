@@ -41,7 +41,10 @@ pub(crate) enum Heard {
     /// The node broke XEP-0198.
     Broken(String),
     /// A resumption failed.
-    NotResumed,
+    NotResumed {
+        /// The node had said that it would succeed: while it can save nothing it promises none.
+        promised: bool,
+    },
     /// It is logged in, anew or again.
     Ready,
 }
@@ -186,7 +189,8 @@ impl Client {
                 heard.push(Heard::Ready);
             }
             ("failed", Phase::Resuming) => {
-                heard.push(Heard::NotResumed);
+                let promised = self.management.as_ref().is_some_and(|management| !management.id.is_empty());
+                heard.push(Heard::NotResumed { promised });
                 self.start_anew();
             }
             (name, phase) => heard.push(Heard::Broken(format!("<{name}/> came while {phase:?}"))),

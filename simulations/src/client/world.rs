@@ -168,10 +168,10 @@ impl World {
                 self.check_owners()
             }
             Heard::Broken(why) => Err(self.violation(format!("{name}: {why}"))),
-            Heard::NotResumed => {
+            Heard::NotResumed { promised } => {
                 let lost = self.clients[id.0].ready_since;
                 self.book.not_resumed(id);
-                if self.clients[id.0].away_until.max(lost) + RESUMABLE < self.time {
+                if !promised || self.clients[id.0].away_until.max(lost) + RESUMABLE < self.time {
                     return Ok(());
                 }
                 Err(self.violation(format!("{name}'s session was not resumed, though it was promised")))

@@ -5,6 +5,7 @@ import time
 
 from slix import Slix, befriend
 from test_devices import joined, offer
+from test_overlay import far, found  # noqa: F401 (a fixture)
 from waiting import until
 
 
@@ -53,3 +54,35 @@ def test_a_stolen_key_ends_its_address(labs, nodes_of, figure):
     back = logged_in(third, "bob")
     back.do("send", to=old, body="really not?", id="r")
     back.wait("message", 20, id="r", type="error")
+
+
+def is_ended(node, address):
+    """Whether all holders of a user's record say that its key was stolen, and nothing else."""
+    said = [line for value in node.ask("lookup", address)["steps"][0]["values"] for line in value["says"]]
+    return said and all("stolen" in line for line in said)
+
+
+def test_who_was_away_is_warned_by_the_hash_table(far):  # noqa: F811
+    """No multicast between them, and bob's node is down while alice's address ends."""
+    nodes, addresses = far
+    for node, name in zip(nodes[1:], ("alice", "bob")):
+        until(lambda: found(node, addresses["bob" if name == "alice" else "alice"]), 60, f"the other's record at {name}'s")
+    alice, bob = (logged_in(node, name) for node, name in zip(nodes[1:], ("alice", "bob")))
+    for asker, asked in ((alice, bob), (bob, alice)):
+        asker.subscribe(asked.jid)
+        asked.wait("presence", 90, type="subscribe", sender=asker.jid)
+        asked.accept(asker.jid)
+        asker.wait("presence", 90, type="subscribed", sender=asked.jid)
+    bob.do("logout")
+    nodes[2].stop()
+    done = nodes[1].cli("account", "compromised", "alice", "--password-stdin", "--yes", "--json", password="secret")
+    assert done.returncode == 0, done.stderr
+    old = addresses["alice"]
+    # The hash table says so, where the record stood that named her laptop.
+    until(lambda: is_ended(nodes[3], old), 60, "the last word about the address")
+    nodes[1].stop()
+    nodes[2].start()
+    back = logged_in(nodes[2], "bob")
+    back.wait("message", 90, body=lambda text: old in (text or ""))
+    back.do("send", to=old, body="are you there?", id="q")
+    back.wait("message", 20, id="q", type="error")

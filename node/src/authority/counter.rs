@@ -207,11 +207,15 @@ impl Office {
     /// A device of a user begins a sync: with it go a certificate that was renewed, and where this server is.
     fn begin(&mut self, node: NodeId, ask: &Begin, places: &[String]) -> Result<Answer, Stop> {
         let name = self.name_of(&ask.address).ok_or(Stop::Why(Why::Elsewhere))?.to_owned();
-        if ask.user.is_empty() || self.database.member(&name).is_none_or(|member| member.user != ask.user) {
-            return Err(Stop::Why(Why::Password));
+        let member =
+            self.database.member(&name).filter(|member| !ask.user.is_empty() && member.user == ask.user);
+        match member.map(Member::state) {
+            None => return Err(Stop::Why(Why::Password)),
+            Some(MemberState::Enrolled) => {}
+            Some(_) => return Err(Stop::Why(Why::Disabled)),
         }
-        let member = self.renewed(&name, node)?;
         let mut begun = self.lists.begin(&self.database, node, ask, wall_millis())?;
+        let member = self.renewed(&name, node)?;
         if certificate(&member.name).is_some_and(|cert| cert.serial > ask.serial) {
             begun.name = member.name;
         }

@@ -26,6 +26,8 @@ const SESSIONS: usize = 4_096;
 const INDEXES: usize = 128;
 /// Things that are kept of one user.
 const PER_USER: usize = 16_384;
+/// Their bytes; of 5,000 contacts they are two million.
+const BYTES: usize = 16 << 20;
 /// Devices of one user of which something is kept.
 const CERTIFICATES: usize = 64;
 
@@ -58,6 +60,7 @@ struct Index {
     marks: BTreeMap<Mark, Place>,
     /// With those that were removed.
     things: usize,
+    bytes: usize,
     used: u64,
 }
 
@@ -179,7 +182,13 @@ impl Lists {
         let changes = merged(database, &user, &device, &ask.statements, now)?;
         let written = changes.values().filter(|change| change.before != change.after);
         let fresh = written.clone().filter(|change| change.before.statements.is_empty()).count();
-        if self.index(database, user)?.things + fresh > PER_USER {
+        let bytes = |of: fn(&Merged) -> &Said| -> usize {
+            changes.values().map(|change| of(change).encoded_len()).sum()
+        };
+        let (gone, after) = (bytes(|change| &change.before), bytes(|change| &change.after));
+        let index = self.index(database, user)?;
+        let grows = after > gone && index.bytes + after - gone > BYTES;
+        if index.things + fresh > PER_USER || grows {
             return Err(Stop::No(Why::Full));
         }
         let mut change = Change::default();
@@ -193,8 +202,12 @@ impl Lists {
             change = change.owner(&user, owner.clone());
         }
         database.commit(change)?;
+        if owner.record != before.record {
+            self.end_revoked(&user, &owner, now);
+        }
         let index = self.index(database, user)?;
         index.things += fresh;
+        index.bytes = (index.bytes + after).saturating_sub(gone);
         let mut page = Page::default();
         for (place, said) in changes {
             index.forget(&said.before);
@@ -204,6 +217,22 @@ impl Lists {
             }
         }
         Ok(page.end(&owner))
+    }
+
+    /// Nobody goes on in the name of a user who has no name here any more.
+    pub fn end(&mut self, user: &UserId) {
+        self.sessions.retain(|_, session| session.user != *user);
+    }
+
+    /// Nor a device that its user has revoked since it began.
+    fn end_revoked(&mut self, user: &UserId, owner: &Owner, now: u64) {
+        let mut revocations = RevocationSet::default();
+        for revoked in stored_record(owner, now).iter().flat_map(UserRecord::revocations) {
+            revocations.insert(revoked.clone());
+        }
+        self.sessions.retain(|_, session| {
+            session.user != *user || !revocations.is_device_revoked(user, &session.device)
+        });
     }
 
     fn remember(&mut self, session: Session) -> u64 {
@@ -231,6 +260,7 @@ impl Lists {
             for (place, said) in database.all_said(&user, PER_USER)? {
                 index.add(place, &said);
                 index.things += 1;
+                index.bytes += said.encoded_len();
             }
             self.indexes.insert(user, index);
         }

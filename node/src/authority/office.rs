@@ -195,6 +195,7 @@ impl Office {
         let has_it = member.state() == MemberState::Enrolled;
         if let Some(user) = UserId::from_slice(&member.user).filter(|_| has_it) {
             let void = revoke_name(&self.key, &self.address(&name), user, wall_millis())?;
+            self.lists.end(&user);
             told.user = member.user.clone();
             revocations.push(void.bytes().to_vec());
             member.revocations.push(void.bytes().to_vec());

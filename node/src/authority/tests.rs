@@ -286,6 +286,19 @@ fn a_sync_begins_with_who_proves_to_be_a_device_on_that_node() {
     assert_eq!(why(&say(&mut stage, &laptop, &begin(3, ALICE, &laptop))), Why::Disabled);
 }
 
+/// What was begun before ends with the name.
+#[test]
+fn who_has_no_name_any_more_reads_and_writes_nothing() {
+    let laptop = NodeKey::from_seed([5; 32]);
+    let mut stage = Stage::new();
+    stage.enrolled("alice", 3);
+    let Said::Begun(begun) = say(&mut stage, &laptop, &begin(3, ALICE, &laptop)) else { panic!("refused") };
+    let compare = Ask::Compare(enrol::Compare { session: begun.session, buckets: vec![0] });
+    assert!(matches!(say(&mut stage, &laptop, &compare), Said::Compared(_)));
+    stage.done(Question::DisableUser { name: "alice".into() });
+    assert_eq!(why(&say(&mut stage, &laptop, &compare)), Why::Forgotten);
+}
+
 #[test]
 fn nobody_says_anything_for_a_device() {
     let laptop = NodeKey::from_seed([5; 32]);

@@ -15,6 +15,8 @@ use super::settings::LinkMode;
 
 /// Unblocked addresses that are remembered, so that other devices of the user learn of it.
 pub(super) const LIFTED: usize = 200;
+/// Those that the user's server has not been told of are remembered beyond that, up to this.
+const UNTOLD: usize = 1_000;
 
 /// A message held for an account until one of its clients has acknowledged it.
 pub(crate) struct Held {
@@ -160,10 +162,15 @@ impl Account {
     /// The unblocked address that was so for longest, of more than are remembered: taken out, to be deleted.
     pub(crate) fn surplus_lifted(&mut self) -> Option<String> {
         let lifted = || self.blocks.iter().filter(|(_, blocked)| blocked.lifted);
-        if lifted().count() <= LIFTED {
+        let count = lifted().count();
+        if count <= LIFTED {
             return None;
         }
-        let (jid, _) = lifted().min_by_key(|(_, blocked)| blocked.edit.clone())?;
+        // What the user's server does not know yet it would undo.
+        let told = self.stored.server.as_ref().map_or(u64::MAX, |home| home.clock);
+        let is_told = |blocked: &Blocked| blocked.edit.as_ref().is_none_or(|edit| edit.millis <= told);
+        let goes = lifted().filter(|(_, blocked)| is_told(blocked) || count > UNTOLD);
+        let (jid, _) = goes.min_by_key(|(_, blocked)| blocked.edit.clone())?;
         let jid = jid.clone();
         self.blocks.remove(&jid);
         Some(jid)

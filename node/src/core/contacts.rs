@@ -233,14 +233,13 @@ impl Core {
         }
     }
 
-    /// Contacts that were listed by a name before it was known whose it is.
-    pub(super) fn resolve_contacts(&mut self, account: UserId, other: UserId) {
-        let Some(name) = self.overlay.name_of(&other).filter(|name| name.pinned) else { return };
-        let item = self.accounts.get(&account).and_then(|account| account.roster.get(&name.address)).cloned();
+    /// A contact that was listed by a name before it was known whose it is.
+    pub(super) fn resolve_contact(&mut self, account: UserId, name: &str, other: UserId) {
+        let item = self.accounts.get(&account).and_then(|account| account.roster.get(name)).cloned();
         if let Some(item) = item.filter(|item| item.user.is_none()) {
             let item = RosterItem { user: Some(other.as_bytes().to_vec()), ..item };
             let asked = self.put_contact(account, item);
-            let bare = BareJid::new(&name.address);
+            let bare = BareJid::new(name);
             if let (Ok(()), Ok(bare)) = (asked, bare) {
                 self.count("contacts whose key became known");
                 // Adding somebody by name was a wish to see them.

@@ -247,7 +247,7 @@ impl Core {
         }
         let lists = |account: &&super::account::Account| account.roster.get(name).is_some();
         let listing: Vec<UserId> = self.accounts.iter().filter(lists).map(|account| account.user).collect();
-        listing.into_iter().for_each(|account| self.resolve_contacts(account, other));
+        listing.into_iter().for_each(|account| self.resolve_contact(account, name, other));
         self.forget_name(name);
         true
     }

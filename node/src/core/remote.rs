@@ -121,7 +121,7 @@ impl Core {
 
     fn deliver_from_remote(&mut self, delivery: Delivery) {
         let Delivery { ticket, from, to, message, content, sent } = delivery;
-        if matches!(content, Content::Contact(_) | Content::Sync(_)) {
+        if matches!(content, Content::Sync(_)) && from == to {
             self.tell_server_later(to);
         }
         let disposition = match content {

@@ -413,6 +413,7 @@ impl Core {
             StoredContactRecord { record: record.bytes().to_vec(), address: relation.address.clone() };
         let slot = slot_number(&user, record);
         self.writes.put(Tree::ContactRecord, key(user.as_bytes(), other.as_bytes(), slot), encode(&stored));
+        self.tell_server_later(user);
         true
     }
 

@@ -192,6 +192,45 @@ fn the_state_of_the_server_is_told() {
     assert_eq!(school.view(0).state, "down");
 }
 
+/// More than are remembered otherwise: what the server has not been told of it would undo.
+#[test]
+fn who_is_unblocked_before_the_server_knows_stays_unblocked() {
+    let school = School::new(1);
+    for number in 0..300 {
+        school.block(0, "block", &format!("eve{number}@far.example"));
+    }
+    school.meet(0);
+    assert_eq!(school.blocks(0).len(), 300);
+    school.clients[0].send("<iq type='set' id='u'><unblock xmlns='urn:xmpp:blocking'/></iq>");
+    school.forget();
+    school.meet(0);
+    school.meet(0);
+    assert_eq!(school.blocks(0).len(), 0);
+}
+
+/// A contact that the server has and that has no room here: both stay as they are, and the pass comes to an end.
+#[test]
+fn what_cannot_be_taken_in_is_not_told_again_and_again() {
+    let school = School::with_limit(2, 2);
+    school.set(0, "<item jid='bob@far.example'/>");
+    school.meet(0);
+    school.meet(1);
+    school.set(1, "<item jid='bob@far.example' subscription='remove'/>");
+    school.set(1, "<item jid='carl@far.example'/>");
+    school.set(1, "<item jid='dora@far.example'/>");
+    school.laptops[0].wait(MINUTE);
+    school.set(0, "<item jid='bob@far.example' name='Bob'/>");
+    school.meet(0);
+    school.server.desk(|desk| desk.asked.clear());
+    school.join(1);
+    school.rest(1);
+    assert_eq!(school.view(1).state, "up");
+    let asked: usize = school.server.desk(|desk| desk.asked.values().sum());
+    assert!(asked < 20, "{asked} questions");
+    school.part(1);
+    assert_eq!(school.list(1).len(), 2);
+}
+
 /// Whatever the server says for a device, that device has to have signed.
 #[test]
 fn a_server_that_invents_edits_is_not_believed() {

@@ -18,9 +18,9 @@ const SEARCH: u64 = 12 * SECOND;
 /// Questions under way at once.
 const MAX_ASKING: usize = 8;
 /// Questions that one peer may put at once; then one in [`EACH`].
-const AT_ONCE: u64 = 64;
+const AT_ONCE: u64 = 512;
 /// Milliseconds.
-const EACH: u64 = SECOND / 4;
+const EACH: u64 = SECOND / 32;
 
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -252,12 +252,14 @@ impl Core {
         }
         self.take_part(user, part);
         let Some(account) = self.accounts.get(&user) else { return Ok(()) };
-        let more: Vec<Key> = said
-            .iter()
-            .filter(|entry| entry_of(account, &entry.key()).is_some_and(|mine| mine != **entry))
-            .map(Entry::key)
-            .collect();
-        pass.tell.extend(more);
+        // Only where it does: what was not taken in, for whatever reason, is no news to the server.
+        let knows_more = |entry: &&Entry| {
+            let mine = entry_of(account, &entry.key()).filter(|mine| mine != *entry);
+            mine.is_some_and(|mine| mine.clone().merge((*entry).clone()) == mine)
+        };
+        let waiting: BTreeSet<Key> = pass.tell.iter().cloned().collect();
+        let more: BTreeSet<Key> = said.iter().filter(knows_more).map(Entry::key).collect();
+        pass.tell.extend(more.difference(&waiting).cloned());
         Ok(())
     }
 }

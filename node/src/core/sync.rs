@@ -326,7 +326,7 @@ impl Core {
     }
 
     fn record_from_own_device(&mut self, user: UserId, bytes: &[u8]) {
-        match self.overlay.verify_contact(bytes, self.now) {
+        match self.overlay.verify_contact_of_own_device(bytes, self.now) {
             Ok(record) if record.from == user && record.to != user => {
                 let (other, before) = (record.to, self.subscription_between(user, record.to));
                 self.record_said(user, other, &record, before, true);

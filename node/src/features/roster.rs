@@ -26,8 +26,11 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     }
     let Some(account) = core.accounts.get(&user) else { return Err(Condition::ItemNotFound.into()) };
     let version = account.stored.roster_version;
-    let known =
-        request.payload.get_attr("ver").and_then(|ver| known_version(ver, version, account.roster.told_from));
+    // A version that is told has to last: while nothing can be saved none is, and nobody waits.
+    let lasts = core.store_error().is_none();
+    let known = Some(()).filter(|()| lasts).and_then(|()| {
+        request.payload.get_attr("ver").and_then(|ver| known_version(ver, version, account.roster.told_from))
+    });
     let element = |item| core.contact_element(user, item);
     let changed = known.map(|known| {
         let mut changed: Vec<_> = account.roster.items.values().filter(|item| item.version > known).collect();
@@ -37,7 +40,7 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     let (result, changes) = match changed.filter(|changed| changed.len() <= MOST_PUSHES) {
         Some(changed) => (None, changed.into_iter().map(|item| (item.version, element(item))).collect()),
         None => {
-            let query = Element::new("query", ns::ROSTER).attr("ver", version.to_string());
+            let query = Element::new("query", ns::ROSTER).attr_opt("ver", lasts.then(|| version.to_string()));
             (Some(query.children_from(account.roster.listed().map(element))), Vec::new())
         }
     };
@@ -45,7 +48,7 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
         session.interested = true;
     }
     core.changed_by(request.origin);
-    core.answer(request.origin, request.iq.result(result), false);
+    core.answer(request.origin, request.iq.result(result), lasts);
     for (version, item) in changes {
         core.push_to(id, user, item, Some(version));
     }

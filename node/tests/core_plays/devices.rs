@@ -293,6 +293,59 @@ fn a_new_device_sees_who_is_online() {
     }
 }
 
+/// What was agreed by way of a laptop that is lost is still agreed, also after a restart.
+#[test]
+fn what_a_lost_laptop_has_agreed_stays() {
+    let (first, second, there) = (Play::elsewhere(1), Play::elsewhere(2), Play::elsewhere(3));
+    [&first, &second].iter().for_each(|node| node.account("anna"));
+    there.account("bob");
+    let all = [&first, &second, &there];
+    join(&all, &first, &second);
+    join(&all, &first, &there);
+    let (anna, bob) = (first.online("anna/desk"), there.online("bob/phone"));
+    for (asks, grants) in [(&anna, &bob), (&bob, &anna)] {
+        asks.send(&format!("<presence to='{}@xid' type='subscribe'/>", grants.name));
+        rest(&all);
+        grants.send(&format!("<presence to='{}@xid' type='subscribed'/>", asks.name));
+        rest(&all);
+    }
+    let subscription = |node: &Play, account: &str| {
+        let Reply::Contacts(contacts) = node.command(Command::Contacts(account.to_owned())) else { panic!() };
+        contacts.into_iter().map(|contact| contact.subscription).collect::<Vec<_>>()
+    };
+    for _ in 0..15 {
+        all.iter().for_each(|node| node.wait(1_000));
+        rest(&all);
+    }
+    assert_eq!(subscription(&second, "anna"), ["both"]);
+    cut(&all, &first, &second);
+    cut(&all, &first, &there);
+    join(&all, &second, &there);
+    let Reply::Devices(devices) = second.command(Command::Devices("anna".to_owned())) else { panic!() };
+    let revocation = revocation_of(&devices.iter().find(|device| !device.here).unwrap().device);
+    let command = Command::RevokeDevice { account: "anna".to_owned(), revocation };
+    assert!(matches!(second.command(command), Reply::Done));
+    rest(&all);
+    anna.forget();
+    bob.forget();
+    for (node, account) in [(&second, "anna"), (&there, "bob")] {
+        assert_eq!(subscription(node, account), ["both"]);
+        node.restart();
+        assert_eq!(subscription(node, account), ["both"], "{account}");
+    }
+    bob.forget();
+}
+
+/// By anna's key: a device of hers is hers no more.
+fn revocation_of(device: &str) -> Vec<u8> {
+    let mut seed = [200; 32];
+    seed[..4].copy_from_slice(b"anna");
+    let key = UserKey::from_seed(seed);
+    let what = Revoked::Device(key.id(), DeviceId::from_hex(device).unwrap());
+    let revocation = Revocation { what, by: RevokedBy::User, since: BEGIN };
+    Verified::sign(revocation, &key, None).unwrap().bytes().to_vec()
+}
+
 /// A node that learns that its device was revoked says so and ends; a restart changes nothing of that.
 #[test]
 fn a_revoked_device_ends() {
@@ -301,12 +354,7 @@ fn a_revoked_device_ends() {
     assert_eq!(devices.len(), 2);
     assert_eq!(devices.iter().filter(|device| device.name == "host").count(), 2);
     let lost = devices.iter().find(|device| !device.here).unwrap();
-    let mut seed = [200; 32];
-    seed[..4].copy_from_slice(b"anna");
-    let key = UserKey::from_seed(seed);
-    let what = Revoked::Device(key.id(), DeviceId::from_hex(&lost.device).unwrap());
-    let revocation = Revocation { what, by: RevokedBy::User, since: BEGIN };
-    let revocation = Verified::sign(revocation, &key, None).unwrap().bytes().to_vec();
+    let revocation = revocation_of(&lost.device);
     for node in &two.nodes {
         let command = Command::RevokeDevice { account: "anna".to_owned(), revocation: revocation.clone() };
         assert!(matches!(node.command(command), Reply::Done));

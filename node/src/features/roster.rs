@@ -28,9 +28,8 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     let version = account.stored.roster_version;
     // A version that is told has to last: while nothing can be saved none is, and nobody waits.
     let lasts = core.store_error().is_none();
-    let known = Some(()).filter(|()| lasts).and_then(|()| {
-        request.payload.get_attr("ver").and_then(|ver| known_version(ver, version, account.roster.told_from))
-    });
+    let claimed = request.payload.get_attr("ver").filter(|_| lasts);
+    let known = claimed.and_then(|claimed| known_version(claimed, version, account.roster.told_from));
     let element = |item| core.contact_element(user, item);
     let changed = known.map(|known| {
         let mut changed: Vec<_> = account.roster.items.values().filter(|item| item.version > known).collect();

@@ -431,5 +431,7 @@ impl Overlay {
         }
         self.try_again_from_here(now);
         self.seek_all(now);
+        // What came while it was nowhere waits at nodes that it may still know.
+        self.mailboxes_have_moved(now);
     }
 }

@@ -141,7 +141,8 @@ impl Overlay {
         self.mail_soon(now);
     }
 
-    /// The hash table has found many more nodes: others may be closest now. It is looked in a moment, as more will come.
+    /// The hash table has found many more nodes, so that others may be closest now, or this node is somewhere else. It is looked in
+    /// a moment, as more will come.
     pub(in crate::core) fn mailboxes_have_moved(&mut self, now: Now) {
         let places = &mut self.mail.places;
         places.known.clear();

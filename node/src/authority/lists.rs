@@ -226,10 +226,7 @@ impl Lists {
 
     /// Nor a device that its user has revoked since it began.
     fn end_revoked(&mut self, user: &UserId, owner: &Owner, now: u64) {
-        let mut revocations = RevocationSet::default();
-        for revoked in stored_record(owner, now).iter().flat_map(UserRecord::revocations) {
-            revocations.insert(revoked.clone());
-        }
+        let revocations = revocations_of(stored_record(owner, now).as_ref());
         self.sessions.retain(|_, session| {
             session.user != *user || !revocations.is_device_revoked(user, &session.device)
         });
@@ -368,6 +365,15 @@ fn stored_record(owner: &Owner, now: u64) -> Option<UserRecord> {
     UserRecord::verify(&owner.record, &lenient(now, &revocations)).ok()
 }
 
+/// What a user has revoked.
+fn revocations_of(record: Option<&UserRecord>) -> RevocationSet {
+    let mut revocations = RevocationSet::default();
+    for revoked in record.into_iter().flat_map(UserRecord::revocations) {
+        revocations.insert(revoked.clone());
+    }
+    revocations
+}
+
 /// Nothing is refused for having ended: it says which devices there are.
 fn lenient(now: u64, revocations: &RevocationSet) -> Context<'_> {
     let time = TrustedTime { latest: u64::MAX, ..TrustedTime::certain(now) };
@@ -382,10 +388,7 @@ fn proven(
     record: Option<&UserRecord>,
     now: u64,
 ) -> Option<DeviceId> {
-    let mut revocations = RevocationSet::default();
-    for revoked in record.into_iter().flat_map(UserRecord::revocations) {
-        revocations.insert(revoked.clone());
-    }
+    let revocations = revocations_of(record);
     let context = lenient(now, &revocations);
     let cert: Verified<DeviceCert> = Unverified::parse(&ask.certificate).ok()?.verify(&context).ok()?;
     if cert.user != user || revocations.is_device_revoked(&user, &cert.device) {

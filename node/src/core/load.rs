@@ -288,11 +288,9 @@ impl Core {
         let by_stream: BTreeMap<Vec<u8>, SessionId> =
             self.sessions.iter().map(|(id, session)| (session.stream.to_vec(), *id)).collect();
         for (key, entry) in entries::<InboxEntry>(contents)? {
-            let user = user_key(&key, Tree::Inbox)?;
-            let bad = |what: &str| unreadable(Tree::Inbox, what.to_owned());
-            let number = key.get(32..).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes);
-            let number = number.ok_or_else(|| bad("a key of another length"))?;
-            let message = entry.message.as_slice().try_into().map_err(|_| bad("message id"))?;
+            let (user, number) = numbered_key(&key, Tree::Inbox)?;
+            let bad = |_| unreadable(Tree::Inbox, "message id".to_owned());
+            let message = entry.message.as_slice().try_into().map_err(bad)?;
             let session = by_stream.get(&entry.session).copied();
             let stanza = session.and_then(|_| Stanza::read(&entry.stanza).ok());
             let session = session.filter(|_| stanza.is_some());
@@ -385,11 +383,17 @@ fn user_key(key: &[u8], tree: Tree) -> Result<UserId, LoadError> {
     user.ok_or_else(|| unreadable(tree, "a key that names no user".to_owned()))
 }
 
+/// A user, and a number of the user's.
+fn numbered_key(key: &[u8], tree: Tree) -> Result<(UserId, u64), LoadError> {
+    let number = key.get(32..).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes);
+    let bad = || unreadable(tree, "a key of another length".to_owned());
+    Ok((user_key(key, tree)?, number.ok_or_else(bad)?))
+}
+
 fn unaddressed(contents: &Contents) -> Result<Vec<(UserId, u64, Unaddressed)>, LoadError> {
     let read = |(key, waiting): (Vec<u8>, Unaddressed)| {
-        let number = key.get(32..).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes);
-        let bad = || unreadable(Tree::Unaddressed, "a key of another length".to_owned());
-        Ok((user_key(&key, Tree::Unaddressed)?, number.ok_or_else(bad)?, waiting))
+        let (user, number) = numbered_key(&key, Tree::Unaddressed)?;
+        Ok((user, number, waiting))
     };
     entries(contents)?.into_iter().map(read).collect()
 }

@@ -10,6 +10,7 @@ use crosstalk_overlay::id::{MessageId, UserId};
 use crosstalk_overlay::time::{DAY, HOUR, MINUTE, SECOND};
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
+use crosstalk_storage::tree::roster::RosterItem;
 use crosstalk_storage::tree::unaddressed::{Unaddressed, key};
 use jid::{BareJid, Jid};
 
@@ -19,7 +20,7 @@ use crate::xmpp::{Condition, Stanza, StanzaError, Type};
 use super::admin::OutboxView;
 use super::contacts::new_item;
 use super::message::{Arrival, Delivered, content_of, is_durable, is_only_chat_state};
-use super::remote::unreachable;
+use super::remote::{NOTICEABLE, unreachable};
 use super::room::full;
 use super::router::Route;
 use super::session::SessionId;
@@ -39,8 +40,6 @@ const FIRST_PAUSE: u64 = 20 * SECOND;
 const LAST_PAUSE: u64 = 6 * HOUR;
 /// The pause where it is known who has the name, and there was no room in the outbox for all of it.
 const AGAIN: u64 = MINUTE;
-/// A message that waited longer gets a delay stamp (XEP-0203).
-const NOTICEABLE: u64 = 10 * SECOND;
 
 /// A message that waits.
 pub(super) struct Waiting {
@@ -374,10 +373,14 @@ impl Core {
     }
 
     fn wish_for(&mut self, user: UserId, name: &BareJid) -> Result<(), StanzaError> {
-        let listed = self.accounts.get(&user).and_then(|account| account.roster.get(name.as_str())).cloned();
-        self.put_contact(user, listed.unwrap_or_else(|| new_item(name, None)))?;
+        let item = self.listed_by_name(user, name).unwrap_or_else(|| new_item(name, None));
+        self.put_contact(user, item)?;
         self.seek_name(name);
         Ok(())
+    }
+
+    fn listed_by_name(&self, user: UserId, name: &BareJid) -> Option<RosterItem> {
+        self.accounts.get(&user)?.roster.get(name.as_str()).cloned()
     }
 
     fn approve_name_in_advance(
@@ -386,13 +389,12 @@ impl Core {
         name: &BareJid,
         approved: bool,
     ) -> Result<(), StanzaError> {
-        let listed = self.accounts.get(&user).and_then(|account| account.roster.get(name.as_str())).cloned();
-        match listed {
+        match self.listed_by_name(user, name) {
             Some(item) if item.approved == approved => Ok(()),
             None if !approved => Ok(()),
             listed => {
                 let item = listed.unwrap_or_else(|| new_item(name, None));
-                self.put_contact(user, crosstalk_storage::tree::roster::RosterItem { approved, ..item })
+                self.put_contact(user, RosterItem { approved, ..item })
             }
         }
     }

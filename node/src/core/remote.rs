@@ -7,7 +7,6 @@ use crosstalk_overlay::core::{
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::{RefusalCode, Says};
-use crosstalk_storage::Tree;
 use jid::Jid;
 
 use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
@@ -20,7 +19,7 @@ use super::{Core, Origin};
 /// Directed presences of users elsewhere that are remembered; of further ones the end is not told.
 const VISITS: usize = 1_000;
 /// A message that took longer than this gets a delay stamp (XEP-0203), milliseconds.
-const NOTICEABLE: u64 = 10_000;
+pub(super) const NOTICEABLE: u64 = 10_000;
 
 impl Core {
     /// Does what the overlay asks for.
@@ -210,8 +209,7 @@ impl Core {
         let unlisted = |other: &&UserId| {
             account.roster.by_user(other).is_none() && account.roster.subscription(other).pending_in
         };
-        !self.has_room(Tree::ContactRecord, 4)
-            || relations.len() >= 2 * self.settings.roster_limit
+        !self.has_room_for_relations(account)
             || relations.keys().filter(unlisted).count() >= self.settings.request_limit
     }
 

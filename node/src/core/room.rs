@@ -55,9 +55,13 @@ impl Core {
     /// Whether an account may have a relation with somebody more than now.
     pub(super) fn has_room_for_relation(&self, user: &UserId, other: &UserId) -> bool {
         let Some(account) = self.accounts.get(user) else { return false };
-        let relations = &account.roster.relations;
-        relations.contains_key(other)
-            || relations.len() < 2 * self.settings.roster_limit && self.has_room(Tree::ContactRecord, RECORDS)
+        account.roster.relations.contains_key(other) || self.has_room_for_relations(account)
+    }
+
+    /// Whether an account may have one relation more, with whomever.
+    pub(super) fn has_room_for_relations(&self, account: &Account) -> bool {
+        account.roster.relations.len() < 2 * self.settings.roster_limit
+            && self.has_room(Tree::ContactRecord, RECORDS)
     }
 
     /// Entries of what grows with use, with its limit.

@@ -384,8 +384,7 @@ fn block_field(jid: &str, blocked: &Blocked) -> BlockField {
 
 /// The signed bytes of what stands between two people.
 fn records(slots: &Slots) -> Vec<Vec<u8>> {
-    let all = [&slots.my_watch, &slots.their_publish, &slots.their_watch, &slots.my_publish];
-    all.into_iter().flatten().map(|record| record.bytes().to_vec()).collect()
+    slots.all().map(|record| record.bytes().to_vec()).collect()
 }
 
 /// Over everything but what was removed: who has forgotten that has nothing else to say.

@@ -167,6 +167,11 @@ impl Slots {
         merge_slot(slot, Some(record))
     }
 
+    /// Everything that is known to be said.
+    pub fn all(&self) -> impl Iterator<Item = &Verified<ContactRecord>> {
+        [&self.my_watch, &self.their_publish, &self.their_watch, &self.my_publish].into_iter().flatten()
+    }
+
     /// Takes in another view of the same two people; tells whether anything changed. Slot by slot, last writer wins.
     pub fn merge(&mut self, other: &Self) -> bool {
         let changed = [

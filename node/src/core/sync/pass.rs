@@ -312,11 +312,9 @@ fn entry_of(account: &Account, key: &Key) -> Option<Entry> {
         Key::Record(from, to, watcher) => {
             let other = if *from == account.user { to } else { from };
             let slots = &account.roster.relations.get(other)?.slots;
-            let all = [&slots.my_watch, &slots.their_publish, &slots.their_watch, &slots.my_publish];
-            let is_it = |record: &&crosstalk_overlay::record::ContactRecord| {
+            let record = slots.all().find(|record| {
                 record.from == *from && record.to == *to && (record.side == Side::Watcher) == *watcher
-            };
-            let record = all.into_iter().flatten().find(|record| is_it(&&***record))?;
+            })?;
             Entry::record(record.bytes().to_vec())
         }
     }

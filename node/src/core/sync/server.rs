@@ -318,10 +318,7 @@ fn held(account: &Account, home: &HomeServer) -> usize {
     let since = |millis: u64| millis > home.clock;
     let blocked = |one: &&Blocked| since(one.edit.as_ref().map_or(one.since, |edit| edit.millis));
     let blocks = account.blocks.values().filter(blocked).count();
-    let slots = account.roster.relations.values().map(|relation| &relation.slots);
-    let records = slots.flat_map(|slots| {
-        [&slots.my_watch, &slots.their_publish, &slots.their_watch, &slots.my_publish].into_iter().flatten()
-    });
+    let records = account.roster.relations.values().flat_map(|relation| relation.slots.all());
     contacts + blocks + records.filter(|record| since(record.at.millis)).count()
 }
 

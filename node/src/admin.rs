@@ -102,6 +102,8 @@ pub enum Request {
     Link,
     /// How others reach this node from beyond the link.
     Reach,
+    /// What has gone to other nodes.
+    Carried,
     /// Other nodes.
     Peers,
     /// Messages that wait.
@@ -221,6 +223,8 @@ pub enum Response {
     Link(Option<Box<LinkReport>>),
     /// How others reach this node from beyond the link; `None` without the hash table, or when no node runs.
     Reach(Option<Box<reach::ReachView>>),
+    /// What went to other nodes since the start; `None` when no node runs.
+    Carried(Option<reach::CarriedView>),
     /// It could not be done: why, and what to do.
     Failed(String),
 }

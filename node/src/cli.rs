@@ -226,7 +226,8 @@ impl Node {
             | Response::Enrolled { .. }
             | Response::Authority(_)
             | Response::Link(_)
-            | Response::Reach(_)) => Ok(response),
+            | Response::Reach(_)
+            | Response::Carried(_)) => Ok(response),
         }
     }
 
@@ -240,6 +241,7 @@ impl Node {
             | Response::Authority(_)
             | Response::Link(_)
             | Response::Reach(_)
+            | Response::Carried(_)
             | Response::Failed(_) => Err(confused()),
         }
     }

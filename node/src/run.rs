@@ -91,10 +91,11 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let tls = Arc::clone(&door.tls);
     let door = c2s::open(door, directory.clone(), to_core.clone()).await?;
     ports::check_overlay(&place.config)?;
-    let network = swarm::start(network(&place.config, &ground.node, memory.values)?)?;
+    let network =
+        swarm::start(network(&place.config, &ground.node, memory.values, authority.domain().is_some())?)?;
     bootstrap(&network.0, &place.config, memory.addresses);
     let link = opened.map(|opened| opened.connect(to_core, tls, neighbourhood::hints(&network.0)));
-    let service = service.with_link(link.as_ref().map(link::Handle::view)).with_reach(network.0.reach());
+    let service = service.with_link(link.as_ref().map(link::Handle::view)).with_network(network.0.views());
     let socket = admin::server::open(&place.data)?;
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
@@ -308,6 +309,7 @@ fn network(
     config: &Config,
     node: &NodeKey,
     restored: Vec<(dht::Table, dht::Key, Vec<u8>, u64)>,
+    serves: bool,
 ) -> Result<swarm::Config, Failure> {
     let overlay = &config.overlay;
     let mode = match overlay.table {
@@ -323,9 +325,13 @@ fn network(
         RelayMode::On => swarm::RelayMode::On,
         RelayMode::Off => swarm::RelayMode::Off,
     };
-    let (relays, upnp) = (overlay.relays.clone(), overlay.upnp);
-    let reach = ReachConfig { relay, relays, upnp, ..ReachConfig::default() };
-    let dht = mode.map(|mode| DhtConfig { mode, networks, store, restored, reach, ..DhtConfig::default() });
+    let reach =
+        ReachConfig { relay, relays: overlay.relays.clone(), upnp: overlay.upnp, ..ReachConfig::default() };
+    // By whom the settings name, and by the server of a domain, laptops come to each other: those are always awake.
+    let named = overlay.bootstrap.len() + overlay.relays.len() > 0;
+    let asleep = overlay.table == TableMode::Auto && !named && !serves;
+    let dht =
+        mode.map(|mode| DhtConfig { mode, networks, store, restored, reach, asleep, ..DhtConfig::default() });
     Ok(swarm::Config {
         node_seed: node.seed(),
         listen: overlay.listen.iter().map(|ip| SocketAddr::new(*ip, overlay.port)).collect(),

@@ -12,6 +12,7 @@
 //! | `interfaces` | cables that come back, addresses and interfaces that go |
 //! | `near` | which connections are on the link |
 //! | `ping` | answers pings of peers of any make |
+//! | `carried` | bytes and questions, counted |
 //! | `datagrams` | the socket of the core's liveness probes |
 //! | `transport`, `zone`, `address` | TCP, Noise, Yamux, QUIC; link-local addresses; translation to libp2p's vocabulary |
 //!
@@ -38,6 +39,7 @@
 //! | connections | [`Config::max_connections`] | new ones are refused |
 
 mod address;
+mod carried;
 mod datagrams;
 mod discovery;
 pub mod framing;
@@ -58,6 +60,7 @@ mod zone;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
@@ -72,6 +75,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+pub use self::carried::Carried;
 pub use self::kad::{DhtConfig, DhtMode, Networks};
 pub use self::queue::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES};
 pub use self::reach::{ReachConfig, ReachReport, RelayMode, RelayPlace, UpnpState};
@@ -296,13 +300,32 @@ pub struct Handle {
     commands: Commands,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
-    reports: Option<watch::Receiver<ReachReport>>,
+    views: Views,
+}
+
+/// What a program can look at while the swarm runs; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Views {
+    reach: Option<watch::Receiver<ReachReport>>,
+    carried: Arc<carried::Meter>,
+}
+
+impl Views {
+    /// How others reach this node from beyond the link, now and whenever that changes; `None` without [`Config::dht`].
+    pub fn reach(&self) -> Option<watch::Receiver<ReachReport>> {
+        self.reach.clone()
+    }
+
+    /// What went to other nodes, and came from them, since the start.
+    pub fn carried(&self) -> Carried {
+        self.carried.read()
+    }
 }
 
 impl Handle {
-    /// How others reach this node from beyond the link, now and whenever that changes; `None` without [`Config::dht`].
-    pub fn reach(&self) -> Option<watch::Receiver<ReachReport>> {
-        self.reports.clone()
+    /// What can be looked at while it runs.
+    pub fn views(&self) -> Views {
+        self.views.clone()
     }
 
     /// Queues a command; never waits.
@@ -371,6 +394,8 @@ fn start_on(
     transport: Boxed<(PeerId, StreamMuxerBox)>,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
     let local = keypair.public().to_peer_id();
+    let meter = Arc::new(carried::Meter::default());
+    let transport = carried::counted(transport, Arc::clone(&meter));
     let discovery = if config.mdns {
         Some(discovery::Behaviour::new(local).map_err(StartError::Interfaces)?)
     } else {
@@ -383,7 +408,7 @@ fn start_on(
         }
         None => (transport, None, None),
     };
-    let dht = config.dht.map(|dht| kad::Behaviour::new(keypair.public(), dht));
+    let dht = config.dht.map(|dht| kad::Behaviour::new(keypair.public(), dht, &meter));
     let gossip = gossip::Behaviour::new().map_err(StartError::Gossip)?;
     let behaviour = Behaviour::new(local, config.max_connections, discovery, dht, reach, gossip);
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config());
@@ -408,7 +433,8 @@ fn start_on(
     };
     let task = tokio::spawn(task.run());
     let commands = Commands { commands: sender, hints: hints_sender };
-    Ok((Handle { commands, stop, task, reports }, receiver))
+    let views = Views { reach: reports, carried: meter };
+    Ok((Handle { commands, stop, task, views }, receiver))
 }
 
 fn swarm_config() -> swarm::Config {

@@ -13,6 +13,7 @@
 
 mod crowd_support;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,16 @@ async fn has_got(crowd: &Crowd, who: u32, from: u32) -> Vec<MessageId> {
     crowd.members[&who].with(got).await
 }
 
+/// Letters that have not arrived, and those of which their senders do not know it.
+async fn lacking(crowd: &Crowd, writers: &[u32]) -> (usize, usize) {
+    let (mut absent, mut unsettled) = (0, 0);
+    for writer in writers {
+        absent += LETTERS as usize - has_got(crowd, writer + 1, *writer).await.len();
+        unsettled += crowd.members[writer].with(|host, _| host.store.outbox.len()).await;
+    }
+    (absent, unsettled)
+}
+
 #[tokio::test]
 async fn half_of_the_nodes_are_replaced_and_everything_is_found_and_arrives() {
     let size: u32 = std::env::var("CROWD").map_or(24, |size| size.parse().unwrap());
@@ -218,14 +229,13 @@ async fn half_of_the_nodes_are_replaced_and_everything_is_found_and_arrives() {
     for (who, store) in away {
         crowd.join(who, store);
     }
+    let told = Cell::new((0, 0));
     let took = until("all is delivered", hour * HOURS, async || {
-        for writer in &writers {
-            let settled = crowd.members[writer].with(|host, _| host.store.outbox.len()).await;
-            if settled > 0 || has_got(&crowd, writer + 1, *writer).await.len() < LETTERS as usize {
-                return false;
-            }
+        let lacking = lacking(&crowd, &writers).await;
+        if told.replace(lacking) != lacking {
+            println!("{:?}: letters not there, letters not known to be there: {lacking:?}", back.elapsed());
         }
-        true
+        lacking == (0, 0)
     });
     println!("all delivered {:.0} s after everybody is back", took.await.as_secs_f64());
     for writer in &writers {

@@ -98,11 +98,42 @@ async fn two_nodes_find_what_either_put_and_remember_it_over_a_restart() {
     let (answer, trace) = ask(&mut b, Query::Get(value.key())).await;
     assert_eq!(answer, Answer::Values(vec![value.encode()]));
     assert!(trace.answered <= trace.asked, "{trace:?}");
+    let (there, here) = (a.handle.views().carried(), b.handle.views().carried());
+    assert!(there.asked > 0 && here.answered > 0, "the put is counted: {there:?} {here:?}");
+    let size = value.encode().len() as u64;
+    assert!(there.sent > size && here.received > size, "{there:?} {here:?}");
     assert_eq!((written.0, written.1, &written.2), (Table::Lan, value.key(), &value.encode()));
     a.handle.shutdown().await;
     b.handle.shutdown().await;
     let mut again = start(2, DhtConfig { restored: vec![written], ..dht() }).await;
     assert_eq!(ask(&mut again, Query::Get(value.key())).await.0, Answer::Values(vec![value.encode()]));
+}
+
+/// What `node` finds out of itself.
+async fn found(node: &mut Node, value: &Value) -> bool {
+    ask(node, Query::Get(value.key())).await.0 == Answer::Values(vec![value.encode()])
+}
+
+#[tokio::test]
+async fn on_a_link_of_its_own_the_table_sleeps_until_somebody_comes_who_is_in_one() {
+    let asleep = || DhtConfig { asleep: true, ..dht() };
+    let (mut a, mut b) = (start(1, asleep()).await, start(2, asleep()).await);
+    let (first, second) = (value(1), value(2));
+    a.dial(b.id, &b.addresses);
+    a.connected(b.id).await;
+    // Longer than a newcomer waits to be entered (5 s).
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    assert_eq!(ask(&mut a, put(&first)).await.0, Answer::Stored(0), "nobody serves");
+    let mut c = start(3, dht()).await;
+    bootstrap(&c, &a);
+    put_until_held(&mut c, &second).await;
+    put_until_held(&mut a, &first).await;
+    // By `a` the one who sleeps beside it wakes as well.
+    let mut tries = 0..200;
+    while !(found(&mut b, &first).await && found(&mut b, &second).await) {
+        assert!(tries.next().is_some(), "not found by who woke last");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 /// Each knows the one before.

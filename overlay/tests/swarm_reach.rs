@@ -47,7 +47,7 @@ async fn hidden(seed: u8, known: &[&Node]) -> Node {
 }
 
 async fn reported(node: &mut Node, what: &str, is: impl Fn(&ReachReport) -> bool) -> ReachReport {
-    let mut reports = node.handle.reach().expect("the table is on");
+    let mut reports = node.handle.views().reach().expect("the table is on");
     let waiting = async {
         loop {
             tokio::select! {
@@ -58,7 +58,7 @@ async fn reported(node: &mut Node, what: &str, is: impl Fn(&ReachReport) -> bool
     };
     let found = tokio::time::timeout(PATIENCE, waiting).await;
     found.unwrap_or_else(|_| {
-        panic!("waited in vain: {what}; now {:?}", node.handle.reach().map(|r| r.borrow().clone()))
+        panic!("waited in vain: {what}; now {:?}", node.handle.views().reach().map(|r| r.borrow().clone()))
     })
 }
 

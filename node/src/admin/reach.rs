@@ -1,6 +1,6 @@
 //! How others reach this node from beyond the link, for people and programs.
 
-use crosstalk_overlay::swarm::{ReachReport, UpnpState, peer_id};
+use crosstalk_overlay::swarm::{Carried, ReachReport, UpnpState, peer_id};
 use serde::{Deserialize, Serialize};
 
 /// Times are Unix milliseconds.
@@ -24,6 +24,26 @@ pub struct ReachView {
     pub circuits: usize,
     /// What has come of asking the router.
     pub upnp: UpnpView,
+}
+
+/// What went to other nodes and came from them since the start; see [`Carried`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedView {
+    /// Bytes out, on streams of all kinds.
+    pub sent: u64,
+    /// Bytes in.
+    pub received: u64,
+    /// Questions put to others in the hash table.
+    pub asked: u64,
+    /// Questions of others in the hash table.
+    pub answered: u64,
+}
+
+impl From<Carried> for CarriedView {
+    fn from(carried: Carried) -> Self {
+        let Carried { sent, received, asked, answered } = carried;
+        Self { sent, received, asked, answered }
+    }
 }
 
 /// A place at a relay.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::UserKey;
-use crosstalk_overlay::swarm::ReachReport;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use crosstalk_overlay::swarm::Views;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::reach::ReachView;
@@ -83,7 +83,7 @@ pub struct Service {
     pub(super) enrolling: Arc<Semaphore>,
     authority: Option<Authority>,
     link: Option<View>,
-    reach: Option<watch::Receiver<ReachReport>>,
+    network: Option<Views>,
 }
 
 impl Service {
@@ -91,7 +91,7 @@ impl Service {
     pub fn new(core: mpsc::Sender<Ask>, accounts: Arc<Accounts>) -> Self {
         let (making, waiting) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WAITING)));
         let enrolling = Arc::new(Semaphore::new(1));
-        Self { core, accounts, making, waiting, enrolling, authority: None, link: None, reach: None }
+        Self { core, accounts, making, waiting, enrolling, authority: None, link: None, network: None }
     }
 
     /// With the server of a domain that this node may be.
@@ -108,10 +108,10 @@ impl Service {
         self
     }
 
-    /// With a way to see how others reach this node.
+    /// With a way to see how others reach this node, and what goes to them.
     #[must_use]
-    pub fn with_reach(mut self, reach: Option<watch::Receiver<ReachReport>>) -> Self {
-        self.reach = reach;
+    pub fn with_network(mut self, network: Views) -> Self {
+        self.network = Some(network);
         self
     }
 
@@ -143,8 +143,14 @@ impl Service {
                 return Ok(Response::Link(report.map(Box::new)));
             }
             Request::Reach => {
-                let view = self.reach.as_ref().map(|reach| Box::new(ReachView::from(&*reach.borrow())));
-                return Ok(Response::Reach(view));
+                let report = self.network.as_ref().and_then(Views::reach);
+                return Ok(Response::Reach(
+                    report.map(|report| Box::new(ReachView::from(&*report.borrow()))),
+                ));
+            }
+            Request::Carried => {
+                let carried = self.network.as_ref().map(|network| network.carried().into());
+                return Ok(Response::Carried(carried));
             }
             Request::Authority(question) => return self.authority(question).await,
             Request::Enrol { to, server, password } => {

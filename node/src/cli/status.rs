@@ -3,7 +3,7 @@
 use super::doctor::summary;
 use super::failure::Failure;
 use super::{Node, confused, output};
-use crate::admin::reach::ReachView;
+use crate::admin::reach::{CarriedView, ReachView};
 use crate::admin::{Request, Response};
 use crate::core::admin::{FramesView, LinkView, OutboxView, PeerView, Reply, StatusView};
 use crate::core::enrol::NameView;
@@ -19,21 +19,39 @@ use crate::link::{LinkReport, Traffic};
 pub(crate) fn status(node: &mut Node, json: bool) -> Result<(), Failure> {
     let runs = node.runs();
     let Reply::Status(status) = node.reply(Request::Status)? else { return Err(confused()) };
-    let Response::Link(air) = node.ask(Request::Link)? else { return Err(confused()) };
-    let Response::Reach(reach) = node.ask(Request::Reach)? else { return Err(confused()) };
+    let around = Around::of(node)?;
     if json {
         let mut value = serde_json::to_value(&status).unwrap_or_default();
         value["running"] = runs.into();
-        value["reach"] = serde_json::to_value(&reach).unwrap_or_default();
-        value["airtime"] = serde_json::to_value(&air).unwrap_or_default();
+        value["reach"] = serde_json::to_value(&around.reach).unwrap_or_default();
+        value["airtime"] = serde_json::to_value(&around.air).unwrap_or_default();
+        value["carried"] = serde_json::to_value(around.carried).unwrap_or_default();
         output::json(&value);
         return Ok(());
     }
-    output::line(describe(&status, air.as_deref(), reach.as_deref(), runs));
+    output::line(describe(&status, &around, runs));
     Ok(())
 }
 
-fn describe(status: &StatusView, air: Option<&LinkReport>, reach: Option<&ReachView>, runs: bool) -> String {
+/// What surrounds the core, where it runs.
+#[derive(Default)]
+struct Around {
+    air: Option<Box<LinkReport>>,
+    reach: Option<Box<ReachView>>,
+    carried: Option<CarriedView>,
+}
+
+impl Around {
+    fn of(node: &mut Node) -> Result<Self, Failure> {
+        let Response::Link(air) = node.ask(Request::Link)? else { return Err(confused()) };
+        let Response::Reach(reach) = node.ask(Request::Reach)? else { return Err(confused()) };
+        let Response::Carried(carried) = node.ask(Request::Carried)? else { return Err(confused()) };
+        Ok(Self { air, reach, carried })
+    }
+}
+
+fn describe(status: &StatusView, around: &Around, runs: bool) -> String {
+    let air = around.air.as_deref();
     let state = match runs {
         true => format!("running for {}", output::age(status.uptime)),
         false => "not running".to_owned(),
@@ -52,7 +70,8 @@ fn describe(status: &StatusView, air: Option<&LinkReport>, reach: Option<&ReachV
         format!("announced     {}", announced(&status.link, air)),
         format!("airtime       {}", air.map_or("multicast DNS does not run".to_owned(), airtime)),
         format!("keep-alives   {}", keep_alives(&status.frames, air)),
-        format!("from outside  {}", summary(reach, wall_millis())),
+        format!("from outside  {}", summary(around.reach.as_deref(), wall_millis())),
+        format!("carried       {}", around.carried.map_or("nothing".to_owned(), carried)),
         format!("outbox        {} not delivered yet", status.outbox),
         format!("inbox         {} waiting for a chat program here", status.inbox),
         format!(
@@ -139,6 +158,17 @@ fn announced(link: &LinkView, air: Option<&LinkReport>) -> String {
 
 fn of(traffic: Traffic) -> String {
     format!("{} packets, {}", traffic.packets, output::bytes(traffic.bytes))
+}
+
+/// All connections to other nodes together.
+fn carried(carried: CarriedView) -> String {
+    format!(
+        "{} out and {} in by all connections to other nodes; the hash table asked {} questions and was asked {}",
+        output::bytes(carried.sent),
+        output::bytes(carried.received),
+        carried.asked,
+        carried.answered
+    )
 }
 
 /// What goes to single hosts: questions whether Bonjour programs are there, and what is said to other nodes.
@@ -232,7 +262,7 @@ mod tests {
     #[test]
     fn a_stopped_node_is_not_called_running() {
         let status = StatusView { store_trouble: Some("the disk is full".into()), ..StatusView::default() };
-        let text = describe(&status, None, None, false);
+        let text = describe(&status, &Around::default(), false);
         assert!(text.contains("not running") && text.contains("the disk is full"), "{text}");
         assert!(text.contains("NOT credible"));
     }
@@ -272,9 +302,16 @@ mod tests {
             ..LinkReport::default()
         };
         let frames = FramesView { heartbeats: 54, heartbeat_bytes: 108, ..FramesView::default() };
-        let text = describe(&StatusView { link, frames, ..StatusView::default() }, Some(&air), None, true);
+        let carried = CarriedView { sent: 20_480, received: 512, asked: 7, answered: 9 };
+        let around = Around { air: Some(Box::new(air)), carried: Some(carried), ..Around::default() };
+        let text = describe(&StatusView { link, frames, ..StatusView::default() }, &around, true);
         let parts = ["anna@laptop at port 5299", "1 more", "2 packets", "wlan0", "7  attempts"];
-        for part in parts.into_iter().chain(["12 packets, 1234 B sent", "54 heartbeats, 108 B"]) {
+        for part in parts.into_iter().chain([
+            "12 packets, 1234 B sent",
+            "54 heartbeats, 108 B",
+            "20 KiB out",
+            "asked 7",
+        ]) {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

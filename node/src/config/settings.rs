@@ -125,11 +125,12 @@ settings! {
         /// Whether nodes on the same link are looked for and this one can be found (multicast DNS).
         /// Cost: a few packets a minute that everybody on the link receives and that tell this node's id.
         mdns: bool = true, "true";
-        /// How this node takes part in the hash table, by which people beyond the link are found. "auto": others ask it as
-        /// soon as it can be reached from outside. "server": always. "client": never. "off": it finds nobody and is not found.
-        /// Cost: on a link no multicast, but while many nodes start at once some times the unicast; on the Internet a client some
-        /// 100 bytes a second, a server several times that.
-        table: TableMode = TableMode::Off, "\"off\"";
+        /// How this node takes part in the hash table, by which people beyond the link are found. "auto": as soon as anything speaks
+        /// of a wider network (an address in `bootstrap`, a node beyond the link, a neighbour who is in it, a public address); others
+        /// ask it as soon as it can be reached from outside. "server": always. "client": others never ask it. "off": it finds
+        /// nobody there and is not found. Cost: on a link of its own nothing; on the Internet a client some 150 bytes a second,
+        /// a server several times that.
+        table: TableMode = TableMode::Auto, "\"auto\"";
         /// Where to begin: addresses of nodes that are mostly there, as /ip4/192.0.2.1/tcp/14774 or with /p2p/PEER-ID behind.
         /// Nodes that were met before, and those on the link, are tried as well.
         bootstrap: Vec<String> = Vec::new(), "[]";

@@ -12,8 +12,9 @@
 //! | `walk`, `ask` | a get that shows its path; one question to one node |
 //! | `wide` | keys that somebody has surrounded |
 //! | `upkeep` | spreading values, looking around, the way back in |
+//! | `sleep` | no table on a link that has nobody beyond it |
 //!
-//! The table of private addresses always serves. The public one is a client, which is asked nothing, until an external
+//! Once awake the table of private addresses always serves. The public one is a client, which is asked nothing, until an external
 //! address is confirmed or the setting says otherwise. Who serves and where is learned by identify.
 //!
 //! | bound | value | when full |
@@ -29,6 +30,7 @@
 //! | nodes of one network in a bucket, in the table | 2, 10 | further ones do not enter |
 
 mod ask;
+mod config;
 mod diversity;
 mod hush;
 mod meter;
@@ -37,6 +39,7 @@ mod query;
 mod records;
 mod scope;
 mod shape;
+mod sleep;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -44,7 +47,7 @@ mod upkeep;
 mod walk;
 mod wide;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -63,16 +66,19 @@ use libp2p::{Multiaddr, PeerId, identify};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::ask::Asker;
+pub use self::config::{DhtConfig, DhtMode};
 use self::query::{Done, Origin, Queries, Tables};
 use self::records::{Judge, Records};
 pub use self::scope::Networks;
 use self::shape::protocol;
+use self::sleep::Rest;
 use self::table::Table;
 use self::upkeep::Upkeep;
 use self::walk::{Ended, Walks};
-use super::{Event, ReachConfig, address};
+use super::near::is_near;
+use super::{Event, address, carried};
 use crate::core::PeerEvent;
-use crate::dht::{self, Key, Query, Store, StoreLimits};
+use crate::dht::{self, Query, Store};
 use crate::record::RevocationSet;
 use crate::time::TrustedTime;
 
@@ -80,51 +86,6 @@ use crate::time::TrustedTime;
 const IDENTIFY: Duration = Duration::from_secs(60 * 60);
 /// Nodes that are told for remembering.
 const MAX_REMEMBERED: usize = 16;
-
-/// Whether others ask this node in the public table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DhtMode {
-    /// As soon as an external address is confirmed.
-    #[default]
-    Auto,
-    /// Never: about a tenth of the traffic.
-    Client,
-    /// Always: for nodes that others can reach for certain.
-    Server,
-}
-
-/// What the hash table has to know.
-#[derive(Debug, Clone)]
-pub struct DhtConfig {
-    /// Whether others ask this node in the public table. They always do in the private one.
-    pub mode: DhtMode,
-    /// Networks that count as public or private against what their addresses say.
-    pub networks: Networks,
-    /// What each of the two stores holds at most.
-    pub store: StoreLimits,
-    /// A value that nobody has put for so long is put again, to the nodes that are then closest. Default 1 hour.
-    pub replicate: Duration,
-    /// How often a node looks for new nodes, and whether the known ones are there. Default 15 minutes.
-    pub refresh: Duration,
-    /// What the disk held: table, key, value and its end (Unix milliseconds). Verified again.
-    pub restored: Vec<(dht::Table, Key, Vec<u8>, u64)>,
-    /// How others reach this node from beyond the link.
-    pub reach: ReachConfig,
-}
-
-impl Default for DhtConfig {
-    fn default() -> Self {
-        Self {
-            mode: DhtMode::Auto,
-            networks: Networks::default(),
-            store: StoreLimits::default(),
-            replicate: Duration::from_secs(60 * 60),
-            refresh: Duration::from_secs(15 * 60),
-            restored: Vec::new(),
-            reach: ReachConfig::default(),
-        }
-    }
-}
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Parts {
@@ -159,6 +120,7 @@ pub(super) struct Behaviour {
     queries: Queries,
     walks: Walks,
     upkeep: Upkeep,
+    rest: Rest,
     /// Who is at the far end of each connection, where, and whether we dialled.
     remotes: BTreeMap<ConnectionId, (PeerId, Multiaddr, bool)>,
     members: usize,
@@ -179,14 +141,14 @@ pub(super) enum Told {
 
 impl Behaviour {
     /// Of the node with this key.
-    pub(super) fn new(key: PublicKey, config: DhtConfig) -> Self {
+    pub(super) fn new(key: PublicKey, config: DhtConfig, carried: &Arc<carried::Meter>) -> Self {
         let local = key.to_peer_id();
         let networks = Arc::new(config.networks);
         let node = address::node(&local);
         let table = |kind| {
             let node = node.unwrap_or(crate::id::NodeId::from_bytes([0; 32]));
             let records = Records::new(Store::new(&node, config.store));
-            Table::new(kind, local, records, Arc::clone(&networks))
+            Table::new(kind, local, records, Arc::clone(&networks), Arc::clone(carried))
         };
         let identify = identify::Config::new("crosstalk/1".to_owned(), key)
             .with_agent_version(concat!("crosstalk/", env!("CARGO_PKG_VERSION")).to_owned())
@@ -198,7 +160,7 @@ impl Behaviour {
         let (ask_lan, ask_wan) = (ask::asker(dht::Table::Lan), ask::asker(dht::Table::Wan));
         let mut parts = Parts { identify: identify::Behaviour::new(identify), lan, wan, ask_lan, ask_wan };
         // By itself libp2p-kad stays a client until an external address is confirmed: on a link, for ever.
-        parts.lan.set_mode(Some(Mode::Server));
+        parts.lan.set_mode(Some(if config.asleep { Mode::Client } else { Mode::Server }));
         parts.wan.set_mode(match config.mode {
             DhtMode::Auto => None,
             DhtMode::Client => Some(Mode::Client),
@@ -212,6 +174,7 @@ impl Behaviour {
             queries: Queries::default(),
             walks: Walks::new(local),
             upkeep: Upkeep::new(local, config.replicate, config.refresh),
+            rest: Rest::new(config.asleep),
             remotes: BTreeMap::new(),
             members: 0,
             told: 0,
@@ -243,6 +206,13 @@ impl Behaviour {
             let records = self.parts.table(kind).records();
             records.judge = judge.clone();
             records.revoke();
+        }
+    }
+
+    /// There is a wider network.
+    fn wake(&mut self, why: &'static str) {
+        if self.rest.wake(why) {
+            self.parts.lan.set_mode(Some(Mode::Server));
         }
     }
 
@@ -316,12 +286,15 @@ impl Behaviour {
     }
 
     fn identified(&mut self, peer: PeerId, connection: ConnectionId, info: &identify::Info) {
-        let Some((_, remote, dialled)) = self.remotes.get(&connection) else { return };
+        let Some((_, remote, dialled)) = self.remotes.get(&connection).cloned() else { return };
         let told = Told::Identified(connection, peer, info.protocols.clone());
         self.actions.push_back(ToSwarm::GenerateEvent(Some(told)));
         for kind in [dht::Table::Lan, dht::Table::Wan] {
             let answers = info.protocols.contains(&protocol(kind));
-            self.parts.table(kind).identified(peer, answers, &info.listen_addrs, (remote, *dialled));
+            if answers {
+                self.wake("a peer is in a table");
+            }
+            self.parts.table(kind).identified(peer, answers, &info.listen_addrs, (&remote, dialled));
         }
     }
 
@@ -330,6 +303,10 @@ impl Behaviour {
         let now = Instant::now();
         self.parts.lan.tick(now);
         self.parts.wan.tick(now);
+        if self.rest.says_it_again(now) {
+            let peers: BTreeSet<PeerId> = self.remotes.values().map(|(peer, ..)| *peer).collect();
+            self.parts.identify.push(peers);
+        }
         let done = self.queries.settle(now, &mut self.parts);
         self.tell_done(done);
         let ended = self.walks.tick(now, &mut self.parts);
@@ -354,7 +331,12 @@ impl Behaviour {
         }
         let upkeep = self.upkeep.next(&mut self.parts);
         let tables = [self.parts.lan.next(now), self.parts.wan.next(now)];
-        let waits = tables.into_iter().chain([Some(upkeep), self.queries.next_settle(), self.walks.next()]);
+        let waits = tables.into_iter().chain([
+            Some(upkeep),
+            self.queries.next_settle(),
+            self.walks.next(),
+            self.rest.next(),
+        ]);
         waits.flatten().min().unwrap_or(upkeep)
     }
 
@@ -459,7 +441,15 @@ impl NetworkBehaviour for Behaviour {
             if dialled {
                 self.upkeep.met(peer, &remote);
             }
+            if self.rest.is_asleep() && !is_near(&remote) {
+                self.wake("somebody beyond the link");
+            }
             self.remotes.insert(established.connection_id, (peer, remote, dialled));
+        }
+        if let FromSwarm::NewListenAddr(own) = &event
+            && self.parts.wan.is_for(own.addr)
+        {
+            self.wake("a public address");
         }
         if let FromSwarm::ConnectionClosed(closed) = &event {
             self.remotes.remove(&closed.connection_id);

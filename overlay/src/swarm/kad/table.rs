@@ -31,6 +31,7 @@ use tokio::time::Instant;
 
 use self::dials::Dials;
 use super::super::address;
+use super::super::carried;
 use super::hush::is_hushed;
 use super::meter::Meter;
 use super::newcomers::Newcomers;
@@ -56,6 +57,7 @@ pub(in crate::swarm) struct Table {
     local: PeerId,
     inner: Inner,
     networks: Arc<Networks>,
+    carried: Arc<carried::Meter>,
     /// What is in the routing table.
     members: BTreeMap<PeerId, Member>,
     /// Connections that the table may use.
@@ -77,12 +79,19 @@ struct Member {
 }
 
 impl Table {
-    pub(super) fn new(kind: dht::Table, local: PeerId, records: Records, networks: Arc<Networks>) -> Self {
+    pub(super) fn new(
+        kind: dht::Table,
+        local: PeerId,
+        records: Records,
+        networks: Arc<Networks>,
+        carried: Arc<carried::Meter>,
+    ) -> Self {
         Self {
             kind,
             local,
             inner: Inner::with_config(local, records, config(kind)),
             networks,
+            carried,
             members: BTreeMap::new(),
             usable: BTreeMap::new(),
             unusable: BTreeMap::new(),
@@ -163,8 +172,13 @@ impl Table {
         }
     }
 
+    /// Whether an address is of those that this table has.
+    pub(super) fn is_for(&self, address: &Multiaddr) -> bool {
+        self.networks.table_of(address) == Some(self.kind)
+    }
+
     fn is_usable(&self, remote: &Multiaddr) -> bool {
-        self.kind == dht::Table::Wan || self.networks.table_of(remote) == Some(self.kind)
+        self.kind == dht::Table::Wan || self.is_for(remote)
     }
 
     fn learn_zone(&mut self, remote: &Multiaddr) {
@@ -270,6 +284,16 @@ impl Table {
         }
     }
 
+    fn count(&self, event: &kad::Event) {
+        match event {
+            kad::Event::InboundRequest { .. } => self.carried.answered(),
+            kad::Event::OutboundQueryProgressed { stats, step, .. } if step.last => {
+                self.carried.asked(stats.num_requests());
+            }
+            _ => {}
+        }
+    }
+
     /// What libp2p-kad wants, made fit.
     fn act(&mut self, action: Action) -> Option<Action> {
         match action {
@@ -283,6 +307,7 @@ impl Table {
             }
             ToSwarm::GenerateEvent(event) if is_hushed(&mut self.inner, &event) => None,
             ToSwarm::GenerateEvent(event) => {
+                self.count(&event);
                 self.follow(&event);
                 Some(ToSwarm::GenerateEvent(event))
             }
@@ -344,9 +369,7 @@ impl NetworkBehaviour for Table {
             FromSwarm::ConnectionClosed(event) => self.closed(event),
             FromSwarm::DialFailure(event) => self.dial_failed(event),
             // Confirmed addresses make the public table a server.
-            FromSwarm::ExternalAddrConfirmed(confirmed)
-                if self.networks.table_of(confirmed.addr) == Some(self.kind) =>
-            {
+            FromSwarm::ExternalAddrConfirmed(confirmed) if self.is_for(confirmed.addr) => {
                 self.inner.on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
             }
             FromSwarm::ExternalAddrExpired(expired) => {

@@ -1,6 +1,7 @@
 //! A node and one that tries its address, with all that a swarm consists of, on loopback, which counts as public.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -23,7 +24,7 @@ fn swarm(seed: u8, mode: DhtMode) -> Swarm<Whole> {
     let (circuits, reach, _) = Behaviour::new(local, &config);
     let direct = transport::build(&keypair, false).expect("a transport");
     let transport = transport::with_circuits(direct, circuits, &keypair).expect("a transport");
-    let dht = kad::Behaviour::new(keypair.public(), config);
+    let dht = kad::Behaviour::new(keypair.public(), config, &Arc::default());
     let whole =
         Whole::new(local, 64, None, Some(dht), Some(reach), gossip::Behaviour::new().expect("gossipsub"));
     Swarm::new(transport, whole, local, swarm_config())

@@ -23,7 +23,7 @@ use crate::record::testing::NOW;
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 type Job = Box<dyn FnOnce(&mut Swarm<Behaviour>) + Send>;
-pub(super) type Held = (dht::Table, Key, Option<(Vec<u8>, u64)>);
+pub(super) type Held = (dht::Table, dht::Key, Option<(Vec<u8>, u64)>);
 
 pub(super) struct Node {
     pub(super) id: NodeId,
@@ -83,7 +83,7 @@ impl Node {
         let transport = transport::build(&keypair, false).expect("a transport");
         let mut restored = config;
         let values = std::mem::take(&mut restored.restored);
-        let mut behaviour = Behaviour::new(keypair.public(), restored);
+        let mut behaviour = Behaviour::new(keypair.public(), restored, &Arc::default());
         behaviour.judge(TrustedTime::certain(NOW), RevocationSet::default());
         let mut swarm = Swarm::new(transport, behaviour, peer, swarm);
         let address = listen(&mut swarm).await;
@@ -142,7 +142,7 @@ impl Node {
         }
     }
 
-    pub(super) async fn get(&self, key: &Key) -> Vec<Vec<u8>> {
+    pub(super) async fn get(&self, key: &dht::Key) -> Vec<Vec<u8>> {
         match self.ask(Query::Get(*key)).await {
             Answer::Values(values) => values,
             other => panic!("{other:?}"),

@@ -230,13 +230,14 @@ fn setup(
     own: Option<&OwnDomain>,
     authority: &Authority,
 ) -> Result<Setup, Failure> {
+    let mail = config.overlay.mail_bytes * if authority.domain().is_some() { SERVER_MAIL } else { 1 };
     let settings = Settings {
         serves: authority.domain().map(|(domain, key)| (domain.to_owned(), key)),
         revoked: authority.revocations().to_vec(),
         domain: own.map(|own| (own.name.clone(), own.key.id())),
         resume_timeout: u64::from(config.xmpp.resume_seconds) * 1_000,
         visible: config.link.visible,
-        mail_bytes: usize::try_from(config.overlay.mail_bytes).unwrap_or(usize::MAX),
+        mail_bytes: usize::try_from(mail).unwrap_or(usize::MAX),
         repair: u64::from(config.overlay.repair_seconds) * 1_000,
         mailboxes: config.mailboxes()?,
         max_peers: config.overlay.max_peers,
@@ -248,6 +249,9 @@ fn setup(
         .map_err(admin::service::ServiceError::from)?;
     Ok(Setup { node, seed, settings, contents, keys, built: built() })
 }
+
+/// The server of a domain is a mailbox of all its users, so it holds so many times what another node would.
+const SERVER_MAIL: u64 = 8;
 
 /// Build date, Unix milliseconds; see `build.rs`.
 pub fn built() -> u64 {

@@ -149,8 +149,8 @@ settings! {
         /// Whether people of this node can be found by others, and their contacts are told where they are.
         /// Cost: whoever knows somebody's address can see which devices there are; not where, and not whether now.
         publish: bool = true, "true";
-        /// What this node holds for people who are away, of other nodes: bytes, 0 to 1073741824. 0: nothing.
-        /// Cost: so much disk and memory when it is full.
+        /// What this node holds for people who are away, of other nodes: bytes, 0 to 1073741824. 0: nothing. The server of a domain,
+        /// where mail of all its users waits, holds eight times as much. Cost: so much disk and memory when it is full.
         mail_bytes: u64 = 8_388_608, "8388608";
         /// How often is looked whether enough nodes hold what waits for somebody, as others have gone: seconds, 10 to 86400.
         /// Cost: a question to the hash table for each mailbox that something waits in.

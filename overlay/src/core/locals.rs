@@ -7,8 +7,8 @@ use super::{Alarm, LocalUser, Output, Overlay, Write};
 use crate::id::{DeviceId, NodeId, UserId};
 use crate::keys::{DeviceKey, SealingKey};
 use crate::record::{
-    DeviceCert, DeviceInfo, LinkPresence, LinkStatus, NameCert, NodeBinding, PresenceRecord, PresenceSession,
-    Refusal, RevocationSet, SealingPublic, Unverified, UserRecord, Verified,
+    DeviceCert, DeviceInfo, LinkPresence, LinkStatus, MAX_DECLARED, NameCert, NodeBinding, PresenceRecord,
+    PresenceSession, Refusal, RevocationSet, SealingPublic, Unverified, UserRecord, Verified,
 };
 use crate::time::{DAY, HOUR, HlcClock, MAX_SKEW, Now};
 use crate::wire::{Frame, MAX_RECORDS, Relayed, UserFrame};
@@ -38,6 +38,8 @@ pub(super) struct Local {
     info: Option<Verified<DeviceInfo>>,
     binding: Option<Verified<NodeBinding>>,
     asked_for_key: Option<u64>,
+    /// The server of its domain.
+    pub(super) home: Option<NodeId>,
     pub(super) shown: Shown,
 }
 
@@ -87,6 +89,7 @@ impl Overlay {
             info: None,
             binding: None,
             asked_for_key: None,
+            home: None,
             shown,
         };
         self.locals.insert(user, local);
@@ -203,6 +206,9 @@ impl Overlay {
         }
         local.sealing.sort_by_key(|key| std::cmp::Reverse((key.created, key.public())));
         let published = local.sealing.iter().take(PUBLISHED);
+        let mut mailboxes = self.mail.declared.clone();
+        mailboxes.extend(local.home.filter(|home| !mailboxes.contains(home)));
+        mailboxes.truncate(MAX_DECLARED);
         let device = local.device.id();
         let info = DeviceInfo {
             user: *user,
@@ -213,7 +219,7 @@ impl Overlay {
             epoch: local.info_epoch,
             at,
             expires: at.millis.saturating_add(7 * DAY),
-            mailboxes: self.mail.declared.clone(),
+            mailboxes,
         };
         let expires = issued.saturating_add(7 * DAY);
         let binding = NodeBinding::agreed(*user, device, &self.node_key, issued, expires);

@@ -55,10 +55,15 @@ impl Overlay {
         Some(Statement::sign(user, said, &local.device))
     }
 
-    /// Looks out for the node of a server: [`Output::ServerMet`] at the begin of each session with it.
-    pub fn watch_server(&mut self, node: NodeId) {
+    /// The node of the server of a user's domain: [`Output::ServerMet`] at the begin of each session with it, and, as it never
+    /// sleeps, mail for the user waits there.
+    pub fn set_server(&mut self, user: &UserId, node: NodeId, now: Now) {
         if self.enrolment.watched.len() < MAX_WATCHED {
             self.enrolment.watched.insert(node);
+        }
+        let Some(local) = self.locals.get_mut(user).filter(|_| node != self.node) else { return };
+        if local.home.replace(node) != Some(node) {
+            self.renew_records(user, now);
         }
     }
 

@@ -2,8 +2,9 @@
 
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::dht::Key;
+use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::mailbox::Bounds;
-use crosstalk_overlay::time::{DAY, HOUR, MINUTE, SECOND};
+use crosstalk_overlay::time::{DAY, HOUR, MINUTE, Now, SECOND};
 use crosstalk_overlay::wire::{Frame, encode};
 
 use crate::pump::*;
@@ -341,6 +342,15 @@ fn carries_it(meets: impl FnOnce(&mut Net, usize, usize)) -> (Net, usize) {
 
 #[test]
 fn a_declared_mailbox_is_used_first() {
+    named_by(|core, _, own, now| core.set_mailboxes(vec![(own, vec![])], now));
+}
+
+#[test]
+fn the_server_of_a_domain_is_a_mailbox_of_its_users() {
+    named_by(|core, ben, own, now| core.set_server(&ben, own, now));
+}
+
+fn named_by(name: impl Fn(&mut Overlay, UserId, NodeId, Now)) {
     // One where the message would not be otherwise.
     let mut probe = scene(cheap());
     probe.send(ANNA, probe.user(BEN), 1);
@@ -349,7 +359,7 @@ fn a_declared_mailbox_is_used_first() {
     let mut net = scene(cheap());
     let (anna, ben) = (net.user(ANNA), net.user(BEN));
     net.power_on(BEN);
-    net.with(BEN, |core, now| core.set_mailboxes(vec![(node_id(own), vec![])], now));
+    net.with(BEN, |core, now| name(core, ben, node_id(own), now));
     net.join(ANNA, BEN);
     net.run(10 * SECOND);
     net.cut(ANNA, BEN);

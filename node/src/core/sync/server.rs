@@ -100,7 +100,7 @@ impl Core {
         let Some(node) = self.home_server(&user).and_then(|home| NodeId::from_slice(&home.node)) else {
             return;
         };
-        self.overlay.watch_server(node);
+        self.overlay.set_server(&user, node, self.now);
         self.sync.servers.links.entry(user).or_default().due = self.now.mono;
         self.plan_sync();
     }

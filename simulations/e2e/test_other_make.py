@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -72,3 +73,10 @@ def test_js_libp2p_meets_a_node_and_verifies_a_user_record(table, figure):
     key = hashlib.sha256(b"crosstalk/1/dht/user\0" + bytes.fromhex(user)).hexdigest()
     figure(f"js-libp2p was answered in {seen['ping']} ms, asked {len(seen['closest'])} nodes, and got alice's record "
            f"({len(seen['held'][0]['value']) // 2} bytes, at {key[:8]}…) from {len(seen['held'])} of them")
+
+
+def test_what_has_ended_or_was_revoked_does_not_count_there_either():
+    """`user_record.mjs`, which the test above trusts, against the vectors."""
+    program = shutil.which("node") or unavailable("Node.js is not installed: simulations/test does that")
+    done = subprocess.run([program, "--test", os.path.join(INTEROP, "user_record.test.mjs")], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,7 @@
 // A user record as it stands in the hash table, verified by overlay/PROTOCOL.md §2 and §7 with nothing of CrossTalk's.
 import { createHash, createPublicKey, verify } from 'node:crypto'
 
+const SKEW = 48 * 3600 * 1000 // §2, Time
 const DER = Buffer.from('302a300506032b6570032100', 'hex') // RFC 8410: the 32 bytes of an Ed25519 key follow
 
 export class Wrong extends Error {}
@@ -64,23 +65,41 @@ function signed (kind, bytes, signer) {
   return says
 }
 
-// The user's devices with their sealing keys; throws Wrong if any part of the value does not count for this user at this time.
+// What was made too far in the future is refused; what ended too long ago counts no more.
+function counts (made, ends, now) {
+  need(made <= now + SKEW, 'made in the future')
+  return ends > now - SKEW
+}
+
+// What the user has revoked: devices by their ids, in hex; 'all' once the user key itself is in other hands.
+function revocations (list, user) {
+  need(list.length <= 16, 'revocations')
+  return new Set(list.map(bytes => {
+    const says = signed('revocation', bytes, 2)
+    need(same(one(says, 2), user) && !says[4] && !says[5], 'a revocation of something else')
+    return says[3] ? Buffer.from(one(says, 3)).toString('hex') : 'all'
+  }))
+}
+
+// The user's devices that count now, with their sealing keys; throws Wrong if any part of the value is not what it has to be.
 export function verified (value, user, now = Date.now()) {
   const held = fields(value)
   need(one(held, 1) === 1n, 'version')
   const record = fields(one(held, 2))
   need(one(record, 1) === 1n && same(one(record, 2), user), 'about somebody else')
-  need(record[3]?.length >= 1 && record[3].length <= 16, 'devices')
-  return record[3].map(bytes => {
-    const device = fields(bytes)
-    const cert = signed('device-cert', one(device, 1), 2)
-    const info = signed('device-info', one(device, 2), 3)
+  const devices = record[3] ?? []
+  const revoked = revocations(record[5] ?? [], user)
+  need(devices.length <= 16 && devices.length + revoked.size >= 1, 'devices')
+  return devices.flatMap(bytes => {
+    const part = fields(bytes)
+    const cert = signed('device-cert', one(part, 1), 2)
+    const info = signed('device-info', one(part, 2), 3)
     need(same(one(cert, 2), user) && same(one(info, 2), user) && same(one(cert, 3), one(info, 3)), 'a device of somebody else')
-    need(Number(one(info, 7)) > now, 'ended')
-    return {
-      device: Buffer.from(one(cert, 3)).toString('hex'),
-      expires: Number(one(cert, 5)),
-      sealing: info[4].map(key => Buffer.from(one(fields(key), 1)).toString('hex'))
-    }
+    const certified = counts(Number(one(cert, 4)), Number(one(cert, 5)), now)
+    const current = counts(Number(one(fields(one(info, 6)), 1)), Number(one(info, 7)), now)
+    const device = Buffer.from(one(cert, 3)).toString('hex')
+    if (!certified || !current || revoked.has(device) || revoked.has('all')) return []
+    const sealing = info[4].map(key => Buffer.from(one(fields(key), 1)).toString('hex'))
+    return [{ device, expires: Number(one(cert, 5)), sealing }]
   })
 }

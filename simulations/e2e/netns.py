@@ -352,6 +352,19 @@ FORWARD = """table ip home {
 # As MASQUERADE, and each conversation leaves from a port of its own, so that nobody can guess the next: no hole can be punched.
 SYMMETRIC = MASQUERADE.replace(" masquerade;", " masquerade random;")
 
+# As MASQUERADE, with what a UPnP daemon (miniupnpd) fills in when it is asked; see upnp.py.
+ASKED = """table inet filter {
+    chain miniupnpd { }
+    chain enter { type filter hook input priority filter; iifname "out" ct state new drop; }
+    chain pass { type filter hook forward priority filter; jump miniupnpd; iifname "out" ct state new drop; }
+}
+table inet nat {
+    chain prerouting_miniupnpd { }
+    chain postrouting_miniupnpd { }
+    chain turn { type nat hook prerouting priority dstnat; iifname "out" jump prerouting_miniupnpd; }
+    chain leave { type nat hook postrouting priority srcnat; jump postrouting_miniupnpd; oifname "out" masquerade; }
+}"""
+
 
 class Natted(Routed):
     """`with Natted(3, behind={2: MASQUERADE, 3: SYMMETRIC}) as lab`: as Routed, but these hosts are 192.168.N.2 behind a router of their own."""
@@ -367,7 +380,8 @@ class Natted(Routed):
             super().plug(host, port, interface, network)
             return
         router = self.routers[host.number] = Space(f"n{host.number}", ipv6=False)
-        outside, inside = f"10.80.{host.number}", f"192.168.{host.number}"
+        # Who asks a router believes in addresses of the Internet only.
+        outside, inside = f"{'44' if rules == ASKED else '10'}.80.{host.number}", f"192.168.{host.number}"
         self.switch.ip("link", "add", port, "type", "veth", "peer", "name", "out", "netns", str(router.pid))
         self.switch.ip("address", "add", f"{outside}.1/24", "dev", port)
         self.switch.ip("link", "set", port, "up")

@@ -2,7 +2,8 @@
 
 import time
 
-from netns import FORWARD, MASQUERADE, SYMMETRIC, Natted
+import upnp
+from netns import ASKED, FORWARD, MASQUERADE, SYMMETRIC, Natted
 from node import OVERLAY, Node
 from slix import Slix
 from waiting import until
@@ -31,6 +32,9 @@ class Far:
         for node, name in zip(self.homes, ("alice", "bob")):
             node.add_account(name)
         self.began = time.monotonic()
+        for number, rules in behind.items():
+            if rules == ASKED:
+                upnp.start(self.lab.routers[number], self.lab.hosts[number - 1])
         for node in nodes:
             node.start(level=LEVEL)
 
@@ -134,3 +138,17 @@ def test_a_router_that_passes_the_port_on_makes_a_node_serve(labs, figure):
     assert found[0][0].startswith(f"/ip4/10.80.{open_.host.number}.2/")
     assert reach(open_)["relays_others"] and "directly, at" in finding(open_)
     until(lambda: has_place(hidden), 90, "a place at a relay", every=0.2)
+
+
+def test_a_router_that_is_asked_lets_others_in(labs, figure):
+    far = Far(labs, 1, ASKED, MASQUERADE)
+    asking, hidden = far.homes
+    found = until(lambda: reach(asking)["direct"], 120, lambda: f"a confirmed address; now {reach(asking)}", every=0.2)
+    figure(f"confirmed {far.since()}: {found[0][0]}")
+    assert found[0][0].startswith(f"/ip4/44.80.{asking.host.number}.2/"), found
+    assert reach(asking)["upnp"] == "mapped" and "directly, at" in finding(asking)
+    # The other one is let in there, with no relay between them.
+    far.log_in()
+    far.befriend()
+    until(lambda: far.path() == "direct", 60, "a direct connection", every=0.2)
+    far.exchange("a")

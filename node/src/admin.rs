@@ -7,6 +7,7 @@ pub mod client;
 pub mod compromised;
 pub mod devices;
 pub mod enrol;
+pub mod news;
 pub mod reach;
 pub mod registration;
 pub mod renewal;

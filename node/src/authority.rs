@@ -8,39 +8,54 @@
 //! | [`office`] | what the command line asks: users, invitations, the audit log |
 //! | [`counter`] | what laptops ask: enrolment by invitation, login by password |
 //! | [`lists`] | what it keeps of its users' accounts for all their devices |
+//! | [`standing`] | whether the database can be asked, and which process leads |
+//! | `task` | the thread |
 //! | [`slow`] | guessing is slowed, and nobody locked out |
 //! | [`opaque`] | the password's protocol, both sides |
 //! | [`database`] | what is kept |
 
 pub mod counter;
+#[cfg(test)]
+mod crowd;
 pub mod database;
 pub mod lists;
 pub mod office;
 pub mod opaque;
-pub mod slow;
 #[cfg(test)]
+pub(crate) mod private;
+#[cfg(test)]
+mod several;
+pub mod slow;
+pub mod standing;
+mod task;
+#[cfg(test)]
+#[allow(dead_code, reason = "of its two copies the other modules of tests use one")]
 mod tests;
+/// The same, with PostgreSQL as the database.
+#[cfg(test)]
+#[path = "authority/tests.rs"]
+mod tests_on_postgres;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crosstalk_overlay::id::{AuthorityId, NodeId};
-use crosstalk_storage::tree::authority::ServedDomain;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::core::Input;
 use crate::secret::Secret;
-use database::{Change, Database, DatabaseError};
-use office::Office;
-use opaque::Server;
+use database::{DatabaseError, Home};
+use standing::{Figures, Standing};
+pub use task::News;
+use task::{Ground, Job};
 
 /// Questions that wait; a laptop that finds the queue full asks again, a command line waits.
 const QUEUE: usize = 256;
 
 /// What the command line asks.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "question")]
 pub enum Question {
     /// Give names under a domain from now on.
@@ -50,6 +65,8 @@ pub enum Question {
     },
     /// What is served, and where.
     Show,
+    /// How the database stands; answered at once.
+    Standing,
     /// Add a user, who can then be invited.
     AddUser {
         /// The name before the `@`.
@@ -76,6 +93,16 @@ pub enum Question {
         /// Where the server is, multiaddresses.
         places: Vec<String>,
     },
+    /// Write all of the database to a new file.
+    BackUp {
+        /// Which, absolute.
+        path: PathBuf,
+    },
+    /// Put all that is in such a file into an empty database, and serve that domain.
+    Restore {
+        /// Which, absolute.
+        path: PathBuf,
+    },
     /// The newest lines of the audit log.
     Audit {
         /// At most so many.
@@ -94,6 +121,10 @@ pub enum Answer {
     },
     /// What is served.
     Domain(DomainView),
+    /// How the database stands.
+    Standing(Standing),
+    /// What is in a back-up: how many things, and their bytes.
+    Archived(u64, u64),
     /// Users.
     Users(Vec<UserView>),
     /// An invitation.
@@ -194,93 +225,95 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-/// Something for the task.
-enum Job {
-    Ask(Box<Question>, oneshot::Sender<Answer>),
-    Laptop { node: NodeId, request: u64, ask: Vec<u8>, places: Vec<String> },
-    Close(oneshot::Sender<()>),
-}
-
 /// What the node knows of its authority; clones share it. It may come into being while the node runs.
 #[derive(Clone, Debug)]
 pub struct Authority {
-    data: PathBuf,
-    keys: KeyDir,
-    node: NodeId,
-    /// Where answers to laptops go; nowhere without a running node.
-    to_core: Option<mpsc::Sender<Input>>,
-    task: Arc<OnceLock<Task>>,
-}
-
-#[derive(Debug)]
-struct Task {
-    jobs: mpsc::Sender<Job>,
-    domain: String,
-    authority: AuthorityId,
-    /// All that was revoked before the start.
-    revocations: Vec<Vec<u8>>,
+    ground: Ground,
+    jobs: Arc<OnceLock<mpsc::Sender<Job>>>,
 }
 
 impl Authority {
-    /// The authority of the node in a data directory, started if there is one.
+    /// The authority of a node, started if there is one, or may be; and what is heard of it later. A database that is
+    /// away does not stop the node: what it knows is told as soon as it is back.
     ///
     /// # Errors
     /// When there is one and it cannot start.
     pub fn open(
-        data: PathBuf,
+        home: Home,
         keys: KeyDir,
         node: NodeId,
         to_core: Option<mpsc::Sender<Input>>,
-    ) -> Result<Self, StartError> {
-        let authority = Self { data, keys, node, to_core, task: Arc::default() };
-        if Database::is_in(&authority.data) {
-            let database = Database::open(&authority.data)?;
-            // A node that ended between making the database and the domain has none.
-            if database.domain().is_some() {
-                authority.start(database)?;
-            }
+    ) -> Result<(Self, mpsc::Receiver<News>), StartError> {
+        let (news, heard) = mpsc::channel(QUEUE);
+        let (known, signs) = Default::default();
+        let ground = Ground { home, keys, node, to_core, news, known, signs };
+        let authority = Self { ground, jobs: Arc::default() };
+        if authority.ground.home.may_be() {
+            authority.start()?;
         }
-        Ok(authority)
+        Ok((authority, heard))
     }
 
     /// The domain that is served and its key.
     pub fn domain(&self) -> Option<(&str, AuthorityId)> {
-        self.task.get().map(|task| (task.domain.as_str(), task.authority))
+        self.ground.known.get().map(|known| (known.domain.as_str(), known.authority))
     }
 
     /// What was revoked before the start.
     pub fn revocations(&self) -> &[Vec<u8>] {
-        self.task.get().map_or(&[], |task| &task.revocations)
+        self.ground.known.get().map_or(&[], |known| &known.revocations)
+    }
+
+    /// How its database stands.
+    pub fn standing(&self) -> Standing {
+        self.ground.signs.standing()
+    }
+
+    /// What it did since the start.
+    pub fn figures(&self) -> Figures {
+        self.ground.signs.figures()
+    }
+
+    /// Whether this process leads, and when that changes: of all that share a database one does, and the one process
+    /// that has a database of its own always does. Between the loss of a connection and its discovery, five seconds,
+    /// two may believe it.
+    pub fn leading(&self) -> watch::Receiver<bool> {
+        self.ground.signs.leading()
     }
 
     /// Asks; waits while the queue is full.
     pub async fn ask(&self, question: Question) -> Answer {
-        match (self.task.get(), question) {
-            (Some(task), Question::Init { domain }) if domain != task.domain => Answer::Refused(format!(
-                "this node gives names under {} already: use another data directory for {domain}",
-                task.domain
-            )),
-            (Some(_), Question::Init { .. }) => Answer::Done { revocations: Vec::new() },
-            (Some(task), question) => {
-                let (answer, answered) = oneshot::channel();
-                let stopping = || Answer::Refused("the node is stopping: try again when it runs".to_owned());
-                match task.jobs.send(Job::Ask(Box::new(question), answer)).await {
-                    Ok(()) => answered.await.unwrap_or_else(|_| stopping()),
-                    Err(_) => stopping(),
-                }
+        match (self.domain(), &question) {
+            (_, Question::Standing) => return Answer::Standing(self.standing()),
+            (Some((serves, _)), Question::Init { domain }) if domain != serves => {
+                return Answer::Refused(format!(
+                    "this node gives names under {serves} already: use another data directory for {domain}"
+                ));
             }
-            (None, Question::Init { domain }) => self.make(&domain),
-            (None, _) => Answer::Refused(
-                "this node gives no names: `crosstalk authority init DOMAIN` makes it the server of a domain"
-                    .to_owned(),
-            ),
+            (Some(_), Question::Init { .. }) => return Answer::Done { revocations: Vec::new() },
+            _ => {}
+        }
+        if self.jobs.get().is_none() {
+            if !matches!(question, Question::Init { .. } | Question::Restore { .. }) {
+                return Answer::Refused(task::NONE.to_owned());
+            }
+            if let Err(error) = self.start() {
+                return Answer::Refused(error.to_string());
+            }
+        }
+        let stopping = || Answer::Refused("the node is stopping: try again when it runs".to_owned());
+        let (answer, answered) = oneshot::channel();
+        let Some(jobs) = self.jobs.get() else { return stopping() };
+        match jobs.send(Job::Ask(Box::new(question), answer)).await {
+            Ok(()) => answered.await.unwrap_or_else(|_| stopping()),
+            Err(_) => stopping(),
         }
     }
 
     /// A laptop asks this node, which is at these multiaddresses. If there is no room the laptop asks again by itself.
     pub fn laptop_asks(&self, node: NodeId, request: u64, ask: Vec<u8>, places: Vec<String>) {
-        if let Some(task) = self.task.get()
-            && task.jobs.try_send(Job::Laptop { node, request, ask, places }).is_err()
+        if let Some(jobs) = self.jobs.get()
+            && jobs.try_send(Job::Laptop { node, request, ask, places }).is_err()
         {
             tracing::warn!("too many laptops are being enrolled at once: one has to ask again");
         }
@@ -288,90 +321,23 @@ impl Authority {
 
     /// Ends in order.
     pub async fn close(&self) {
-        let Some(task) = self.task.get() else { return };
+        let Some(jobs) = self.jobs.get() else { return };
         let (done, closed) = oneshot::channel();
-        if task.jobs.send(Job::Close(done)).await.is_ok() {
+        if jobs.send(Job::Close(done)).await.is_ok() {
             let _ = closed.await;
         }
     }
 
-    fn make(&self, domain: &str) -> Answer {
-        let made = || {
-            let key = self.keys.authority_key()?;
-            let mut database = Database::open(&self.data)?;
-            if database.domain().is_none() {
-                database.commit(office::founding(domain, key.id()))?;
-            }
-            self.start(database)
-        };
-        match made() {
-            Ok(()) => Answer::Done { revocations: Vec::new() },
-            Err(error) => Answer::Refused(error.to_string()),
-        }
-    }
-
-    fn start(&self, mut database: Database) -> Result<(), StartError> {
-        let Some(served) = database.domain().cloned() else { return Ok(()) };
-        let key = self.keys.authority_key()?;
-        if served.authority != key.id().as_bytes() {
-            return Err(StartError::OtherKey(served.domain));
-        }
-        let opaque = self.opaque(&mut database, &served)?;
-        let revocations = database.members().flat_map(|(_, member)| member.revocations.clone()).collect();
-        let authority = key.id();
-        let office = Office::new(database, served.domain.clone(), key, opaque, self.node);
+    /// Starts the task, and waits for its first try to begin.
+    fn start(&self) -> Result<(), StartError> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let to_core = self.to_core.clone();
-        let work = move || work(office, queue, to_core.as_ref());
+        let (started, begun) = std::sync::mpsc::channel();
+        let ground = self.ground.clone();
+        let work = move || task::run(&ground, queue, &started);
         std::thread::Builder::new().name("authority".into()).spawn(work)?;
-        let task = Task { jobs, domain: served.domain, authority, revocations };
+        begun.recv().unwrap_or_else(|_| Err(std::io::Error::other("its thread ended").into()))?;
         // Two commands at once: the database's lock lets one through.
-        let _ = self.task.set(task);
+        let _ = self.jobs.set(jobs);
         Ok(())
     }
-}
-
-impl Authority {
-    /// What the passwords were registered with. It is made once, and never silently again.
-    fn opaque(&self, database: &mut Database, served: &ServedDomain) -> Result<Server, StartError> {
-        let other = || StartError::OtherEnrolment(served.domain.clone());
-        if !served.enrolment.is_empty() && !self.keys.has_enrolment_seed() {
-            return Err(other());
-        }
-        let opaque = Server::from_seed(&*self.keys.enrolment_seed()?);
-        let digest = opaque.digest().to_vec();
-        if served.enrolment.is_empty() {
-            database
-                .commit(Change::default().domain(ServedDomain { enrolment: digest, ..served.clone() }))?;
-        } else if served.enrolment != digest {
-            return Err(other());
-        }
-        Ok(opaque)
-    }
-}
-
-/// The task: one thing at a time, each answered after it is durable.
-fn work(mut office: Office, mut queue: mpsc::Receiver<Job>, to_core: Option<&mpsc::Sender<Input>>) {
-    let mut closing = None;
-    while let Some(job) = queue.blocking_recv() {
-        match job {
-            // Who asked may have gone away meanwhile.
-            Job::Ask(question, answer) => drop(answer.send(office.answer(*question))),
-            Job::Laptop { node, request, ask, places } => {
-                let answer = office.serve(node, &ask, &places);
-                if let Some(to_core) = to_core {
-                    let _ = to_core.blocking_send(Input::EnrolmentAnswer { node, request, answer });
-                }
-            }
-            Job::Close(done) => {
-                closing = Some(done);
-                break;
-            }
-        }
-        if queue.is_empty() {
-            office.maintain();
-        }
-    }
-    office.close();
-    closing.map(|done| done.send(()));
 }

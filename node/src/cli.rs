@@ -144,9 +144,9 @@ fn execute(line: Line) -> Result<(), Failure> {
         Command::Device(command) => device::execute(command, &mut Node::open(place)?, server, json),
         Command::Enrol(args) => enrol::execute(args, &mut Node::open_or_make(place)?, server, json),
         Command::Authority(authority::Command::Key(command)) => authority::key(&command, &place, json),
-        Command::Authority(command @ authority::Command::Init { .. }) => {
-            authority::execute(command, &mut Node::open_or_make(place)?, json)
-        }
+        Command::Authority(
+            command @ (authority::Command::Init { .. } | authority::Command::Restore { .. }),
+        ) => authority::execute(command, &mut Node::open_or_make(place)?, json),
         Command::Authority(command) => authority::execute(command, &mut Node::open(place)?, json),
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),
@@ -286,6 +286,8 @@ mod tests {
             "crosstalk authority user add alice",
             "crosstalk authority invite alice --days 3",
             "crosstalk authority key export /tmp/stick",
+            "crosstalk authority backup /tmp/stick/school",
+            "crosstalk authority restore /tmp/stick/school --json",
             "crosstalk authority audit --most 5 --json",
             "crosstalk enrol alice@school.example --password-stdin",
         ] {

@@ -12,6 +12,8 @@ use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::record::MAX_DECLARED;
 use toml::de::{DeTable, DeValue};
 
+use crate::authority::database::{Home, PostgresSettings, SettingsError};
+
 pub use settings::Config;
 
 /// Name of the settings file in the data directory.
@@ -57,6 +59,9 @@ pub enum ConfigError {
         /// What is wrong with it, and what to do.
         what: String,
     },
+    /// The database of a domain's server.
+    #[error(transparent)]
+    Database(#[from] SettingsError),
     /// No directory to put data in.
     #[error("no home directory: name a directory for the node's data with --data DIR")]
     NoHome,
@@ -138,7 +143,25 @@ impl Config {
         }
         self.public_networks()?;
         self.mailboxes()?;
+        self.database(Path::new(""))?;
+        if self.metrics.listen.is_some_and(|address| !address.ip().is_loopback()) {
+            let what = "figures are for this machine only: write an address as 127.0.0.1:9522".to_owned();
+            return Err(value("metrics.listen", what));
+        }
         self.log.check()
+    }
+
+    /// Where the database of a domain's server is, for a node with this data directory.
+    ///
+    /// # Errors
+    /// When the settings name one that cannot be used.
+    pub fn database(&self, data: &Path) -> Result<Home, ConfigError> {
+        let authority = &self.authority;
+        if authority.database.is_empty() {
+            return Ok(Home::Own(data.to_path_buf()));
+        }
+        let (password, ca) = (authority.database_password.as_deref(), authority.database_ca.as_deref());
+        Ok(Home::Postgres(Box::new(PostgresSettings::new(&authority.database, password, ca)?)))
     }
 
     /// The networks whose addresses count as the Internet's: address, and length of the prefix.

@@ -11,6 +11,7 @@ pub mod event_loop;
 pub mod features;
 mod greeting;
 pub mod link;
+pub mod metrics;
 pub mod run;
 pub mod secret;
 pub mod store_thread;

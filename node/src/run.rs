@@ -27,7 +27,7 @@ use crate::accounts::key_dir::KeyDir;
 use crate::accounts::{Accounts, OwnDomain, names, random};
 use crate::admin::service::{ASKS, Service};
 use crate::admin::{self, Request, Response, registration, renewal};
-use crate::authority::Authority;
+use crate::authority::{Authority, News};
 use crate::c2s;
 use crate::cli::failure::{DomainError, Failure};
 use crate::cli::output;
@@ -38,6 +38,7 @@ use crate::event_loop::clock::Clock;
 use crate::event_loop::{EventLoop, Surroundings};
 use crate::greeting;
 use crate::link;
+use crate::metrics;
 use crate::store_thread::StoreThread;
 
 /// Where the store lies in the data directory.
@@ -76,7 +77,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let memory = table::read(&ground.contents, swarm::peer_id)?;
     let (to_core, from_clients) = mpsc::channel(INPUTS);
     let own = accounts.own();
-    let authority = authority(&place.data, &ground.keys, &ground.node, own, Some(to_core.clone()))?;
+    let (authority, news) = authority(&place, &ground.keys, &ground.node, own, Some(to_core.clone()))?;
     let service = service.with_authority(authority.clone());
     let mut setup =
         setup(&place.config, ground.node.clone(), ground.contents, ground.users, own, &authority)?;
@@ -97,10 +98,21 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let link = opened.map(|opened| opened.connect(to_core, tls, neighbourhood::hints(&network.0)));
     let service = service.with_link(link.as_ref().map(link::Handle::view)).with_network(network.0.views());
     let socket = admin::server::open(&place.data)?;
+    let store = StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?;
+    let sources =
+        metrics::Sources { service: service.clone(), authority: authority.clone(), flushes: store.flushes() };
+    let figures = match ports::metrics(&place.config)? {
+        Some(address) => {
+            let port = metrics::open(address).await.map_err(Failure::system("open the port for figures"))?;
+            Some(tokio::spawn(metrics::serve(port, sources)))
+        }
+        None => None,
+    };
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
         tokio::spawn(renewal::serve(logged_in, service.clone())),
         tokio::spawn(admin::server::serve(socket, service.clone())),
+        tokio::spawn(admin::news::hear(news, service.clone())),
     ];
 
     let mut event_loop = EventLoop::new(
@@ -114,7 +126,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
             link,
             asks,
             authority,
-            store: StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?,
+            store,
             keys: ground.keys,
             notice: |text| tracing::warn!("{text}"),
         },
@@ -130,7 +142,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let ended = event_loop.run_until(life).await;
 
     tracing::info!("stopping");
-    servants.iter().for_each(tokio::task::JoinHandle::abort);
+    servants.iter().chain(&figures).for_each(tokio::task::JoinHandle::abort);
     let _ = std::fs::remove_file(place.data.join(admin::SOCKET));
     drop(door);
     event_loop.finish().await?;
@@ -260,16 +272,17 @@ pub fn built() -> u64 {
 
 /// The server of a domain, if this node is one.
 fn authority(
-    data: &Path,
+    place: &Place,
     keys: &KeyDir,
     node: &NodeKey,
     own: Option<&OwnDomain>,
     to_core: Option<mpsc::Sender<Input>>,
-) -> Result<Authority, Failure> {
-    let authority = Authority::open(data.to_path_buf(), keys.clone(), node.id(), to_core)?;
+) -> Result<(Authority, mpsc::Receiver<News>), Failure> {
+    let home = place.config.database(&place.data)?;
+    let (authority, news) = Authority::open(home, keys.clone(), node.id(), to_core)?;
     match (own, authority.domain()) {
         (Some(_), Some((serves, _))) => Err(DomainError::Serves { serves: serves.to_owned() }.into()),
-        _ => Ok(authority),
+        _ => Ok((authority, news)),
     }
 }
 
@@ -409,7 +422,7 @@ impl Offline {
         let (asking, asks) = mpsc::channel(ASKS);
         let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
         let own = accounts.own();
-        let authority = authority(&place.data, &ground.keys, &ground.node, own, None)?;
+        let (authority, _) = authority(&place, &ground.keys, &ground.node, own, None)?;
         let setup =
             setup(&place.config, ground.node.clone(), ground.contents, ground.users, own, &authority)?;
         let event_loop = EventLoop::new(

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -46,6 +46,17 @@ pub enum CloseError {
     Failed,
 }
 
+/// How many groups were made durable since the start; clones count the same.
+#[derive(Clone, Debug, Default)]
+pub struct Flushes(Arc<AtomicU64>);
+
+impl Flushes {
+    /// So many.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Handle of the thread.
 #[derive(Debug)]
 pub struct StoreThread {
@@ -53,6 +64,7 @@ pub struct StoreThread {
     /// What found the queue full: the number of the last batch, and all changes since.
     held: Option<(u64, WriteSet)>,
     state: watch::Receiver<State>,
+    flushes: Flushes,
     stopping: Arc<AtomicBool>,
     thread: JoinHandle<Result<(), CloseError>>,
 }
@@ -66,9 +78,11 @@ impl StoreThread {
         let (batches, queue) = sync_channel(QUEUE);
         let (publish, state) = watch::channel(State::default());
         let stopping = Arc::new(AtomicBool::new(false));
-        let keeper = Keeper { store, queue, publish, stopping: Arc::clone(&stopping) };
+        let flushes = Flushes::default();
+        let counted = flushes.clone();
+        let keeper = Keeper { store, queue, publish, flushes: counted, stopping: Arc::clone(&stopping) };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run())?;
-        Ok(Self { batches, held: None, state, stopping, thread })
+        Ok(Self { batches, held: None, state, flushes, stopping, thread })
     }
 
     /// Hands a batch over; never blocks.
@@ -99,6 +113,11 @@ impl StoreThread {
         self.state.clone()
     }
 
+    /// How many groups were made durable.
+    pub fn flushes(&self) -> Flushes {
+        self.flushes.clone()
+    }
+
     /// Commits what is queued, closes the store in order and waits for that.
     ///
     /// # Errors
@@ -119,6 +138,7 @@ struct Keeper {
     store: Store,
     queue: Receiver<(u64, WriteSet)>,
     publish: watch::Sender<State>,
+    flushes: Flushes,
     stopping: Arc<AtomicBool>,
 }
 
@@ -157,6 +177,7 @@ impl Keeper {
                 left = group.fill(&self.queue);
             }
         }
+        self.flushes.0.fetch_add(1, Ordering::Relaxed);
         let committed = Some(group.last);
         self.say(|state| *state = State { committed, trouble: None });
         Ok(left)

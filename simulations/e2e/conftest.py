@@ -139,6 +139,21 @@ def nodes_of():
 
 
 @pytest.fixture
+def postgres():
+    """A PostgreSQL of the test's own."""
+    from postgres import Postgres
+    made = Postgres()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["own", "postgres"])
+def database(request):
+    """Twice: settings of a server that keeps its database in the data directory, and in PostgreSQL."""
+    return "" if request.param == "own" else request.getfixturevalue("postgres").settings()
+
+
+@pytest.fixture
 def nodes(lab, nodes_of):
     """One node per host, not started yet."""
     return nodes_of(lab)

@@ -25,9 +25,13 @@ class Node:
         self.log_path = os.path.join(host.home, f"{os.path.basename(data)}.log")
         self.process, self.started_at = None, None
         if settings:
-            os.makedirs(self.data, mode=0o700, exist_ok=True)
-            with open(os.path.join(self.data, "crosstalk.toml"), "w", encoding="utf-8") as file:
-                file.write(settings)
+            self.configure(settings)
+
+    def configure(self, settings):
+        """What its settings file says from the next start on."""
+        os.makedirs(self.data, mode=0o700, exist_ok=True)
+        with open(os.path.join(self.data, "crosstalk.toml"), "w", encoding="utf-8") as file:
+            file.write(settings)
 
     def start(self, wait=20, level="info"):
         """Start it; with `wait` (seconds) return once clients can connect."""

@@ -1,6 +1,7 @@
 """The server of a domain: invitation, enrolment, login without the server, a second laptop; guessing, losses, power cuts."""
 
 import json
+import os
 import subprocess
 import time
 
@@ -11,6 +12,7 @@ from node import binary
 from slix import Slix, befriend, is_nearby, see_nearby
 from waiting import until
 
+KILLS = int(os.environ.get("CROSSTALK_KILLS") or 6)
 DOMAIN, ALICE, PASSWORD = "school.example", "alice@school.example", "four words are better"
 
 
@@ -194,14 +196,15 @@ def test_from_another_network(labs, nodes_of):
 
 
 @pytest.mark.parametrize("victim", ["server", "laptop"])
-def test_a_power_cut_at_any_point_of_enrolment(labs, nodes_of, chance, figure, victim):
+def test_a_power_cut_at_any_point_of_enrolment(labs, nodes_of, chance, figure, victim, database):
     """One of the two is killed while a user is enrolled, again and again: the next try completes, and nothing is there twice."""
     server, laptop = nodes_of(labs(2))
+    server.configure(database)
     for node in (server, laptop):
         node.start()
     found(server)
     cut, survived = 0, 0
-    for number in range(6):
+    for number in range(KILLS):
         name = f"user{number}"
         address, link = f"{name}@{DOMAIN}", invite(server, name)
         killed = server if victim == "server" else laptop

@@ -1,6 +1,7 @@
 """The server keeps what a user's laptops have said: the next laptop has it while the first is off, in whatever network."""
 
 import json
+import os
 import time
 
 import pytest
@@ -9,6 +10,8 @@ from netns import Routed
 from test_authority import ALICE, DOMAIN, client, enrol, enrolled, found, invite
 from slix import befriend
 from waiting import until
+
+KILLS = int(os.environ.get("CROSSTALK_KILLS") or 10)
 
 
 def contacts(node):
@@ -122,16 +125,17 @@ def test_in_another_network(labs, nodes_of):
 
 
 @pytest.mark.parametrize("victim", ["server", "laptop"])
-def test_a_power_cut_at_any_point_of_a_sync(labs, nodes_of, chance, figure, victim):
+def test_a_power_cut_at_any_point_of_a_sync(labs, nodes_of, chance, figure, victim, database):
     """Killed while the two compare and tell: the next try completes, and nothing is lost or there twice."""
     server, first, second = nodes_of(labs(3))
+    server.configure(database)
     for node in (server, first, second):
         node.start()
     found(server)
     enrolled(first, invite(server, "alice"))
     enrolled(second, ALICE)
     killed, whole = server if victim == "server" else first, 0
-    for number in range(10):
+    for number in range(KILLS):
         for each in range(8):
             add(first, f"c{number}x{each}@far.example", f"Contact {number} {each}")
         # A change is told a second after it was made.
@@ -141,6 +145,6 @@ def test_a_power_cut_at_any_point_of_a_sync(labs, nodes_of, chance, figure, vict
         whole += server_of(first)["held"] == 0
     in_step(first, 120)
     in_step(second, 120)
-    until(lambda: len(contacts(second)) == 80, 330, lambda: f"80 contacts, not {len(contacts(second))}")
+    until(lambda: len(contacts(second)) == 8 * KILLS, 330, lambda: f"{8 * KILLS} contacts, not {len(contacts(second))}")
     assert contacts(first) == contacts(second)
-    figure(f"{whole} of 10 passes had ended before the power cut")
+    figure(f"{whole} of {KILLS} passes had ended before the power cut")

@@ -191,12 +191,27 @@ impl Store {
     ///
     /// [`ReadError`] if the database turns out to be damaged.
     pub fn scan(&self, tree: Tree, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.scan_from(tree, prefix, prefix, limit)
+    }
+
+    /// The same, beginning at a key: whatever is before `start` is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the database turns out to be damaged.
+    pub fn scan_from(
+        &self,
+        tree: Tree,
+        prefix: &[u8],
+        start: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
         let mut found = BTreeMap::new();
         self.engine
-            .scan(tree, prefix, &mut |key, value| {
+            .scan(tree, start, &mut |key, value| {
                 if !key.starts_with(prefix) {
                     return ControlFlow::Break(());
                 }
@@ -206,10 +221,15 @@ impl Store {
                 if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
             .map_err(|error| ReadError::new(tree, &error))?;
-        let changed = self.pending.from(tree, prefix).take_while(|(key, _)| key.starts_with(prefix));
+        let changed = self.pending.from(tree, start).take_while(|(key, _)| key.starts_with(prefix));
         let put = changed.filter_map(|(key, value)| Some((key, value?))).take(limit);
         found.extend(put.map(|(key, value)| (key.to_vec(), value.to_vec())));
         Ok(found.into_iter().take(limit).collect())
+    }
+
+    /// The number of entries of a tree.
+    pub fn count(&self, tree: Tree) -> u64 {
+        self.pending.digest().tree(tree).count
     }
 
     /// Figures for the operator.

@@ -100,6 +100,11 @@ impl KeyDir {
         Ok(AuthorityKey::from_seed(*seed))
     }
 
+    /// Whether there is the file of [`Self::authority_key`].
+    pub fn has_authority_key(&self) -> bool {
+        self.path.join(AUTHORITY).exists()
+    }
+
     /// The files of [`Self::authority_key`] and [`Self::enrolment_seed`].
     pub fn authority_files(&self) -> [PathBuf; 2] {
         [AUTHORITY, ENROLMENT].map(|name| self.path.join(name))

@@ -260,7 +260,7 @@ impl Service {
     async fn authority(&self, question: authority::Question) -> Result<Response, ServiceError> {
         use authority::{Answer, Question};
         let Some(office) = &self.authority else { return Err(ServiceError::Confused) };
-        let made = matches!(question, Question::Init { .. });
+        let made = matches!(question, Question::Init { .. } | Question::Restore { .. });
         let question = match question {
             Question::Init { .. } if self.accounts.own().is_some() => {
                 let text = "this node gives names to its own accounts already (`domain`): use another data directory for \

@@ -14,7 +14,7 @@ use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::time::TrustedTime;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState, StoredInvitation};
 
-use super::database::Change;
+use super::database::{Change, DatabaseError, MayHaveChanged};
 use super::lists;
 use super::office::{Office, OfficeError, certificate, line};
 use super::opaque::{Account, Challenge, OpaqueError, Server};
@@ -61,6 +61,18 @@ enum Stop {
     Failed(OfficeError),
 }
 
+impl MayHaveChanged for Stop {
+    fn has_changed(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.has_changed())
+    }
+}
+
+impl From<DatabaseError> for Stop {
+    fn from(error: DatabaseError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 impl From<OfficeError> for Stop {
     fn from(error: OfficeError) -> Self {
         Self::Failed(error)
@@ -86,35 +98,57 @@ impl Office {
     /// Answers a laptop. Empty: this is not the server that is looked for. `places` is where this node is now,
     /// multiaddresses.
     pub fn serve(&mut self, node: NodeId, ask: &[u8], places: &[String]) -> Vec<u8> {
-        let answer = match Ask::from_bytes(ask) {
+        let length = ask.len() as u64;
+        let ask = Ask::from_bytes(ask);
+        let answer = match &ask {
             Some(Ask::Find(find)) if find.domain != self.domain => return Vec::new(),
-            Some(Ask::Find(_)) => Ok(Answer::Found(Found { authority: self.key.id().as_bytes().to_vec() })),
-            Some(Ask::Register(ask)) => self.register(&ask),
-            Some(Ask::Enrol(ask)) => self.enrol(node, &ask),
-            Some(Ask::Login(ask)) => self.log_in(node, &ask),
-            Some(Ask::Prove(ask)) => self.prove(node, &ask),
             Some(Ask::Begin(ask)) if self.name_of(&ask.address).is_none() => return Vec::new(),
-            Some(Ask::Begin(ask)) => self.begin(node, &ask, places),
-            Some(Ask::Compare(ask)) => {
-                self.lists.compare(&self.database, node, &ask).map(Answer::Compared).map_err(Stop::from)
-            }
-            Some(Ask::Fetch(ask)) => {
-                self.lists.fetch(&self.database, node, &ask).map(Answer::Statements).map_err(Stop::from)
-            }
-            Some(Ask::Tell(ask)) => {
-                let told = self.lists.tell(&mut self.database, node, &ask, wall_millis());
-                told.map(Answer::Statements).map_err(Stop::from)
-            }
+            Some(ask) => self.settled(|office| office.try_serve(node, ask, places)),
             None => Err(Stop::Why(Why::Policy)),
         };
         let answer = answer.unwrap_or_else(|stop| match stop {
             Stop::Why(why) => Answer::refused(why),
             Stop::Failed(error) => {
-                tracing::error!("a laptop could not be enrolled: {error}");
+                // That it is away is said once.
+                if !matches!(error, OfficeError::Database(DatabaseError::Away(_))) {
+                    tracing::error!("a laptop could not be enrolled: {error}");
+                }
                 Answer::refused(Why::Trouble)
             }
         });
-        answer.to_bytes()
+        let bytes = answer.to_bytes();
+        let (begins, syncs) = match ask {
+            Some(Ask::Begin(_)) => (1, true),
+            Some(Ask::Compare(_) | Ask::Fetch(_) | Ask::Tell(_)) => (0, true),
+            _ => (0, false),
+        };
+        self.database.signs().count(|figures| {
+            if let Answer::Refused(no) = &answer {
+                *figures.refused.entry(format!("{:?}", no.why()).to_lowercase()).or_default() += 1;
+            }
+            if syncs {
+                figures.passes += begins;
+                figures.bytes_in += length;
+                figures.bytes_out += bytes.len() as u64;
+            }
+        });
+        bytes
+    }
+
+    fn try_serve(&mut self, node: NodeId, ask: &Ask, places: &[String]) -> Result<Answer, Stop> {
+        match ask {
+            Ask::Find(_) => Ok(Answer::Found(Found { authority: self.key.id().as_bytes().to_vec() })),
+            Ask::Register(ask) => self.register(ask),
+            Ask::Enrol(ask) => self.enrol(node, ask),
+            Ask::Login(ask) => self.log_in(node, ask),
+            Ask::Prove(ask) => self.prove(node, ask),
+            Ask::Begin(ask) => self.begin(node, ask, places),
+            Ask::Compare(ask) => Ok(Answer::Compared(self.lists.compare(&self.database, node, ask)?)),
+            Ask::Fetch(ask) => Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask)?)),
+            Ask::Tell(ask) => {
+                Ok(Answer::Statements(self.lists.tell(&self.database, node, ask, wall_millis())?))
+            }
+        }
     }
 
     fn register(&self, ask: &Register) -> Result<Answer, Stop> {
@@ -128,7 +162,7 @@ impl Office {
 
     fn invitation(&self, token: &[u8]) -> Result<([u8; 32], StoredInvitation), Stop> {
         let mark = token_mark(token);
-        let invitation = self.database.invitation(&mark).cloned().ok_or(Stop::Why(Why::NoInvitation))?;
+        let invitation = self.database.invitation(&mark)?.ok_or(Stop::Why(Why::NoInvitation))?;
         if invitation.used.is_empty() && invitation.expires <= wall_millis() {
             return Err(Stop::Why(Why::Ended));
         }
@@ -139,7 +173,7 @@ impl Office {
     fn enrol(&mut self, node: NodeId, ask: &Enrol) -> Result<Answer, Stop> {
         let (mark, invitation) = self.invitation(&ask.token)?;
         let name = invitation.name.clone();
-        let mut member = self.database.member(&name).cloned().ok_or(Stop::Why(Why::NoInvitation))?;
+        let mut member = self.database.member(&name)?.ok_or(Stop::Why(Why::NoInvitation))?;
         let user = UserId::from_slice(&ask.user).ok_or(Stop::Why(Why::Policy))?;
         let agreed = consents(&user, &self.key.id(), &self.address(&name), &ask.consent);
         if !invitation.used.is_empty() {
@@ -171,6 +205,9 @@ impl Office {
         let name = account_name(typed).ok().filter(|name| name.len() <= LONGEST_NAME);
         let name = name.ok_or(Stop::Why(Why::Policy))?;
         let name = name.as_str();
+        // Read before the try counts: where the database is away nobody has failed.
+        let record = self.database.member(name)?.map(|member| member.password);
+        let record = record.as_deref().filter(|record| !record.is_empty());
         let fresh: [u8; CHALLENGE] = random::bytes().map_err(OfficeError::from)?;
         let now = self.counter.clock.now().mono;
         match self.counter.slow.begin(node, name, ask.nonce, fresh, now) {
@@ -181,8 +218,6 @@ impl Office {
                 return Ok(Answer::Refused(Refused { bits, challenge, ..refusal(Why::Work) }));
             }
         }
-        let record = self.database.member(name).map(|member| member.password.as_slice());
-        let record = record.filter(|record| !record.is_empty());
         let (address, authority) = (self.address(name), self.key.id());
         let account = Account { address: &address, authority: &authority };
         let context = login_context(&node, &self.node);
@@ -196,20 +231,26 @@ impl Office {
         let (address, authority) = (self.address(&attempt.name), self.key.id());
         let (account, context) =
             (Account { address: &address, authority: &authority }, login_context(&node, &self.node));
-        if !Server::proves(attempt.challenge, &ask.proof, account, &context) {
+        if !Server::proves(attempt.challenge.clone(), &ask.proof, account, &context) {
             return Err(Stop::Why(Why::Password));
         }
         self.counter.slow.succeeded(&node, &attempt.name);
-        let member = self.renewed(&attempt.name, node)?;
-        Ok(enrolled(&member))
+        match self.renewed(&attempt.name, node) {
+            Ok(member) => Ok(enrolled(&member)),
+            Err(stop) => {
+                // The same proof counts when it is asked again: nobody has failed.
+                self.counter.logins.insert(ask.login, attempt);
+                Err(stop)
+            }
+        }
     }
 
     /// A device of a user begins a sync: with it go a certificate that was renewed, and where this server is.
     fn begin(&mut self, node: NodeId, ask: &Begin, places: &[String]) -> Result<Answer, Stop> {
         let name = self.name_of(&ask.address).ok_or(Stop::Why(Why::Elsewhere))?.to_owned();
         let member =
-            self.database.member(&name).filter(|member| !ask.user.is_empty() && member.user == ask.user);
-        match member.map(Member::state) {
+            self.database.member(&name)?.filter(|member| !ask.user.is_empty() && member.user == ask.user);
+        match member.as_ref().map(Member::state) {
             None => return Err(Stop::Why(Why::Password)),
             Some(MemberState::Enrolled) => {}
             Some(_) => return Err(Stop::Why(Why::Disabled)),
@@ -227,7 +268,7 @@ impl Office {
 
     /// An enrolled user, with a certificate that is not due.
     fn renewed(&mut self, name: &str, node: NodeId) -> Result<Member, Stop> {
-        let mut member = self.database.member(name).cloned().ok_or(Stop::Why(Why::Password))?;
+        let mut member = self.database.member(name)?.ok_or(Stop::Why(Why::Password))?;
         if member.state() != MemberState::Enrolled {
             return Err(Stop::Why(Why::Disabled));
         }

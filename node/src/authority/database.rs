@@ -1,23 +1,59 @@
-//! The database of a domain's server: a store of its own beside the node's, read once and then kept in memory.
+//! The database of a domain's server: users, invitations, the audit log, and what is kept of their accounts.
 //!
 //! It is not in the node's store so that a slow disk or a large audit log holds up no message, it is backed up and moved
-//! by itself, and a server of another make (PostgreSQL) takes the place of this file alone. A change is in memory only
-//! after it is durable, so whoever is answered was told the truth.
+//! by itself, and several server processes may share one. Nothing of it is kept in memory: what is asked is read, and
+//! whoever is answered was told what is durable.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | [`archive`] | all of it in one file |
+//! | [`change`] | what is to be changed together |
+//! | [`engine`] | the seam to what holds it |
+//! | [`own`] | a store of our own, in the data directory |
+//! | [`postgres`] | PostgreSQL |
+//! | [`versions`] | how an older one becomes the newest |
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod archive;
+mod change;
+mod engine;
+mod own;
+mod postgres;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+/// The same, with PostgreSQL.
+#[cfg(test)]
+#[path = "database/tests.rs"]
+mod tests_on_postgres;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crosstalk_overlay::id::UserId;
 use crosstalk_storage::tree::authority::{
     AuditLine, DOMAIN_KEY, Member, Owner, Said, ServedDomain, StoredInvitation,
 };
 use crosstalk_storage::{
-    CheckpointError, CodecError, CommitError, OpenError, Options, ReadError, Store, Stored, Tree, WriteSet,
-    decode, encode,
+    CheckpointError, CodecError, CommitError, OpenError, ReadError, Stored, Tree, WriteSet, decode, encode,
 };
+
+pub use archive::{ArchiveError, Contents};
+pub use change::Change;
+use change::said_key;
+use engine::Engine;
+pub use postgres::{Settings as PostgresSettings, SettingsError};
+
+use super::standing::Signs;
 
 /// Where it lies in the data directory.
 pub const DATABASE: &str = "authority";
+/// Where the number of the next line of the audit log stands, in [`Tree::Meta`]: 8 bytes, big-endian.
+const NEXT_LINE: &[u8] = b"next-line";
+/// Entries that are read at once.
+const AT_ONCE: usize = 1_000;
+/// How often a question is put because others have changed what it has read.
+pub(super) const TRIES: u32 = 32;
 
 /// What is wrong with the database.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +61,35 @@ pub enum DatabaseError {
     /// It cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// A newer program has written it.
+    #[error(
+        "the database of the domain has version {found}, this program knows up to {known}: start the newer program again, \
+         nothing was changed"
+    )]
+    Newer {
+        /// Its version.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
     /// Something in it is not understood.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// Nothing can be written now.
     #[error("nothing can be saved now: {0}")]
     Commit(#[from] CommitError),
+    /// It cannot be reached now; what was asked is to be asked again.
+    #[error("the database of the domain is away ({0}): try again when it is back")]
+    Away(String),
+    /// PostgreSQL refuses, and would again.
+    #[error("PostgreSQL says: {0}")]
+    Postgres(String),
+    /// A back-up.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// Another process has changed what was read: the question is put again.
+    #[error("others change the same at the same time: try again")]
+    Changed,
     /// There are as many as there may be.
     #[error("a domain has at most {limit} {what}")]
     Full {
@@ -47,163 +106,134 @@ pub enum DatabaseError {
     Close(#[from] CheckpointError),
 }
 
-/// What is to be changed together.
-#[derive(Debug, Default)]
-pub struct Change {
-    domain: Option<ServedDomain>,
-    members: Vec<(String, Member)>,
-    invitations: Vec<([u8; 32], Option<StoredInvitation>)>,
-    audit: Vec<AuditLine>,
-    owners: Vec<(UserId, Owner)>,
-    said: Vec<(Vec<u8>, Said)>,
+/// Whether an error means that a question is to be put again.
+pub(super) trait MayHaveChanged {
+    /// Whether others have changed what was read.
+    fn has_changed(&self) -> bool;
 }
 
-impl Change {
-    /// A change that the audit log tells so.
-    pub fn told(line: AuditLine) -> Self {
-        Self { audit: vec![line], ..Self::default() }
-    }
-
-    /// With one more line in the audit log.
-    #[must_use]
-    pub fn and_told(mut self, line: AuditLine) -> Self {
-        self.audit.push(line);
-        self
-    }
-
-    /// Makes the domain.
-    #[must_use]
-    pub fn domain(mut self, domain: ServedDomain) -> Self {
-        self.domain = Some(domain);
-        self
-    }
-
-    /// Changes a user, or adds one.
-    #[must_use]
-    pub fn member(mut self, name: &str, member: Member) -> Self {
-        self.members.push((name.to_owned(), member));
-        self
-    }
-
-    /// Changes an invitation, adds or removes one.
-    #[must_use]
-    pub fn invitation(mut self, mark: [u8; 32], invitation: Option<StoredInvitation>) -> Self {
-        self.invitations.push((mark, invitation));
-        self
-    }
-
-    /// Changes what is kept of a user.
-    #[must_use]
-    pub fn owner(mut self, user: &UserId, owner: Owner) -> Self {
-        self.owners.push((*user, owner));
-        self
-    }
-
-    /// Changes what a user's devices have said of one thing.
-    #[must_use]
-    pub fn said(mut self, user: &UserId, place: &[u8; 16], said: Said) -> Self {
-        self.said.push((said_key(user, place), said));
-        self
-    }
+/// Where the database of a domain's server is.
+#[derive(Clone, Debug)]
+pub enum Home {
+    /// In this data directory.
+    Own(PathBuf),
+    /// In PostgreSQL.
+    Postgres(Box<postgres::Settings>),
 }
 
-fn said_key(user: &UserId, place: &[u8; 16]) -> Vec<u8> {
-    [&user.as_bytes()[..], place].concat()
+impl Home {
+    /// Whether there may be one: without PostgreSQL only whoever makes a domain has one.
+    pub fn may_be(&self) -> bool {
+        match self {
+            Self::Own(data) => data.join(DATABASE).exists(),
+            Self::Postgres(_) => true,
+        }
+    }
 }
 
 /// The open database.
 pub struct Database {
-    store: Store,
-    domain: Option<ServedDomain>,
-    members: BTreeMap<String, Member>,
-    invitations: BTreeMap<[u8; 32], StoredInvitation>,
-    next_line: u64,
+    engine: Box<dyn Engine>,
+    signs: Signs,
 }
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Database({} users)", self.members.len())
+        f.write_str("Database")
     }
 }
 
 impl Database {
-    /// Whether there is one in a data directory.
-    pub fn is_in(data: &Path) -> bool {
-        data.join(DATABASE).exists()
-    }
-
-    /// Opens the database in a data directory, or makes one.
+    /// Opens the database, or makes one. PostgreSQL is reached when it is first asked, and whenever it is back.
     ///
     /// # Errors
     /// When it cannot be opened or holds what a newer program wrote.
-    pub fn open(data: &Path) -> Result<Self, DatabaseError> {
-        let (store, contents, opened) = Store::open(&data.join(DATABASE), Options::default())?;
-        tracing::debug!("database of the authority: {opened}");
-        let domain = contents.get(Tree::ServedDomain, DOMAIN_KEY).map(decode).transpose()?;
-        let mut members = BTreeMap::new();
-        for (key, value) in contents.tree(Tree::Member) {
-            members.insert(String::from_utf8_lossy(key).into_owned(), decode(value)?);
-        }
-        let mut invitations = BTreeMap::new();
-        for (key, value) in contents.tree(Tree::Invitation) {
-            if let Ok(mark) = key.try_into() {
-                invitations.insert(mark, decode(value)?);
+    pub fn open(home: &Home, signs: &Signs) -> Result<Self, DatabaseError> {
+        let engine: Box<dyn Engine> = match home {
+            Home::Own(data) => {
+                let engine = own::Own::open(&data.join(DATABASE))?;
+                versions::raise(&engine)?;
+                signs.is("data directory");
+                signs.there();
+                signs.lead(true);
+                Box::new(engine)
             }
-        }
-        let numbers =
-            contents.tree(Tree::Audit).filter_map(|(key, _)| Some(u64::from_be_bytes(key.try_into().ok()?)));
-        let next_line = numbers.max().map_or(1, |last| last.saturating_add(1));
-        Ok(Self { store, domain, members, invitations, next_line })
+            Home::Postgres(settings) => {
+                signs.is("PostgreSQL");
+                Box::new(postgres::Postgres::new(settings.as_ref().clone(), signs.clone())?)
+            }
+        };
+        Ok(Self { engine, signs: signs.clone() })
     }
 
     /// The domain, once it is made.
-    pub fn domain(&self) -> Option<&ServedDomain> {
-        self.domain.as_ref()
+    ///
+    /// # Errors
+    /// When the database cannot be read; so for all that read.
+    pub fn domain(&self) -> Result<Option<ServedDomain>, DatabaseError> {
+        self.read(DOMAIN_KEY)
     }
 
     /// A user.
-    pub fn member(&self, name: &str) -> Option<&Member> {
-        self.members.get(name)
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn member(&self, name: &str) -> Result<Option<Member>, DatabaseError> {
+        self.read(name.as_bytes())
     }
 
     /// All users, by name.
-    pub fn members(&self) -> impl Iterator<Item = (&String, &Member)> {
-        self.members.iter()
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn members(&self) -> Result<Vec<(String, Member)>, DatabaseError> {
+        self.all(|key| String::from_utf8(key.to_vec()).ok())
     }
 
     /// An invitation, by the mark of its token.
-    pub fn invitation(&self, mark: &[u8; 32]) -> Option<&StoredInvitation> {
-        self.invitations.get(mark)
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn invitation(&self, mark: &[u8; 32]) -> Result<Option<StoredInvitation>, DatabaseError> {
+        self.read(mark)
     }
 
     /// All invitations.
-    pub fn invitations(&self) -> impl Iterator<Item = (&[u8; 32], &StoredInvitation)> {
-        self.invitations.iter()
-    }
-
-    /// What is kept of a user beside what its devices have said; read from the store.
     ///
     /// # Errors
-    /// When the store is damaged.
+    /// As [`Self::domain`].
+    pub fn invitations(&self) -> Result<Vec<([u8; 32], StoredInvitation)>, DatabaseError> {
+        self.all(|key| key.try_into().ok())
+    }
+
+    /// What is kept of a user beside what its devices have said.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
     pub fn owner(&self, user: &UserId) -> Result<Owner, DatabaseError> {
         Ok(self.read(user.as_bytes())?.unwrap_or_default())
     }
 
-    /// What a user's devices have said of one thing; read from the store.
+    /// What a user's devices have said of some things, in their order.
     ///
     /// # Errors
-    /// When the store is damaged.
-    pub fn said(&self, user: &UserId, place: &[u8; 16]) -> Result<Said, DatabaseError> {
-        Ok(self.read(&said_key(user, place))?.unwrap_or_default())
+    /// As [`Self::domain`].
+    pub fn said(&self, user: &UserId, places: &[[u8; 16]]) -> Result<Vec<Said>, DatabaseError> {
+        let keys: Vec<Vec<u8>> = places.iter().map(|place| said_key(user, place)).collect();
+        let found = self.engine.get(Said::TREE, &keys)?;
+        found
+            .into_iter()
+            .map(|value| Ok(value.map_or(Ok(Said::default()), |value| decode(&value))?))
+            .collect()
     }
 
     /// All that a user's devices have said, at most so much.
     ///
     /// # Errors
-    /// When the store is damaged.
+    /// As [`Self::domain`].
     pub fn all_said(&self, user: &UserId, most: usize) -> Result<Vec<([u8; 16], Said)>, DatabaseError> {
         let mut all = Vec::new();
-        for (key, value) in self.store.scan(Tree::Statement, user.as_bytes(), most)? {
+        for (key, value) in self.engine.scan(Said::TREE, user.as_bytes(), user.as_bytes(), most)? {
             if let Some(Ok(place)) = key.get(32..).map(TryInto::try_into) {
                 all.push((place, decode(&value)?));
             }
@@ -211,15 +241,58 @@ impl Database {
         Ok(all)
     }
 
-    fn read<T: Stored>(&self, key: &[u8]) -> Result<Option<T>, DatabaseError> {
-        Ok(self.store.get(T::TREE, key)?.map(|value| decode(&value)).transpose()?)
+    /// The newest lines of the audit log, oldest first, with their numbers.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn audit(&self, most: usize) -> Result<Vec<(u64, AuditLine)>, DatabaseError> {
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        self.audit_from(self.next_line()?.saturating_sub(most).max(1))
     }
 
-    /// Makes a change durable, then true.
+    /// The lines of the audit log from a number on, with theirs.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn audit_from(&self, first: u64) -> Result<Vec<(u64, AuditLine)>, DatabaseError> {
+        let mut lines = Vec::new();
+        pages(&*self.engine, AuditLine::TREE, (&[], &first.to_be_bytes()), |key, line| {
+            if let Ok(number) = key.try_into() {
+                lines.push((u64::from_be_bytes(number), decode(line)?));
+            }
+            Ok(())
+        })?;
+        Ok(lines)
+    }
+
+    /// The number that the next line of the audit log gets.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn next_line(&self) -> Result<u64, DatabaseError> {
+        let next = self.engine.get(Tree::Meta, &[NEXT_LINE.to_vec()])?.pop().flatten();
+        Ok(next.and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes))
+    }
+
+    /// How many users there are.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn count_users(&self) -> Result<usize, DatabaseError> {
+        self.engine.count(Tree::Member)
+    }
+
+    /// Where it says how it stands.
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
+    }
+
+    /// Makes a change durable. Refused as [`DatabaseError::Changed`] if anything read since the last change or
+    /// [`Self::rest`] is not so any more.
     ///
     /// # Errors
     /// When it cannot be written; nothing has changed then.
-    pub fn commit(&mut self, change: Change) -> Result<(), DatabaseError> {
+    pub fn commit(&self, change: Change) -> Result<(), DatabaseError> {
         self.check_room(&change)?;
         let mut writes = WriteSet::new();
         if let Some(domain) = &change.domain {
@@ -234,11 +307,8 @@ impl Database {
                 None => writes.delete(Tree::Invitation, mark),
             }
         }
-        for (number, line) in (self.next_line..).zip(&change.audit) {
-            writes.put(AuditLine::TREE, number.to_be_bytes(), encode(line));
-            if let Some(oldest) = number.checked_sub(AuditLine::TREE.limit() as u64) {
-                writes.delete(AuditLine::TREE, oldest.to_be_bytes());
-            }
+        if !change.audit.is_empty() {
+            self.tell(&change.audit, &mut writes)?;
         }
         for (user, owner) in &change.owners {
             writes.put(Tree::Owner, user.as_bytes(), encode(owner));
@@ -246,125 +316,124 @@ impl Database {
         for (key, said) in &change.said {
             writes.put(Tree::Statement, key.clone(), encode(said));
         }
-        self.store.commit(&[writes])?;
-        self.next_line = self.next_line.saturating_add(change.audit.len() as u64);
-        self.domain = change.domain.or(self.domain.take());
-        self.members.extend(change.members);
-        for (mark, invitation) in change.invitations {
-            match invitation {
-                Some(invitation) => drop(self.invitations.insert(mark, invitation)),
-                None => drop(self.invitations.remove(&mark)),
+        self.engine.commit(writes)?;
+        self.signs.count(|figures| {
+            for line in change.audit {
+                *figures.told.entry(line.what).or_default() += 1;
             }
-        }
+        });
         Ok(())
     }
 
-    /// The newest lines of the audit log, oldest first, with their numbers.
-    ///
-    /// # Errors
-    /// When the store is damaged.
-    pub fn audit(&self, most: usize) -> Result<Vec<(u64, AuditLine)>, DatabaseError> {
-        let first = self.next_line.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX)).max(1);
-        let mut lines = Vec::new();
-        for number in first..self.next_line {
-            if let Some(line) = self.store.get(Tree::Audit, &number.to_be_bytes())? {
-                lines.push((number, decode(&line)?));
+    /// The log forgets its oldest lines.
+    fn tell(&self, lines: &[AuditLine], writes: &mut WriteSet) -> Result<(), DatabaseError> {
+        let mut next = self.next_line()?;
+        for line in lines {
+            writes.put(AuditLine::TREE, next.to_be_bytes(), encode(line));
+            if let Some(oldest) = next.checked_sub(AuditLine::TREE.limit() as u64) {
+                writes.delete(AuditLine::TREE, oldest.to_be_bytes());
             }
+            next = next.saturating_add(1);
         }
-        Ok(lines)
+        writes.put(Tree::Meta, NEXT_LINE, next.to_be_bytes());
+        Ok(())
     }
 
     /// What is taken back, or ends, always finds room.
     fn check_room(&self, change: &Change) -> Result<(), DatabaseError> {
-        let members = change.members.iter().filter(|(name, _)| !self.members.contains_key(name)).count();
-        let made = |(mark, invitation): &&([u8; 32], Option<StoredInvitation>)| {
-            invitation.is_some() && !self.invitations.contains_key(mark)
-        };
-        let invitations = change.invitations.iter().filter(made).count();
-        for (what, tree, held, more) in [
-            ("users", Tree::Member, self.members.len(), members),
-            ("invitations", Tree::Invitation, self.invitations.len(), invitations),
-        ] {
-            if more > 0 && held + more > tree.limit() {
+        let members = change.members.iter().map(|(name, _)| name.as_bytes().to_vec()).collect();
+        let made = change.invitations.iter().filter(|(_, invitation)| invitation.is_some());
+        let invitations = made.map(|(mark, _)| mark.to_vec()).collect();
+        for (what, tree, keys) in
+            [("users", Tree::Member, members), ("invitations", Tree::Invitation, invitations)]
+        {
+            let keys: Vec<Vec<u8>> = keys;
+            let more = self.engine.get(tree, &keys)?.iter().filter(|found| found.is_none()).count();
+            if more > 0 && self.engine.count(tree)? + more > tree.limit() {
                 return Err(DatabaseError::Full { what, limit: tree.limit() });
             }
         }
         Ok(())
     }
 
+    /// Writes all of it to a new file, as it is at one moment.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the file not be written; there is no file then.
+    pub fn back_up(&self, path: &Path) -> Result<Contents, DatabaseError> {
+        archive::write(&*self.engine, path)
+    }
+
+    /// Puts all that is in a file of [`Self::back_up`] into this database, which must be empty.
+    ///
+    /// # Errors
+    /// When the file is not whole or this database not empty; nothing has changed then. When it is cut off in between:
+    /// there is no domain yet, and it can be begun again.
+    pub fn restore(&self, path: &Path) -> Result<Contents, DatabaseError> {
+        let contents = archive::restore(&*self.engine, path);
+        self.rest();
+        contents
+    }
+
+    /// What is read from now on is of another moment.
+    pub fn rest(&self) {
+        self.engine.rest();
+    }
+
     /// What can be done while nobody waits.
     ///
     /// # Errors
-    /// When the disk refuses; nothing is lost then.
-    pub fn maintain(&mut self) -> Result<(), DatabaseError> {
-        Ok(self.store.maintain().map(drop)?)
+    /// When it cannot be done now; nothing is lost then.
+    pub fn maintain(&self) -> Result<(), DatabaseError> {
+        self.engine.tend()
+    }
+
+    /// How often [`Self::maintain`] is wanted while nothing is asked; nothing: not at all.
+    pub fn pause(&self) -> Option<Duration> {
+        self.engine.pause()
     }
 
     /// Closes it in order.
     ///
     /// # Errors
-    /// When the disk refuses; nothing is lost then.
+    /// When it does not; nothing is lost then.
     pub fn close(self) -> Result<(), DatabaseError> {
-        Ok(self.store.close()?)
+        self.engine.close()
+    }
+
+    fn read<T: Stored>(&self, key: &[u8]) -> Result<Option<T>, DatabaseError> {
+        let found = self.engine.get(T::TREE, &[key.to_vec()])?.pop().flatten();
+        Ok(found.map(|value| decode(&value)).transpose()?)
+    }
+
+    fn all<K, T: Stored>(&self, name: fn(&[u8]) -> Option<K>) -> Result<Vec<(K, T)>, DatabaseError> {
+        let mut all = Vec::new();
+        pages(&*self.engine, T::TREE, (&[], &[]), |key, value| {
+            if let Some(name) = name(key) {
+                all.push((name, decode(value)?));
+            }
+            Ok(())
+        })?;
+        Ok(all)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(what: &str) -> AuditLine {
-        AuditLine { what: what.into(), ..AuditLine::default() }
-    }
-
-    /// The log forgets its oldest lines: names can be given and taken back however long it is.
-    #[test]
-    fn a_full_log_makes_room_for_a_new_line() {
-        let data = tempfile::tempdir().expect("dir");
-        let mut database = Database::open(data.path()).expect("opened");
-        database.commit(Change::told(line("first"))).expect("durable");
-        database.commit(Change::told(line("second"))).expect("durable");
-        database.next_line = 1 + Tree::Audit.limit() as u64;
-        database.commit(Change::told(line("last"))).expect("durable");
-        let kept =
-            |number: u64| database.store.get(Tree::Audit, &number.to_be_bytes()).expect("read").is_some();
-        assert_eq!([1, 2, 1 + Tree::Audit.limit() as u64].map(kept), [false, true, true]);
-    }
-
-    #[test]
-    fn as_many_users_as_a_domain_may_have_and_no_more() {
-        let data = tempfile::tempdir().expect("dir");
-        let mut database = Database::open(data.path()).expect("opened");
-        let mut change = Change::told(line("added"));
-        for number in 0..Tree::Member.limit() {
-            change = change.member(&number.to_string(), Member::default());
+/// Reads all entries whose keys begin with a prefix, from a key on, a few at a time.
+fn pages(
+    engine: &dyn Engine,
+    tree: Tree,
+    (prefix, start): (&[u8], &[u8]),
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), DatabaseError>,
+) -> Result<(), DatabaseError> {
+    let mut start = start.to_vec();
+    loop {
+        let page = engine.scan(tree, prefix, &start, AT_ONCE)?;
+        for (key, value) in &page {
+            take(key, value)?;
         }
-        database.commit(change).expect("durable");
-        let one_more = Change::told(line("added")).member("more", Member::default());
-        assert!(matches!(database.commit(one_more), Err(DatabaseError::Full { what: "users", .. })));
-        database.commit(Change::told(line("disabled")).member("7", Member::default())).expect("durable");
-    }
-
-    /// As a process that dies leaves it.
-    #[test]
-    fn what_was_committed_is_there_again() {
-        let data = tempfile::tempdir().expect("dir");
-        let mut database = Database::open(data.path()).expect("opened");
-        let member = Member { serial: 7, ..Member::default() };
-        let invitation = StoredInvitation { name: "alice".into(), ..StoredInvitation::default() };
-        let change = Change::told(line("added"))
-            .member("alice", member.clone())
-            .invitation([1; 32], Some(invitation.clone()))
-            .invitation([2; 32], Some(invitation.clone()));
-        database.commit(change).expect("durable");
-        database.commit(Change::told(line("withdrawn")).invitation([2; 32], None)).expect("durable");
-        drop(database);
-        let mut database = Database::open(data.path()).expect("opened");
-        assert_eq!(database.member("alice"), Some(&member));
-        assert_eq!(database.invitations().collect::<Vec<_>>(), [(&[1; 32], &invitation)]);
-        database.commit(Change::told(line("last"))).expect("durable");
-        let told: Vec<_> = database.audit(2).expect("read").into_iter().map(|(n, l)| (n, l.what)).collect();
-        assert_eq!(told, [(2, "withdrawn".to_owned()), (3, "last".to_owned())]);
-        database.close().expect("closed");
+        match page.last() {
+            Some((key, _)) if page.len() == AT_ONCE => start = [&key[..], &[0]].concat(),
+            _ => return Ok(()),
+        }
     }
 }

@@ -14,11 +14,12 @@ use crosstalk_overlay::record::{
     Context, DeviceCert, NoCertificates, NodeBinding, RevocationSet, Unverified, UserRecord, Verified,
 };
 use crosstalk_overlay::time::{MAX_SKEW, TrustedTime};
-use crosstalk_storage::tree::authority::{Owner, Said};
+use crosstalk_storage::tree::authority::{Member, MemberState, Owner, Said};
 use prost::Message;
 
 use super::database::{Change, Database, DatabaseError};
 use crate::core::sync::entry::{Entry, Mark, Marks, Place, marks, short_digest};
+use crate::event_loop::clock::wall_millis;
 
 /// Sessions that are remembered; of more the oldest is forgotten.
 const SESSIONS: usize = 4_096;
@@ -28,6 +29,8 @@ const INDEXES: usize = 128;
 const PER_USER: usize = 16_384;
 /// Their bytes; of 5,000 contacts they are two million.
 const BYTES: usize = 16 << 20;
+/// Things that are read together.
+const TOGETHER: usize = 128;
 /// Devices of one user of which something is kept.
 const CERTIFICATES: usize = 64;
 
@@ -49,6 +52,8 @@ impl From<DatabaseError> for Stop {
 /// Who asks, proven.
 struct Session {
     node: NodeId,
+    /// The user's name, as it was when the session began.
+    name: String,
     user: UserId,
     device: DeviceId,
     certificate: Vec<u8>,
@@ -61,6 +66,8 @@ struct Index {
     /// With those that were removed.
     things: usize,
     bytes: usize,
+    /// What [`Owner::changes`] was when it was read.
+    changes: u64,
     used: u64,
 }
 
@@ -110,9 +117,11 @@ impl Lists {
         let record = stored_record(&owner, now);
         let device = proven(ask, user, node, record.as_ref(), now).ok_or(Stop::No(Why::Password))?;
         let other_record = owner.record.is_empty() || short_digest(&owner.record)[..] != ask.record[..];
-        let mine = self.index(database, user)?.marks();
+        let mine = self.index(database, user, &owner)?.marks();
         let same = mine.root()[..] == ask.root[..];
-        let session = self.remember(Session { node, user, device, certificate: ask.certificate.clone() });
+        let name = name_in(&ask.address).to_owned();
+        let session =
+            self.remember(Session { node, name, user, device, certificate: ask.certificate.clone() });
         Ok(Begun {
             session,
             record: if other_record { owner.record } else { Vec::new() },
@@ -127,8 +136,8 @@ impl Lists {
     /// # Errors
     /// When the session is forgotten, or the database fails.
     pub fn compare(&mut self, database: &Database, node: NodeId, ask: &Compare) -> Result<Compared, Stop> {
-        let user = self.session(node, ask.session)?.user;
-        let mine = self.index(database, user)?.marks();
+        let (user, owner) = self.who(database, node, ask.session)?;
+        let mine = self.index(database, user, &owner)?.marks();
         let mut compared = Compared::default();
         for bucket in &ask.buckets {
             let more: Vec<u8> = mine.bucket(*bucket).flatten().copied().collect();
@@ -146,19 +155,23 @@ impl Lists {
     /// # Errors
     /// When the session is forgotten, or the database fails.
     pub fn fetch(&mut self, database: &Database, node: NodeId, ask: &Fetch) -> Result<Statements, Stop> {
-        let user = self.session(node, ask.session)?.user;
-        let index = self.index(database, user)?;
+        let (user, owner) = self.who(database, node, ask.session)?;
+        let index = self.index(database, user, &owner)?;
         let wanted: Vec<(Mark, Option<Place>)> =
             marks(&ask.marks).take(MAX_FETCH).map(|mark| (mark, index.marks.get(&mark).copied())).collect();
         let mut page = Page::default();
-        for (mark, place) in wanted {
-            let said = place.map(|place| database.said(&user, &place)).transpose()?.unwrap_or_default();
-            let meant = said.statements.into_iter().find(|statement| mark_of(statement) == Some(mark));
-            if !page.takes(meant) {
-                break;
+        'pages: for some in wanted.chunks(TOGETHER) {
+            let places: Vec<Place> = some.iter().filter_map(|(_, place)| *place).collect();
+            let mut said = database.said(&user, &places)?.into_iter();
+            for (mark, place) in some {
+                let said = place.and_then(|_| said.next()).unwrap_or_default();
+                let meant = said.statements.into_iter().find(|statement| mark_of(statement) == Some(*mark));
+                if !page.takes(meant) {
+                    break 'pages;
+                }
             }
         }
-        Ok(page.end(&database.owner(&user)?))
+        Ok(page.end(&owner))
     }
 
     /// A device tells what is lacking here. The answer is durable, and what was told with it.
@@ -167,15 +180,15 @@ impl Lists {
     /// When the session is forgotten, something was not said by this device, there is no room, or the database fails.
     pub fn tell(
         &mut self,
-        database: &mut Database,
+        database: &Database,
         node: NodeId,
         ask: &Tell,
         now: u64,
     ) -> Result<Statements, Stop> {
+        let (user, before) = self.who(database, node, ask.session)?;
         let session = self.session(node, ask.session)?;
-        let (user, device, certificate) = (session.user, session.device, session.certificate.clone());
-        let mut owner = database.owner(&user)?;
-        let before = owner.clone();
+        let (device, certificate) = (session.device, session.certificate.clone());
+        let mut owner = before.clone();
         if !ask.record.is_empty() {
             merge_record(&mut owner, &user, &ask.record, now)?;
         }
@@ -186,7 +199,7 @@ impl Lists {
             changes.values().map(|change| of(change).encoded_len()).sum()
         };
         let (gone, after) = (bytes(|change| &change.before), bytes(|change| &change.after));
-        let index = self.index(database, user)?;
+        let index = self.index(database, user, &before)?;
         let grows = after > gone && index.bytes + after - gone > BYTES;
         if index.things + fresh > PER_USER || grows {
             return Err(Stop::No(Why::Full));
@@ -197,6 +210,7 @@ impl Lists {
         }
         if fresh > 0 || written.count() > 0 {
             keep_certificate(&mut owner, certificate);
+            owner.changes = owner.changes.wrapping_add(1);
         }
         if owner != before {
             change = change.owner(&user, owner.clone());
@@ -205,7 +219,8 @@ impl Lists {
         if owner.record != before.record {
             self.end_revoked(&user, &owner, now);
         }
-        let index = self.index(database, user)?;
+        let index = self.indexes.entry(user).or_default();
+        index.changes = owner.changes;
         index.things += fresh;
         index.bytes = (index.bytes + after).saturating_sub(gone);
         let mut page = Page::default();
@@ -219,12 +234,25 @@ impl Lists {
         Ok(page.end(&owner))
     }
 
-    /// Nobody goes on in the name of a user who has no name here any more.
-    pub fn end(&mut self, user: &UserId) {
-        self.sessions.retain(|_, session| session.user != *user);
+    /// The user of a session, and what is kept of it: read anew each time, as another process of this server may have
+    /// taken the name back, or have heard that the device was revoked.
+    fn who(&mut self, database: &Database, node: NodeId, session: u64) -> Result<(UserId, Owner), Stop> {
+        let Session { user, name, .. } = self.session(node, session)?;
+        let (user, member) = (*user, database.member(name)?);
+        let has_name =
+            |member: &Member| member.state() == MemberState::Enrolled && member.user == user.as_bytes()[..];
+        if !member.as_ref().is_some_and(has_name) {
+            self.sessions.retain(|_, session| session.user != user);
+        }
+        let owner = database.owner(&user)?;
+        if self.indexes.get(&user).is_some_and(|index| index.changes != owner.changes) {
+            self.end_revoked(&user, &owner, wall_millis());
+        }
+        self.session(node, session)?;
+        Ok((user, owner))
     }
 
-    /// Nor a device that its user has revoked since it began.
+    /// No device goes on that its user has revoked since it began.
     fn end_revoked(&mut self, user: &UserId, owner: &Owner, now: u64) {
         let revocations = revocations_of(stored_record(owner, now).as_ref());
         self.sessions.retain(|_, session| {
@@ -247,13 +275,20 @@ impl Lists {
         self.sessions.get(&number).filter(|session| session.node == node).ok_or(Stop::No(Why::Forgotten))
     }
 
-    fn index(&mut self, database: &Database, user: UserId) -> Result<&mut Index, DatabaseError> {
-        if !self.indexes.contains_key(&user) {
+    /// What stands in the database of a user, who is kept as `owner` there.
+    fn index(
+        &mut self,
+        database: &Database,
+        user: UserId,
+        owner: &Owner,
+    ) -> Result<&mut Index, DatabaseError> {
+        if self.indexes.get(&user).is_none_or(|index| index.changes != owner.changes) {
+            self.indexes.remove(&user);
             if self.indexes.len() >= INDEXES {
                 let oldest = self.indexes.iter().min_by_key(|(_, index)| index.used).map(|(user, _)| *user);
                 oldest.map(|user| self.indexes.remove(&user));
             }
-            let mut index = Index::default();
+            let mut index = Index { changes: owner.changes, ..Index::default() };
             for (place, said) in database.all_said(&user, PER_USER)? {
                 index.add(place, &said);
                 index.things += 1;
@@ -320,7 +355,7 @@ fn merged(
     told: &[Statement],
     now: u64,
 ) -> Result<BTreeMap<Place, Merged>, Stop> {
-    let mut changes = BTreeMap::new();
+    let mut entries = BTreeMap::new();
     for statement in told {
         let entry = Entry::read(&statement.said).filter(|_| statement.said.len() <= MAX_STATEMENT);
         let entry = entry.filter(|_| statement.is_by(user, device)).ok_or(Stop::No(Why::Policy))?;
@@ -328,14 +363,16 @@ fn merged(
             continue;
         }
         let place = entry.key().place();
-        if changes.contains_key(&place) {
+        if entries.insert(place, (entry, statement)).is_some() {
             return Err(Stop::No(Why::Policy));
         }
-        let before = database.said(user, &place)?;
-        let after = with(&before, entry, statement);
-        changes.insert(place, Merged { before, after, told: statement.clone() });
     }
-    Ok(changes)
+    let places: Vec<Place> = entries.keys().copied().collect();
+    let changed = |((place, (entry, statement)), before): ((Place, (Entry, &Statement)), Said)| {
+        let after = with(&before, entry, statement);
+        (place, Merged { before, after, told: statement.clone() })
+    };
+    Ok(entries.into_iter().zip(database.said(user, &places)?).map(changed).collect())
 }
 
 /// What has to be kept for the merge of all to be what it is. What was there before goes first.
@@ -430,4 +467,9 @@ fn keep_certificate(owner: &mut Owner, certificate: Vec<u8>) {
 
 fn device_of(certificate: &[u8]) -> Option<DeviceId> {
     Unverified::<DeviceCert>::parse(certificate).ok().map(|cert| cert.claim().device)
+}
+
+/// What stands before the `@`.
+fn name_in(address: &str) -> &str {
+    address.rsplit_once('@').map_or(address, |(name, _)| name)
 }

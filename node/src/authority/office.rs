@@ -1,5 +1,7 @@
 //! What the command line asks of a domain's server: users, invitations, the audit log.
 
+use std::time::Instant;
+
 use crosstalk_overlay::authority::{certify, revoke_name};
 use crosstalk_overlay::enrol::{Invitation, TOKEN, token_mark};
 use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
@@ -10,7 +12,7 @@ use prost::Message as _;
 use zeroize::Zeroizing;
 
 use super::counter::Counter;
-use super::database::{Change, Database, DatabaseError};
+use super::database::{ArchiveError, Change, Database, DatabaseError, MayHaveChanged, TRIES};
 use super::lists::Lists;
 use super::opaque::Server;
 use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
@@ -47,6 +49,12 @@ pub enum OfficeError {
     Refused(String),
 }
 
+impl MayHaveChanged for OfficeError {
+    fn has_changed(&self) -> bool {
+        matches!(self, Self::Database(DatabaseError::Changed))
+    }
+}
+
 /// The server of a domain: its key, its database, and who is being served.
 pub struct Office {
     pub(super) database: Database,
@@ -56,6 +64,10 @@ pub struct Office {
     pub(super) node: NodeId,
     pub(super) counter: Counter,
     pub(super) lists: Lists,
+    /// The line of the audit log that comes next, as far as this process knows.
+    seen: Option<u64>,
+    /// When it looked for that.
+    looked: Option<Instant>,
 }
 
 impl std::fmt::Debug for Office {
@@ -81,37 +93,99 @@ impl Office {
     /// An office over an open database. `opaque` is what the passwords were registered with.
     pub fn new(database: Database, domain: String, key: AuthorityKey, opaque: Server, node: NodeId) -> Self {
         let counter = Counter::new();
-        Self { database, domain, key, opaque, node, counter, lists: Lists::default() }
+        Self {
+            database,
+            domain,
+            key,
+            opaque,
+            node,
+            counter,
+            lists: Lists::default(),
+            seen: None,
+            looked: None,
+        }
     }
 
     /// Answers the command line.
     pub fn answer(&mut self, question: Question) -> Answer {
-        self.try_answer(question).unwrap_or_else(|error| Answer::Refused(error.to_string()))
+        let answer = self.settled(|office| office.try_answer(question.clone()));
+        answer.unwrap_or_else(|error| Answer::Refused(error.to_string()))
     }
 
-    /// While nobody waits.
-    pub fn maintain(&mut self) {
-        if let Err(error) = self.database.maintain() {
-            tracing::warn!("database of the authority: {error}");
+    /// Does what reads and then changes, and again when another process has changed in between what it has read. What
+    /// fails must have left nothing behind.
+    pub(super) fn settled<T, E: MayHaveChanged>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut tries = 1;
+        loop {
+            let result = work(self);
+            self.database.rest();
+            match &result {
+                Err(error) if error.has_changed() && tries < TRIES => tries += 1,
+                _ => return result,
+            }
         }
     }
 
-    /// Ends in order.
-    pub fn close(self) {
-        if let Err(error) = self.database.close() {
-            tracing::warn!("database of the authority: {error}");
+    /// While nobody waits. Answers with what other processes of this server have revoked since that was asked last;
+    /// a database that several share is asked now and then only.
+    pub fn maintain(&mut self) -> Vec<Vec<u8>> {
+        let due = match (self.database.pause(), self.looked) {
+            (Some(pause), Some(looked)) => looked.elapsed() >= pause,
+            _ => true,
+        };
+        let done = match self.database.maintain() {
+            Ok(()) if due => self.look(),
+            Ok(()) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        };
+        match done {
+            Ok(revoked) => revoked,
+            Err(OfficeError::Database(DatabaseError::Away(_))) => Vec::new(),
+            Err(error) => {
+                tracing::warn!("database of the authority: {error}");
+                Vec::new()
+            }
         }
+    }
+
+    /// Signed revocations of users who are in lines of the audit log that this process has not seen.
+    pub(super) fn look(&mut self) -> Result<Vec<Vec<u8>>, OfficeError> {
+        let news = self.news();
+        self.database.rest();
+        news
+    }
+
+    fn news(&mut self) -> Result<Vec<Vec<u8>>, OfficeError> {
+        let next = self.database.next_line()?;
+        let first = self.seen.filter(|seen| *seen < next);
+        let mut revoked = Vec::new();
+        for (_, line) in first.map(|first| self.database.audit_from(first)).transpose()?.unwrap_or_default() {
+            let member = (!line.user.is_empty()).then(|| self.database.member(&line.name)).transpose()?;
+            revoked.extend(member.flatten().into_iter().flat_map(|member| member.revocations));
+        }
+        let users = self.database.count_users()?;
+        self.database.signs().count(|figures| figures.users = users as u64);
+        (self.seen, self.looked) = (Some(next), Some(Instant::now()));
+        Ok(revoked)
     }
 
     fn try_answer(&mut self, question: Question) -> Result<Answer, OfficeError> {
         match question {
-            Question::Init { .. } => Ok(done()),
-            Question::Show => Ok(Answer::Domain(self.view())),
+            Question::Init { .. } | Question::Standing => Ok(done()),
+            Question::Show => Ok(Answer::Domain(self.view()?)),
             Question::AddUser { name } => self.add(&names::account_name(&name)?),
-            Question::ListUsers => Ok(Answer::Users(self.users())),
+            Question::ListUsers => Ok(Answer::Users(self.users()?)),
             Question::DisableUser { name } => self.end_name(&name, MemberState::Disabled, "user disabled"),
             Question::ResetUser { name } => self.end_name(&name, MemberState::New, "user reset"),
             Question::Invite { name, life, places } => self.invite(&name, life, places),
+            Question::BackUp { path } => {
+                let contents = self.database.back_up(&path)?;
+                Ok(Answer::Archived(contents.entries, contents.bytes))
+            }
+            Question::Restore { .. } => Err(DatabaseError::from(ArchiveError::NotEmpty).into()),
             Question::Audit { most } => {
                 let lines = self.database.audit(most.min(MOST_LINES))?;
                 Ok(Answer::Audit(lines.into_iter().map(|(number, line)| audit_view(number, line)).collect()))
@@ -119,18 +193,19 @@ impl Office {
         }
     }
 
-    fn view(&self) -> DomainView {
+    fn view(&self) -> Result<DomainView, OfficeError> {
         let now = wall_millis();
         let enrolled = |member: &Member| member.state() == MemberState::Enrolled;
-        DomainView {
+        let members = self.database.members()?;
+        Ok(DomainView {
             domain: self.domain.clone(),
             authority: self.key.id().to_hex(),
             node: self.node.to_hex(),
-            users: self.database.members().count(),
-            enrolled: self.database.members().filter(|(_, member)| enrolled(member)).count(),
-            invitations: self.database.invitations().filter(|(_, one)| is_open(one, now)).count(),
+            users: members.len(),
+            enrolled: members.iter().filter(|(_, member)| enrolled(member)).count(),
+            invitations: self.database.invitations()?.iter().filter(|(_, one)| is_open(one, now)).count(),
             places: Vec::new(),
-        }
+        })
     }
 
     pub(super) fn address(&self, name: &str) -> String {
@@ -141,7 +216,7 @@ impl Office {
         if crosstalk_overlay::record::domain_of(&self.address(name)).is_none() {
             return Err(OfficeError::Refused(format!("the name {name} is too long: 255 bytes at most")));
         }
-        if self.database.member(name).is_some() {
+        if self.database.member(name)?.is_some() {
             let text = format!("there is a user {name} already: `crosstalk authority user list` shows all");
             return Err(OfficeError::Refused(text));
         }
@@ -153,8 +228,8 @@ impl Office {
     fn named(&self, name: &str) -> Result<(String, Member), OfficeError> {
         let name = name.strip_suffix(&format!("@{}", self.domain)).unwrap_or(name);
         let name = names::account_name(name)?;
-        match self.database.member(&name) {
-            Some(member) => Ok((name, member.clone())),
+        match self.database.member(&name)? {
+            Some(member) => Ok((name, member)),
             None => Err(OfficeError::Refused(format!(
                 "there is no user {name} under {}: `crosstalk authority user add {name}` adds one",
                 self.domain
@@ -162,16 +237,11 @@ impl Office {
         }
     }
 
-    fn users(&self) -> Vec<UserView> {
+    fn users(&self) -> Result<Vec<UserView>, OfficeError> {
         let now = wall_millis();
-        let invited: std::collections::BTreeSet<&str> = self
-            .database
-            .invitations()
-            .filter(|(_, one)| is_open(one, now))
-            .map(|(_, one)| one.name.as_str())
-            .collect();
-        let view = |(name, member): (&String, &Member)| UserView {
-            name: name.clone(),
+        let open = self.database.invitations()?.into_iter().filter(|(_, one)| is_open(one, now));
+        let invited: std::collections::BTreeSet<String> = open.map(|(_, one)| one.name).collect();
+        let view = |(name, member): (String, Member)| UserView {
             state: match member.state() {
                 MemberState::New if invited.contains(name.as_str()) => "invited",
                 MemberState::New => "new",
@@ -182,8 +252,9 @@ impl Office {
             xid: UserId::from_slice(&member.user).map(|user| user.xid()),
             until: certificate(&member.name).map(|cert| cert.expires),
             enrolled: Some(member.enrolled).filter(|at| *at > 0),
+            name,
         };
-        self.database.members().map(view).collect()
+        Ok(self.database.members()?.into_iter().map(view).collect())
     }
 
     /// Takes a name from the key that has it: by a revocation, which everybody learns who knows the domain.
@@ -195,7 +266,6 @@ impl Office {
         let has_it = member.state() == MemberState::Enrolled;
         if let Some(user) = UserId::from_slice(&member.user).filter(|_| has_it) {
             let void = revoke_name(&self.key, &self.address(&name), user, wall_millis())?;
-            self.lists.end(&user);
             told.user = member.user.clone();
             revocations.push(void.bytes().to_vec());
             member.revocations.push(void.bytes().to_vec());
@@ -207,8 +277,8 @@ impl Office {
             (member.user, member.name, member.password) = Default::default();
             (member.sealed, member.recovery) = Default::default();
         }
-        for (mark, _) in self.database.invitations().filter(|(_, one)| one.name == name) {
-            change = change.invitation(*mark, None);
+        for (mark, _) in self.database.invitations()?.into_iter().filter(|(_, one)| one.name == name) {
+            change = change.invitation(mark, None);
         }
         self.database.commit(change.member(&name, member).and_told(told))?;
         Ok(Answer::Done { revocations })
@@ -236,7 +306,7 @@ impl Office {
         let token: Zeroizing<[u8; TOKEN]> = Zeroizing::new(random::bytes()?);
         let stored = StoredInvitation { name: name.clone(), expires, used: Vec::new() };
         let mut change = Change::told(line("user invited", &name));
-        for mark in self.surplus_invitations(&name, now) {
+        for mark in self.surplus_invitations(&name, now)? {
             change = change.invitation(mark, None);
         }
         self.database.commit(change.invitation(token_mark(token.as_slice()), Some(stored)))?;
@@ -247,14 +317,14 @@ impl Office {
     }
 
     /// Invitations that make room: those of anybody that have ended, and of this user all but the newest.
-    fn surplus_invitations(&self, name: &str, now: u64) -> Vec<[u8; 32]> {
+    fn surplus_invitations(&self, name: &str, now: u64) -> Result<Vec<[u8; 32]>, OfficeError> {
         let ended = |one: &StoredInvitation| one.expires.saturating_add(LONGEST) < now;
+        let all = self.database.invitations()?;
         let mut of_user: Vec<_> =
-            self.database.invitations().filter(|(_, one)| one.name == name && is_open(one, now)).collect();
+            all.iter().filter(|(_, one)| one.name == name && is_open(one, now)).collect();
         of_user.sort_by_key(|(_, one)| std::cmp::Reverse(one.expires));
-        let surplus = of_user.into_iter().skip(PER_USER - 1).map(|(mark, _)| *mark);
-        let old = self.database.invitations().filter(|(_, one)| ended(one)).map(|(mark, _)| *mark);
-        surplus.chain(old).collect()
+        let surplus = of_user.into_iter().skip(PER_USER - 1);
+        Ok(surplus.chain(all.iter().filter(|(_, one)| ended(one))).map(|(mark, _)| *mark).collect())
     }
 
     /// Gives a user a certificate: the name for this key, with a serial above all before.

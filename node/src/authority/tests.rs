@@ -1,26 +1,47 @@
 //! The server as laptops and the command line see it, without a network.
 
+pub(super) use crosstalk_overlay::enrol::Answer as Said;
 use crosstalk_overlay::enrol::{
-    self, Answer as Said, Ask, Enrol, Find, Invitation, Login, Prove, Register, Statement, Why, login_context,
+    self, Ask, Enrol, Find, Invitation, Login, Prove, Register, Statement, Why, login_context,
 };
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NodeBinding, Verified};
 
-use super::database::Database;
+use super::database::{Database, Home};
 use super::office::{Office, certificate, founding};
 use super::opaque::{Account, LoginAttempt, Registration, Server};
+use super::private::{self, Instance};
+use super::standing::Signs;
 use super::{Answer, Authority, Question, StartError};
 use crate::accounts::key_dir::KeyDir;
 use crate::event_loop::clock::wall_millis;
 
-const ALICE: &str = "alice@school.example";
+pub(super) const ALICE: &str = "alice@school.example";
 const PASSWORD: &[u8] = b"wherefore";
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
-struct Stage {
-    data: tempfile::TempDir,
-    office: Office,
+pub(super) struct Stage {
+    data: Data,
+    pub(super) office: Office,
+}
+
+/// Where a server is: directory and database.
+struct Data {
+    dir: tempfile::TempDir,
+    home: Home,
+}
+
+impl Data {
+    /// These tests run twice, as two modules.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let home = match module_path!().ends_with("on_postgres") {
+            true => private::home(&Instance::shared().database()),
+            false => Home::Own(dir.path().to_owned()),
+        };
+        Self { dir, home }
+    }
 }
 
 fn key() -> AuthorityKey {
@@ -31,9 +52,9 @@ fn node(byte: u8) -> NodeId {
     NodeId::from_bytes([byte; 32])
 }
 
-fn open(data: &tempfile::TempDir) -> Office {
-    let mut database = Database::open(data.path()).expect("opened");
-    if database.domain().is_none() {
+fn open(data: &Data) -> Office {
+    let database = Database::open(&data.home, &Signs::default()).expect("opened");
+    if database.domain().expect("read").is_none() {
         database.commit(founding("school.example", key().id())).expect("durable");
     }
     Office::new(database, "school.example".into(), key(), Server::from_seed(&[2; 32]), node(0))
@@ -42,12 +63,27 @@ fn open(data: &tempfile::TempDir) -> Office {
 impl Stage {
     /// With alice and bob added.
     fn new() -> Self {
-        let data = tempfile::tempdir().expect("dir");
-        let mut stage = Self { office: open(&data), data };
+        let data = Data::new();
+        Self { office: open(&data), data }.with_both()
+    }
+
+    fn with_both(mut self) -> Self {
         for name in ["alice", "bob"] {
-            stage.done(Question::AddUser { name: name.into() });
+            self.done(Question::AddUser { name: name.into() });
         }
-        stage
+        self
+    }
+
+    /// At a new database, with the same added.
+    pub(super) fn at(home: Home) -> Self {
+        let data = Data { dir: tempfile::tempdir().expect("dir"), home };
+        Self { office: open(&data), data }.with_both()
+    }
+
+    /// Another process on the same database.
+    pub(super) fn beside(&self) -> Self {
+        let data = Data { dir: tempfile::tempdir().expect("dir"), home: self.data.home.clone() };
+        Self { office: open(&data), data }
     }
 
     /// As after a crash.
@@ -57,33 +93,33 @@ impl Stage {
         Self { office: open(&data), data }
     }
 
-    fn done(&mut self, question: Question) -> Vec<Vec<u8>> {
+    pub(super) fn done(&mut self, question: Question) -> Vec<Vec<u8>> {
         match self.office.answer(question) {
             Answer::Done { revocations } => revocations,
             other => panic!("{other:?}"),
         }
     }
 
-    fn no(&mut self, question: Question) -> String {
+    pub(super) fn no(&mut self, question: Question) -> String {
         match self.office.answer(question) {
             Answer::Refused(text) => text,
             other => panic!("{other:?}"),
         }
     }
 
-    fn invite(&mut self, name: &str, life: u64) -> Invitation {
+    pub(super) fn invite(&mut self, name: &str, life: u64) -> Invitation {
         match self.office.answer(Question::Invite { name: name.into(), life, places: Vec::new() }) {
             Answer::Invited(view) => Invitation::parse(view.link.reveal()).expect("a link"),
             other => panic!("{other:?}"),
         }
     }
 
-    fn ask(&mut self, from: u8, ask: &Ask) -> Said {
+    pub(super) fn ask(&mut self, from: u8, ask: &Ask) -> Said {
         let answer = self.office.serve(node(from), &ask.to_bytes(), &[]);
         Said::from_bytes(&answer).expect("an answer")
     }
 
-    fn register(&mut self, invitation: &Invitation, user: u8) -> Result<Ask, Why> {
+    pub(super) fn register(&mut self, invitation: &Invitation, user: u8) -> Result<Ask, Why> {
         let account = Account { address: &invitation.address, authority: &invitation.authority };
         let begun = Registration::start(PASSWORD).expect("begun");
         let token = invitation.token.to_vec();
@@ -99,14 +135,19 @@ impl Stage {
         Ok(Ask::Enrol(Enrol { token, upload, user, sealed, recovery, consent }))
     }
 
-    fn enrolled(&mut self, name: &str, user: u8) -> enrol::Enrolled {
+    pub(super) fn enrolled(&mut self, name: &str, user: u8) -> enrol::Enrolled {
         let invitation = self.invite(name, DAY);
         let ask = self.register(&invitation, user).expect("registered");
         let Said::Enrolled(enrolled) = self.ask(1, &ask) else { panic!("not enrolled") };
         enrolled
     }
 
-    fn log_in(&mut self, from: u8, address: &str, password: &[u8]) -> Result<enrol::Enrolled, Why> {
+    pub(super) fn log_in(
+        &mut self,
+        from: u8,
+        address: &str,
+        password: &[u8],
+    ) -> Result<enrol::Enrolled, Why> {
         let begun = LoginAttempt::start(password).expect("begun");
         let login = Login { address: address.into(), request: begun.request.clone(), nonce: 0 };
         let challenged = match self.ask(from, &Ask::Login(login)) {
@@ -123,7 +164,7 @@ impl Stage {
         }
     }
 
-    fn told(&mut self) -> Vec<(String, String)> {
+    pub(super) fn told(&mut self) -> Vec<(String, String)> {
         match self.office.answer(Question::Audit { most: 100 }) {
             Answer::Audit(lines) => lines.into_iter().map(|line| (line.what, line.name)).collect(),
             other => panic!("{other:?}"),
@@ -131,14 +172,14 @@ impl Stage {
     }
 }
 
-fn why(said: &Said) -> Why {
+pub(super) fn why(said: &Said) -> Why {
     match said {
         Said::Refused(refused) => refused.why(),
         other => panic!("{other:?}"),
     }
 }
 
-fn user(byte: u8) -> UserId {
+pub(super) fn user(byte: u8) -> UserId {
     UserKey::from_seed([byte; 32]).id()
 }
 
@@ -181,7 +222,9 @@ fn nobody_gets_a_name_for_a_key_without_its_consent() {
     let Ask::Enrol(mut ask) = stage.register(&invitation, 3).expect("registered") else { panic!("other") };
     ask.user = user(4).as_bytes().to_vec();
     assert_eq!(why(&stage.ask(1, &Ask::Enrol(ask))), Why::Policy);
-    assert!(stage.office.database.member("alice").is_some_and(|member| member.user.is_empty()));
+    assert!(
+        stage.office.database.member("alice").expect("read").is_some_and(|member| member.user.is_empty())
+    );
 }
 
 #[test]
@@ -230,13 +273,14 @@ fn a_name_is_taken_back_and_goes_to_a_new_key() {
     let second = stage.enrolled("alice", 4);
     let serial = |enrolled: &enrol::Enrolled| certificate(&enrolled.name).map(|cert| cert.serial);
     assert!(serial(&second) > serial(&first));
-    let revocations = stage.office.database.member("alice").map(|member| member.revocations.len());
+    let revocations =
+        stage.office.database.member("alice").expect("read").map(|member| member.revocations.len());
     assert_eq!(revocations, Some(1), "told again at each start");
     assert_eq!(stage.done(Question::ResetUser { name: ALICE.into() }).len(), 1);
 }
 
 /// What the device of a user says who has come with it to a node.
-fn begin(user: u8, address: &str, on: &NodeKey) -> Ask {
+pub(super) fn begin(user: u8, address: &str, on: &NodeKey) -> Ask {
     let (key, device) = (UserKey::from_seed([user; 32]), DeviceKey::from_seed([user ^ 0x80; 32]));
     let now = wall_millis();
     let cert = DeviceCert::issue(&key, device.id(), now).expect("issued");
@@ -251,7 +295,7 @@ fn begin(user: u8, address: &str, on: &NodeKey) -> Ask {
     })
 }
 
-fn say(stage: &mut Stage, from: &NodeKey, ask: &Ask) -> Said {
+pub(super) fn say(stage: &mut Stage, from: &NodeKey, ask: &Ask) -> Said {
     let places = ["/ip4/192.0.2.1/tcp/14774".to_owned()];
     Said::from_bytes(&stage.office.serve(from.id(), &ask.to_bytes(), &places)).expect("an answer")
 }
@@ -299,6 +343,14 @@ fn who_has_no_name_any_more_reads_and_writes_nothing() {
     assert_eq!(why(&say(&mut stage, &laptop, &compare)), Why::Forgotten);
 }
 
+/// The block of `eve@b`.
+pub(super) const BLOCK: &[u8] = &[8, 1, 26, 11, 10, 5, 101, 118, 101, 64, 98, 18, 2, 8, 9];
+
+pub(super) fn told(session: u64, by: u8, of: &UserId, said: &[u8]) -> Ask {
+    let statements = vec![Statement::sign(of, said.to_vec(), &DeviceKey::from_seed([by; 32]))];
+    Ask::Tell(enrol::Tell { session, statements, record: Vec::new() })
+}
+
 #[test]
 fn nobody_says_anything_for_a_device() {
     let laptop = NodeKey::from_seed([5; 32]);
@@ -306,16 +358,15 @@ fn nobody_says_anything_for_a_device() {
     stage.enrolled("alice", 3);
     let Said::Begun(begun) = say(&mut stage, &laptop, &begin(3, ALICE, &laptop)) else { panic!("refused") };
     let alice = UserKey::from_seed([3; 32]).id();
-    let tell = |by: u8, of: &UserId, said: &[u8]| {
-        let statements = vec![Statement::sign(of, said.to_vec(), &DeviceKey::from_seed([by; 32]))];
-        Ask::Tell(enrol::Tell { session: begun.session, statements, record: Vec::new() })
-    };
-    // An empty message, and the block of `eve@b`.
-    let (nothing, block) = (&[8, 1][..], &[8, 1, 26, 11, 10, 5, 101, 118, 101, 64, 98, 18, 2, 8, 9][..]);
-    for ask in [tell(0x42, &alice, block), tell(0x83, &user(4), block), tell(0x83, &alice, nothing)] {
+    let session = begun.session;
+    for ask in [
+        told(session, 0x42, &alice, BLOCK),
+        told(session, 0x83, &user(4), BLOCK),
+        told(session, 0x83, &alice, &[8, 1]),
+    ] {
         assert_eq!(why(&say(&mut stage, &laptop, &ask)), Why::Policy);
     }
-    assert!(matches!(say(&mut stage, &laptop, &tell(0x83, &alice, block)), Said::Statements(_)));
+    assert!(matches!(say(&mut stage, &laptop, &told(session, 0x83, &alice, BLOCK)), Said::Statements(_)));
     let mut stage = stage.again();
     let kept = stage.office.database.all_said(&alice, 9).expect("read");
     assert_eq!(kept.len(), 1, "durable, once");
@@ -367,9 +418,10 @@ fn a_login_is_counted_by_name_and_by_the_time_since_the_start() {
 /// A lost or another key for passwords is told at the start, and not replaced.
 #[test]
 fn the_server_starts_only_with_what_the_passwords_were_registered_with() {
-    let data = tempfile::tempdir().expect("dir");
-    let keys = KeyDir::open(data.path()).expect("keys");
-    let open = || Authority::open(data.path().to_owned(), keys.clone(), node(0), None);
+    let data = Data::new();
+    let keys = KeyDir::open(data.dir.path()).expect("keys");
+    let open =
+        || Authority::open(data.home.clone(), keys.clone(), node(0), None).map(|(authority, _)| authority);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     let init = || Question::Init { domain: "school.example".into() };
     let (made, file) = (open().expect("none yet"), &keys.authority_files()[1]);

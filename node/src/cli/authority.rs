@@ -11,7 +11,6 @@ use super::failure::Failure;
 use super::{Node, confused, output, show};
 use crate::accounts::key_dir::KeyDir;
 use crate::admin::{Request, Response};
-use crate::authority::database::Database;
 use crate::authority::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
 use crate::event_loop::clock::wall_millis;
 use crate::run::Place;
@@ -42,6 +41,16 @@ pub enum Command {
     /// The keys of the domain
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Write users, certificates and contact lists to one file, whether the node runs or not; the keys are not in it
+    Backup {
+        /// A new file
+        file: PathBuf,
+    },
+    /// Put a back-up into an empty database, of either kind; the domain's keys must be in keys/ of the data directory
+    Restore {
+        /// The file
+        file: PathBuf,
+    },
     /// What was issued and taken back, newest last
     Audit {
         /// At most so many lines
@@ -109,6 +118,19 @@ pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(
                 _ => Err(confused()),
             }
         }
+        Command::Backup { file } => {
+            let path = std::path::absolute(&file).map_err(Failure::system("find that file"))?;
+            archived(
+                node,
+                Question::BackUp { path },
+                "are in the file. Whoever has it can try passwords",
+                json,
+            )
+        }
+        Command::Restore { file } => {
+            let path = std::path::absolute(&file).map_err(Failure::system("find that file"))?;
+            archived(node, Question::Restore { path }, "are in place, and this node gives names again", json)
+        }
         Command::Audit { most } => match ask(node, Question::Audit { most })? {
             Answer::Audit(lines) if json => {
                 output::json(&lines);
@@ -168,7 +190,7 @@ fn user(command: UserCommand, node: &mut Node, json: bool) -> Result<(), Failure
 /// When there are none, or they cannot be copied.
 pub(crate) fn key(command: &KeyCommand, place: &Place, json: bool) -> Result<(), Failure> {
     let KeyCommand::Export { directory } = command;
-    if !Database::is_in(&place.data) {
+    if !place.config.database(&place.data)?.may_be() {
         let text = "this node gives names under no domain: there are no keys to copy";
         return Err(Failure::Refused(text.to_owned()));
     }
@@ -216,6 +238,20 @@ fn change(node: &mut Node, question: Question, text: &str, json: bool) -> Result
     match ask(node, question)? {
         Answer::Done { .. } => {
             output::line(if json { "{\"ok\":true}" } else { text });
+            Ok(())
+        }
+        _ => Err(confused()),
+    }
+}
+
+fn archived(node: &mut Node, question: Question, text: &str, json: bool) -> Result<(), Failure> {
+    match ask(node, question)? {
+        Answer::Archived(entries, bytes) if json => {
+            output::json(&serde_json::json!({ "entries": entries, "bytes": bytes }));
+            Ok(())
+        }
+        Answer::Archived(entries, bytes) => {
+            output::line(format!("{entries} things of {} {text}.", output::bytes(bytes)));
             Ok(())
         }
         _ => Err(confused()),

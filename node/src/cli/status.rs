@@ -5,6 +5,8 @@ use super::failure::Failure;
 use super::{Node, confused, output};
 use crate::admin::reach::{CarriedView, ReachView};
 use crate::admin::{Request, Response};
+use crate::authority::standing::Standing;
+use crate::authority::{Answer, Question};
 use crate::core::admin::{FramesView, LinkView, OutboxView, PeerView, Reply, StatusView};
 use crate::core::enrol::NameView;
 use crate::core::settings::LinkMode;
@@ -25,6 +27,7 @@ pub(crate) fn status(node: &mut Node, json: bool) -> Result<(), Failure> {
         value["running"] = runs.into();
         value["reach"] = serde_json::to_value(&around.reach).unwrap_or_default();
         value["airtime"] = serde_json::to_value(&around.air).unwrap_or_default();
+        value["database"] = serde_json::to_value(&around.database).unwrap_or_default();
         value["carried"] = serde_json::to_value(around.carried).unwrap_or_default();
         output::json(&value);
         return Ok(());
@@ -39,6 +42,7 @@ struct Around {
     air: Option<Box<LinkReport>>,
     reach: Option<Box<ReachView>>,
     carried: Option<CarriedView>,
+    database: Standing,
 }
 
 impl Around {
@@ -46,7 +50,9 @@ impl Around {
         let Response::Link(air) = node.ask(Request::Link)? else { return Err(confused()) };
         let Response::Reach(reach) = node.ask(Request::Reach)? else { return Err(confused()) };
         let Response::Carried(carried) = node.ask(Request::Carried)? else { return Err(confused()) };
-        Ok(Self { air, reach, carried })
+        let standing = node.ask(Request::Authority(Question::Standing))?;
+        let Response::Authority(Answer::Standing(database)) = standing else { return Err(confused()) };
+        Ok(Self { air, reach, carried, database })
     }
 }
 
@@ -80,6 +86,9 @@ fn describe(status: &StatusView, around: &Around, runs: bool) -> String {
         ),
         format!("store         {}", status.store_trouble.as_deref().unwrap_or("in order")),
     ];
+    if !around.database.kind.is_empty() {
+        lines.push(format!("database      {}", of_database(&around.database, wall_millis())));
+    }
     let trouble = air.into_iter().flat_map(|air| &air.trouble);
     let counters: Vec<String> =
         status.counters.iter().chain(trouble).map(|(what, count)| format!("  {count:>8}  {what}")).collect();
@@ -132,6 +141,17 @@ fn of_server(server: &ServerView, now: u64) -> String {
     let progress =
         server.progress.map(|(done, all)| format!(", {done} of {all} compared")).unwrap_or_default();
     format!("of {}: {state}; {held}; {synced}{progress}", output::plain(&server.address))
+}
+
+fn of_database(database: &Standing, now: u64) -> String {
+    let since = output::ago(database.since, now);
+    let state = match (&database.why, database.up) {
+        (_, true) => format!("there, {since}, a question takes {} µs", database.micros),
+        (Some(why), false) => format!("AWAY, {since} ({why}): laptops are told to come again"),
+        (None, false) => "not asked yet".to_owned(),
+    };
+    let leads = if database.leads { "; this process leads" } else { "" };
+    format!("{} of the domain that this node serves: {state}{leads}", database.kind)
 }
 
 fn people(link: &LinkView) -> String {

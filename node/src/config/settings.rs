@@ -179,6 +179,24 @@ settings! {
         /// `crosstalk account hide NAME` hides one of them.
         visible: bool = true, "true";
     }
+    /// The server of a domain, if this node is one (`crosstalk authority`).
+    authority Authority {
+        /// Where users, certificates and contact lists of the domain are kept. Empty: in the data directory. For a large domain,
+        /// or several server processes that share one: PostgreSQL, as "postgresql://USER@HOST/DATABASE", or
+        /// "postgresql:///DATABASE?host=/run/postgresql&user=USER". `crosstalk authority backup` and `restore` move what is there.
+        /// Cost: while PostgreSQL is away nobody can be enrolled and no contact list comes into step.
+        database: String = String::new(), "\"\"";
+        /// File with the password for PostgreSQL, readable by the node only. Default: none.
+        database_password: Option<PathBuf> = None, "\"/etc/crosstalk/postgresql.password\"";
+        /// File with the certificates (PEM) that PostgreSQL's own is signed with; needed if it is on another machine.
+        database_ca: Option<PathBuf> = None, "\"/etc/crosstalk/postgresql-ca.pem\"";
+    }
+    /// Figures for Prometheus.
+    metrics Metrics {
+        /// Address and port on this machine where `GET /metrics` is answered. Default: none, no port is open.
+        /// Cost: everybody who can run a program here can read how many people are connected and what waits; nobody is named.
+        listen: Option<SocketAddr> = None, "\"127.0.0.1:9522\"";
+    }
     /// What is kept on disk.
     store Store {
         /// Size of the journal at which it is emptied into the database, bytes, 65536 to 1073741824.

@@ -44,6 +44,15 @@ pub(super) fn check_overlay(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The port for figures, if there is to be one.
+///
+/// # Errors
+/// When it is in use or not for us.
+pub(super) fn metrics(config: &Config) -> Result<Option<SocketAddr>, Failure> {
+    let addresses: Vec<SocketAddr> = config.metrics.listen.into_iter().collect();
+    Ok(usable(&addresses, "`listen` in [metrics]")?.pop())
+}
+
 const SETTING: &str = "`port` in [overlay]";
 
 /// A failure that ends the start, or one (`Ok`) that only makes the address useless.

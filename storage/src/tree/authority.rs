@@ -147,6 +147,9 @@ pub struct Owner {
     /// Signed DeviceCerts of those who have said something, the newest last.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub certificates: Vec<Vec<u8>>,
+    /// How often what the devices have said was changed: whoever has read all of it sees whether that still counts.
+    #[prost(uint64, tag = "15")]
+    pub changes: u64,
 }
 
 impl Stored for Owner {
@@ -203,9 +206,9 @@ mod tests {
         assert_eq!(encode(&invitation), b"\x01\x0a\x01a\x10\x01\x1a\x01\x02");
         assert_eq!(encode(&line), b"\x01\x08\x01\x12\x01b\x1a\x01a\x22\x01\x02\x28\x03\x32\x01\x04");
         assert_eq!(decode::<Member>(&encode(&member)), Ok(member));
-        let owner = Owner { record: vec![1], certificates: vec![vec![2]] };
+        let owner = Owner { record: vec![1], certificates: vec![vec![2]], changes: 3 };
         let statement = Statement { said: vec![1], device: vec![2], signature: vec![3] };
-        assert_eq!(encode(&owner), b"\x01\x0a\x01\x01\x12\x01\x02");
+        assert_eq!(encode(&owner), b"\x01\x0a\x01\x01\x12\x01\x02\x78\x03");
         assert_eq!(
             encode(&Said { statements: vec![statement] }),
             b"\x01\x0a\x09\x0a\x01\x01\x12\x01\x02\x1a\x01\x03"

@@ -1,0 +1,68 @@
+//! What is to be changed together.
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_storage::tree::authority::{AuditLine, Member, Owner, Said, ServedDomain, StoredInvitation};
+
+/// What is to be changed together.
+#[derive(Debug, Default)]
+pub struct Change {
+    pub(super) domain: Option<ServedDomain>,
+    pub(super) members: Vec<(String, Member)>,
+    pub(super) invitations: Vec<([u8; 32], Option<StoredInvitation>)>,
+    pub(super) audit: Vec<AuditLine>,
+    pub(super) owners: Vec<(UserId, Owner)>,
+    pub(super) said: Vec<(Vec<u8>, Said)>,
+}
+
+impl Change {
+    /// A change that the audit log tells so.
+    pub fn told(line: AuditLine) -> Self {
+        Self { audit: vec![line], ..Self::default() }
+    }
+
+    /// With one more line in the audit log.
+    #[must_use]
+    pub fn and_told(mut self, line: AuditLine) -> Self {
+        self.audit.push(line);
+        self
+    }
+
+    /// Makes the domain.
+    #[must_use]
+    pub fn domain(mut self, domain: ServedDomain) -> Self {
+        self.domain = Some(domain);
+        self
+    }
+
+    /// Changes a user, or adds one.
+    #[must_use]
+    pub fn member(mut self, name: &str, member: Member) -> Self {
+        self.members.push((name.to_owned(), member));
+        self
+    }
+
+    /// Changes an invitation, adds or removes one.
+    #[must_use]
+    pub fn invitation(mut self, mark: [u8; 32], invitation: Option<StoredInvitation>) -> Self {
+        self.invitations.push((mark, invitation));
+        self
+    }
+
+    /// Changes what is kept of a user.
+    #[must_use]
+    pub fn owner(mut self, user: &UserId, owner: Owner) -> Self {
+        self.owners.push((*user, owner));
+        self
+    }
+
+    /// Changes what a user's devices have said of one thing.
+    #[must_use]
+    pub fn said(mut self, user: &UserId, place: &[u8; 16], said: Said) -> Self {
+        self.said.push((said_key(user, place), said));
+        self
+    }
+}
+
+pub(super) fn said_key(user: &UserId, place: &[u8; 16]) -> Vec<u8> {
+    [&user.as_bytes()[..], place].concat()
+}

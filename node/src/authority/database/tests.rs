@@ -1,0 +1,216 @@
+//! The database, whatever holds it.
+
+use crosstalk_overlay::enrol::Statement;
+
+use super::super::private::{self, Instance};
+use super::*;
+
+/// Where a database is; these tests run twice, as two modules.
+struct Data {
+    _dir: tempfile::TempDir,
+    home: Home,
+}
+
+impl Data {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let home = match module_path!().ends_with("on_postgres") {
+            true => private::home(&Instance::shared().database()),
+            false => Home::Own(dir.path().to_owned()),
+        };
+        Self { _dir: dir, home }
+    }
+
+    fn open(&self) -> Database {
+        Database::open(&self.home, &Signs::default()).expect("opened")
+    }
+}
+
+fn line(what: &str) -> AuditLine {
+    AuditLine { what: what.into(), ..AuditLine::default() }
+}
+
+/// The log forgets its oldest lines: names can be given and taken back however long it is.
+#[test]
+fn a_full_log_makes_room_for_a_new_line() {
+    let data = Data::new();
+    let database = data.open();
+    database.commit(Change::told(line("first"))).expect("durable");
+    database.commit(Change::told(line("second"))).expect("durable");
+    let mut later = WriteSet::new();
+    later.put(Tree::Meta, NEXT_LINE, (1 + Tree::Audit.limit() as u64).to_be_bytes());
+    database.engine.commit(later).expect("durable");
+    database.commit(Change::told(line("last"))).expect("durable");
+    let kept = |number: u64| {
+        database.engine.get(Tree::Audit, &[number.to_be_bytes().to_vec()]).expect("read")[0].is_some()
+    };
+    assert_eq!([1, 2, 1 + Tree::Audit.limit() as u64].map(kept), [false, true, true]);
+}
+
+#[test]
+fn as_many_users_as_a_domain_may_have_and_no_more() {
+    let data = Data::new();
+    let database = data.open();
+    let mut change = Change::told(line("added"));
+    for number in 0..Tree::Member.limit() {
+        change = change.member(&number.to_string(), Member::default());
+    }
+    database.commit(change).expect("durable");
+    let one_more = Change::told(line("added")).member("more", Member::default());
+    assert!(matches!(database.commit(one_more), Err(DatabaseError::Full { what: "users", .. })));
+    database.commit(Change::told(line("disabled")).member("7", Member::default())).expect("durable");
+}
+
+/// As a process that dies leaves it.
+#[test]
+fn what_was_committed_is_there_again() {
+    let data = Data::new();
+    let database = data.open();
+    let member = Member { serial: 7, ..Member::default() };
+    let invitation = StoredInvitation { name: "alice".into(), ..StoredInvitation::default() };
+    let change = Change::told(line("added"))
+        .member("alice", member.clone())
+        .invitation([1; 32], Some(invitation.clone()))
+        .invitation([2; 32], Some(invitation.clone()));
+    database.commit(change).expect("durable");
+    database.commit(Change::told(line("withdrawn")).invitation([2; 32], None)).expect("durable");
+    drop(database);
+    let database = data.open();
+    assert_eq!(database.member("alice").expect("read"), Some(member));
+    assert_eq!(database.invitations().expect("read"), [([1; 32], invitation)]);
+    database.commit(Change::told(line("last"))).expect("durable");
+    let told: Vec<_> = database.audit(2).expect("read").into_iter().map(|(n, l)| (n, l.what)).collect();
+    assert_eq!(told, [(2, "withdrawn".to_owned()), (3, "last".to_owned())]);
+    database.close().expect("closed");
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    let data = Data::new();
+    let database = data.open();
+    database.commit(Change::told(line("first"))).expect("durable");
+    let raise = |database: &Database, to: u32| {
+        let mut writes = WriteSet::new();
+        writes.put(Tree::Meta, versions::VERSION, to.to_be_bytes());
+        database.engine.commit(writes).expect("durable");
+    };
+    raise(&database, versions::newest() + 1);
+    drop(database);
+    let refused = |error: &DatabaseError| {
+        assert!(matches!(error, DatabaseError::Newer { .. }), "{error}");
+        assert!(error.to_string().contains("start the newer program again"));
+    };
+    match Database::open(&data.home, &Signs::default()) {
+        Err(error) => refused(&error),
+        Ok(database) => refused(&database.audit(1).expect_err("newer")),
+    }
+}
+
+/// As it was before there were versions: its lines are counted once.
+#[test]
+fn an_older_database_is_raised_and_keeps_what_it_has() {
+    let data = Data::new();
+    let database = data.open();
+    for what in ["first", "second"] {
+        database.commit(Change::told(line(what)).member(what, Member::default())).expect("durable");
+    }
+    let mut older = WriteSet::new();
+    older.delete(Tree::Meta, versions::VERSION);
+    older.delete(Tree::Meta, NEXT_LINE);
+    database.engine.commit(older).expect("durable");
+    drop(database);
+    let database = data.open();
+    database.commit(Change::told(line("third"))).expect("durable");
+    let told: Vec<_> = database.audit(9).expect("read").into_iter().map(|(n, l)| (n, l.what)).collect();
+    let expected = [(1, "first"), (2, "second"), (3, "third")].map(|(n, what)| (n, what.to_owned()));
+    assert_eq!(told, expected);
+    assert_eq!(database.members().expect("read").len(), 2);
+}
+
+#[test]
+fn more_than_a_page_is_read_in_order_and_by_prefix() {
+    let data = Data::new();
+    let database = data.open();
+    let users = [[1; 32], [255; 32]].map(UserId::from_bytes);
+    let said = |byte: u8| Said {
+        statements: vec![Statement { said: vec![byte], device: vec![2], signature: vec![3] }],
+    };
+    let mut change = Change::default();
+    for number in 0..2_500_u32 {
+        change =
+            change.member(&format!("{number:05}"), Member { serial: number.into(), ..Member::default() });
+    }
+    for place in 0..5 {
+        change = change.said(&users[0], &[place; 16], said(place)).said(&users[1], &[place; 16], said(9));
+    }
+    database.commit(change).expect("durable");
+    let members = database.members().expect("read");
+    assert!(members.iter().map(|(_, member)| member.serial).eq(0..2_500));
+    for (user, expected) in users.iter().zip([vec![0, 1, 2, 3, 4], vec![9; 5]]) {
+        let all = database.all_said(user, 9).expect("read");
+        assert_eq!(all.iter().map(|(_, said)| said.statements[0].said[0]).collect::<Vec<_>>(), expected);
+        assert_eq!(database.all_said(user, 3).expect("read").len(), 3);
+    }
+    let some = database.said(&users[0], &[[4; 16], [7; 16], [0; 16]]).expect("read");
+    assert_eq!(some, [said(4), Said::default(), said(0)]);
+}
+
+/// Into each kind of database from each: what was there is there, and nothing else is overwritten by it.
+#[test]
+fn a_back_up_moves_to_either_kind_of_database() {
+    let (data, files) = (Data::new(), tempfile::tempdir().expect("dir"));
+    let database = data.open();
+    let domain = ServedDomain { domain: "school.example".into(), ..ServedDomain::default() };
+    let mut change = Change::told(line("made")).domain(domain.clone());
+    for number in 0..1_500 {
+        change = change.member(&format!("user{number}"), Member { serial: number, ..Member::default() });
+    }
+    database.commit(change).expect("durable");
+    let path = files.path().join("school");
+    let written = database.back_up(&path).expect("written");
+    assert!(database.back_up(&path).is_err(), "nothing is overwritten");
+    assert!(matches!(database.restore(&path), Err(DatabaseError::Archive(ArchiveError::NotEmpty))));
+    let dir = tempfile::tempdir().expect("dir");
+    for home in [Home::Own(dir.path().to_owned()), private::home(&Instance::shared().database())] {
+        let other = Database::open(&home, &Signs::default()).expect("opened");
+        assert_eq!(other.restore(&path).expect("restored"), written);
+        assert_eq!(other.domain().expect("read"), Some(domain.clone()));
+        assert_eq!(other.members().expect("read"), database.members().expect("read"));
+        other.commit(Change::told(line("second"))).expect("durable");
+        let told: Vec<_> = other.audit(9).expect("read").into_iter().map(|(n, l)| (n, l.what)).collect();
+        assert_eq!(told, [(1, "made".to_owned()), (2, "second".to_owned())]);
+    }
+}
+
+#[test]
+fn a_damaged_back_up_changes_nothing_and_one_that_was_cut_off_is_begun_again() {
+    let (data, files) = (Data::new(), tempfile::tempdir().expect("dir"));
+    let database = data.open();
+    let domain = ServedDomain { domain: "school.example".into(), ..ServedDomain::default() };
+    database
+        .commit(Change::told(line("made")).domain(domain).member("alice", Member::default()))
+        .expect("durable");
+    let path = files.path().join("school");
+    database.back_up(&path).expect("written");
+    let whole = std::fs::read(&path).expect("read");
+    let empty = Data::new();
+    let other = empty.open();
+    for at in 0..whole.len() {
+        let mut changed = whole.clone();
+        changed[at] ^= 4;
+        std::fs::write(&path, &changed).expect("written");
+        assert!(other.restore(&path).is_err(), "byte {at}");
+        std::fs::write(&path, &whole[..at]).expect("written");
+        assert!(other.restore(&path).is_err(), "cut at {at}");
+    }
+    assert!(other.members().expect("read").is_empty() && other.domain().expect("read").is_none());
+    // As a process that dies in the middle leaves it.
+    let mut begun = WriteSet::new();
+    begun.put(Tree::Meta, b"restoring".to_vec(), [1]);
+    begun.put(Tree::Member, b"eve".to_vec(), encode(&Member::default()));
+    other.engine.commit(begun).expect("durable");
+    std::fs::write(&path, &whole).expect("written");
+    other.restore(&path).expect("restored");
+    let names: Vec<String> = other.members().expect("read").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["alice"]);
+}

@@ -1,0 +1,259 @@
+//! The task behind the server of a domain: a thread that does one thing at a time, each answered after it is durable.
+//!
+//! It may begin before there is a domain, or while its database is away; then it waits for either.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crosstalk_overlay::id::{AuthorityId, NodeId};
+use crosstalk_storage::tree::authority::ServedDomain;
+use tokio::sync::{mpsc, oneshot};
+
+use super::database::{Change, Contents, Database, DatabaseError, Home};
+use super::office::{self, Office};
+use super::opaque::Server;
+use super::standing::Signs;
+use super::{Answer, Question, StartError};
+use crate::accounts::key_dir::KeyDir;
+use crate::core::Input;
+
+/// Something for the task.
+pub(super) enum Job {
+    Ask(Box<Question>, oneshot::Sender<Answer>),
+    Laptop { node: NodeId, request: u64, ask: Vec<u8>, places: Vec<String> },
+    Close(oneshot::Sender<()>),
+}
+
+/// What is known once the domain is.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) domain: String,
+    pub(super) authority: AuthorityId,
+    /// All that was revoked before.
+    pub(super) revocations: Vec<Vec<u8>>,
+}
+
+/// What the node hears of later than at its start.
+#[derive(Debug)]
+pub enum News {
+    /// The domain that is served, and its key.
+    Serves(String, AuthorityId),
+    /// Signed revocations that another process of this server has made.
+    Revoked(Vec<Vec<u8>>),
+}
+
+/// What the task works with.
+#[derive(Clone, Debug)]
+pub(super) struct Ground {
+    pub(super) home: Home,
+    pub(super) keys: KeyDir,
+    pub(super) node: NodeId,
+    /// Where answers to laptops go; nowhere without a running node.
+    pub(super) to_core: Option<mpsc::Sender<Input>>,
+    pub(super) news: mpsc::Sender<News>,
+    pub(super) known: Arc<OnceLock<Known>>,
+    pub(super) signs: Signs,
+}
+
+/// The task. `started` hears of the first try to begin.
+pub(super) fn run(
+    ground: &Ground,
+    mut queue: mpsc::Receiver<Job>,
+    started: &std::sync::mpsc::Sender<Result<(), StartError>>,
+) {
+    let mut desk = match Desk::open(ground) {
+        Ok(desk) => {
+            let _ = started.send(Ok(()));
+            desk
+        }
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    loop {
+        let pause = desk.pause();
+        match runtime.block_on(next(&mut queue, pause)) {
+            Next::Job(Job::Close(done)) => {
+                desk.close();
+                let _ = done.send(());
+                return;
+            }
+            Next::Job(job) => desk.work(ground, job),
+            Next::Nothing => {}
+            Next::End => return desk.close(),
+        }
+        if queue.is_empty() {
+            desk.maintain(ground);
+        }
+    }
+}
+
+enum Next {
+    Job(Job),
+    Nothing,
+    End,
+}
+
+async fn next(queue: &mut mpsc::Receiver<Job>, pause: Option<Duration>) -> Next {
+    let job = match pause {
+        Some(pause) => tokio::time::timeout(pause, queue.recv()).await,
+        None => Ok(queue.recv().await),
+    };
+    job.map_or(Next::Nothing, |job| job.map_or(Next::End, Next::Job))
+}
+
+/// Who sits there.
+enum Desk {
+    /// Nobody yet: there is no domain, or the database is away.
+    Waiting(Option<Database>),
+    Open(Box<Office>),
+}
+
+impl Desk {
+    fn open(ground: &Ground) -> Result<Self, StartError> {
+        let mut desk = Self::Waiting(Some(Database::open(&ground.home, &ground.signs)?));
+        match desk.sit_down(ground) {
+            // It will be back.
+            Err(StartError::Database(DatabaseError::Away(_))) | Ok(()) => Ok(desk),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins to serve if there is a domain in the database.
+    fn sit_down(&mut self, ground: &Ground) -> Result<(), StartError> {
+        let Self::Waiting(held) = self else { return Ok(()) };
+        let Some(database) = held.as_ref() else { return Ok(()) };
+        let found = prepared(ground, database);
+        database.rest();
+        let Some((opaque, known)) = found? else { return Ok(()) };
+        let key = ground.keys.authority_key()?;
+        if let Some(database) = held.take() {
+            let (domain, authority) = (known.domain.clone(), known.authority);
+            let first = ground.known.set(known).is_ok();
+            *self = Self::Open(Box::new(Office::new(database, domain.clone(), key, opaque, ground.node)));
+            if first {
+                // Nobody listens to what is known at the start, and nobody misses it.
+                let _ = ground.news.try_send(News::Serves(domain, authority));
+            }
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, ground: &Ground, job: Job) {
+        match job {
+            // Who asked may have gone away meanwhile.
+            Job::Ask(question, answer) => drop(answer.send(self.answer(ground, *question))),
+            Job::Laptop { node, request, ask, places } => {
+                let Self::Open(office) = self else { return };
+                let answer = office.serve(node, &ask, &places);
+                if let Some(to_core) = &ground.to_core {
+                    let _ = to_core.blocking_send(Input::EnrolmentAnswer { node, request, answer });
+                }
+            }
+            Job::Close(done) => drop(done.send(())),
+        }
+    }
+
+    fn answer(&mut self, ground: &Ground, question: Question) -> Answer {
+        if let Self::Open(office) = self {
+            return office.answer(question);
+        }
+        let made = match (&*self, &question) {
+            (Self::Waiting(Some(database)), Question::Init { domain }) => {
+                found(ground, database, domain).map(|()| None)
+            }
+            (Self::Waiting(Some(database)), Question::Restore { path }) => restored(database, path).map(Some),
+            _ => Ok(None),
+        };
+        match made.and_then(|made| self.sit_down(ground).map(|()| made)) {
+            Err(error) => Answer::Refused(error.to_string()),
+            Ok(Some(contents)) => Answer::Archived(contents.entries, contents.bytes),
+            Ok(None) => match self {
+                Self::Open(office) => office.answer(question),
+                Self::Waiting(_) => Answer::Refused(NONE.to_owned()),
+            },
+        }
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Open(office) => office.database.pause(),
+            Self::Waiting(database) => database.as_ref().and_then(Database::pause),
+        }
+    }
+
+    fn maintain(&mut self, ground: &Ground) {
+        if let Err(error) = self.sit_down(ground) {
+            let why = error.to_string();
+            if !matches!(error, StartError::Database(_))
+                && ground.signs.standing().why.as_deref() != Some(&why)
+            {
+                ground.signs.away(&why);
+            }
+        }
+        if let Self::Open(office) = self {
+            let revoked = office.maintain();
+            if !revoked.is_empty() {
+                let _ = ground.news.try_send(News::Revoked(revoked));
+            }
+        }
+    }
+
+    fn close(self) {
+        let database = match self {
+            Self::Open(office) => Some(office.database),
+            Self::Waiting(database) => database,
+        };
+        if let Some(Err(error)) = database.map(Database::close) {
+            tracing::warn!("database of the authority: {error}");
+        }
+    }
+}
+
+/// What is said where there is no domain.
+pub(super) const NONE: &str =
+    "this node gives no names: `crosstalk authority init DOMAIN` makes it the server of a domain";
+
+/// Makes the domain, unless there is one already.
+fn found(ground: &Ground, database: &Database, domain: &str) -> Result<(), StartError> {
+    if database.domain()?.is_none() {
+        let key = ground.keys.authority_key()?;
+        database.commit(office::founding(domain, key.id()))?;
+    }
+    Ok(())
+}
+
+/// Puts a back-up in place; the audit log says so.
+fn restored(database: &Database, path: &Path) -> Result<Contents, StartError> {
+    let contents = database.restore(path)?;
+    database.commit(Change::told(office::line("database restored", "")))?;
+    Ok(contents)
+}
+
+/// What is needed to serve, checked: nothing if there is no domain.
+fn prepared(ground: &Ground, database: &Database) -> Result<Option<(Server, Known)>, StartError> {
+    let Some(served) = database.domain()? else { return Ok(None) };
+    if !ground.keys.has_authority_key() || served.authority != ground.keys.authority_key()?.id().as_bytes() {
+        return Err(StartError::OtherKey(served.domain));
+    }
+    let opaque = opaque(ground, database, &served)?;
+    let revocations = database.members()?.into_iter().flat_map(|(_, member)| member.revocations).collect();
+    let authority = ground.keys.authority_key()?.id();
+    Ok(Some((opaque, Known { domain: served.domain, authority, revocations })))
+}
+
+/// What the passwords were registered with. It is made once, and never silently again.
+fn opaque(ground: &Ground, database: &Database, served: &ServedDomain) -> Result<Server, StartError> {
+    let other = || StartError::OtherEnrolment(served.domain.clone());
+    if !served.enrolment.is_empty() && !ground.keys.has_enrolment_seed() {
+        return Err(other());
+    }
+    let opaque = Server::from_seed(&*ground.keys.enrolment_seed()?);
+    let digest = opaque.digest().to_vec();
+    if served.enrolment.is_empty() {
+        database.commit(Change::default().domain(ServedDomain { enrolment: digest, ..served.clone() }))?;
+    } else if served.enrolment != digest {
+        return Err(other());
+    }
+    Ok(opaque)
+}

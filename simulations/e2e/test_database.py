@@ -1,0 +1,154 @@
+"""The database of a domain's server in PostgreSQL: away and back, several servers on one, back-ups between both kinds, figures."""
+
+import os
+import shutil
+import time
+
+from test_authority import ALICE, PASSWORD, client, enrol, enrolled, found, invite, issued, refusal, users
+from waiting import until
+
+
+def standing(server):
+    return server.ask("status")["database"]
+
+
+def keys_of(server, other):
+    """The keys of the domain, copied as an administrator does."""
+    folder = os.path.join(server.host.home, "keys of the domain")
+    done = server.cli("authority", "key", "export", folder)
+    assert done.returncode == 0, done.stderr
+    os.makedirs(os.path.join(other.data, "keys"), mode=0o700, exist_ok=True)
+    os.chmod(other.data, 0o700)
+    for name in os.listdir(folder):
+        shutil.copy(os.path.join(folder, name), os.path.join(other.data, "keys", name))
+
+
+def test_a_database_that_is_away_is_waited_for(labs, nodes_of, postgres, figure):
+    """Nobody is enrolled meanwhile, everything else goes on; the server may even be started then."""
+    server, laptop = nodes_of(labs(2))
+    server.configure(postgres.settings())
+    for node in (server, laptop):
+        node.start()
+    found(server)
+    link = invite(server, "alice")
+    assert standing(server)["up"] and standing(server)["leads"]
+    postgres.stop()
+    assert "try again later" in refusal(enrol(laptop, link))
+    begin = time.monotonic()
+    shown = server.cli("status").stdout
+    assert time.monotonic() - begin < 5 and "AWAY" in shown and "come again" in shown, shown
+    assert not standing(server)["leads"]
+    server.add_account("carol")
+    assert "away" in refusal(server.cli("authority", "user", "list", "--json"))
+    postgres.start()
+    begin = time.monotonic()
+    until(lambda: standing(server)["up"], 30, "the database to be found again")
+    figure(f"found again after {time.monotonic() - begin:.1f} s")
+    assert enrolled(laptop, link)["account"]["jid"] == ALICE
+    assert len(issued(server)) == 1 and users(server) == {"alice": "enrolled"}
+    # The node comes up without it, and serves when it is there.
+    server.stop()
+    postgres.stop()
+    server.start()
+    assert not standing(server)["up"]
+    assert server.log().count("is away") == 2, "said once each time"
+    postgres.start()
+    until(lambda: server.cli("authority", "show").returncode == 0, 30, "the domain to be served")
+    server.ask("authority", "user", "add", "bob")
+    assert enrolled(laptop, server.ask("authority", "invite", "bob")["link"])["account"]["jid"] == "bob@school.example"
+    assert client(laptop).jid == ALICE
+
+
+def test_two_servers_are_one(labs, nodes_of, postgres, figure):
+    """Both enrol; what one revokes the other refuses; one leads, and the other when that one is killed."""
+    first, second, laptop, other = nodes_of(labs(4))
+    for server in (first, second):
+        server.configure(postgres.settings())
+    for node in (first, laptop, other):
+        node.start()
+    found(first)
+    keys_of(first, second)
+    second.start()
+    assert second.ask("authority", "show")["domain"] == "school.example"
+    enrolled(laptop, invite(first, "alice"))
+    enrolled(laptop, invite(second, "bob"))
+    assert users(first) == users(second) == {"alice": "enrolled", "bob": "enrolled"}
+    assert len(issued(second)) == 1
+    until(lambda: standing(first)["leads"] and not standing(second)["leads"], 20, "one to lead")
+    first.kill()
+    begin = time.monotonic()
+    until(lambda: standing(second)["leads"], 30, "the other to lead")
+    figure(f"the other leads {time.monotonic() - begin:.1f} s after SIGKILL")
+    enrolled(other, ALICE)
+    second.ask("authority", "user", "disable", "alice")
+    first.start()
+    assert users(first)["alice"] == "disabled"
+    assert "ended this account" in refusal(enrol(other, ALICE))
+
+
+def test_a_back_up_moves_the_domain_to_postgresql_and_back(labs, nodes_of, postgres):
+    """Made while the node runs; whoever was enrolled logs in at the next server with the same password."""
+
+    servers = nodes_of(labs(5))
+    servers, laptops = servers[:3], servers[3:]
+    servers[1].configure(postgres.settings())
+    for node in (servers[0], *laptops):
+        node.start()
+    found(servers[0])
+    enrolled(laptops[0], invite(servers[0], "alice"))
+    for before, after in zip(servers, servers[1:]):
+        file = os.path.join(before.host.home, "school.backup")
+        made = before.ask("authority", "backup", file)
+        assert made["entries"] >= 4 and os.stat(file).st_mode & 0o777 == 0o600
+        assert before.cli("authority", "backup", file).returncode != 0, "nothing is overwritten"
+        assert "already" in refusal(before.cli("authority", "restore", file, "--json"))
+        keys_of(before, after)
+        before.stop()
+        assert after.ask("authority", "restore", file) == made
+        after.start()
+        assert users(after) == {"alice": "enrolled"} and len(issued(after)) == 1
+    enrolled(laptops[1], ALICE)
+    assert client(laptops[1], password=PASSWORD).jid == ALICE
+
+
+def test_figures_for_prometheus(labs, nodes_of):
+    """On loopback, only if wanted, and nobody is named."""
+    server, laptop = nodes_of(labs(2))
+    server.configure('[metrics]\nlisten = "127.0.0.1:9522"\n')
+    for node in (server, laptop):
+        node.start()
+    found(server)
+    enrolled(laptop, invite(server, "alice"))
+    fetch = ("import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9522/metrics', timeout=5).read().decode())")
+    text = server.host.run(["python3", "-c", fetch]).stdout
+    for line in ("crosstalk_authority_database_up 1", 'crosstalk_authority_changes_total{what="name issued"} 1', "crosstalk_peers 1"):
+        assert line in text.splitlines(), text
+    assert "alice" not in text and "school" not in text
+    assert server.host.run(["python3", "-c", fetch.replace("/metrics", "/")]).returncode != 0
+
+
+def test_a_full_disk_is_said_and_outlived(labs, nodes_of):
+    """The disk of the database alone is full: nobody is enrolled, nothing is half there, and all goes on when there is room."""
+    server, laptop = nodes_of(labs(2))
+    for node in (server, laptop):
+        node.start()
+    found(server)
+    link = invite(server, "alice")
+    server.stop()
+    folder = os.path.join(server.data, "authority")
+    kept = f"{folder}.kept"
+    os.rename(folder, kept)
+    os.mkdir(folder, 0o700)
+    mounted = server.host.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", folder])
+    assert mounted.returncode == 0, mounted.stderr
+    assert server.host.run(["cp", "-a", f"{kept}/.", folder]).returncode == 0
+    server.start()
+    server.host.run(["dd", "if=/dev/zero", f"of={folder}/ballast", "bs=4k"])
+    assert "try again later" in refusal(enrol(laptop, link))
+    assert "nothing can be saved now" in refusal(server.cli("authority", "user", "add", "bob", "--json"))
+    server.add_account("carol")
+    assert server.host.run(["rm", f"{folder}/ballast"]).returncode == 0
+    assert enrolled(laptop, link)["account"]["jid"] == ALICE
+    assert len(issued(server)) == 1 and users(server) == {"alice": "enrolled"}
+    server.stop()
+    server.host.run(["umount", folder])

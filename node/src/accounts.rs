@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::c2s::credentials::{ITERATIONS, PasswordError, SALT_BYTES, prepare_password, scram_keys};
 use crate::core::admin::NewAccount;
 use crate::core::devices::JoinedAccount;
+use crate::core::enrol::NamedAccount;
 use crate::core::io::Credentials;
 use crate::core::settings::DeviceKeys;
 use crate::event_loop::clock::wall_millis;
@@ -187,6 +188,7 @@ impl Accounts {
     ) -> Result<NewAccount, AccountError> {
         let user = UserId::from_bytes(given.user);
         let name = names::account_name(name.unwrap_or(&given.name))?;
+        let enrolled = given.home.as_ref().map(|(domain, _)| domain.clone());
         let key = Self::open_with_password(user, &given.sealed_by_password.0, password)?;
         let now = wall_millis();
         let (device, sealing) = device_keys(now)?;
@@ -196,9 +198,12 @@ impl Accounts {
             sealed_by_password: given.sealed_by_password.0.clone(),
             sealed_by_recovery: given.sealed_by_recovery.0.clone(),
             device_cert: certify_device(&key, &device, now)?,
-            // Under a domain of this node's own the user gets a name there too.
-            name_cert: self.certify_name(&name, user, now)?.or(known_name),
-            domain: self.domain().to_owned(),
+            // Under a domain of this node's own the user gets a name there too, unless it has one.
+            name_cert: match &enrolled {
+                Some(_) => known_name,
+                None => self.certify_name(&name, user, now)?.or(known_name),
+            },
+            domain: enrolled.unwrap_or_else(|| self.domain().to_owned()),
             nickname: names::nickname(&given.nickname).unwrap_or_else(|_| name.clone()),
             name,
             user,
@@ -241,6 +246,27 @@ impl Accounts {
         };
         self.keys.put(user, &DeviceKeys { device, sealing: vec![sealing] })?;
         Ok(account)
+    }
+
+    /// What changes for an account that gets a name under another node's domain, with the password of that name.
+    ///
+    /// # Errors
+    /// When the password cannot be used.
+    pub fn named(
+        key: &UserKey,
+        address: (&str, &str),
+        name_cert: Vec<u8>,
+        password: &str,
+    ) -> Result<NamedAccount, AccountError> {
+        let user = key.id();
+        Ok(NamedAccount {
+            credentials: credentials(user, password)?,
+            sealed_by_password: seal_under_password(key, password)?,
+            name: names::account_name(address.0)?,
+            domain: address.1.to_owned(),
+            name_cert,
+            user,
+        })
     }
 
     /// The user's statement that a device is void from now on.

@@ -172,6 +172,8 @@ pub enum Request {
         server: Option<String>,
         /// The password: to be the user's from now on, or as it is.
         password: Secret,
+        /// The account of this laptop that is to get the name; `None`: a further one.
+        account: Option<String>,
     },
     /// The devices of an account.
     Devices {

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`office`] | what the command line asks: users, invitations, the audit log |
 //! | [`counter`] | what laptops ask: enrolment by invitation, login by password |
+//! | [`devices`] | which devices its users have, and which are void |
 //! | [`lists`] | what it keeps of its users' accounts for all their devices |
 //! | [`standing`] | whether the database can be asked, and which process leads |
 //! | `task` | the thread |
@@ -18,6 +19,7 @@ pub mod counter;
 #[cfg(test)]
 mod crowd;
 pub mod database;
+mod devices;
 pub mod lists;
 pub mod office;
 pub mod opaque;
@@ -84,6 +86,18 @@ pub enum Question {
         /// The name before the `@`.
         name: String,
     },
+    /// The devices of a user.
+    Devices {
+        /// The name before the `@`.
+        name: String,
+    },
+    /// Say that a device of a user is lost.
+    RevokeDevice {
+        /// The name before the `@`.
+        name: String,
+        /// The beginning of its key.
+        device: String,
+    },
     /// Make an invitation.
     Invite {
         /// The name before the `@`.
@@ -129,6 +143,8 @@ pub enum Answer {
     Users(Vec<UserView>),
     /// An invitation.
     Invited(InvitationView),
+    /// Devices of a user.
+    Devices(Vec<DeviceView>),
     /// Lines of the audit log, oldest first.
     Audit(Vec<AuditView>),
     /// It could not be done: why, and what to do.
@@ -167,6 +183,17 @@ pub struct UserView {
     pub until: Option<u64>,
     /// When the user was enrolled, Unix milliseconds.
     pub enrolled: Option<u64>,
+}
+
+/// A device of a user, for people and programs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// Public device key, hexadecimal.
+    pub device: String,
+    /// When its certificate ends, Unix milliseconds; nothing once it is gone.
+    pub until: Option<u64>,
+    /// Whether the authority says that it is void.
+    pub revoked: bool,
 }
 
 /// An invitation, for people and programs.

@@ -181,6 +181,11 @@ impl Core {
             Input::EnrolmentAnswer { node, request, answer } => {
                 self.overlay.answer_enrolment(node, request, answer, now);
             }
+            Input::Voids(revocations) => {
+                if self.add_revocations(&revocations).is_err() {
+                    self.count("revocations of our authority that were not taken");
+                }
+            }
             Input::Timeout => self.timeout(),
             Input::Stopping => {
                 self.overlay.farewell(now);

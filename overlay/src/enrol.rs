@@ -256,6 +256,8 @@ pub enum Why {
     Forgotten = 10,
     /// It keeps as much of this user as it may.
     Full = 11,
+    /// The device that asks was revoked.
+    Revoked = 12,
 }
 
 impl std::fmt::Debug for Ask {

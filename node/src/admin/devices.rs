@@ -1,7 +1,9 @@
 //! Devices of an account: the user key is opened here, for the moment in which it certifies or revokes one.
 
-use crosstalk_overlay::id::{DeviceId, UserId, XID_DOMAIN};
+use crosstalk_overlay::core::JoinFailure;
+use crosstalk_overlay::id::{AuthorityId, DeviceId, UserId, XID_DOMAIN};
 
+use super::enrol::is_name_of;
 use super::service::{Service, ServiceError, done, unexpected};
 use super::{Opener, Response, Secret};
 use crate::accounts::Accounts;
@@ -45,7 +47,21 @@ impl Service {
             let text = format!("this node is a device of that account already, as {}", view.login);
             return Err(Refused::NotJoined(text).into());
         }
-        let login = format!("{}@{}", name.as_ref().unwrap_or(&given.name), self.accounts().domain());
+        let domain = match &given.home {
+            Some((domain, _)) if name.as_ref().is_some_and(|name| *name != given.name) => {
+                let text = format!("this account is {}@{domain} everywhere: leave --name away", given.name);
+                return Err(Refused::NotJoined(text).into());
+            }
+            Some((domain, home)) => {
+                let address = format!("{}@{domain}", given.name);
+                if !is_name_of(&given.name_cert, &address, &AuthorityId::from_bytes(home.authority), &user) {
+                    return Err(Refused::NotJoined(JoinFailure::Broken.to_string()).into());
+                }
+                domain.as_str()
+            }
+            None => self.accounts().domain(),
+        };
+        let login = format!("{}@{domain}", name.as_ref().unwrap_or(&given.name));
         if let Reply::Account(_) = self.ask(Command::ShowAccount(login.clone())).await? {
             let text = format!(
                 "this node has another account {login}: say --name NAME to log in here by another name, or remove that \
@@ -54,9 +70,15 @@ impl Service {
             return Err(Refused::NotJoined(text).into());
         }
         let password = password.into_inner();
+        let home = given.home.clone().map(|(_, home)| home);
         let account =
             self.laborious(move |accounts| accounts.join(&given, name.as_deref(), &password)).await?;
-        if let Err(error) = done(self.ask(Command::AddAccount(Box::new(account))).await) {
+        let account = Box::new(account);
+        let add = match home {
+            Some(home) => Command::AddEnrolled { account, home },
+            None => Command::AddAccount(account),
+        };
+        if let Err(error) = done(self.ask(add).await) {
             self.laborious(move |accounts| accounts.forget(user)).await?;
             return Err(error);
         }

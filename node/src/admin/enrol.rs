@@ -15,12 +15,13 @@ use crosstalk_overlay::time::TrustedTime;
 use zeroize::Zeroizing;
 
 use super::service::{Service, ServiceError, done, unexpected};
-use super::{Response, Secret};
+use super::{Opener, Response, Secret};
 use crate::accounts::seal::{self, Cost};
-use crate::accounts::{Accounts, random, secrets};
+use crate::accounts::{AccountError, Accounts, random, secrets};
 use crate::authority::opaque::{Account, ExportKey, LoginAttempt, OpaqueError, Registration};
 use crate::c2s::credentials::prepare_password;
 use crate::core::admin::{AccountView, Command, NewAccount, Refused, Reply};
+use crate::core::enrol::Home;
 
 /// Times that work is done for one login: it grows only while somebody else is guessing.
 const WORKS: usize = 4;
@@ -53,13 +54,31 @@ struct Obtained {
     recovery: Option<Zeroizing<String>>,
 }
 
+/// An account of this laptop that is to get a name.
+#[derive(Clone)]
+struct Present {
+    key: UserKey,
+    /// The key sealed under the recovery code.
+    recovery: Vec<u8>,
+}
+
+/// A new user key, its recovery code, and the key sealed under that.
+fn made_key() -> Result<(UserKey, Option<Zeroizing<String>>, Vec<u8>), AccountError> {
+    let key = UserKey::from_seed(*Zeroizing::new(random::bytes()?));
+    let recovery = secrets::recovery_code(&random::bytes()?);
+    let code = secrets::normal_recovery_code(&recovery);
+    let by_code = seal::seal(&key, code.as_bytes(), Cost::RECOVERY, &random::bytes()?)?;
+    Ok((key, Some(recovery), by_code))
+}
+
 impl Service {
-    /// Enrols with an invitation, or with an address.
+    /// Enrols with an invitation, or with an address; an account of this laptop, if one is named.
     pub(super) async fn enrol(
         &self,
         to: Secret,
         server: Option<&str>,
         password: Secret,
+        account: Option<String>,
     ) -> Result<Response, ServiceError> {
         let password = password.into_inner();
         crate::accounts::names::password(&password).map_err(crate::accounts::AccountError::from)?;
@@ -68,13 +87,23 @@ impl Service {
         let _turn = self.enrolling.acquire().await.map_err(|_| ServiceError::Stopping)?;
         let (goal, token) = self.goal(to.reveal(), server).await?;
         self.is_free(&goal.address).await?;
+        let present = match account {
+            Some(account) => Some(self.present(account, Secret::from(password.clone())).await?),
+            None => None,
+        };
         let obtained = match token {
-            Some(token) => match self.register(&goal, token, prepared.clone()).await? {
+            Some(token) => match self.register(&goal, token, prepared.clone(), present.as_ref()).await? {
                 Some(obtained) => obtained,
                 None => self.log_in(&goal, prepared, USED).await?,
             },
             None => self.log_in(&goal, prepared, WRONG).await?,
         };
+        if present.is_some_and(|present| present.key.id() != obtained.key.id()) {
+            return Err(refused(format!(
+                "{} belongs to another user key than this account has: leave --account away to use that user on this laptop                  beside this account, or ask whoever runs the server for another name",
+                goal.address
+            )));
+        }
         let account = self.settle(&goal, &obtained, password).await?;
         Ok(Response::Enrolled { account, recovery: obtained.recovery.map(Secret::from) })
     }
@@ -105,6 +134,25 @@ impl Service {
         Ok((Goal { address, server, authority }, None))
     }
 
+    /// The user key of an account of this laptop that is to get a name.
+    async fn present(&self, account: String, password: Secret) -> Result<Present, ServiceError> {
+        let Reply::SealedKeys { account: view, by_recovery, .. } =
+            self.ask(Command::SealedKeys(account.clone())).await?
+        else {
+            return Err(Refused::NoAccount(account).into());
+        };
+        if !view.login.ends_with(&format!("@{XID_DOMAIN}")) {
+            return Err(refused(format!(
+                "{} has a name already, under which its contacts know it",
+                view.login
+            )));
+        }
+        match self.open(&account, Some(Opener::Password(password))).await? {
+            (_, Some(key)) => Ok(Present { key, recovery: by_recovery.0 }),
+            (_, None) => Err(ServiceError::Confused),
+        }
+    }
+
     async fn is_free(&self, address: &str) -> Result<(), ServiceError> {
         match self.ask(Command::ShowAccount(address.to_owned())).await? {
             Reply::Account(_) => Err(refused(format!(
@@ -121,6 +169,7 @@ impl Service {
         goal: &Goal,
         token: Zeroizing<[u8; enrol::TOKEN]>,
         password: Zeroizing<Vec<u8>>,
+        present: Option<&Present>,
     ) -> Result<Option<Obtained>, ServiceError> {
         let begun = Registration::start(&password).map_err(failed)?;
         let ask = Ask::Register(Register { token: token.to_vec(), request: begun.request.clone() });
@@ -130,13 +179,14 @@ impl Service {
             answer => return Err(no(&answer, WRONG)),
         };
         let (address, authority) = (goal.address.clone(), goal.authority);
+        let present = present.cloned();
         let made = self.laborious(move |_| {
             let account = Account { address: &address, authority: &authority };
             let (upload, export) = begun.finish(&password, &response, account)?;
-            let key = UserKey::from_seed(*Zeroizing::new(random::bytes()?));
-            let recovery = secrets::recovery_code(&random::bytes()?);
-            let code = secrets::normal_recovery_code(&recovery);
-            let by_code = seal::seal(&key, code.as_bytes(), Cost::RECOVERY, &random::bytes()?)?;
+            let (key, recovery, by_code) = match present {
+                Some(Present { key, recovery }) => (key, None, recovery),
+                None => made_key()?,
+            };
             let sealed = seal::seal(&key, export.as_slice(), Cost::PASSWORD, &random::bytes()?)?;
             Ok((upload, key, recovery, sealed, by_code))
         });
@@ -150,7 +200,7 @@ impl Service {
             consent: enrol::consent(&key, &goal.authority, &goal.address).to_vec(),
         });
         match self.ask_server(goal.server.clone(), &ask).await?.1 {
-            Answer::Enrolled(enrolled) => Ok(Some(Obtained { key, enrolled, recovery: Some(recovery) })),
+            Answer::Enrolled(enrolled) => Ok(Some(Obtained { key, enrolled, recovery })),
             Answer::Refused(no) if no.why() == Why::Used => Ok(None),
             answer => Err(no(&answer, WRONG)),
         }
@@ -224,12 +274,26 @@ impl Service {
     ) -> Result<AccountView, ServiceError> {
         let Obtained { key, enrolled, .. } = obtained;
         let user = key.id();
-        if !is_name_of(&enrolled.name, goal, &user) {
+        if !is_name_of(&enrolled.name, &goal.address, &goal.authority, &user) {
             return Err(misunderstood());
         }
+        let (server, places) = goal.place().ok_or_else(misunderstood)?;
+        let (authority, server) = (*goal.authority.as_bytes(), *server.as_bytes());
+        let home = Home { authority, server, places };
         let xid = format!("{}@{XID_DOMAIN}", user.xid());
         if let Reply::Account(view) = self.ask(Command::ShowAccount(xid)).await? {
-            return Err(refused(format!("this laptop has that user already, as {}", view.login)));
+            if !view.login.ends_with(&format!("@{XID_DOMAIN}")) {
+                return Err(refused(format!("this laptop has that user already, as {}", view.login)));
+            }
+            // The same user: the account here is what has been given the name.
+            let (key, name, address) = (key.clone(), enrolled.name.clone(), goal.address.clone());
+            let named = self.laborious(move |_| {
+                let (local, domain) = address.split_once('@').unwrap_or((&address, ""));
+                Accounts::named(&key, (local, domain), name, &password)
+            });
+            let account = Box::new(named.await?);
+            done(self.ask(Command::NameAccount { account, home }).await)?;
+            return self.account(goal.address.clone()).await;
         }
         let (key, name) = (key.clone(), enrolled.name.clone());
         let recovery = enrolled.recovery.clone();
@@ -238,9 +302,7 @@ impl Service {
         let account: NewAccount = self
             .laborious(move |accounts| accounts.enrolled(&key, (&local, &domain), name, recovery, &password))
             .await?;
-        let (server, places) = goal.place().ok_or_else(misunderstood)?;
-        let add =
-            Command::AddEnrolled { account: Box::new(account), authority: goal.authority, server, places };
+        let add = Command::AddEnrolled { account: Box::new(account), home };
         if let Err(error) = done(self.ask(add).await) {
             self.laborious(move |accounts| accounts.forget(user)).await?;
             return Err(error);
@@ -268,15 +330,13 @@ impl Service {
 
 /// Whether a certificate gives the address that was asked for to this key, by the authority that was meant. Neither clock
 /// can be asked yet: the laptop's may be wrong, and the server is about to be believed.
-fn is_name_of(name: &[u8], goal: &Goal, user: &UserId) -> bool {
+pub(super) fn is_name_of(name: &[u8], address: &str, authority: &AuthorityId, user: &UserId) -> bool {
     let revocations = RevocationSet::default();
     let time = TrustedTime { millis: 0, credible: false, latest: u64::MAX };
     let context =
         Context { time, certificates: &NoCertificates, revocations: &revocations, enforce_end: false };
     let verified = Unverified::<NameCert>::parse(name).and_then(|cert| cert.verify(&context));
-    verified.is_ok_and(|cert| {
-        cert.authority == goal.authority && cert.user == *user && cert.address == goal.address
-    })
+    verified.is_ok_and(|cert| cert.authority == *authority && cert.user == *user && cert.address == address)
 }
 
 fn place_of(text: &str) -> Result<Server, ServiceError> {
@@ -299,7 +359,7 @@ const USED: &str = "this invitation was used already. If by you, type the passwo
 fn no(answer: &Answer, wrong: &str) -> ServiceError {
     let Answer::Refused(no) = answer else { return misunderstood() };
     refused(match no.why() {
-        Why::Policy | Why::Forgotten | Why::Full => {
+        Why::Policy | Why::Forgotten | Why::Full | Why::Revoked => {
             "the server refuses that: use the same version on both".to_owned()
         }
         Why::Elsewhere => "this server gives no names under that domain: check the address".to_owned(),

@@ -153,8 +153,8 @@ impl Service {
                 return Ok(Response::Carried(carried));
             }
             Request::Authority(question) => return self.authority(question).await,
-            Request::Enrol { to, server, password } => {
-                return self.enrol(to, server.as_deref(), password).await;
+            Request::Enrol { to, server, password, account } => {
+                return self.enrol(to, server.as_deref(), password, account).await;
             }
             Request::SetPassword { account, password, opener } => {
                 return self.set_password(account, password.map(Secret::into_inner), opener).await;

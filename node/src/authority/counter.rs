@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crosstalk_overlay::authority::is_due;
 use crosstalk_overlay::enrol::{
     Answer, Ask, Begin, CHALLENGE, Challenged, Enrol, Enrolled, Found, Login, Prove, Refused, Register,
-    Registering, Why, consents, login_context, token_mark,
+    Registering, Tell, Why, consents, login_context, token_mark,
 };
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::time::TrustedTime;
@@ -56,7 +56,7 @@ struct Attempt {
 }
 
 /// What stops a question before it is answered.
-enum Stop {
+pub(super) enum Stop {
     Why(Why),
     Failed(OfficeError),
 }
@@ -145,9 +145,7 @@ impl Office {
             Ask::Begin(ask) => self.begin(node, ask, places),
             Ask::Compare(ask) => Ok(Answer::Compared(self.lists.compare(&self.database, node, ask)?)),
             Ask::Fetch(ask) => Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask)?)),
-            Ask::Tell(ask) => {
-                Ok(Answer::Statements(self.lists.tell(&self.database, node, ask, wall_millis())?))
-            }
+            Ask::Tell(ask) => self.tell(node, ask),
         }
     }
 
@@ -250,12 +248,16 @@ impl Office {
         let name = self.name_of(&ask.address).ok_or(Stop::Why(Why::Elsewhere))?.to_owned();
         let member =
             self.database.member(&name)?.filter(|member| !ask.user.is_empty() && member.user == ask.user);
-        match member.as_ref().map(Member::state) {
-            None => return Err(Stop::Why(Why::Password)),
-            Some(MemberState::Enrolled) => {}
-            Some(_) => return Err(Stop::Why(Why::Disabled)),
+        let member = member.ok_or(Stop::Why(Why::Password))?;
+        if member.state() != MemberState::Enrolled {
+            return Err(Stop::Why(Why::Disabled));
         }
+        Self::is_admitted(&member, ask)?;
         let mut begun = self.lists.begin(&self.database, node, ask, wall_millis())?;
+        if let Some(user) = UserId::from_slice(&ask.user) {
+            // A server that died between taking in a user's word and saying it in its own name says it now.
+            self.second(&name, &user, node)?;
+        }
         let member = self.renewed(&name, node)?;
         if certificate(&member.name).is_some_and(|cert| cert.serial > ask.serial) {
             begun.name = member.name;
@@ -264,6 +266,16 @@ impl Office {
             begun.places = places.to_vec();
         }
         Ok(Answer::Begun(begun))
+    }
+
+    /// A device tells what is lacking here. What it revokes the authority revokes in the same moment.
+    fn tell(&mut self, node: NodeId, ask: &Tell) -> Result<Answer, Stop> {
+        let (user, name) = self.lists.user_of(node, ask.session)?;
+        let told = self.lists.tell(&self.database, node, ask, wall_millis())?;
+        if !ask.record.is_empty() {
+            self.second(&name, &user, node)?;
+        }
+        Ok(Answer::Statements(told))
     }
 
     /// An enrolled user, with a certificate that is not due.

@@ -223,7 +223,9 @@ impl Laptop {
         let told: Vec<Statement> = self
             .has
             .values()
-            .filter(|entry| entry.mark().is_some_and(|mark| differing.contains(&mark[0]) && !theirs.contains(&mark)))
+            .filter(|entry| {
+                entry.mark().is_some_and(|mark| differing.contains(&mark[0]) && !theirs.contains(&mark))
+            })
             .map(|entry| Statement::sign(&self.user.id(), entry.part().write(), &self.device))
             .collect();
         for page in told.chunks(100) {

@@ -11,7 +11,8 @@ use crosstalk_overlay::enrol::{
 };
 use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
 use crosstalk_overlay::record::{
-    Context, DeviceCert, NoCertificates, NodeBinding, RevocationSet, Unverified, UserRecord, Verified,
+    Context, DeviceCert, NoCertificates, NodeBinding, Revocation, RevocationSet, Revoked, Unverified,
+    UserRecord, Verified,
 };
 use crosstalk_overlay::time::{MAX_SKEW, TrustedTime};
 use crosstalk_storage::tree::authority::{Member, MemberState, Owner, Said};
@@ -250,6 +251,54 @@ impl Lists {
         }
         self.session(node, session)?;
         Ok((user, owner))
+    }
+
+    /// Whose session that is, and the name of that user.
+    ///
+    /// # Errors
+    /// When it is forgotten.
+    pub fn user_of(&self, node: NodeId, session: u64) -> Result<(UserId, String), Stop> {
+        let session = self.session(node, session)?;
+        Ok((session.user, session.name.clone()))
+    }
+
+    /// The devices that a user has, and when their certificates end.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn devices(
+        &self,
+        database: &Database,
+        user: &UserId,
+        now: u64,
+    ) -> Result<Vec<(DeviceId, u64)>, DatabaseError> {
+        let record = stored_record(&database.owner(user)?, now);
+        let devices = record.iter().flat_map(|record| record.devices());
+        Ok(devices.map(|(device, part)| (*device, part.cert.expires)).collect())
+    }
+
+    /// The devices that a user has revoked.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn revoked(
+        &self,
+        database: &Database,
+        user: &UserId,
+        now: u64,
+    ) -> Result<Vec<DeviceId>, DatabaseError> {
+        let record = stored_record(&database.owner(user)?, now);
+        let revocations = record.iter().flat_map(UserRecord::revocations);
+        let device = |revocation: &Verified<Revocation>| match revocation.what {
+            Revoked::Device(_, device) => Some(device),
+            _ => None,
+        };
+        Ok(revocations.filter_map(device).collect())
+    }
+
+    /// These devices of a user do not go on.
+    pub fn end_devices(&mut self, user: &UserId, devices: &[DeviceId]) {
+        self.sessions.retain(|_, session| session.user != *user || !devices.contains(&session.device));
     }
 
     /// No device goes on that its user has revoked since it began.

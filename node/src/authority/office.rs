@@ -68,6 +68,8 @@ pub struct Office {
     seen: Option<u64>,
     /// When it looked for that.
     looked: Option<Instant>,
+    /// Revocations for the overlay.
+    pub(super) news: Vec<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Office {
@@ -103,6 +105,7 @@ impl Office {
             lists: Lists::default(),
             seen: None,
             looked: None,
+            news: Vec::new(),
         }
     }
 
@@ -164,7 +167,7 @@ impl Office {
         let mut revoked = Vec::new();
         for (_, line) in first.map(|first| self.database.audit_from(first)).transpose()?.unwrap_or_default() {
             let member = (!line.user.is_empty()).then(|| self.database.member(&line.name)).transpose()?;
-            revoked.extend(member.flatten().into_iter().flat_map(|member| member.revocations));
+            revoked.extend(member.flatten().into_iter().flat_map(|member| member.voids()));
         }
         let users = self.database.count_users()?;
         self.database.signs().count(|figures| figures.users = users as u64);
@@ -180,6 +183,8 @@ impl Office {
             Question::ListUsers => Ok(Answer::Users(self.users()?)),
             Question::DisableUser { name } => self.end_name(&name, MemberState::Disabled, "user disabled"),
             Question::ResetUser { name } => self.end_name(&name, MemberState::New, "user reset"),
+            Question::Devices { name } => self.devices(&name),
+            Question::RevokeDevice { name, device } => self.revoke_device(&name, &device),
             Question::Invite { name, life, places } => self.invite(&name, life, places),
             Question::BackUp { path } => {
                 let contents = self.database.back_up(&path)?;
@@ -225,7 +230,7 @@ impl Office {
         Ok(done())
     }
 
-    fn named(&self, name: &str) -> Result<(String, Member), OfficeError> {
+    pub(super) fn named(&self, name: &str) -> Result<(String, Member), OfficeError> {
         let name = name.strip_suffix(&format!("@{}", self.domain)).unwrap_or(name);
         let name = names::account_name(name)?;
         match self.database.member(&name)? {

@@ -146,7 +146,11 @@ impl Desk {
             Job::Laptop { node, request, ask, places } => {
                 let Self::Open(office) = self else { return };
                 let answer = office.serve(node, &ask, &places);
+                let voids = office.take_news();
                 if let Some(to_core) = &ground.to_core {
+                    if !voids.is_empty() {
+                        let _ = to_core.blocking_send(Input::Voids(voids));
+                    }
                     let _ = to_core.blocking_send(Input::EnrolmentAnswer { node, request, answer });
                 }
             }
@@ -237,7 +241,7 @@ fn prepared(ground: &Ground, database: &Database) -> Result<Option<(Server, Know
         return Err(StartError::OtherKey(served.domain));
     }
     let opaque = opaque(ground, database, &served)?;
-    let revocations = database.members()?.into_iter().flat_map(|(_, member)| member.revocations).collect();
+    let revocations = database.members()?.into_iter().flat_map(|(_, member)| member.voids()).collect();
     let authority = ground.keys.authority_key()?.id();
     Ok(Some((opaque, Known { domain: served.domain, authority, revocations })))
 }

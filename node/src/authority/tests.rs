@@ -17,6 +17,9 @@ use super::{Answer, Authority, Question, StartError};
 use crate::accounts::key_dir::KeyDir;
 use crate::event_loop::clock::wall_millis;
 
+#[path = "tests/lost.rs"]
+mod lost;
+
 pub(super) const ALICE: &str = "alice@school.example";
 const PASSWORD: &[u8] = b"wherefore";
 const DAY: u64 = 24 * 60 * 60 * 1_000;
@@ -281,7 +284,11 @@ fn a_name_is_taken_back_and_goes_to_a_new_key() {
 
 /// What the device of a user says who has come with it to a node.
 pub(super) fn begin(user: u8, address: &str, on: &NodeKey) -> Ask {
-    let (key, device) = (UserKey::from_seed([user; 32]), DeviceKey::from_seed([user ^ 0x80; 32]));
+    begin_as(user, user ^ 0x80, address, on)
+}
+
+fn begin_as(user: u8, device: u8, address: &str, on: &NodeKey) -> Ask {
+    let (key, device) = (UserKey::from_seed([user; 32]), DeviceKey::from_seed([device; 32]));
     let now = wall_millis();
     let cert = DeviceCert::issue(&key, device.id(), now).expect("issued");
     let binding = NodeBinding::agreed(key.id(), device.id(), on, now, now + 7 * DAY);

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::{Node, confused, output, show};
 use crate::accounts::key_dir::KeyDir;
 use crate::admin::{Request, Response};
-use crate::authority::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
+use crate::authority::{Answer, AuditView, DeviceView, DomainView, InvitationView, Question, UserView};
 use crate::event_loop::clock::wall_millis;
 use crate::run::Place;
 
@@ -73,6 +73,18 @@ pub enum UserCommand {
     Disable {
         /// The name before the @
         name: String,
+    },
+    /// The laptops of a user
+    Devices {
+        /// The name before the @
+        name: String,
+    },
+    /// End a laptop that is lost, where its user has no other one to say so: nobody takes anything from it any more
+    Revoke {
+        /// The name before the @
+        name: String,
+        /// The beginning of its key, as `crosstalk authority user devices` shows it
+        device: String,
     },
     /// Take a user's name back and allow a new start, with a new key and password: for a forgotten password or a lost laptop
     Reset {
@@ -173,6 +185,27 @@ fn user(command: UserCommand, node: &mut Node, json: bool) -> Result<(), Failure
         UserCommand::Disable { name } => {
             let text = format!("{name} is disabled. Whoever learns that believes the name no longer.");
             change(node, Question::DisableUser { name }, &text, json)
+        }
+        UserCommand::Devices { name } => match ask(node, Question::Devices { name })? {
+            Answer::Devices(devices) if json => {
+                output::json(&devices);
+                Ok(())
+            }
+            Answer::Devices(devices) => {
+                let now = wall_millis();
+                let rows: Vec<Vec<String>> =
+                    devices.into_iter().map(|device| device_row(device, now)).collect();
+                output::table(&["KEY", "STATE", "CERTIFICATE"], &rows, "No devices.");
+                Ok(())
+            }
+            _ => Err(confused()),
+        },
+        UserCommand::Revoke { name, device } => {
+            let text = format!(
+                "A laptop of {name} is revoked. Whoever learns that takes nothing from it any more. If its password may be \
+                 known to others, run `crosstalk authority user reset {name}`, too."
+            );
+            change(node, Question::RevokeDevice { name, device }, &text, json)
         }
         UserCommand::Reset { name } => {
             let text = format!(
@@ -302,6 +335,12 @@ fn user_row(user: UserView, now: u64) -> Vec<String> {
         user.xid.map(|xid| xid.chars().skip(2).take(8).collect()).unwrap_or_default(),
         until.unwrap_or_default(),
     ]
+}
+
+fn device_row(device: DeviceView, now: u64) -> Vec<String> {
+    let state = if device.revoked { "revoked" } else { "counts" };
+    let until = device.until.map(|until| format!("ends {}", output::until(until, now)));
+    vec![device.device.chars().take(8).collect(), state.to_owned(), until.unwrap_or_default()]
 }
 
 fn audit_row(line: AuditView) -> Vec<String> {

@@ -17,6 +17,10 @@ const SHORTEST: usize = 8;
 pub struct Args {
     /// The link of an invitation; or, on a further laptop, your address NAME@DOMAIN [default: it is asked for]
     to: Option<String>,
+    /// Give the name to this account of this laptop, which keeps its user key, contacts and history; its password is the
+    /// one that is asked for [default: a further account]
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// Where the server is, if it is in another network: NODE-ID@/ip4/ADDRESS/tcp/PORT
     #[arg(long, value_name = "PLACE")]
     server: Option<String>,
@@ -42,6 +46,7 @@ pub(crate) fn execute(args: Args, node: &mut Node, server: SocketAddr, json: boo
     };
     let is_new = Invitation::is_meant(to.reveal());
     let password = args.password.ask(match is_new {
+        _ if args.account.is_some() => "Password of that account: ",
         true => "Choose a password (8 signs at least; it will be asked for on every laptop of yours): ",
         false => "Your password at that server: ",
     })?;
@@ -53,7 +58,7 @@ pub(crate) fn execute(args: Args, node: &mut Node, server: SocketAddr, json: boo
     if !json && prompt::is_terminal() {
         output::complain("Asking the server …");
     }
-    let request = Request::Enrol { to, server: args.server, password };
+    let request = Request::Enrol { to, server: args.server, password, account: args.account };
     let Response::Enrolled { account, recovery } = node.ask(request)? else { return Err(confused()) };
     if json {
         output::json(&serde_json::json!({ "account": account, "recovery": recovery }));

@@ -4,14 +4,14 @@
 //! over the opened store, so there is one way for each command.
 
 use crosstalk_overlay::core::Server;
-use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
+use crosstalk_overlay::id::{AuthorityId, UserId};
 use crosstalk_overlay::keys::{DeviceKey, SealingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
 use super::devices::{DeviceView, JoinedAccount, OfferView};
-use super::enrol::NameView;
+use super::enrol::{Home, NameView, NamedAccount};
 use super::io::Credentials;
 use super::lookup::LookupView;
 use super::requests::RequestView;
@@ -38,12 +38,15 @@ pub enum Command {
     AddEnrolled {
         /// As for [`Self::AddAccount`].
         account: Box<NewAccount>,
-        /// To be pinned.
-        authority: AuthorityId,
-        /// The node that is the server of the domain.
-        server: NodeId,
-        /// Where it is, multiaddresses.
-        places: Vec<String>,
+        /// The server; its authority is pinned.
+        home: Home,
+    },
+    /// Give an account without a name one under another node's domain, and believe that domain's authority.
+    NameAccount {
+        /// What changes.
+        account: Box<NamedAccount>,
+        /// The server; its authority is pinned.
+        home: Home,
     },
     /// Ask the server of a domain.
     AskServer {
@@ -187,6 +190,7 @@ impl Command {
             | Self::RevokeDevice { .. }
             | Self::EndAccount { .. }
             | Self::AddEnrolled { .. }
+            | Self::NameAccount { .. }
             | Self::Serve { .. }
             | Self::AddRevocations(_) => true,
             Self::ListAccounts

@@ -51,9 +51,8 @@ impl Core {
                 return Ok(None);
             }
             Command::AddAccount(new) => self.add_account(*new),
-            Command::AddEnrolled { account, authority, server, places } => {
-                self.add_enrolled(*account, authority, server, places)
-            }
+            Command::AddEnrolled { account, home } => self.add_enrolled(*account, home),
+            Command::NameAccount { account, home } => self.name_account(*account, home),
             Command::Serve { domain, authority } => {
                 self.serve(&domain, authority);
                 Ok(Reply::Done)
@@ -129,7 +128,7 @@ impl Core {
         self.store_trouble.clone().map_or(Ok(()), |trouble| Err(Refused::Store(trouble)))
     }
 
-    fn view(&self, user: UserId) -> Result<Reply, Refused> {
+    pub(super) fn view(&self, user: UserId) -> Result<Reply, Refused> {
         let account = self.accounts.get(&user).ok_or_else(|| Refused::NoAccount(user.to_string()))?;
         Ok(Reply::Account(self.account_view(account)))
     }

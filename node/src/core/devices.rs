@@ -11,6 +11,7 @@ use crate::xmpp::error::StreamCondition;
 
 use super::Core;
 use super::admin::{Refused, Reply, Sealed};
+use super::enrol::{Home, bounded};
 use super::io::{LoginChange, Output};
 
 /// A code for a further device, for people and programs.
@@ -56,6 +57,8 @@ pub struct JoinedAccount {
     pub sealed_by_recovery: Sealed,
     /// NameCert as signed bytes; empty without one.
     pub name_cert: Vec<u8>,
+    /// Domain that the older device is enrolled under, with its server; nothing for who is not.
+    pub home: Option<(String, Home)>,
 }
 
 impl std::fmt::Debug for JoinedAccount {
@@ -79,6 +82,28 @@ struct AccountField {
     sealed_by_recovery: Vec<u8>,
     #[prost(bytes = "vec", tag = "6")]
     name_cert: Vec<u8>,
+    #[prost(message, optional, tag = "7")]
+    home: Option<HomeField>,
+}
+
+/// The server that the user is enrolled at.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HomeField {
+    #[prost(string, tag = "1")]
+    domain: String,
+    #[prost(bytes = "vec", tag = "2")]
+    authority: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    server: Vec<u8>,
+    #[prost(string, repeated, tag = "4")]
+    places: Vec<String>,
+}
+
+impl HomeField {
+    fn read(self) -> Option<(String, Home)> {
+        let (authority, server) = (self.authority.try_into().ok()?, self.server.try_into().ok()?);
+        Some((self.domain, Home { authority, server, places: bounded(self.places) }))
+    }
 }
 
 impl Core {
@@ -88,6 +113,12 @@ impl Core {
         let Some(stored) = self.accounts.get(&user).map(|account| &account.stored) else {
             return Err(Refused::NoAccount(name.to_owned()));
         };
+        let home = stored.server.as_ref().and_then(|home| {
+            let authority = self.overlay.pinned_authority(&stored.domain)?;
+            let (domain, authority) = (stored.domain.clone(), authority.as_bytes().to_vec());
+            let (server, places) = (home.node.clone(), home.places.clone());
+            Some(HomeField { domain, authority, server, places })
+        });
         let account = AccountField {
             version: 1,
             name: stored.name.clone(),
@@ -95,6 +126,7 @@ impl Core {
             sealed_by_password: stored.sealed_by_password.clone(),
             sealed_by_recovery: stored.sealed_by_recovery.clone(),
             name_cert: stored.name_cert.clone(),
+            home,
         };
         let offered = self.overlay.offer_device(&user, account.encode_to_vec(), self.now);
         Ok(Reply::Offered(OfferView {
@@ -122,6 +154,7 @@ impl Core {
                     sealed_by_password: Sealed(field.sealed_by_password),
                     sealed_by_recovery: Sealed(field.sealed_by_recovery),
                     name_cert: field.name_cert,
+                    home: field.home.and_then(HomeField::read),
                 })),
                 Ok(_) | Err(_) => Reply::Refused(broken()),
             },
@@ -163,6 +196,7 @@ impl Core {
         let taken = self.overlay.add_revocation(revocation, self.now);
         taken.map_err(|why| Refused::BadCertificate(why.to_string()))?;
         self.sync_revocation(user, revocation);
+        self.tell_server_now(user);
         Ok(Reply::Done)
     }
 

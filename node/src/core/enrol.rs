@@ -2,13 +2,17 @@
 //! *Pure.*
 
 use crosstalk_overlay::core::{NoAnswer, Provenance, Server};
-use crosstalk_overlay::id::{AuthorityId, NodeId, XID_DOMAIN};
+use crosstalk_overlay::id::{AuthorityId, NodeId, UserId, XID_DOMAIN};
 use crosstalk_storage::tree::account::HomeServer;
 use serde::{Deserialize, Serialize};
 
+use crate::xmpp::StreamError;
+use crate::xmpp::error::StreamCondition;
+
 use super::Core;
+use super::account::{address, to_stored};
 use super::admin::{NewAccount, Refused, Reply};
-use super::io::Output;
+use super::io::{Credentials, LoginChange, Output};
 
 /// A certified name of this node, for people and programs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +23,49 @@ pub struct NameView {
     pub until: u64,
     /// Whether it has not ended, by the time that is believed.
     pub valid: bool,
+}
+
+/// Addresses of a server that are remembered, and bytes of one.
+const PLACES: usize = 8;
+const PLACE_BYTES: usize = 128;
+
+/// Of the addresses of a server as many as are remembered.
+pub(super) fn bounded(places: Vec<String>) -> Vec<String> {
+    places.into_iter().filter(|place| place.len() <= PLACE_BYTES).take(PLACES).collect()
+}
+
+/// The server of a user's domain, as a laptop knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// Public key of the domain's authority.
+    pub authority: [u8; 32],
+    /// Node id of the server.
+    pub server: [u8; 32],
+    /// Where it is, multiaddresses.
+    pub places: Vec<String>,
+}
+
+/// An account that has got a name under a domain: its user key stays, and everything that hangs on it.
+pub struct NamedAccount {
+    /// Public user key.
+    pub user: UserId,
+    /// The name before the `@`.
+    pub name: String,
+    /// The domain.
+    pub domain: String,
+    /// NameCert as signed bytes.
+    pub name_cert: Vec<u8>,
+    /// How the password is checked from now on.
+    pub credentials: Credentials,
+    /// User key sealed under the password.
+    pub sealed_by_password: Vec<u8>,
+}
+
+/// Neither credentials nor sealed keys.
+impl std::fmt::Debug for NamedAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NamedAccount({})", self.user)
+    }
 }
 
 impl Core {
@@ -55,25 +102,59 @@ impl Core {
     }
 
     /// Adds the account of a user of another node's domain, whose authority is pinned in the same commit.
-    pub(super) fn add_enrolled(
-        &mut self,
-        new: NewAccount,
-        authority: AuthorityId,
-        server: NodeId,
-        places: Vec<String>,
-    ) -> Result<Reply, Refused> {
+    pub(super) fn add_enrolled(&mut self, new: NewAccount, home: Home) -> Result<Reply, Refused> {
         self.saveable()?;
         let (domain, user) = (new.domain.clone(), new.user);
         let added = self.add_account(new)?;
-        self.overlay.pin_authority(&domain, authority, Provenance::Enrolled, self.now);
+        self.move_in(user, &domain, home);
+        Ok(added)
+    }
+
+    /// Gives an account that had no name one under a domain: it keeps its user key, contacts and history. Its clients
+    /// have to log in anew, as their address is another now.
+    pub(super) fn name_account(&mut self, named: NamedAccount, home: Home) -> Result<Reply, Refused> {
+        self.saveable()?;
+        let NamedAccount { user, name, domain, name_cert, credentials, sealed_by_password } = named;
+        let account = self.accounts.get(&user).ok_or_else(|| Refused::NoAccount(user.to_string()))?;
+        let login = format!("{name}@{domain}");
+        if self.accounts.by_address(&login).is_some_and(|other| other != user) {
+            return Err(Refused::NameTaken(login));
+        }
+        let mut stored = account.stored.clone();
+        let before = (stored.name.clone(), stored.domain.clone());
+        self.overlay
+            .renew_local(&user, &stored.device_cert, Some(&name_cert), self.now)
+            .map_err(|why| Refused::BadCertificate(why.to_string()))?;
+        let sessions: Vec<_> = account.sessions.iter().copied().collect();
+        for id in sessions {
+            let text = format!("this account is {login} from now on: log in as that");
+            self.end_session(id, Some(StreamError::new(StreamCondition::NotAuthorized, text)));
+        }
+        (stored.name, stored.domain, stored.name_cert) = (name, domain.clone(), name_cert);
+        (stored.sha1, stored.sha256) = (to_stored(&credentials.sha1), to_stored(&credentials.sha256));
+        (stored.sealed_by_password, stored.seal_is_older) = (sealed_by_password, false);
+        let jid = address(&user, &stored).ok_or(Refused::BadAddress(login))?;
+        if let Some(mut account) = self.accounts.remove(&user) {
+            (account.stored, account.jid) = (stored, jid);
+            self.output(Output::Login(LoginChange::Remove { name: before.0, domain: before.1 }), false);
+            self.output(Output::Login(account.login_change()), false);
+            self.accounts.insert(account);
+        }
+        self.move_in(user, &domain, home);
+        self.view(user)
+    }
+
+    /// The account is one of that domain, whose authority counts from now on; its server is met when it can be.
+    fn move_in(&mut self, user: UserId, domain: &str, home: Home) {
+        let authority = AuthorityId::from_bytes(home.authority);
+        self.overlay.pin_authority(domain, authority, Provenance::Enrolled, self.now);
         if let Some(account) = self.accounts.get_mut(&user) {
-            let node = server.as_bytes().to_vec();
+            let (node, places) = (home.server.to_vec(), home.places);
             account.stored.server = Some(HomeServer { node, places, ..HomeServer::default() });
         }
         self.save_account(&user);
         self.look_for_server(user);
         self.seek_names();
-        Ok(added)
     }
 
     /// Whether an account here is named under a domain: for its clients, this node is that server.

@@ -103,6 +103,8 @@ pub enum Input {
         /// An encoded [`crosstalk_overlay::enrol::Answer`]; empty: not the server that was looked for.
         answer: Vec<u8>,
     },
+    /// What the authority of this node has revoked, signed.
+    Voids(Vec<Vec<u8>>),
     /// The time of [`super::Core::poll_timeout`] has come.
     Timeout,
     /// The node is about to stop in order: other nodes are told.

@@ -17,6 +17,7 @@ mod compromised;
 mod contact_list;
 mod devices;
 mod elsewhere;
+mod enrolled;
 mod features;
 mod found;
 mod inbox;

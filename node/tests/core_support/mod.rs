@@ -34,7 +34,7 @@ use crosstalk_storage::Contents;
 
 pub use client::{Client, says};
 pub use desk::Desk;
-pub use stage::{BEGIN, DOMAIN, Table, credentials};
+pub use stage::{BEGIN, DOMAIN, Table, credentials, home};
 use stage::{NODE, Stage};
 
 /// The play: one node, driven by the law of its core.
@@ -177,6 +177,16 @@ impl Play {
     /// A command of the CLI.
     pub fn command(&self, command: Command) -> Reply {
         self.0.borrow_mut().command(command)
+    }
+
+    /// A command that is answered later: its number, for [`Self::reply`].
+    pub fn begin(&self, command: Command) -> u64 {
+        self.0.borrow_mut().begin(command)
+    }
+
+    /// What it came to.
+    pub fn reply(&self, request: u64) -> Option<Reply> {
+        self.0.borrow_mut().replies.remove(&request)
     }
 
     /// What the shell was asked for beside clients and commits, since it was last looked at.

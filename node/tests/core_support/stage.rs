@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crosstalk::core::admin::{Command, NewAccount, Reply};
+use crosstalk::core::enrol::Home;
 use crosstalk::core::io::{Credentials, ScramKeys};
 use crosstalk::core::settings::DeviceKeys;
 use crosstalk::core::{ConnId, Core, Input, Output, Settings, Setup};
@@ -121,12 +122,7 @@ impl Stage {
         };
         let asleep = std::mem::replace(&mut self.asleep, false);
         let add = match self.enrolled {
-            true => Command::AddEnrolled {
-                account: Box::new(account),
-                authority: AuthorityKey::from_seed([9; 32]).id(),
-                server: NodeKey::from_seed([SERVER; 32]).id(),
-                places: Vec::new(),
-            },
+            true => Command::AddEnrolled { account: Box::new(account), home: home() },
             false => Command::AddAccount(Box::new(account)),
         };
         let reply = self.command(add);
@@ -176,6 +172,13 @@ impl Stage {
         self.handle(Input::Admin { request, command: Box::new(command) });
         let reply = self.replies.get_mut(&request).expect("an answer to the command");
         std::mem::replace(reply, Reply::Done)
+    }
+
+    /// One that is answered later.
+    pub(super) fn begin(&mut self, command: Command) -> u64 {
+        let request = 1_000 + 1 + self.replies.keys().last().copied().unwrap_or_default();
+        self.handle(Input::Admin { request, command: Box::new(command) });
+        request
     }
 
     pub(super) fn handle(&mut self, input: Input) {
@@ -303,6 +306,12 @@ impl Stage {
         let own = self.people.iter().map(|(name, person)| (name, &person.xid));
         own.chain(self.elsewhere.iter().map(|(xid, name)| (name, xid)))
     }
+}
+
+/// The server of [`DOMAIN`], as its laptops know it.
+pub fn home() -> Home {
+    let authority = *AuthorityKey::from_seed([9; 32]).id().as_bytes();
+    Home { authority, server: *NodeKey::from_seed([SERVER; 32]).id().as_bytes(), places: Vec::new() }
 }
 
 /// Credentials that nobody looks at: SASL happens before the core.

@@ -94,6 +94,12 @@ impl Overlay {
         self.users.authorities.get(domain).is_some_and(Authority::is_pinned)
     }
 
+    /// The key that counts for a domain: pinned, not merely seen first.
+    pub fn pinned_authority(&self, domain: &str) -> Option<AuthorityId> {
+        let known = self.users.authorities.get(domain).filter(|known| known.is_pinned())?;
+        Some(known.key)
+    }
+
     /// Who gives names under the domain of an address, as far as is known.
     pub(super) fn authority_of(&self, address: &str) -> Option<AuthorityId> {
         Some(self.users.authorities.get(domain_of(address)?)?.key)

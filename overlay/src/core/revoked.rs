@@ -141,8 +141,9 @@ impl Overlay {
         Ok(self.revoke(&revocation, way, now))
     }
 
-    /// An authority revokes under the domain that it is pinned for, and devices only of users whom it named; a user
-    /// that is known here its own devices. Whoever tells of others may know more than we do: that is no offence.
+    /// An authority revokes under the domain that it is pinned for, and devices only of users whom it named, as far as they
+    /// are known: who has not met them yet is told of a lost laptop before it comes. A user that is known here its own
+    /// devices. Whoever tells of others may know more than we do: that is no offence.
     fn may_revoke(&self, revocation: &Revocation) -> Result<(), Refusal> {
         let user = revocation.user();
         let pinned = |address: &str, authority| {
@@ -153,8 +154,11 @@ impl Overlay {
             (RevokedBy::Authority(_), Revoked::User(_)) => false,
             (RevokedBy::Authority(authority), Revoked::Name(address, _)) => pinned(address, authority),
             (RevokedBy::Authority(authority), Revoked::Device(..)) => {
-                let names = self.users.record(&user).into_iter().flat_map(UserRecord::names);
-                names.into_iter().any(|(by, name)| by == authority && pinned(&name.address, authority))
+                let named = |record: &UserRecord| {
+                    let mut names = record.names().iter();
+                    names.any(|(by, name)| by == authority && pinned(&name.address, authority))
+                };
+                self.users.record(&user).map_or_else(|| self.users.is_pinned_for_any(authority), named)
             }
         };
         if allowed { Ok(()) } else { Err(Refusal::NoCertificate { kind: "revocation" }) }

@@ -116,6 +116,11 @@ impl Users {
         self.authorities.get(domain).is_some_and(pinned)
     }
 
+    /// Whether a key is pinned for some domain.
+    pub(super) fn is_pinned_for_any(&self, key: &AuthorityId) -> bool {
+        self.authorities.values().any(|known| known.key == *key && known.is_pinned())
+    }
+
     /// Names that were not taken back, those by pinned authorities first.
     pub(super) fn names(&self, user: &UserId) -> Vec<&Verified<NameCert>> {
         let names = self.record(user).into_iter().flat_map(|record| record.names().values());

@@ -20,6 +20,7 @@ mod handover;
 mod hostile;
 mod join;
 mod liars;
+mod lost;
 mod mailbox;
 mod mailbox_hostile;
 mod many;

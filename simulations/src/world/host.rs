@@ -410,7 +410,7 @@ fn kind(input: &Input) -> &'static str {
         Input::SealingKey { .. } => "key",
         Input::Credentials { .. } => "credentials",
         Input::Timeout => "timeout",
-        Input::EnrolmentAnswer { .. } => "answer to a laptop",
+        Input::EnrolmentAnswer { .. } | Input::Voids(_) => "answer to a laptop",
         Input::Stopping => "stopping",
     }
 }

@@ -77,6 +77,9 @@ pub struct Member {
     /// When the user was enrolled last, Unix milliseconds; 0: never.
     #[prost(uint64, tag = "10")]
     pub enrolled: u64,
+    /// Signed Revocations of devices by the authority, oldest first: told to the overlay at each start.
+    #[prost(bytes = "vec", repeated, tag = "11")]
+    pub devices: Vec<Vec<u8>>,
 }
 
 /// Nothing that helps to guess a password.
@@ -138,6 +141,13 @@ impl Stored for AuditLine {
     const VERSION: u8 = 1;
 }
 
+impl Member {
+    /// All that the authority has signed as void of this user.
+    pub fn voids(self) -> Vec<Vec<u8>> {
+        [self.revocations, self.devices].concat()
+    }
+}
+
 /// What is kept of a user beside what its devices have said; keyed by the user key.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Owner {
@@ -191,7 +201,14 @@ mod tests {
             recovery: vec![7],
             revocations: vec![vec![8]],
             enrolled: 9,
+            devices: vec![vec![10]],
         };
+        // As it was before the authority revoked devices.
+        let before = Member { devices: Vec::new(), ..member.clone() };
+        assert_eq!(
+            encode(&before),
+            b"\x01\x08\x01\x10\x01\x1a\x01\x02\x20\x03\x2a\x01\x04\x32\x01\x05\x3a\x01\x06\x42\x01\x07\x4a\x01\x08\x50\x09"
+        );
         let invitation = StoredInvitation { name: "a".into(), expires: 1, used: vec![2] };
         let line =
             AuditLine { at: 1, what: "b".into(), name: "a".into(), user: vec![2], serial: 3, node: vec![4] };
@@ -201,7 +218,7 @@ mod tests {
         assert_eq!(decode(b"\x01\x0a\x03a.b\x10\x01\x1a\x02\x02\x02"), Ok(before));
         assert_eq!(
             encode(&member),
-            b"\x01\x08\x01\x10\x01\x1a\x01\x02\x20\x03\x2a\x01\x04\x32\x01\x05\x3a\x01\x06\x42\x01\x07\x4a\x01\x08\x50\x09"
+            b"\x01\x08\x01\x10\x01\x1a\x01\x02\x20\x03\x2a\x01\x04\x32\x01\x05\x3a\x01\x06\x42\x01\x07\x4a\x01\x08\x50\x09\x5a\x01\x0a"
         );
         assert_eq!(encode(&invitation), b"\x01\x0a\x01a\x10\x01\x1a\x01\x02");
         assert_eq!(encode(&line), b"\x01\x08\x01\x12\x01b\x1a\x01a\x22\x01\x02\x28\x03\x32\x01\x04");

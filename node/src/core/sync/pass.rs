@@ -19,14 +19,12 @@ use super::shape::Part;
 use super::{block_field, merge, records};
 use crate::core::Core;
 use crate::core::account::Account;
+use crate::core::enrol::bounded;
 
 /// Things told again because the server knew something that they had not; more wait for the next pass.
 const TOLD_AGAIN: usize = 4_096;
 /// Marks of a server at most.
 const MOST_MARKS: usize = 65_536;
-/// Addresses of a server that are remembered, and bytes of one.
-const PLACES: usize = 8;
-const PLACE_BYTES: usize = 128;
 
 /// Where a pass stands.
 #[derive(Debug, Default)]
@@ -139,8 +137,7 @@ impl Core {
             self.count("certificates of servers that were not taken");
         }
         if !begun.places.is_empty() {
-            let fits = |place: &String| place.len() <= PLACE_BYTES;
-            let places = begun.places.into_iter().filter(fits).take(PLACES).collect();
+            let places = bounded(begun.places);
             if let Some(home) =
                 self.accounts.get_mut(&user).and_then(|account| account.stored.server.as_mut())
             {

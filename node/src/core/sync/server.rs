@@ -109,6 +109,14 @@ impl Core {
         self.accounts.get(user)?.stored.server.as_ref()
     }
 
+    /// Something that nobody should wait for: the server is asked now, whether it was reached last time or not.
+    pub(in crate::core) fn tell_server_now(&mut self, user: UserId) {
+        let now = self.now.mono;
+        let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
+        (link.changed, link.due) = (true, now);
+        self.plan_sync();
+    }
+
     /// Something of a user's account changed here.
     pub(super) fn tell_server_soon(&mut self, user: UserId) {
         self.tell_server_after(user, GATHER);
@@ -328,6 +336,7 @@ fn reason(why: Why) -> &'static str {
         Why::Password => "the server knows this user no longer, or by another key: enrol again",
         Why::Full => "the server keeps as much of this user as it may",
         Why::Trouble => "the server cannot save anything now",
+        Why::Revoked => "this laptop was revoked as a device of the account",
         _ => "the server does not understand this node, or this node the server",
     }
 }

@@ -358,7 +358,7 @@ impl Authority {
     /// Starts the task, and waits for its first try to begin.
     fn start(&self) -> Result<(), StartError> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let (started, begun) = std::sync::mpsc::channel();
+        let (started, begun) = std::sync::mpsc::sync_channel(1);
         let ground = self.ground.clone();
         let work = move || task::run(&ground, queue, &started);
         std::thread::Builder::new().name("authority".into()).spawn(work)?;

@@ -37,6 +37,7 @@ const NOT_PURE: &[&str] = &["overlay/src/swarm", "overlay/src/lib.rs", "link-loc
 const NAMED_BY: &[(&str, &[&str])] = &[
     ("libp2p", &["overlay/src/swarm", "overlay/src/lib.rs"]),
     ("sled::Config", &["storage/src/engine/sled"]),
+    ("tokio_postgres", &["node/src/authority/database/postgres", "node/src/authority/private.rs"]),
     ("quick_xml", &["node/src/xmpp/parse.rs"]),
     ("rsasl", &["node/src/c2s", "simulations/src/load"]),
 ];

@@ -1,7 +1,7 @@
 //! A class that enrols at once, and a school that comes back after a week: what that costs the server. Each figure is
 //! printed. `CROSSTALK_CLASS` and `CROSSTALK_SCHOOL` say how many they are.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crosstalk_overlay::enrol::{self, Answer, Ask, Statement};
 use crosstalk_overlay::id::NodeId;
@@ -10,6 +10,7 @@ use crosstalk_overlay::record::{DeviceCert, NodeBinding, Verified};
 use crosstalk_storage::tree::authority::{Member, MemberState};
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 use super::Question;
 use super::database::{Change, Home};

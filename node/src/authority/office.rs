@@ -1,7 +1,5 @@
 //! What the command line asks of a domain's server: users, invitations, the audit log.
 
-use std::time::Instant;
-
 use crosstalk_overlay::authority::{certify, revoke_name};
 use crosstalk_overlay::enrol::{Invitation, TOKEN, token_mark};
 use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
@@ -9,6 +7,7 @@ use crosstalk_overlay::keys::AuthorityKey;
 use crosstalk_overlay::record::{NameCert, Record, SignedRecord};
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState, ServedDomain, StoredInvitation};
 use prost::Message as _;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::counter::Counter;

@@ -1,10 +1,11 @@
 //! Several processes of one server on one PostgreSQL, and what happens while that is away.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crosstalk_overlay::enrol::{self, Ask, Why};
 use crosstalk_overlay::keys::NodeKey;
 use crosstalk_storage::tree::authority::{AuditLine, Member};
+use tokio::time::Instant;
 
 use super::Question;
 use super::database::{Change, Database, DatabaseError, Home};

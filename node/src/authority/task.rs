@@ -60,7 +60,7 @@ pub(super) struct Ground {
 pub(super) fn run(
     ground: &Ground,
     mut queue: mpsc::Receiver<Job>,
-    started: &std::sync::mpsc::Sender<Result<(), StartError>>,
+    started: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
 ) {
     let mut desk = match Desk::open(ground) {
         Ok(desk) => {

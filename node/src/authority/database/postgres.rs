@@ -12,10 +12,11 @@ mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crosstalk_storage::{Entry, Tree, WriteSet};
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use super::engine::Engine;

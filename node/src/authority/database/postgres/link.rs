@@ -153,18 +153,18 @@ impl Link {
 
     /// Writes, within the transaction.
     pub(super) async fn write(&mut self, writes: &WriteSet) -> Result<(), Error> {
-        let mut trees: BTreeMap<Tree, (Vec<&[u8]>, Vec<&[u8]>, Vec<&[u8]>)> = BTreeMap::new();
+        let mut trees: BTreeMap<Tree, Rows<'_>> = BTreeMap::new();
         for (tree, key, value) in writes.iter() {
-            let (keys, values, gone) = trees.entry(tree).or_default();
+            let rows = trees.entry(tree).or_default();
             match value {
                 Some(value) => {
-                    keys.push(key);
-                    values.push(value);
+                    rows.keys.push(key);
+                    rows.values.push(value);
                 }
-                None => gone.push(key),
+                None => rows.gone.push(key),
             }
         }
-        for (tree, (keys, values, gone)) in &trees {
+        for (tree, Rows { keys, values, gone }) in &trees {
             let table = table(*tree);
             if !keys.is_empty() {
                 let text = format!(
@@ -196,6 +196,14 @@ impl Link {
         self.statements.insert(text, statement.clone());
         Ok(statement)
     }
+}
+
+/// What becomes of a table.
+#[derive(Default)]
+struct Rows<'a> {
+    keys: Vec<&'a [u8]>,
+    values: Vec<&'a [u8]>,
+    gone: Vec<&'a [u8]>,
 }
 
 fn table(tree: Tree) -> String {

@@ -144,8 +144,10 @@ impl Config {
         self.public_networks()?;
         self.mailboxes()?;
         self.database(Path::new(""))?;
-        if self.metrics.listen.is_some_and(|address| !address.ip().is_loopback()) {
-            let what = "figures are for this machine only: write an address as 127.0.0.1:9522".to_owned();
+        let metrics = &self.metrics.listen;
+        if metrics.len() > 4 || metrics.iter().any(|address| !address.ip().is_loopback()) {
+            let what =
+                "figures are for this machine only: write at most 4 addresses as 127.0.0.1:9522".to_owned();
             return Err(value("metrics.listen", what));
         }
         self.log.check()
@@ -413,6 +415,18 @@ mod tests {
             parse("domain = \"office.example\"").expect("good").domain.as_deref(),
             Some("office.example")
         );
+    }
+
+    #[test]
+    fn figures_and_databases_are_not_for_the_network() {
+        assert!(parse("[metrics]\nlisten = ['127.0.0.1:9522', '[::1]:9522']").is_ok());
+        assert!(complaint("[metrics]\nlisten = ['0.0.0.0:9522']").contains("for this machine only"));
+        assert!(parse("[authority]\ndatabase = 'postgresql:///school?host=/run/postgresql'").is_ok());
+        assert!(
+            complaint("[authority]\ndatabase = 'postgresql://a:b@localhost/c'").contains("database_password")
+        );
+        assert!(complaint("[authority]\ndatabase = 'postgresql://a@192.0.2.1/c'").contains("database_ca"));
+        assert!(complaint("[authority]\ndatabase = 'sled'").contains("postgresql://"));
     }
 
     #[test]

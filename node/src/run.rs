@@ -101,13 +101,11 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let store = StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?;
     let sources =
         metrics::Sources { service: service.clone(), authority: authority.clone(), flushes: store.flushes() };
-    let figures = match ports::metrics(&place.config)? {
-        Some(address) => {
-            let port = metrics::open(address).await.map_err(Failure::system("open the port for figures"))?;
-            Some(tokio::spawn(metrics::serve(port, sources)))
-        }
-        None => None,
-    };
+    let mut figures = Vec::new();
+    for address in ports::metrics(&place.config)? {
+        let port = metrics::open(address).await.map_err(Failure::system("open the port for figures"))?;
+        figures.push(tokio::spawn(metrics::serve(port, sources.clone())));
+    }
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
         tokio::spawn(renewal::serve(logged_in, service.clone())),

@@ -193,9 +193,9 @@ settings! {
     }
     /// Figures for Prometheus.
     metrics Metrics {
-        /// Address and port on this machine where `GET /metrics` is answered. Default: none, no port is open.
+        /// Addresses and ports on this machine where `GET /metrics` is answered, as "127.0.0.1:9522", at most 4. Empty: no port is open.
         /// Cost: everybody who can run a program here can read how many people are connected and what waits; nobody is named.
-        listen: Option<SocketAddr> = None, "\"127.0.0.1:9522\"";
+        listen: Vec<SocketAddr> = Vec::new(), "[]";
     }
     /// What is kept on disk.
     store Store {

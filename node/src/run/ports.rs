@@ -44,13 +44,12 @@ pub(super) fn check_overlay(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The port for figures, if there is to be one.
+/// The ports for figures.
 ///
 /// # Errors
-/// When it is in use or not for us.
-pub(super) fn metrics(config: &Config) -> Result<Option<SocketAddr>, Failure> {
-    let addresses: Vec<SocketAddr> = config.metrics.listen.into_iter().collect();
-    Ok(usable(&addresses, "`listen` in [metrics]")?.pop())
+/// When one is in use or not for us.
+pub(super) fn metrics(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
+    usable(&config.metrics.listen, "`listen` in [metrics]")
 }
 
 const SETTING: &str = "`port` in [overlay]";

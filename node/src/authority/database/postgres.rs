@@ -99,7 +99,10 @@ impl Postgres {
         if !keeps {
             *held = None;
             self.open.set(false);
-            self.signs.away(&error.to_string());
+            match &error {
+                DatabaseError::Away(why) => self.signs.away(why),
+                other => self.signs.away(&other.to_string()),
+            }
         }
         Err(error)
     }

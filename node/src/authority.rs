@@ -12,6 +12,7 @@
 //! | [`standing`] | whether the database can be asked, and which process leads |
 //! | `task` | the thread |
 //! | [`slow`] | guessing is slowed, and nobody locked out |
+//! | [`rotate`] | hands the domain's key over to a new one |
 //! | [`opaque`] | the password's protocol, both sides |
 //! | [`database`] | what is kept |
 
@@ -25,6 +26,7 @@ pub mod office;
 pub mod opaque;
 #[cfg(test)]
 pub(crate) mod private;
+mod rotate;
 #[cfg(test)]
 mod several;
 pub mod slow;
@@ -41,6 +43,7 @@ mod tests_on_postgres;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use crosstalk_overlay::enrol::{Answer as Said, Why};
 use crosstalk_overlay::id::{AuthorityId, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,6 +52,7 @@ use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::core::Input;
 use crate::secret::Secret;
 use database::{DatabaseError, Home};
+pub use rotate::keys_of;
 use standing::{Figures, Standing};
 pub use task::News;
 use task::{Ground, Job};
@@ -117,6 +121,8 @@ pub enum Question {
         /// Which, absolute.
         path: PathBuf,
     },
+    /// Hand the domain's key over to a new one.
+    RotateKey,
     /// The newest lines of the audit log.
     Audit {
         /// At most so many.
@@ -132,6 +138,13 @@ pub enum Answer {
     Done {
         /// For the overlay.
         revocations: Vec<Vec<u8>>,
+    },
+    /// The key was handed over.
+    Rotated {
+        /// The new public key, hexadecimal.
+        authority: String,
+        /// The signed rotation, for the overlay.
+        rotation: Vec<u8>,
     },
     /// What is served.
     Domain(DomainView),
@@ -237,14 +250,14 @@ pub enum StartError {
     Key(#[from] KeyError),
     /// The key file is not the one of the database.
     #[error(
-        "keys/authority.key is not the key that the names under {0} were signed with: put it back from a back-up, \
-         `crosstalk authority key export` made one"
+        "keys/authority.key is not the key that the names under {0} are signed with: put it back from a back-up with \
+         `crosstalk authority key import DIRECTORY`; `crosstalk authority key export` made one"
     )]
     OtherKey(String),
     /// The key file is gone, or not the one that the passwords were registered with.
     #[error(
         "keys/enrolment.key is not what the passwords of the users under {0} were registered with: put it back from a \
-         back-up, without it no password there is right any more"
+         back-up with `crosstalk authority key import DIRECTORY`, without it no password there is right any more"
     )]
     OtherEnrolment(String),
     /// No thread.
@@ -308,6 +321,11 @@ impl Authority {
         self.ground.signs.leading()
     }
 
+    /// How the domain's key was handed over before the start.
+    pub fn rotations(&self) -> &[Vec<u8>] {
+        self.ground.known.get().map_or(&[], |known| &known.rotations)
+    }
+
     /// Asks; waits while the queue is full.
     pub async fn ask(&self, question: Question) -> Answer {
         match (self.domain(), &question) {
@@ -342,7 +360,12 @@ impl Authority {
         if let Some(jobs) = self.jobs.get()
             && jobs.try_send(Job::Laptop { node, request, ask, places }).is_err()
         {
-            tracing::warn!("too many laptops are being enrolled at once: one has to ask again");
+            tracing::debug!("too many laptops ask at once: one has to ask again");
+            if let Some(to_core) = &self.ground.to_core {
+                let answer = Said::refused(Why::Busy).to_bytes();
+                // Where there is no room either it asks again by itself, later.
+                let _ = to_core.try_send(Input::EnrolmentAnswer { node, request, answer });
+            }
         }
     }
 

@@ -143,7 +143,9 @@ fn execute(line: Line) -> Result<(), Failure> {
         Command::Contact(command) => contact::execute(command, &mut Node::open(place)?, json),
         Command::Device(command) => device::execute(command, &mut Node::open(place)?, server, json),
         Command::Enrol(args) => enrol::execute(args, &mut Node::open_or_make(place)?, server, json),
-        Command::Authority(authority::Command::Key(command)) => authority::key(&command, &place, json),
+        Command::Authority(authority::Command::Key(command)) if command.is_about_files() => {
+            authority::key(&command, &place, json)
+        }
         Command::Authority(
             command @ (authority::Command::Init { .. } | authority::Command::Restore { .. }),
         ) => authority::execute(command, &mut Node::open_or_make(place)?, json),

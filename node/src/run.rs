@@ -243,6 +243,7 @@ fn setup(
     let mail = config.overlay.mail_bytes * if authority.domain().is_some() { SERVER_MAIL } else { 1 };
     let settings = Settings {
         serves: authority.domain().map(|(domain, key)| (domain.to_owned(), key)),
+        rotations: authority.rotations().to_vec(),
         revoked: authority.revocations().to_vec(),
         domain: own.map(|own| (own.name.clone(), own.key.id())),
         resume_timeout: u64::from(config.xmpp.resume_seconds) * 1_000,

@@ -4,7 +4,11 @@
 //! [`revoke_device`]). Everybody else asks [`standing`], which needs no server: the certificate, the key that is pinned
 //! for the domain, the revocations and the time decide (DESIGN.md §3.3).
 
-use crate::id::{AuthorityId, DeviceId, UserId};
+mod chain;
+
+pub use chain::{BadStep, Chain, MAX_ROTATIONS};
+
+use crate::id::{DeviceId, UserId};
 use crate::keys::AuthorityKey;
 use crate::record::{
     NameCert, Record as _, Refusal, Revocation, RevocationSet, Revoked, RevokedBy, Verified,
@@ -90,19 +94,20 @@ pub enum Standing {
     Revoked,
 }
 
-/// What a verified certificate is worth, where `pinned` is the key that is pinned for its domain, and `holder` who is
-/// known to have the address by the highest serial.
+/// What a verified certificate is worth, where `pinned` are the keys of the authority that is pinned for its domain, and
+/// `holder` who is known to have the address by the highest serial.
 pub fn standing(
     cert: &NameCert,
-    pinned: Option<AuthorityId>,
+    pinned: Option<&Chain>,
     holder: Option<(UserId, u64)>,
     revocations: &RevocationSet,
     time: TrustedTime,
 ) -> Standing {
-    if pinned.is_some_and(|key| key != cert.authority) {
+    if pinned.is_some_and(|chain| !chain.vouches(cert)) {
         return Standing::Foreign;
     }
-    if revocations.is_name_revoked(&cert.address, &cert.user, &cert.authority) {
+    let revoked = |key| revocations.is_name_revoked(&cert.address, &cert.user, &key);
+    if revoked(cert.authority) || pinned.is_some_and(|chain| chain.keys().any(revoked)) {
         return Standing::Revoked;
     }
     if pinned.is_none() {
@@ -133,8 +138,14 @@ mod tests {
         certify(&key(), ALICE, user(1), 0, NOW).expect("signed")
     }
 
-    fn judged(pinned: Option<AuthorityId>, holder: Option<(UserId, u64)>) -> Standing {
-        standing(&cert(), pinned, holder, &RevocationSet::default(), TrustedTime::certain(NOW))
+    fn judged(pinned: Option<crate::id::AuthorityId>, holder: Option<(UserId, u64)>) -> Standing {
+        standing(
+            &cert(),
+            pinned.map(Chain::of).as_ref(),
+            holder,
+            &RevocationSet::default(),
+            TrustedTime::certain(NOW),
+        )
     }
 
     #[test]
@@ -164,8 +175,9 @@ mod tests {
     fn a_revoked_name_counts_no_more_and_that_of_others_does() {
         let mut revocations = RevocationSet::default();
         revocations.insert(revoke_name(&key(), ALICE, user(1), NOW).expect("signed"));
+        let pinned = Chain::of(key().id());
         let of =
-            |cert: &NameCert| standing(cert, Some(key().id()), None, &revocations, TrustedTime::certain(NOW));
+            |cert: &NameCert| standing(cert, Some(&pinned), None, &revocations, TrustedTime::certain(NOW));
         assert_eq!(of(&cert()), Standing::Revoked);
         let other = certify(&key(), ALICE, user(2), cert().serial, NOW).expect("signed");
         assert!(matches!(of(&other), Standing::Certified { valid: true, .. }));

@@ -89,6 +89,7 @@ mod probes;
 mod publish;
 mod query;
 mod revoked;
+mod rotated;
 mod seek;
 mod server;
 pub mod state;
@@ -481,6 +482,7 @@ impl Overlay {
             Frame::WantTokens { from, to } => self.on_want_tokens(node, from, to, now),
             Frame::Revoked(digests) => self.on_revoked(node, &digests, now),
             Frame::Revocations(told) => self.on_revocations(node, told, now),
+            Frame::Rotations(rotations) => self.on_rotations(node, &rotations, now),
             Frame::Join { offer, proof } => self.on_join(node, offer, &proof, now),
             Frame::JoinAnswer { offer, answer } => self.on_join_answer(node, offer, &answer, now),
             Frame::Enrol { request, ask } => self.on_enrol(node, request, ask, now),

@@ -170,6 +170,9 @@ pub struct Found {
     /// The authority's public key.
     #[prost(bytes = "vec", tag = "1")]
     pub authority: Vec<u8>,
+    /// Signed rotations that led to it, the oldest first: passwords are registered with the first key of all.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub rotations: Vec<Vec<u8>>,
 }
 
 /// See [`Answer::Registering`].
@@ -258,6 +261,8 @@ pub enum Why {
     Full = 11,
     /// The device that asks was revoked.
     Revoked = 12,
+    /// Too many ask at once: ask again in a moment.
+    Busy = 13,
 }
 
 impl std::fmt::Debug for Ask {

@@ -44,11 +44,15 @@ pub enum Domain {
     EnrolConsent,
     /// [`crate::enrol::Statement`]
     Statement,
+    /// [`crate::record::Rotation`]
+    Rotation,
+    /// What the new key says in a [`crate::record::Rotation`].
+    RotationConsent,
 }
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
@@ -66,6 +70,8 @@ impl Domain {
         Self::Token,
         Self::EnrolConsent,
         Self::Statement,
+        Self::Rotation,
+        Self::RotationConsent,
     ];
 
     /// The string that starts what is signed; a zero byte follows it.
@@ -88,6 +94,8 @@ impl Domain {
             Self::Token => "crosstalk/1/token",
             Self::EnrolConsent => "crosstalk/1/enrol-consent",
             Self::Statement => "crosstalk/1/statement",
+            Self::Rotation => "crosstalk/1/rotation",
+            Self::RotationConsent => "crosstalk/1/rotation-consent",
         }
     }
 

@@ -9,6 +9,7 @@
 //! | [`DeviceCert`] | user | 512 | 400 days | the later issued, then the greater bytes |
 //! | [`NameCert`] | authority | 1 KiB | 400 days | the higher serial, then the greater bytes |
 //! | [`Revocation`] | user or authority | 1 KiB | past the certificate's end | the earlier since, then the smaller bytes |
+//! | [`Rotation`] | old and new authority key | 640 | none | both are kept ([`crate::authority::Chain`]) |
 //! | [`DeviceInfo`] | device | 1 KiB | 7 days | the later epoch, clock reading, then bytes |
 //! | [`NodeBinding`] | device and node | 512 | 7 days | the later issued, then the greater bytes |
 //! | [`NodeLinks`] | node | 1,280 | 1 hour | the later clock reading, then bytes |
@@ -43,6 +44,7 @@ mod presence;
 mod receipt;
 mod refusal;
 mod revocation;
+mod rotation;
 mod sealed_presence;
 mod token;
 mod user;
@@ -60,6 +62,7 @@ pub use presence::{MAX_SESSIONS, PresenceRecord, PresenceSession};
 pub use receipt::{Receipt, ReceiptOutcome, RefusalCode};
 pub use refusal::Refusal;
 pub use revocation::{MAX_REVOCATIONS, Revocation, RevocationSet, Revoked, RevokedBy};
+pub use rotation::Rotation;
 pub use sealed_presence::{MAX_WHEREABOUTS, SealedPresence, Whereabouts};
 pub use token::Token;
 pub use user::{DevicePart, MAX_DEVICES, MAX_NAMES, MAX_REVOKED, MAX_USER_RECORD, UserRecord};

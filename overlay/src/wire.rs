@@ -46,6 +46,8 @@ pub const MAX_MARKS: usize = 4_096;
 pub const MAX_RELAYED: usize = 256;
 /// Scopes in one [`Frame::Revoked`] or [`Frame::Revocations`] at most.
 pub const MAX_SCOPES: usize = 4_096;
+/// Signed rotations in one [`Frame::Rotations`] at most.
+pub const MAX_ROTATIONS: usize = 32;
 /// Signed revocations in one [`Frame::Revocations`] at most.
 pub const MAX_REVOCATIONS: usize = 256;
 /// Items in one [`Frame::Listing`], or named in one [`Frame::Fetch`] or [`Frame::Discard`], at most.
@@ -145,6 +147,8 @@ pub enum Frame {
     Revoked(Vec<RevokedDigest>),
     /// What is void: which the sender knows, and some themselves.
     Revocations(Revocations),
+    /// Signed rotations of keys of authorities, in the order in which they can be followed.
+    Rotations(Vec<Vec<u8>>),
     /// The sender has the code of an offer: it wants what was offered.
     Join {
         /// Which.
@@ -265,6 +269,7 @@ impl fmt::Debug for Frame {
             Self::Discard(items) => write!(f, "Discard({})", items.len()),
             Self::WantTokens { from, to } => write!(f, "WantTokens({from} of {to})"),
             Self::Revoked(digests) => write!(f, "Revoked({})", digests.len()),
+            Self::Rotations(all) => write!(f, "Rotations({})", all.len()),
             Self::Revocations(told) => {
                 write!(f, "Revocations({} lists, {} records)", told.lists.len(), told.records.len())
             }
@@ -365,6 +370,7 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
         }
         Frame::Revoked(digests) => Kind::Revoked(revoked::concatenated(&digests)),
         Frame::Revocations(told) => Kind::Revocations(revoked::field(told)),
+        Frame::Rotations(records) => Kind::Rotations(MailField { items: records }),
         Frame::Join { offer, proof } => {
             Kind::Join(JoinField { offer: offer.to_vec(), proof: proof.to_vec() })
         }
@@ -433,6 +439,11 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
         Kind::WantTokens(field) => Frame::WantTokens { from: user(&field.from)?, to: user(&field.to)? },
         Kind::Revoked(bytes) => Frame::Revoked(revoked::digests(&bytes)?),
         Kind::Revocations(field) => Frame::Revocations(revoked::told(field)?),
+        Kind::Rotations(field) => {
+            at_most(field.items.len(), MAX_ROTATIONS, "list of rotations")?;
+            all_at_most(&field.items, crate::record::Rotation::MAX_SIZE, "rotation")?;
+            Frame::Rotations(field.items)
+        }
         Kind::Join(JoinField { offer, proof }) => {
             let proof = proof.as_slice().try_into().map_err(|_| WireError::Field { what: "proof" })?;
             Frame::Join { offer: offer_id(&offer)?, proof }
@@ -543,6 +554,7 @@ mod tests {
             (any::<u64>(), bytes(90)).prop_map(|(request, ask)| Frame::Enrol { request, ask }),
             (any::<u64>(), bytes(90)).prop_map(|(request, answer)| Frame::EnrolAnswer { request, answer }),
         ];
+        let rotations = many().prop_map(Frame::Rotations);
         let digests = prop::collection::vec(any::<[[u8; 8]; 2]>(), 0..5);
         let digests = digests.prop_map(|all| {
             Frame::Revoked(all.into_iter().map(|[scope, digest]| RevokedDigest { scope, digest }).collect())
@@ -554,6 +566,7 @@ mod tests {
             hello,
             mail,
             digests,
+            rotations,
             told,
             users.prop_map(Frame::Records),
             marks.clone().prop_map(Frame::Have),

@@ -1,6 +1,7 @@
 """How a name under a domain comes to a laptop beside by an invitation on an empty one: a joined laptop, an account that was there before."""
 
 import json
+import os
 
 from slix import Slix, befriend
 from test_authority import ALICE, PASSWORD, client, enrol, enrolled, found, invite, refusal
@@ -67,5 +68,43 @@ def test_an_account_gets_a_name(labs, nodes_of):
     alice.wait("message", 20, id="m1")
     in_step(first)
     # A further laptop comes by name and password, like any other.
-    enrolled(server, ALICE)
-    assert server.ask("account", "show", ALICE)["xid"] == xid
+    enrolled(other, ALICE)
+    assert other.ask("account", "show", ALICE)["xid"] == xid
+
+
+def test_the_key_of_the_domain_is_handed_over(labs, nodes_of, tmp_path):
+    """Who is enrolled follows, names and passwords and invitations go on to count, a copy of the keys is put back."""
+    server, first, second, other = nodes_of(labs(4))
+    for node in (server, first, second, other):
+        node.start()
+    found(server)
+    enrolled(first, invite(server, "alice"))
+    enrolled(other, invite(server, "bob"))
+    alice, bob = client(first), client(other, "bob@school.example")
+    befriend(alice, bob)
+    carol = invite(server, "carol")
+    old = server.ask("authority", "show")["authority"]
+    new = server.ask("authority", "key", "rotate")["authority"]
+    assert new != old and server.ask("authority", "show")["authority"] == new
+    tier = lambda: {c["jid"]: c["tier"] for c in other.ask("contact", "list", "--account", "bob@school.example")}[ALICE]
+    for node in (first, other):
+        node.stop()
+        node.start()
+        in_step_of(node)
+    assert [line["name"] for line in server.ask("authority", "audit") if line["what"] == "name renewed"].count("alice") == 1
+    until(lambda: tier() == "certified", 30, "the name by the new key at a contact")
+    enrolled(second, ALICE)
+    enrolled(other, carol)
+    copy = tmp_path / "keys"
+    assert server.cli("authority", "key", "export", str(copy)).returncode == 0
+    server.stop()
+    os.unlink(os.path.join(server.data, "keys", "authority.key"))
+    done = server.cli("authority", "key", "import", str(copy), "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["authority"] == new, done.stderr
+    server.start()
+    assert server.ask("authority", "show")["authority"] == new
+
+
+def in_step_of(node):
+    """Whoever is enrolled there and the server are in step."""
+    until(lambda: all(view["state"] == "up" and not view["held"] for view in node.ask("status")["servers"]), 60, "a sync")

@@ -183,6 +183,8 @@ RECORDS = {
                            ("expires", integer)), "authority", 1_024, 400 * DAY, None),
     "revocation": (numbered(("user", KEY), ("device", optional(KEY)), ("address", text()), ("authority", optional(KEY)),
                             ("since", integer), ("compromised", boolean)), "authority or user", 1_024, None, None),
+    "rotation": (numbered(("domain", text(255)), ("old", KEY), ("new", KEY), ("since", integer), ("consent", sized(64))),
+                 "old", 640, None, None),
     "device-info": (numbered(("user", KEY), ("device", KEY), ("sealing", each(SEALING, 8, 1)), ("epoch", integer), ("at", HLC),
                              ("expires", integer), ("mailboxes", each(KEY, 4))), "device", 1_024, 7 * DAY, None),
     "node-binding": (numbered(("user", KEY), ("device", KEY), ("node", KEY), ("issued", integer), ("expires", integer),
@@ -246,6 +248,10 @@ def record(kind, data):
     if kind == "node-binding":
         bare = b"".join(payload[start:end] for number, _, _, start, end in fields(payload) if number != 7)
         verify(bytes.fromhex(says["node"]), "crosstalk/1/node-consent", bare, bytes.fromhex(says["consent"]))
+    if kind == "rotation":
+        bare = b"".join(payload[start:end] for number, _, _, start, end in fields(payload) if number != 6)
+        verify(bytes.fromhex(says["new"]), "crosstalk/1/rotation-consent", bare, bytes.fromhex(says["consent"]))
+        need(says["old"] != says["new"], "rotation to itself")
     if kind == "node-links":
         need(says["hears"] == sorted(set(says["hears"])), "hears: order")
     if kind == "revocation":
@@ -355,7 +361,44 @@ def worked(challenge, nonce, bits):
     return int.from_bytes(sha256(b"crosstalk/1/enrol-work\0", challenge, nonce.to_bytes(8, "big")), "big") >> 256 - bits == 0
 
 
-def standing(cert, pinned, holder, revocations, now, credible):
+def followed(pinned, steps):
+    """The present key and the former ones of a pinned authority, and since when each was left, by §12."""
+    kept = []
+
+    def walk():
+        now, path = pinned, {pinned}
+        while True:
+            after = {step["new"] for step in kept if step["old"] == now}
+            if len(after) != 1 or after <= path:
+                break
+            now, = after
+            path.add(now)
+        former, open_keys = set(), [now]
+        while open_keys:
+            key = open_keys.pop()
+            found = {step["old"] for step in kept if step["new"] == key} - former - {now}
+            former |= found
+            open_keys += found
+        return now, former
+
+    for step in steps:
+        now, former = walk()
+        known = {now} | former
+        same = [one for one in kept if (one["old"], one["new"]) == (step["old"], step["new"])]
+        after = [one for one in kept if one["old"] == step["old"]]
+        if same or (step["old"] in known) == (step["new"] in known) or (step["old"] in known and len(after) >= 2):
+            continue
+        if len(kept) >= 16 and not (step["old"] in known and after):
+            continue
+        kept.append(step)
+        now, former = walk()
+        kept = [one for one in kept if one["old"] in {now} | former]
+    now, former = walk()
+    left = {one["old"]: one["since"] for one in kept if one["new"] in {now} | former}
+    return {now} | former, left
+
+
+def standing(cert, pinned, rotations, holder, revocations, now, credible):
     """What a name is worth to a reader, by §2 and §12."""
     try:
         says = record("name-cert", cert)
@@ -363,11 +406,16 @@ def standing(cert, pinned, holder, revocations, now, credible):
         return "refused"
     if credible and says["issued"] > now + 2 * DAY:
         return "refused"
-    if pinned not in (None, says["authority"]):
+    keys, left = {says["authority"]}, {}
+    if pinned is not None:
+        steps = [record("rotation", rotation) for rotation in rotations]
+        domain = says["address"].split("@")[1]
+        keys, left = followed(pinned, [step for step in steps if step["domain"] == domain])
+    if says["authority"] not in keys or says["issued"] > left.get(says["authority"], says["issued"]) + 2 * DAY:
         return "foreign"
     for revocation in revocations:
         void = record("revocation", revocation)
-        if (void["address"], void["user"], void["authority"]) == (says["address"], says["user"], says["authority"]):
+        if (void["address"], void["user"]) == (says["address"], says["user"]) and void["authority"] in keys:
             return "revoked"
     if pinned is None:
         return "claimed"
@@ -411,6 +459,7 @@ FRAMES = {
     27: ("revoked", concatenated(16, 4_096)),
     28: ("revocations", {1: ("lists", each({1: ("scope", sized(8)), 2: ("marks", MARKS)}, 4_096)), 2: ("answer", boolean),
                          3: ("revocations", each(signed("revocation"), 256))}),
+    37: ("rotations", {1: ("rotations", each(signed("rotation"), 32))}),
 }
 
 

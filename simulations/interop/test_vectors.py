@@ -144,7 +144,7 @@ def test_keys_that_no_value_stands_at():
 
 @pytest.mark.parametrize("by", [pytest.param(by, id=by["name"]) for by in AUTHORITY])
 def test_a_certificate_is_worth_what_the_protocol_says(by):
-    found = decode.standing(unhex(by["cert"]), by["pinned"], by["holder"], [unhex(one) for one in by["revocations"]], by["now"], by["credible"])
+    found = decode.standing(unhex(by["cert"]), by["pinned"], [unhex(one) for one in by["rotations"]], by["holder"], [unhex(one) for one in by["revocations"]], by["now"], by["credible"])
     assert found == by["expect"]
 
 

@@ -16,6 +16,8 @@ use crate::core::settings::DeviceKeys;
 
 const NODE: &str = "node.key";
 const AUTHORITY: &str = "authority.key";
+/// The key that is to take the place of [`AUTHORITY`].
+const NEXT: &str = "authority.next.key";
 const ENROLMENT: &str = "enrolment.key";
 const USER_SUFFIX: &str = ".keys";
 /// Extension of a file that is being erased.
@@ -103,6 +105,52 @@ impl KeyDir {
     /// Whether there is the file of [`Self::authority_key`].
     pub fn has_authority_key(&self) -> bool {
         self.path.join(AUTHORITY).exists()
+    }
+
+    /// The key that the authority's is to be handed over to, made now if there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read, trusted or written.
+    pub fn next_authority_key(&self) -> Result<AuthorityKey, KeyError> {
+        let (seed, _) = self.seed_or_new(NEXT, Kind::Authority)?;
+        Ok(AuthorityKey::from_seed(*seed))
+    }
+
+    /// Whether there is one.
+    pub fn has_next_authority_key(&self) -> bool {
+        self.path.join(NEXT).exists()
+    }
+
+    /// That key takes the place of the authority's, which is not there any more.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn adopt_next_authority_key(&self) -> Result<(), KeyError> {
+        let (from, to) = (self.path.join(NEXT), self.path.join(AUTHORITY));
+        fs::rename(&from, &to).map_err(failed("replace", &to))?;
+        self.sync()
+    }
+
+    /// Puts copies of the two files back: the authority's key and what passwords were registered with.
+    ///
+    /// # Errors
+    /// When they cannot be written durably.
+    pub fn put_authority(&self, authority: &[u8; 32], enrolment: &[u8; 32]) -> Result<(), KeyError> {
+        self.replace(AUTHORITY, &key_file::encode_seed(Kind::Authority, authority))?;
+        self.replace(ENROLMENT, &key_file::encode_seed(Kind::Enrolment, enrolment))
+    }
+
+    /// Reads copies of the two files from a directory.
+    ///
+    /// # Errors
+    /// When one is not there, or not what it should be.
+    pub fn read_authority(from: &Path) -> Result<[Zeroizing<[u8; 32]>; 2], KeyError> {
+        let seed = |name: &str, kind| {
+            let path = from.join(name);
+            let bytes = read(&path)?;
+            key_file::decode_seed(kind, &bytes).map_err(|what| KeyError::Format { path, what })
+        };
+        Ok([seed(AUTHORITY, Kind::Authority)?, seed(ENROLMENT, Kind::Enrolment)?])
     }
 
     /// The files of [`Self::authority_key`] and [`Self::enrolment_seed`].

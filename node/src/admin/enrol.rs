@@ -6,7 +6,7 @@
 
 use crosstalk_overlay::core::Server;
 use crosstalk_overlay::enrol::{
-    self, Answer, Ask, Enrol, Enrolled, Find, Invitation, Login, Prove, Refused as No, Register, Why,
+    self, Answer, Ask, Enrol, Enrolled, Find, Found, Invitation, Login, Prove, Refused as No, Register, Why,
 };
 use crosstalk_overlay::id::{AuthorityId, NodeId, UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::UserKey;
@@ -18,6 +18,7 @@ use super::service::{Service, ServiceError, done, unexpected};
 use super::{Opener, Response, Secret};
 use crate::accounts::seal::{self, Cost};
 use crate::accounts::{AccountError, Accounts, random, secrets};
+use crate::authority::keys_of;
 use crate::authority::opaque::{Account, ExportKey, LoginAttempt, OpaqueError, Registration};
 use crate::c2s::credentials::prepare_password;
 use crate::core::admin::{AccountView, Command, NewAccount, Refused, Reply};
@@ -26,11 +27,19 @@ use crate::core::enrol::Home;
 /// Times that work is done for one login: it grows only while somebody else is guessing.
 const WORKS: usize = 4;
 
+/// Times that a server is asked that has too much to do, and the pause between.
+const TRIES: u32 = 20;
+const MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Whom this node becomes a laptop of, and whom it asks.
 struct Goal {
     address: String,
     server: Server,
+    /// The key that signs now.
     authority: AuthorityId,
+    /// The first key of the domain, which passwords are registered with.
+    identity: AuthorityId,
+    rotations: Vec<Vec<u8>>,
 }
 
 impl Goal {
@@ -52,6 +61,14 @@ struct Obtained {
     key: UserKey,
     enrolled: Enrolled,
     recovery: Option<Zeroizing<String>>,
+}
+
+/// What a server says of its keys has to hang together; that they are the domain's, the password proves or the link says.
+fn goal(address: String, server: Server, found: &Found, domain: &str) -> Result<Goal, ServiceError> {
+    let authority = AuthorityId::from_slice(&found.authority).ok_or_else(misunderstood)?;
+    let keys = keys_of(authority, &found.rotations, domain).filter(|keys| keys.current() == authority);
+    let identity = keys.ok_or_else(misunderstood)?.first();
+    Ok(Goal { address, server, authority, identity, rotations: found.rotations.clone() })
 }
 
 /// An account of this laptop that is to get a name.
@@ -120,18 +137,35 @@ impl Service {
             let Invitation { token, address, authority, server, places } =
                 Invitation::parse(to).map_err(|why| refused(why.to_string()))?;
             let server = said.unwrap_or(Server::At(server, places));
-            return Ok((Goal { address, server, authority }, Some(token)));
+            let domain = domain_of(&address).ok_or_else(misunderstood)?.to_owned();
+            let (_, found) = self.find(server.clone(), &domain).await?;
+            let goal = goal(address, server, &found, &domain)?;
+            // What the link says is believed; what the server says has to follow from it.
+            let known =
+                keys_of(authority, &found.rotations, &domain).filter(|keys| keys.holds(&goal.authority));
+            if authority != goal.authority && known.is_none() {
+                return Err(refused(
+                    "the server has another key than this invitation says: ask whoever runs it for a new one"
+                        .to_owned(),
+                ));
+            }
+            return Ok((goal, Some(token)));
         }
         let (name, domain) = to.trim().rsplit_once('@').ok_or_else(|| Refused::BadAddress(to.to_owned()))?;
         let address = format!("{}@{}", Accounts::name(name)?, domain.to_lowercase());
         let domain = domain_of(&address).filter(|domain| *domain != XID_DOMAIN);
         let domain = domain.ok_or_else(|| Refused::BadAddress(to.to_owned()))?.to_owned();
-        let find = Ask::Find(Find { domain: domain.clone() });
-        let (node, answer) = self.ask_server(said.clone().unwrap_or(Server::OnLink), &find).await?;
-        let Answer::Found(found) = answer else { return Err(no(&answer, WRONG)) };
-        let authority = AuthorityId::from_slice(&found.authority).ok_or_else(misunderstood)?;
+        let (node, found) = self.find(said.clone().unwrap_or(Server::OnLink), &domain).await?;
         let server = said.unwrap_or_else(|| Server::At(node, Vec::new()));
-        Ok((Goal { address, server, authority }, None))
+        Ok((goal(address, server, &found, &domain)?, None))
+    }
+
+    /// Who gives names under a domain, as somebody says.
+    async fn find(&self, server: Server, domain: &str) -> Result<(NodeId, Found), ServiceError> {
+        match self.ask_server(server, &Ask::Find(Find { domain: domain.to_owned() })).await? {
+            (node, Answer::Found(found)) => Ok((node, found)),
+            (_, answer) => Err(no(&answer, WRONG)),
+        }
     }
 
     /// The user key of an account of this laptop that is to get a name.
@@ -178,7 +212,7 @@ impl Service {
             Answer::Refused(no) if no.why() == Why::Used => return Ok(None),
             answer => return Err(no(&answer, WRONG)),
         };
-        let (address, authority) = (goal.address.clone(), goal.authority);
+        let (address, authority) = (goal.address.clone(), goal.identity);
         let present = present.cloned();
         let made = self.laborious(move |_| {
             let account = Account { address: &address, authority: &authority };
@@ -215,7 +249,7 @@ impl Service {
         let begun = LoginAttempt::start(&password).map_err(failed)?;
         let (node, challenged) = self.challenge(goal, &begun.request, wrong).await?;
         let context = enrol::login_context(&self.node_id().await?, &node);
-        let (address, authority) = (goal.address.clone(), goal.authority);
+        let (address, authority) = (goal.address.clone(), goal.identity);
         let finished = self.laborious(move |_| {
             let account = Account { address: &address, authority: &authority };
             Ok(begun.finish(&password, &challenged.response, account, &context))
@@ -279,7 +313,7 @@ impl Service {
         }
         let (server, places) = goal.place().ok_or_else(misunderstood)?;
         let (authority, server) = (*goal.authority.as_bytes(), *server.as_bytes());
-        let home = Home { authority, server, places };
+        let home = Home { authority, server, places, rotations: goal.rotations.clone() };
         let xid = format!("{}@{XID_DOMAIN}", user.xid());
         if let Reply::Account(view) = self.ask(Command::ShowAccount(xid)).await? {
             if !view.login.ends_with(&format!("@{XID_DOMAIN}")) {
@@ -311,12 +345,20 @@ impl Service {
     }
 
     async fn ask_server(&self, server: Server, ask: &Ask) -> Result<(NodeId, Answer), ServiceError> {
-        match self.ask(Command::AskServer { server, ask: ask.to_bytes() }).await? {
-            Reply::ServerSaid { node, answer } => {
-                let answer = Answer::from_bytes(&answer).ok_or_else(misunderstood)?;
-                Ok((NodeId::from_bytes(node), answer))
+        let mut tries = 0;
+        loop {
+            let (server, ask) = (server.clone(), ask.to_bytes());
+            match self.ask(Command::AskServer { server, ask }).await? {
+                Reply::ServerSaid { node, answer } => {
+                    let answer = Answer::from_bytes(&answer).ok_or_else(misunderstood)?;
+                    tries += 1;
+                    if tries == TRIES || !matches!(&answer, Answer::Refused(no) if no.why() == Why::Busy) {
+                        return Ok((NodeId::from_bytes(node), answer));
+                    }
+                    tokio::time::sleep(MOMENT).await;
+                }
+                reply => return Err(unexpected(reply)),
             }
-            reply => Err(unexpected(reply)),
         }
     }
 
@@ -370,6 +412,7 @@ fn no(answer: &Answer, wrong: &str) -> ServiceError {
         Why::Ended => "this invitation has expired: ask for a new one".to_owned(),
         Why::Used => USED.to_owned(),
         Why::Password => wrong.to_owned(),
+        Why::Busy => "too many laptops ask the server at once: try again in a moment".to_owned(),
         Why::Slowly => format!(
             "too many wrong passwords came from this laptop: try again in {} s",
             no.wait.div_ceil(1_000)

@@ -277,6 +277,9 @@ impl Service {
             Answer::Done { revocations } if !revocations.is_empty() => {
                 done(self.ask(Command::AddRevocations(std::mem::take(revocations))).await)?;
             }
+            Answer::Rotated { rotation, .. } => {
+                done(self.ask(Command::AddRotation(std::mem::take(rotation))).await)?;
+            }
             Answer::Domain(view) => view.places = self.places().await?,
             _ => {}
         }

@@ -11,6 +11,7 @@ use crosstalk_overlay::enrol::{
     Registering, Tell, Why, consents, login_context, token_mark,
 };
 use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::record::NameCert;
 use crosstalk_overlay::time::TrustedTime;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState, StoredInvitation};
 
@@ -137,7 +138,10 @@ impl Office {
 
     fn try_serve(&mut self, node: NodeId, ask: &Ask, places: &[String]) -> Result<Answer, Stop> {
         match ask {
-            Ask::Find(_) => Ok(Answer::Found(Found { authority: self.key.id().as_bytes().to_vec() })),
+            Ask::Find(_) => Ok(Answer::Found(Found {
+                authority: self.key.id().as_bytes().to_vec(),
+                rotations: self.rotations()?,
+            })),
             Ask::Register(ask) => self.register(ask),
             Ask::Enrol(ask) => self.enrol(node, ask),
             Ask::Login(ask) => self.log_in(node, ask),
@@ -216,7 +220,7 @@ impl Office {
                 return Ok(Answer::Refused(Refused { bits, challenge, ..refusal(Why::Work) }));
             }
         }
-        let (address, authority) = (self.address(name), self.key.id());
+        let (address, authority) = (self.address(name), self.identity()?);
         let account = Account { address: &address, authority: &authority };
         let context = login_context(&node, &self.node);
         let (response, challenge) = self.opaque.challenge(record, &ask.request, account, &context)?;
@@ -226,7 +230,7 @@ impl Office {
 
     fn prove(&mut self, node: NodeId, ask: &Prove) -> Result<Answer, Stop> {
         let attempt = self.counter.take(node, ask.login).ok_or(Stop::Why(Why::Password))?;
-        let (address, authority) = (self.address(&attempt.name), self.key.id());
+        let (address, authority) = (self.address(&attempt.name), self.identity()?);
         let (account, context) =
             (Account { address: &address, authority: &authority }, login_context(&node, &self.node));
         if !Server::proves(attempt.challenge.clone(), &ask.proof, account, &context) {
@@ -259,6 +263,9 @@ impl Office {
             self.second(&name, &user, node)?;
         }
         let member = self.renewed(&name, node)?;
+        if ask.authority != self.key.id().as_bytes() {
+            begun.rotations = self.rotations()?;
+        }
         if certificate(&member.name).is_some_and(|cert| cert.serial > ask.serial) {
             begun.name = member.name;
         }
@@ -285,7 +292,10 @@ impl Office {
             return Err(Stop::Why(Why::Disabled));
         }
         let old = certificate(&member.name);
-        if old.is_none_or(|cert| is_due(&cert, TrustedTime::certain(wall_millis()))) {
+        let due = |cert: NameCert| {
+            cert.authority != self.key.id() || is_due(&cert, TrustedTime::certain(wall_millis()))
+        };
+        if old.is_none_or(due) {
             let user = UserId::from_slice(&member.user).ok_or(Stop::Why(Why::Trouble))?;
             self.certify(name, &mut member, user)?;
             let told = self.told("name renewed", name, node, &member);

@@ -316,6 +316,13 @@ impl Database {
         for (key, said) in &change.said {
             writes.put(Tree::Statement, key.clone(), encode(said));
         }
+        for user in &change.forgotten {
+            writes.delete(Tree::Owner, user.as_bytes());
+            pages(&*self.engine, Tree::Statement, (user.as_bytes(), user.as_bytes()), |key, _| {
+                writes.delete(Tree::Statement, key);
+                Ok(())
+            })?;
+        }
         self.engine.commit(writes)?;
         self.signs.count(|figures| {
             for line in change.audit {

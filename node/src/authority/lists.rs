@@ -11,8 +11,7 @@ use crosstalk_overlay::enrol::{
 };
 use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
 use crosstalk_overlay::record::{
-    Context, DeviceCert, NoCertificates, NodeBinding, Revocation, RevocationSet, Revoked, Unverified,
-    UserRecord, Verified,
+    Context, DeviceCert, NoCertificates, NodeBinding, RevocationSet, Unverified, UserRecord, Verified,
 };
 use crosstalk_overlay::time::{MAX_SKEW, TrustedTime};
 use crosstalk_storage::tree::authority::{Member, MemberState, Owner, Said};
@@ -21,6 +20,8 @@ use prost::Message;
 use super::database::{Change, Database, DatabaseError};
 use crate::core::sync::entry::{Entry, Mark, Marks, Place, marks, short_digest};
 use crate::event_loop::clock::wall_millis;
+
+mod devices;
 
 /// Sessions that are remembered; of more the oldest is forgotten.
 const SESSIONS: usize = 4_096;
@@ -75,6 +76,24 @@ struct Index {
 impl Index {
     fn marks(&self) -> Marks {
         Marks(self.marks.keys().copied().collect())
+    }
+
+    /// Drops what there is no room for, so that the rest is taken; how much that is.
+    fn leave_out(&self, changes: &mut BTreeMap<Place, Merged>) -> u32 {
+        let (mut things, mut bytes, mut full) = (self.things, self.bytes, 0);
+        changes.retain(|_, change| {
+            let fresh = change.before.statements.is_empty();
+            let (gone, after) = (change.before.encoded_len(), change.after.encoded_len());
+            let fits = (!fresh || things < PER_USER) && (after <= gone || bytes + after - gone <= BYTES);
+            if fits {
+                things += usize::from(fresh);
+                bytes = (bytes + after).saturating_sub(gone);
+            } else {
+                full += 1;
+            }
+            fits
+        });
+        full
     }
 
     fn forget(&mut self, said: &Said) {
@@ -193,24 +212,20 @@ impl Lists {
         if !ask.record.is_empty() {
             merge_record(&mut owner, &user, &ask.record, now)?;
         }
-        let changes = merged(database, &user, &device, &ask.statements, now)?;
+        let (mut changes, ahead) = merged(database, &user, &device, &ask.statements, now)?;
+        let full = self.index(database, user, &before)?.leave_out(&mut changes);
         let written = changes.values().filter(|change| change.before != change.after);
         let fresh = written.clone().filter(|change| change.before.statements.is_empty()).count();
         let bytes = |of: fn(&Merged) -> &Said| -> usize {
             changes.values().map(|change| of(change).encoded_len()).sum()
         };
         let (gone, after) = (bytes(|change| &change.before), bytes(|change| &change.after));
-        let index = self.index(database, user, &before)?;
-        let grows = after > gone && index.bytes + after - gone > BYTES;
-        if index.things + fresh > PER_USER || grows {
-            return Err(Stop::No(Why::Full));
-        }
         let mut change = Change::default();
         for (place, said) in changes.iter().filter(|(_, change)| change.before != change.after) {
             change = change.said(&user, place, said.after.clone());
         }
         if fresh > 0 || written.count() > 0 {
-            keep_certificate(&mut owner, certificate);
+            keep_certificate(&mut owner, certificate, || speakers(database, &user))?;
             owner.changes = owner.changes.wrapping_add(1);
         }
         if owner != before {
@@ -232,7 +247,9 @@ impl Lists {
                 page.takes(Some(statement));
             }
         }
-        Ok(page.end(&owner))
+        let mut answer = page.end(&owner);
+        (answer.full, answer.ahead) = (full, ahead);
+        Ok(answer)
     }
 
     /// The user of a session, and what is kept of it: read anew each time, as another process of this server may have
@@ -251,54 +268,6 @@ impl Lists {
         }
         self.session(node, session)?;
         Ok((user, owner))
-    }
-
-    /// Whose session that is, and the name of that user.
-    ///
-    /// # Errors
-    /// When it is forgotten.
-    pub fn user_of(&self, node: NodeId, session: u64) -> Result<(UserId, String), Stop> {
-        let session = self.session(node, session)?;
-        Ok((session.user, session.name.clone()))
-    }
-
-    /// The devices that a user has, and when their certificates end.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn devices(
-        &self,
-        database: &Database,
-        user: &UserId,
-        now: u64,
-    ) -> Result<Vec<(DeviceId, u64)>, DatabaseError> {
-        let record = stored_record(&database.owner(user)?, now);
-        let devices = record.iter().flat_map(|record| record.devices());
-        Ok(devices.map(|(device, part)| (*device, part.cert.expires)).collect())
-    }
-
-    /// The devices that a user has revoked.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn revoked(
-        &self,
-        database: &Database,
-        user: &UserId,
-        now: u64,
-    ) -> Result<Vec<DeviceId>, DatabaseError> {
-        let record = stored_record(&database.owner(user)?, now);
-        let revocations = record.iter().flat_map(UserRecord::revocations);
-        let device = |revocation: &Verified<Revocation>| match revocation.what {
-            Revoked::Device(_, device) => Some(device),
-            _ => None,
-        };
-        Ok(revocations.filter_map(device).collect())
-    }
-
-    /// These devices of a user do not go on.
-    pub fn end_devices(&mut self, user: &UserId, devices: &[DeviceId]) {
-        self.sessions.retain(|_, session| session.user != *user || !devices.contains(&session.device));
     }
 
     /// No device goes on that its user has revoked since it began.
@@ -403,12 +372,14 @@ fn merged(
     device: &DeviceId,
     told: &[Statement],
     now: u64,
-) -> Result<BTreeMap<Place, Merged>, Stop> {
-    let mut entries = BTreeMap::new();
+) -> Result<(BTreeMap<Place, Merged>, u32), Stop> {
+    let (mut entries, mut ahead) = (BTreeMap::new(), 0);
     for statement in told {
         let entry = Entry::read(&statement.said).filter(|_| statement.said.len() <= MAX_STATEMENT);
         let entry = entry.filter(|_| statement.is_by(user, device)).ok_or(Stop::No(Why::Policy))?;
         if entry.edits().iter().any(|edit| edit.millis > now.saturating_add(MAX_SKEW)) {
+            // Its laptop is told: its clock is wrong, or this one's.
+            ahead += 1;
             continue;
         }
         let place = entry.key().place();
@@ -421,7 +392,8 @@ fn merged(
         let after = with(&before, entry, statement);
         (place, Merged { before, after, told: statement.clone() })
     };
-    Ok(entries.into_iter().zip(database.said(user, &places)?).map(changed).collect())
+    let changes = entries.into_iter().zip(database.said(user, &places)?).map(changed).collect();
+    Ok((changes, ahead))
 }
 
 /// What has to be kept for the merge of all to be what it is. What was there before goes first.
@@ -502,16 +474,32 @@ fn merge_record(owner: &mut Owner, user: &UserId, bytes: &[u8], now: u64) -> Res
     Ok(())
 }
 
-/// The newest certificate of each device.
-fn keep_certificate(owner: &mut Owner, certificate: Vec<u8>) {
+/// The devices that have said what is kept of a user.
+fn speakers(database: &Database, user: &UserId) -> Result<BTreeSet<Vec<u8>>, DatabaseError> {
+    let said = database.all_said(user, PER_USER)?;
+    Ok(said.into_iter().flat_map(|(_, said)| said.statements).map(|statement| statement.device).collect())
+}
+
+/// The newest certificate of each device. Of more than there may be one goes whose device has nothing to say any more: what
+/// another has said nobody could verify without it.
+fn keep_certificate(
+    owner: &mut Owner,
+    certificate: Vec<u8>,
+    speakers: impl FnOnce() -> Result<BTreeSet<Vec<u8>>, DatabaseError>,
+) -> Result<(), Stop> {
     if owner.certificates.contains(&certificate) {
-        return;
+        return Ok(());
     }
     owner.certificates.retain(|known| device_of(known) != device_of(&certificate));
     if owner.certificates.len() >= CERTIFICATES {
-        owner.certificates.remove(0);
+        let speakers = speakers()?;
+        let speaks =
+            |known: &Vec<u8>| device_of(known).is_some_and(|id| speakers.contains(&id.as_bytes()[..]));
+        let silent = owner.certificates.iter().position(|known| !speaks(known));
+        owner.certificates.remove(silent.ok_or(Stop::No(Why::Full))?);
     }
     owner.certificates.push(certificate);
+    Ok(())
 }
 
 fn device_of(certificate: &[u8]) -> Option<DeviceId> {
@@ -521,4 +509,30 @@ fn device_of(certificate: &[u8]) -> Option<DeviceId> {
 /// What stands before the `@`.
 fn name_in(address: &str) -> &str {
     address.rsplit_once('@').map_or(address, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(bytes: usize) -> Merged {
+        let statement = Statement { said: vec![1; bytes], ..Statement::default() };
+        let after = Said { statements: vec![statement.clone()] };
+        Merged { before: Said::default(), after, told: statement }
+    }
+
+    /// A page that is too long by one thing is taken but for that one; what takes the place of something always is.
+    #[test]
+    fn what_fits_is_taken() {
+        let pages = |things: usize, bytes: usize| {
+            let mut changes: BTreeMap<Place, Merged> = (0..3).map(|n| ([n; 16], told(10))).collect();
+            changes.insert([9; 16], Merged { before: told(20).after, ..told(10) });
+            let full = Index { things, bytes, ..Index::default() }.leave_out(&mut changes);
+            (changes.len(), full)
+        };
+        assert_eq!(pages(PER_USER - 3, 0), (4, 0));
+        assert_eq!(pages(PER_USER - 2, 0), (3, 1));
+        assert_eq!(pages(PER_USER, 0), (1, 3));
+        assert_eq!(pages(0, BYTES), (1, 3));
+    }
 }

@@ -15,6 +15,7 @@ use super::database::{ArchiveError, Change, Database, DatabaseError, MayHaveChan
 use super::lists::Lists;
 use super::opaque::Server;
 use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
+use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::accounts::{names, random};
 use crate::core::hex;
 use crate::event_loop::clock::wall_millis;
@@ -37,6 +38,9 @@ pub enum OfficeError {
     /// A name that cannot be one.
     #[error(transparent)]
     Name(#[from] names::NameError),
+    /// The key files.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// No random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] random::NoRandomness),
@@ -69,6 +73,7 @@ pub struct Office {
     looked: Option<Instant>,
     /// Revocations for the overlay.
     pub(super) news: Vec<Vec<u8>>,
+    pub(super) keys: KeyDir,
 }
 
 impl std::fmt::Debug for Office {
@@ -92,19 +97,25 @@ pub(super) fn founding(domain: &str, authority: AuthorityId) -> Change {
 
 impl Office {
     /// An office over an open database. `opaque` is what the passwords were registered with.
-    pub fn new(database: Database, domain: String, key: AuthorityKey, opaque: Server, node: NodeId) -> Self {
-        let counter = Counter::new();
+    pub fn new(
+        database: Database,
+        domain: String,
+        (key, keys): (AuthorityKey, KeyDir),
+        opaque: Server,
+        node: NodeId,
+    ) -> Self {
         Self {
             database,
             domain,
             key,
             opaque,
             node,
-            counter,
+            counter: Counter::new(),
             lists: Lists::default(),
             seen: None,
             looked: None,
             news: Vec::new(),
+            keys,
         }
     }
 
@@ -190,6 +201,7 @@ impl Office {
                 Ok(Answer::Archived(contents.entries, contents.bytes))
             }
             Question::Restore { .. } => Err(DatabaseError::from(ArchiveError::NotEmpty).into()),
+            Question::RotateKey => self.rotate(),
             Question::Audit { most } => {
                 let lines = self.database.audit(most.min(MOST_LINES))?;
                 Ok(Answer::Audit(lines.into_iter().map(|(number, line)| audit_view(number, line)).collect()))
@@ -278,6 +290,10 @@ impl Office {
         }
         member.state = state.into();
         if state == MemberState::New {
+            // Nobody reads it any more: the next key is another user's.
+            if let Some(user) = UserId::from_slice(&member.user) {
+                change = change.forgotten(&user);
+            }
             (member.user, member.name, member.password) = Default::default();
             (member.sealed, member.recovery) = Default::default();
         }

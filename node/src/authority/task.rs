@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crosstalk_overlay::id::{AuthorityId, NodeId};
+use crosstalk_overlay::keys::AuthorityKey;
 use crosstalk_storage::tree::authority::ServedDomain;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,6 +33,8 @@ pub(super) struct Known {
     pub(super) authority: AuthorityId,
     /// All that was revoked before.
     pub(super) revocations: Vec<Vec<u8>>,
+    /// How the key came to be the domain's.
+    pub(super) rotations: Vec<Vec<u8>>,
 }
 
 /// What the node hears of later than at its start.
@@ -125,12 +128,17 @@ impl Desk {
         let Some(database) = held.as_ref() else { return Ok(()) };
         let found = prepared(ground, database);
         database.rest();
-        let Some((opaque, known)) = found? else { return Ok(()) };
-        let key = ground.keys.authority_key()?;
+        let Some((key, opaque, known)) = found? else { return Ok(()) };
         if let Some(database) = held.take() {
             let (domain, authority) = (known.domain.clone(), known.authority);
             let first = ground.known.set(known).is_ok();
-            *self = Self::Open(Box::new(Office::new(database, domain.clone(), key, opaque, ground.node)));
+            *self = Self::Open(Box::new(Office::new(
+                database,
+                domain.clone(),
+                (key, ground.keys.clone()),
+                opaque,
+                ground.node,
+            )));
             if first {
                 // Nobody listens to what is known at the start, and nobody misses it.
                 let _ = ground.news.try_send(News::Serves(domain, authority));
@@ -235,15 +243,34 @@ fn restored(database: &Database, path: &Path) -> Result<Contents, StartError> {
 }
 
 /// What is needed to serve, checked: nothing if there is no domain.
-fn prepared(ground: &Ground, database: &Database) -> Result<Option<(Server, Known)>, StartError> {
+fn prepared(
+    ground: &Ground,
+    database: &Database,
+) -> Result<Option<(AuthorityKey, Server, Known)>, StartError> {
     let Some(served) = database.domain()? else { return Ok(None) };
-    if !ground.keys.has_authority_key() || served.authority != ground.keys.authority_key()?.id().as_bytes() {
-        return Err(StartError::OtherKey(served.domain));
-    }
+    let key = key_of(ground, &served)?;
     let opaque = opaque(ground, database, &served)?;
     let revocations = database.members()?.into_iter().flat_map(|(_, member)| member.voids()).collect();
-    let authority = ground.keys.authority_key()?.id();
-    Ok(Some((opaque, Known { domain: served.domain, authority, revocations })))
+    let (authority, rotations) = (key.id(), served.rotations);
+    Ok(Some((key, opaque, Known { domain: served.domain, authority, revocations, rotations })))
+}
+
+/// The key that signs now. Where the server died while it handed it over, that is brought to its end.
+fn key_of(ground: &Ground, served: &ServedDomain) -> Result<AuthorityKey, StartError> {
+    let counts = |key: &AuthorityKey| served.authority == key.id().as_bytes();
+    if ground.keys.has_next_authority_key() {
+        let next = ground.keys.next_authority_key()?;
+        if counts(&next) {
+            ground.keys.adopt_next_authority_key()?;
+            return Ok(next);
+        }
+    }
+    let other = || StartError::OtherKey(served.domain.clone());
+    if !ground.keys.has_authority_key() {
+        return Err(other());
+    }
+    let key = ground.keys.authority_key()?;
+    if counts(&key) { Ok(key) } else { Err(other()) }
 }
 
 /// What the passwords were registered with. It is made once, and never silently again.

@@ -17,8 +17,12 @@ use super::{Answer, Authority, Question, StartError};
 use crate::accounts::key_dir::KeyDir;
 use crate::event_loop::clock::wall_millis;
 
+#[path = "tests/kept.rs"]
+mod kept;
 #[path = "tests/lost.rs"]
 mod lost;
+#[path = "tests/rotated.rs"]
+mod rotated;
 
 pub(super) const ALICE: &str = "alice@school.example";
 const PASSWORD: &[u8] = b"wherefore";
@@ -60,7 +64,8 @@ fn open(data: &Data) -> Office {
     if database.domain().expect("read").is_none() {
         database.commit(founding("school.example", key().id())).expect("durable");
     }
-    Office::new(database, "school.example".into(), key(), Server::from_seed(&[2; 32]), node(0))
+    let keys = (key(), KeyDir::open(data.dir.path()).expect("keys"));
+    Office::new(database, "school.example".into(), keys, Server::from_seed(&[2; 32]), node(0))
 }
 
 impl Stage {

@@ -6,11 +6,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use crosstalk_overlay::keys::AuthorityKey;
 
 use super::failure::Failure;
 use super::{Node, confused, output, show};
 use crate::accounts::key_dir::KeyDir;
 use crate::admin::{Request, Response};
+use crate::authority::database::Database;
+use crate::authority::opaque::Server;
+use crate::authority::standing::Signs;
 use crate::authority::{Answer, AuditView, DeviceView, DomainView, InvitationView, Question, UserView};
 use crate::event_loop::clock::wall_millis;
 use crate::run::Place;
@@ -101,6 +105,20 @@ pub enum KeyCommand {
         /// Directory, made if it is not there
         directory: PathBuf,
     },
+    /// Put such a copy back, while no node runs
+    Import {
+        /// The directory
+        directory: PathBuf,
+    },
+    /// Hand the domain over to a new key, which the old one signs: who believes the old one follows by itself
+    Rotate,
+}
+
+impl KeyCommand {
+    /// Whether it copies files, and asks no node.
+    pub(super) fn is_about_files(&self) -> bool {
+        !matches!(self, Self::Rotate)
+    }
 }
 
 /// Carries out a command.
@@ -159,7 +177,7 @@ pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(
             }
             _ => Err(confused()),
         },
-        Command::Key(_) => Err(confused()),
+        Command::Key(_) => rotate(node, json),
     }
 }
 
@@ -222,7 +240,11 @@ fn user(command: UserCommand, node: &mut Node, json: bool) -> Result<(), Failure
 /// # Errors
 /// When there are none, or they cannot be copied.
 pub(crate) fn key(command: &KeyCommand, place: &Place, json: bool) -> Result<(), Failure> {
-    let KeyCommand::Export { directory } = command;
+    let directory = match command {
+        KeyCommand::Export { directory } => directory,
+        KeyCommand::Import { directory } => return import(directory, place, json),
+        KeyCommand::Rotate => return Err(confused()),
+    };
     if !place.config.database(&place.data)?.may_be() {
         let text = "this node gives names under no domain: there are no keys to copy";
         return Err(Failure::Refused(text.to_owned()));
@@ -235,12 +257,67 @@ pub(crate) fn key(command: &KeyCommand, place: &Place, json: bool) -> Result<(),
         return Ok(());
     }
     output::line(format!(
-        "Copied to {}. Whoever has these files can give names under the domain: keep them where nobody finds them. To put \
-         them back, copy them into {} while no node runs.",
-        directory.display(),
-        place.data.join("keys").display()
+        "Copied to {place}. Whoever has these files can give names under the domain: keep them where nobody finds them. To put \
+         them back: crosstalk authority key import {place}",
+        place = directory.display(),
     ));
     Ok(())
+}
+
+/// Only what belongs to the database is put back, if there is one; the database's lock keeps a running node from losing
+/// its key under itself.
+fn import(directory: &Path, place: &Place, json: bool) -> Result<(), Failure> {
+    let [authority, enrolment] = KeyDir::read_authority(directory)?;
+    let home = place.config.database(&place.data)?;
+    let served = match home.may_be() {
+        true => Database::open(&home, &Signs::default())
+            .and_then(|database| database.domain())
+            .map_err(|why| Failure::Refused(why.to_string()))?,
+        false => None,
+    };
+    let key = AuthorityKey::from_seed(*authority).id();
+    if let Some(served) = &served {
+        if served.authority != key.as_bytes() {
+            let text = format!(
+                "the copy in {} is of another key than names under {} are signed with: take the copy that was made after \
+                 the key was handed over last",
+                directory.display(),
+                served.domain
+            );
+            return Err(Failure::Refused(text));
+        }
+        if !served.enrolment.is_empty() && served.enrolment != Server::from_seed(&enrolment).digest() {
+            let text = "enrolment.key in that copy is not what the passwords were registered with: take another copy";
+            return Err(Failure::Refused(text.to_owned()));
+        }
+    }
+    KeyDir::open(&place.data)?.put_authority(&authority, &enrolment)?;
+    match (json, served) {
+        (true, _) => output::json(&serde_json::json!({ "authority": key.to_hex() })),
+        (false, Some(served)) => output::line(format!("The keys of {} are back.", served.domain)),
+        (false, None) => output::line(
+            "The keys are there. There is no database here: put back its copy, too (`authority/` in the data directory), or \
+             begin anew with `crosstalk authority init DOMAIN`, and enrol everybody again.",
+        ),
+    }
+    Ok(())
+}
+
+fn rotate(node: &mut Node, json: bool) -> Result<(), Failure> {
+    match ask(node, Question::RotateKey)? {
+        Answer::Rotated { authority, .. } if json => {
+            output::json(&serde_json::json!({ "authority": authority }));
+            Ok(())
+        }
+        Answer::Rotated { authority, .. } => {
+            output::line(format!(
+                "The key of the domain is {authority} now. Names by the old one count until they end; laptops get new ones at \
+                 their next sync. Make a new copy: crosstalk authority key export DIRECTORY"
+            ));
+            Ok(())
+        }
+        _ => Err(confused()),
+    }
 }
 
 /// An earlier copy is never overwritten: it may be of another domain.

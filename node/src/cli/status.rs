@@ -112,6 +112,17 @@ fn certified(status: &StatusView, now: u64) -> String {
 }
 
 fn servers(status: &StatusView, now: u64) -> String {
+    let disputed = status.disputed.iter().map(|domain| {
+        let domain = output::plain(domain);
+        format!(
+            "\n              the key of {domain} is in other hands, nobody can say which follows: enrol again"
+        )
+    });
+    let disputed: String = disputed.collect();
+    standing(status, now) + &disputed
+}
+
+fn standing(status: &StatusView, now: u64) -> String {
     match status.servers.is_empty() {
         true => "none, nobody here is enrolled".to_owned(),
         false => status.servers.iter().map(|server| of_server(server, now)).collect::<Vec<_>>().join("; "),
@@ -134,6 +145,7 @@ fn of_server(server: &ServerView, now: u64) -> String {
         ),
     };
     let state = match (&server.why, server.since) {
+        (Some(why), since) if server.state == "up" => format!("up, {}, but {why}", output::ago(since, now)),
         (Some(why), _) => format!("refuses: {why}"),
         (None, 0) => "not asked yet".to_owned(),
         (None, since) => format!("{}, {}", server.state, output::ago(since, now)),

@@ -5,12 +5,12 @@
 
 use crosstalk_overlay::core::Server;
 use crosstalk_overlay::id::{AuthorityId, UserId};
-use crosstalk_overlay::keys::{DeviceKey, SealingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
 use super::devices::{DeviceView, JoinedAccount, OfferView};
+pub use super::enrol::NewAccount;
 use super::enrol::{Home, NameView, NamedAccount};
 use super::io::Credentials;
 use super::lookup::LookupView;
@@ -64,6 +64,8 @@ pub enum Command {
     },
     /// Signed revocations by this node's authority.
     AddRevocations(Vec<Vec<u8>>),
+    /// A signed rotation of a domain's key.
+    AddRotation(Vec<u8>),
     /// Where this node can be reached from other networks.
     Places,
     /// All accounts.
@@ -192,6 +194,7 @@ impl Command {
             | Self::AddEnrolled { .. }
             | Self::NameAccount { .. }
             | Self::Serve { .. }
+            | Self::AddRotation(_)
             | Self::AddRevocations(_) => true,
             Self::ListAccounts
             | Self::ShowAccount(_)
@@ -209,39 +212,6 @@ impl Command {
             | Self::AskServer { .. }
             | Self::Places => false,
         }
-    }
-}
-
-/// An account as the account service made it; its key file is durable already.
-pub struct NewAccount {
-    /// Login name (localpart, RFC 7622).
-    pub name: String,
-    /// Domain of the login name: `id.internal`, or the node's own.
-    pub domain: String,
-    /// Public user key.
-    pub user: UserId,
-    /// Device key of this user on this node.
-    pub device: DeviceKey,
-    /// First sealing key.
-    pub sealing: SealingKey,
-    /// DeviceCert as signed bytes.
-    pub device_cert: Vec<u8>,
-    /// NameCert as signed bytes, on a node with a domain.
-    pub name_cert: Option<Vec<u8>>,
-    /// How the password is checked.
-    pub credentials: Credentials,
-    /// User key sealed under the password.
-    pub sealed_by_password: Vec<u8>,
-    /// User key sealed under the recovery code.
-    pub sealed_by_recovery: Vec<u8>,
-    /// Shown to others.
-    pub nickname: String,
-}
-
-/// Neither credentials nor sealed keys.
-impl std::fmt::Debug for NewAccount {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "NewAccount({})", self.user)
     }
 }
 
@@ -393,6 +363,9 @@ pub struct StatusView {
     /// How the servers of their domains stand.
     #[serde(default)]
     pub servers: Vec<ServerView>,
+    /// Domains of which two keys are said to follow the one that is known: no name by either is believed.
+    #[serde(default)]
+    pub disputed: Vec<String>,
     /// Milliseconds since start.
     pub uptime: u64,
     /// Accounts.

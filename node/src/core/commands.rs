@@ -1,6 +1,7 @@
 //! Commands of the CLI and of the account service. *Pure.*
 
 use crosstalk_link_local::neighbours::Who;
+use crosstalk_overlay::core::Overlay;
 use crosstalk_overlay::core::state::{CopyState, OutboxEntry};
 use crosstalk_overlay::id::{MessageId, UserId};
 use crosstalk_overlay::record::{NameCert, Unverified};
@@ -58,6 +59,7 @@ impl Core {
                 Ok(Reply::Done)
             }
             Command::AddRevocations(revocations) => self.add_revocations(&revocations),
+            Command::AddRotation(rotation) => self.add_rotation(&rotation),
             Command::Places => Ok(Reply::Places(self.overlay.places())),
             Command::ListAccounts => {
                 Ok(Reply::Accounts(self.accounts.iter().map(|account| self.account_view(account)).collect()))
@@ -182,7 +184,9 @@ impl Core {
         let Some(account) = self.accounts.get_mut(&user) else {
             return Err(Refused::NoAccount(user.to_string()));
         };
-        if name_cert.as_deref().is_some_and(|cert| !is_of_the_same(&account.stored.name_cert, cert)) {
+        let overlay = &self.overlay;
+        let same = |cert: &[u8]| is_of_the_same(overlay, &account.stored.name_cert, cert);
+        if name_cert.as_deref().is_some_and(|cert| !same(cert)) {
             let text = "it is for another address, or by another authority".to_owned();
             return Err(Refused::BadCertificate(text));
         }
@@ -242,6 +246,7 @@ impl Core {
             domain: self.settings.domain.as_ref().map(|(domain, _)| domain.clone()),
             names: self.certified_names(),
             servers: self.server_views(),
+            disputed: self.overlay.disputed_domains(),
             uptime: self.uptime(),
             accounts: self.accounts.len(),
             sessions: self.sessions.len(),
@@ -373,11 +378,16 @@ impl Core {
 }
 
 /// Whether a NameCert may take the place of another.
-fn is_of_the_same(old: &[u8], new: &[u8]) -> bool {
+fn is_of_the_same(overlay: &Overlay, old: &[u8], new: &[u8]) -> bool {
     let read = |bytes| Unverified::<NameCert>::parse(bytes).ok();
     let (old, new) = (read(old), read(new));
-    let what = |cert: &Unverified<NameCert>| (cert.claim().address.clone(), cert.claim().authority);
-    old.is_none_or(|old| new.is_some_and(|new| what(&old) == what(&new)))
+    old.is_none_or(|old| {
+        new.is_some_and(|new| {
+            let (old, new) = (old.claim(), new.claim());
+            let domain = new.domain();
+            old.address == new.address && overlay.is_one_authority(domain, &old.authority, &new.authority)
+        })
+    })
 }
 
 pub(super) fn bare(jid: &str) -> Result<BareJid, Refused> {

@@ -97,12 +97,17 @@ struct HomeField {
     server: Vec<u8>,
     #[prost(string, repeated, tag = "4")]
     places: Vec<String>,
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    rotations: Vec<Vec<u8>>,
 }
 
 impl HomeField {
     fn read(self) -> Option<(String, Home)> {
         let (authority, server) = (self.authority.try_into().ok()?, self.server.try_into().ok()?);
-        Some((self.domain, Home { authority, server, places: bounded(self.places) }))
+        Some((
+            self.domain,
+            Home { authority, server, places: bounded(self.places), rotations: self.rotations },
+        ))
     }
 }
 
@@ -117,7 +122,8 @@ impl Core {
             let authority = self.overlay.pinned_authority(&stored.domain)?;
             let (domain, authority) = (stored.domain.clone(), authority.as_bytes().to_vec());
             let (server, places) = (home.node.clone(), home.places.clone());
-            Some(HomeField { domain, authority, server, places })
+            let rotations = self.overlay.rotations(&domain);
+            Some(HomeField { domain, authority, server, places, rotations })
         });
         let account = AccountField {
             version: 1,

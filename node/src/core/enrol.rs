@@ -1,8 +1,10 @@
 //! Between laptops and the server of a domain: questions out, questions in, names that are void, what is certified here.
 //! *Pure.*
 
+use crosstalk_overlay::authority::MAX_ROTATIONS;
 use crosstalk_overlay::core::{NoAnswer, Provenance, Server};
 use crosstalk_overlay::id::{AuthorityId, NodeId, UserId, XID_DOMAIN};
+use crosstalk_overlay::keys::{DeviceKey, SealingKey};
 use crosstalk_storage::tree::account::HomeServer;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use crate::xmpp::error::StreamCondition;
 
 use super::Core;
 use super::account::{address, to_stored};
-use super::admin::{NewAccount, Refused, Reply};
+use super::admin::{Refused, Reply};
 use super::io::{Credentials, LoginChange, Output};
 
 /// A certified name of this node, for people and programs.
@@ -43,6 +45,41 @@ pub struct Home {
     pub server: [u8; 32],
     /// Where it is, multiaddresses.
     pub places: Vec<String>,
+    /// Signed rotations that led to that key.
+    pub rotations: Vec<Vec<u8>>,
+}
+
+/// An account as the account service made it; its key file is durable already.
+pub struct NewAccount {
+    /// Login name (localpart, RFC 7622).
+    pub name: String,
+    /// Domain of the login name: `id.internal`, or the node's own.
+    pub domain: String,
+    /// Public user key.
+    pub user: UserId,
+    /// Device key of this user on this node.
+    pub device: DeviceKey,
+    /// First sealing key.
+    pub sealing: SealingKey,
+    /// DeviceCert as signed bytes.
+    pub device_cert: Vec<u8>,
+    /// NameCert as signed bytes, on a node with a domain.
+    pub name_cert: Option<Vec<u8>>,
+    /// How the password is checked.
+    pub credentials: Credentials,
+    /// User key sealed under the password.
+    pub sealed_by_password: Vec<u8>,
+    /// User key sealed under the recovery code.
+    pub sealed_by_recovery: Vec<u8>,
+    /// Shown to others.
+    pub nickname: String,
+}
+
+/// Neither credentials nor sealed keys.
+impl std::fmt::Debug for NewAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NewAccount({})", self.user)
+    }
 }
 
 /// An account that has got a name under a domain: its user key stays, and everything that hangs on it.
@@ -87,7 +124,8 @@ impl Core {
 
     /// This node gives names under a domain: it answers laptops, and believes itself.
     pub(super) fn serve(&mut self, domain: &str, authority: AuthorityId) {
-        self.overlay.pin_authority(domain, authority, Provenance::Own, self.now);
+        let rotations = std::mem::take(&mut self.settings.rotations);
+        self.pin(domain, authority, &rotations, Provenance::Own);
         self.overlay.serve_enrolment();
     }
 
@@ -98,6 +136,14 @@ impl Core {
             let taken = self.overlay.add_revocation(revocation, self.now);
             taken.map_err(|why| Refused::BadCertificate(why.to_string()))?;
         }
+        Ok(Reply::Done)
+    }
+
+    /// The key of a domain that is known here was handed over.
+    pub(super) fn add_rotation(&mut self, rotation: &[u8]) -> Result<Reply, Refused> {
+        self.saveable()?;
+        let taken = self.overlay.add_rotation(rotation, self.now);
+        taken.map_err(|why| Refused::BadCertificate(why.to_string()))?;
         Ok(Reply::Done)
     }
 
@@ -146,8 +192,7 @@ impl Core {
 
     /// The account is one of that domain, whose authority counts from now on; its server is met when it can be.
     fn move_in(&mut self, user: UserId, domain: &str, home: Home) {
-        let authority = AuthorityId::from_bytes(home.authority);
-        self.overlay.pin_authority(domain, authority, Provenance::Enrolled, self.now);
+        self.pin(domain, AuthorityId::from_bytes(home.authority), &home.rotations, Provenance::Enrolled);
         if let Some(account) = self.accounts.get_mut(&user) {
             let (node, places) = (home.server.to_vec(), home.places);
             account.stored.server = Some(HomeServer { node, places, ..HomeServer::default() });
@@ -155,6 +200,20 @@ impl Core {
         self.save_account(&user);
         self.look_for_server(user);
         self.seek_names();
+    }
+
+    /// A key counts for a domain, and those that it is one authority with.
+    fn pin(&mut self, domain: &str, key: AuthorityId, rotations: &[Vec<u8>], how: Provenance) {
+        // Before, they lead from what is known already to that key; after, from that key back.
+        for pinned in [false, true] {
+            if pinned {
+                self.overlay.pin_authority(domain, key, how, self.now);
+            }
+            for rotation in rotations.iter().rev().chain(rotations).take(2 * MAX_ROTATIONS) {
+                // One between keys that are not known yet is taken in by the second pass.
+                let _ = self.overlay.add_rotation(rotation, self.now);
+            }
+        }
     }
 
     /// Whether an account here is named under a domain: for its clients, this node is that server.

@@ -20,6 +20,8 @@ pub struct DeviceKeys {
 pub struct Settings {
     /// The domain whose server this node is, and its key.
     pub serves: Option<(String, AuthorityId)>,
+    /// How the key of the domain that this node serves was handed over, signed.
+    pub rotations: Vec<Vec<u8>>,
     /// What that authority has revoked.
     pub revoked: Vec<Vec<u8>>,
     /// The node's own domain and its authority key, if it has one.
@@ -120,6 +122,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             serves: None,
+            rotations: Vec::new(),
             revoked: Vec::new(),
             domain: None,
             resume_timeout: 600_000,

@@ -311,7 +311,12 @@ impl Stage {
 /// The server of [`DOMAIN`], as its laptops know it.
 pub fn home() -> Home {
     let authority = *AuthorityKey::from_seed([9; 32]).id().as_bytes();
-    Home { authority, server: *NodeKey::from_seed([SERVER; 32]).id().as_bytes(), places: Vec::new() }
+    Home {
+        authority,
+        server: *NodeKey::from_seed([SERVER; 32]).id().as_bytes(),
+        places: Vec::new(),
+        rotations: Vec::new(),
+    }
 }
 
 /// Credentials that nobody looks at: SASL happens before the core.

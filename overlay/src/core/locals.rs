@@ -250,6 +250,7 @@ impl Overlay {
             if let Some(peer) = self.peers.connected.get_mut(&node) {
                 peer.told.insert(*user);
             }
+            self.offer_rotations(node, now);
             self.send_frame(node, &Frame::Records(vec![frame]), false, now);
         }
     }

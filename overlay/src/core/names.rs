@@ -1,9 +1,9 @@
 //! Names: which authority speaks for a domain, who holds an address, what raises an alarm. *Pure.*
 
-use super::state::{KnownAuthority, Provenance, STATE_VERSION};
+use super::state::Provenance;
 use super::users::{Authority, Holder};
-use super::{Alarm, ClaimedName, Output, Overlay, Tier, Write};
-use crate::authority::{Standing, standing};
+use super::{Alarm, ClaimedName, Output, Overlay, Tier};
+use crate::authority::{Chain, Standing, standing};
 use crate::id::{AuthorityId, UserId};
 use crate::record::{NameCert, UserRecord, domain_of};
 use crate::time::Now;
@@ -18,11 +18,15 @@ impl Overlay {
         for name in record.names().values() {
             let domain = name.domain().to_owned();
             match self.users.authorities.get(&domain) {
-                Some(known) if known.key != name.authority => {
-                    let known = known.key;
-                    self.second_authority(domain, known, name.authority);
+                Some(known) if !known.chain.holds(&name.authority) => {
+                    // Two that are both said to follow: that was told already, by its own alarm.
+                    let told = known.chain.disputed().is_some_and(|both| both.contains(&name.authority));
+                    let known = known.chain.current();
+                    if !told {
+                        self.second_authority(domain, known, name.authority);
+                    }
                 }
-                Some(known) if known.how == Provenance::FirstSight => {}
+                Some(known) if known.how == Provenance::FirstSight || !known.chain.vouches(name) => {}
                 Some(known) => {
                     // One from the own store may have been made by a clock that was wrong.
                     let wrong = time.credible && time.is_too_far_ahead(name.issued);
@@ -61,27 +65,30 @@ impl Overlay {
     }
 
     pub(super) fn set_authority(&mut self, domain: &str, key: AuthorityId, how: Provenance, now: Now) {
-        match self.users.authorities.get(domain) {
-            Some(known) if known.key == key && known.how >= how => return,
-            Some(known) if known.key != key => {
-                let known = known.key;
-                self.second_authority(domain.to_owned(), known, key);
-                if how == Provenance::FirstSight || how < self.provenance(domain) {
+        let chain = match self.users.authorities.get(domain) {
+            // Another key of the same authority is no other authority.
+            Some(known) if known.chain.disputed().is_none() && known.chain.holds(&key) => {
+                if known.how >= how {
                     return;
                 }
+                known.chain.clone()
             }
-            Some(_) | None => {}
-        }
-        self.users.authorities.insert(domain.to_owned(), Authority { key, how });
-        self.users.holders.retain(|address, _| domain_of(address) != Some(domain));
-        let known = KnownAuthority {
-            version: STATE_VERSION,
-            domain: domain.to_owned(),
-            authority: key.as_bytes().to_vec(),
-            how: how.into(),
-            since: now.wall,
+            Some(known) => {
+                let (current, better) = (known.chain.current(), how >= known.how);
+                let again = known.chain.pinned_at(key).filter(|_| how >= Provenance::Enrolled);
+                if again.is_none() {
+                    self.second_authority(domain.to_owned(), current, key);
+                    if how == Provenance::FirstSight || !better {
+                        return;
+                    }
+                }
+                again.unwrap_or_else(|| Chain::of(key))
+            }
+            None => Chain::of(key),
         };
-        self.outputs.push_back(Output::Write(Write::PutAuthority(known)));
+        self.users.authorities.insert(domain.to_owned(), Authority { chain, how });
+        self.users.holders.retain(|address, _| domain_of(address) != Some(domain));
+        self.save_authority(domain, now);
         if how != Provenance::FirstSight {
             let records: Vec<UserRecord> =
                 self.users.known.values().map(|known| known.record.clone()).collect();
@@ -97,16 +104,17 @@ impl Overlay {
     /// The key that counts for a domain: pinned, not merely seen first.
     pub fn pinned_authority(&self, domain: &str) -> Option<AuthorityId> {
         let known = self.users.authorities.get(domain).filter(|known| known.is_pinned())?;
-        Some(known.key)
+        Some(known.chain.current())
+    }
+
+    /// Whether two keys are of one authority, as far as is known: the one follows the other.
+    pub fn is_one_authority(&self, domain: &str, one: &AuthorityId, other: &AuthorityId) -> bool {
+        self.users.is_same_authority(domain, one, other)
     }
 
     /// Who gives names under the domain of an address, as far as is known.
     pub(super) fn authority_of(&self, address: &str) -> Option<AuthorityId> {
-        Some(self.users.authorities.get(domain_of(address)?)?.key)
-    }
-
-    fn provenance(&self, domain: &str) -> Provenance {
-        self.users.authorities.get(domain).map_or(Provenance::FirstSight, |known| known.how)
+        Some(self.users.authorities.get(domain_of(address)?)?.chain.current())
     }
 
     pub(super) fn tier_of(&self, user: &UserId, now: Now) -> Tier {
@@ -120,14 +128,20 @@ impl Overlay {
     fn standing_of(&self, name: &NameCert, now: Now) -> Standing {
         let known = self.users.authorities.get(name.domain()).filter(|known| known.is_pinned());
         let holder = self.users.holders.get(&name.address).map(|holder| (holder.user, holder.serial));
-        let pinned = known.map(|known| known.key);
-        standing(name, pinned, holder, &self.users.revocations, self.clock.trusted(now))
+        standing(
+            name,
+            known.map(|known| &known.chain),
+            holder,
+            &self.users.revocations,
+            self.clock.trusted(now),
+        )
     }
 
     pub(super) fn claimed_name(&self, user: &UserId) -> Option<ClaimedName> {
         let names = self.users.names(user);
         let name = names.first()?;
-        let known = self.users.authorities.get(name.domain()).filter(|known| known.key == name.authority);
+        let known =
+            self.users.authorities.get(name.domain()).filter(|known| known.chain.holds(&name.authority));
         Some(ClaimedName {
             address: name.address.clone(),
             authority: name.authority,

@@ -363,6 +363,33 @@ pub enum Alarm {
         /// The other one.
         claimed: AuthorityId,
     },
+    /// The key of a domain was handed over, as the one that was known says.
+    #[error(
+        "the key of the domain {domain} is {to} from now on, says the one before it, {from}: nothing is to be done"
+    )]
+    Rotated {
+        /// The domain.
+        domain: String,
+        /// The key that was known.
+        from: AuthorityId,
+        /// The key that counts now.
+        to: AuthorityId,
+    },
+    /// Two keys are said to follow the one that is known: somebody else has that, too.
+    #[error(
+        "the key {known} of the domain {domain} is in other hands: it says that {one} follows, and that {other} does; no name \
+         by either is believed: ask whoever runs the domain, and enrol again with the invitation that you get"
+    )]
+    Disputed {
+        /// The domain.
+        domain: String,
+        /// The last key that nobody disputes.
+        known: AuthorityId,
+        /// One that is said to follow it.
+        one: AuthorityId,
+        /// The other one.
+        other: AuthorityId,
+    },
     /// The authority gave an address to another user than before.
     #[error("{address} now belongs to another user, certified by its authority: compare keys if in doubt")]
     NameMoved {

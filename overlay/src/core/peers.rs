@@ -50,6 +50,8 @@ pub(super) struct Peer {
     pub(super) far: Far,
     /// The users of this node whom it was told of in this session.
     pub(super) told: BTreeSet<UserId>,
+    /// The domains whose rotations it was told in this session.
+    pub(super) rotations: BTreeSet<String>,
     pub(super) since: u64,
     /// When a user's traffic went over it last.
     pub(super) used: u64,
@@ -208,6 +210,7 @@ impl Overlay {
         let peer = Peer {
             far,
             told: BTreeSet::new(),
+            rotations: BTreeSet::new(),
             since: now.mono,
             used: now.mono,
             parting: false,
@@ -296,6 +299,7 @@ impl Overlay {
         }
         if let Some(peer) = self.peers.connected.get_mut(&node) {
             peer.told.clear();
+            peer.rotations.clear();
         }
         self.drop_held_back(&node);
         self.forget_mail_session(&node);
@@ -369,6 +373,7 @@ impl Overlay {
         if !self.peers.is_near(&node) {
             return self.introduce(node, now);
         }
+        self.offer_rotations(node, now);
         self.push_records(node, now);
         self.push_links(node, now);
         self.push_link_presences(node, now);
@@ -489,7 +494,7 @@ fn is_for_users(frame: &Frame) -> bool {
         | Frame::Discard(_)
         | Frame::WantTokens { .. }
         | Frame::Revoked(_)
-        | Frame::Revocations(_)
         | Frame::Unknown => false,
+        Frame::Revocations(_) | Frame::Rotations(_) => false,
     }
 }

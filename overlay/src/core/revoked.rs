@@ -155,8 +155,11 @@ impl Overlay {
             (RevokedBy::Authority(authority), Revoked::Name(address, _)) => pinned(address, authority),
             (RevokedBy::Authority(authority), Revoked::Device(..)) => {
                 let named = |record: &UserRecord| {
-                    let mut names = record.names().iter();
-                    names.any(|(by, name)| by == authority && pinned(&name.address, authority))
+                    let mut names = record.names().values();
+                    names.any(|name| {
+                        pinned(&name.address, authority)
+                            && self.users.is_same_authority(name.domain(), &name.authority, authority)
+                    })
                 };
                 self.users.record(&user).map_or_else(|| self.users.is_pinned_for_any(authority), named)
             }

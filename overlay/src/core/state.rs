@@ -207,6 +207,9 @@ pub struct KnownAuthority {
     /// Since when, Unix milliseconds.
     #[prost(uint64, tag = "5")]
     pub since: u64,
+    /// Signed rotations of that key, of those before and of those after it.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub rotations: Vec<Vec<u8>>,
 }
 
 /// The pair of keys that one of our devices gives to its user's contacts.

@@ -6,6 +6,7 @@ use super::peers::Peer;
 use super::state::{CachedUserRecord, Provenance, STATE_VERSION};
 use super::timers::Timer;
 use super::{Output, Overlay, Reach, Restored, Write};
+use crate::authority::Chain;
 use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
 use crate::record::{
     Certificates, Context, DeviceCert, NameCert, NodeBinding, Refusal, Revocation, RevocationSet, Unverified,
@@ -28,7 +29,7 @@ pub(super) struct Known {
 
 #[derive(Debug)]
 pub(super) struct Authority {
-    pub(super) key: AuthorityId,
+    pub(super) chain: Chain,
     pub(super) how: Provenance,
 }
 
@@ -112,22 +113,36 @@ impl Users {
     }
 
     pub(super) fn is_pinned(&self, domain: &str, key: &AuthorityId) -> bool {
-        let pinned = |known: &Authority| known.key == *key && known.is_pinned();
+        let pinned = |known: &Authority| known.chain.holds(key) && known.is_pinned();
         self.authorities.get(domain).is_some_and(pinned)
+    }
+
+    /// Whether an authority that is pinned for the domain has taken the address from the user, or whoever gave it has.
+    fn is_taken_back(&self, name: &NameCert) -> bool {
+        let revoked = |key| self.revocations.is_name_revoked(&name.address, &name.user, &key);
+        let known = self.authorities.get(name.domain()).filter(|known| known.is_pinned());
+        revoked(name.authority) || known.is_some_and(|known| known.chain.keys().any(revoked))
+    }
+
+    /// Whether two keys are known as of one authority.
+    pub(super) fn is_same_authority(&self, domain: &str, one: &AuthorityId, other: &AuthorityId) -> bool {
+        let holds = |known: &Authority| known.chain.holds(one) && known.chain.holds(other);
+        one == other || self.authorities.get(domain).is_some_and(holds)
     }
 
     /// Whether a key is pinned for some domain.
     pub(super) fn is_pinned_for_any(&self, key: &AuthorityId) -> bool {
-        self.authorities.values().any(|known| known.key == *key && known.is_pinned())
+        self.authorities.values().any(|known| known.chain.holds(key) && known.is_pinned())
     }
 
     /// Names that were not taken back, those by pinned authorities first.
     pub(super) fn names(&self, user: &UserId) -> Vec<&Verified<NameCert>> {
         let names = self.record(user).into_iter().flat_map(|record| record.names().values());
-        let mut names: Vec<_> = names
-            .filter(|name| !self.revocations.is_name_revoked(&name.address, user, &name.authority))
-            .collect();
-        names.sort_by_key(|name| !self.is_pinned(name.domain(), &name.authority));
+        let mut names: Vec<_> = names.filter(|name| !self.is_taken_back(name)).collect();
+        // Of one address under several keys of an authority, the latest.
+        names.sort_by_key(|name| {
+            (!self.is_pinned(name.domain(), &name.authority), std::cmp::Reverse(name.serial))
+        });
         names
     }
 
@@ -154,7 +169,8 @@ impl Overlay {
         for known in &restored.authorities {
             let how = Provenance::try_from(known.how).unwrap_or(Provenance::FirstSight);
             if let Some(key) = AuthorityId::from_slice(&known.authority) {
-                self.users.authorities.insert(known.domain.clone(), Authority { key, how });
+                let chain = self.restored_chain(key, &known.rotations, now);
+                self.users.authorities.insert(known.domain.clone(), Authority { chain, how });
             }
         }
         let time = self.clock.trusted(now);
@@ -196,6 +212,7 @@ impl Overlay {
             }
         }
         if !arrived.is_empty() && !self.peers.is_near(&node) {
+            self.offer_rotations(node, now);
             self.introduce(node, now);
             self.offer_revocations(node, now);
         }

@@ -78,6 +78,9 @@ pub struct Begin {
     /// Digest of the server's addresses that it knows.
     #[prost(bytes = "vec", tag = "8")]
     pub places: Vec<u8>,
+    /// The key of the domain that counts there.
+    #[prost(bytes = "vec", tag = "9")]
+    pub authority: Vec<u8>,
 }
 
 /// See [`Begin`].
@@ -102,6 +105,9 @@ pub struct Begun {
     /// Where the server is, multiaddresses; empty if the laptop knows.
     #[prost(string, repeated, tag = "6")]
     pub places: Vec<String>,
+    /// Signed rotations that led to the domain's key; empty if the laptop knows it.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub rotations: Vec<Vec<u8>>,
 }
 
 /// Which marks are there?
@@ -153,6 +159,12 @@ pub struct Statements {
     /// Signed DeviceCerts of who said it.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub certificates: Vec<Vec<u8>>,
+    /// Of what was told, so many things were not taken, as there is no room.
+    #[prost(uint32, tag = "4")]
+    pub full: u32,
+    /// So many were not, as they were made more than 48 h ahead of the server's clock.
+    #[prost(uint32, tag = "5")]
+    pub ahead: u32,
 }
 
 /// What the server lacks.

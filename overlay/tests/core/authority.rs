@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crosstalk_overlay::authority::{Standing, certify, revoke_name, standing};
+use crosstalk_overlay::authority::{Chain, Standing, certify, revoke_name, standing};
 use crosstalk_overlay::id::{AuthorityId, UserId};
 use crosstalk_overlay::keys::{AuthorityKey, UserKey};
 use crosstalk_overlay::record::*;
@@ -22,6 +22,8 @@ struct Case {
     name: &'static str,
     cert: Vec<u8>,
     pinned: Option<AuthorityId>,
+    /// In the order in which they came.
+    rotations: Vec<Verified<Rotation>>,
     holder: Option<(UserId, u64)>,
     revocations: Vec<Verified<Revocation>>,
     now: u64,
@@ -58,6 +60,7 @@ fn cases() -> Vec<Case> {
         name: "good",
         cert: made(AT),
         pinned: Some(school().id()),
+        rotations: Vec::new(),
         holder: Some((alice(), AT)),
         revocations: Vec::new(),
         now: AT + DAY,
@@ -66,7 +69,21 @@ fn cases() -> Vec<Case> {
     };
     let stranger = AuthorityKey::from_seed([0x41; 32]);
     let void = |key: &AuthorityKey, user| revoke_name(key, ALICE, user, AT + 1).unwrap();
-    let case = |name, expect| Case { name, expect, cert: made(AT), revocations: Vec::new(), ..good };
+    let case = |name, expect| Case {
+        name,
+        expect,
+        cert: made(AT),
+        revocations: Vec::new(),
+        rotations: Vec::new(),
+        ..good
+    };
+    let (second, third) = (AuthorityKey::from_seed([0x42; 32]), AuthorityKey::from_seed([0x43; 32]));
+    let rotated = |old: &AuthorityKey, new: &AuthorityKey, at: u64| {
+        Rotation::issue(old, new, "school.example", at).unwrap()
+    };
+    let by = |key: &AuthorityKey, at: u64| certify(key, ALICE, alice(), 0, at).unwrap().bytes().to_vec();
+    let both = vec![rotated(&school(), &second, AT + DAY), rotated(&second, &third, AT + 2 * DAY)];
+    let elsewhere = Rotation::issue(&school(), &second, "office.example", AT + DAY).unwrap();
     let end = AT + 400 * DAY;
     let another = certify(&stranger, ALICE, alice(), 0, AT).unwrap().bytes().to_vec();
     let stolen = forged(|signed| signed.signer = stranger.id().as_bytes().to_vec());
@@ -114,6 +131,56 @@ fn cases() -> Vec<Case> {
             .with(|case| case.revocations = vec![void(&stranger, alice())]),
         case("revoked for another key", "certified")
             .with(|case| case.revocations = vec![void(&school(), other())]),
+        case("rotated: by the new key", "certified")
+            .with(|case| (case.cert, case.rotations) = (by(&second, AT + DAY), both[..1].to_vec())),
+        case("rotated: by the new key, nobody has said so", "foreign")
+            .with(|case| case.cert = by(&second, AT + DAY)),
+        case("rotated: by the old key, until it ends", "certified")
+            .with(|case| (case.rotations, case.now) = (both[..1].to_vec(), end - 1)),
+        case("rotated: by the old key, two days after it was left", "certified").with(|case| {
+            (case.cert, case.rotations) = (by(&school(), AT + 3 * DAY), both[..1].to_vec());
+            case.now = AT + 4 * DAY;
+        }),
+        case("rotated: by the old key, more than two days after it was left", "foreign").with(|case| {
+            (case.cert, case.rotations) = (by(&school(), AT + 3 * DAY + 1), both[..1].to_vec());
+            case.now = AT + 4 * DAY;
+        }),
+        case("rotated twice", "certified")
+            .with(|case| (case.cert, case.rotations) = (by(&third, AT + DAY), both.clone())),
+        case("rotated twice, the second is heard first and not kept", "foreign").with(|case| {
+            let turned = both.iter().rev().cloned().collect();
+            (case.cert, case.rotations) = (by(&third, AT + DAY), turned);
+        }),
+        case("rotated: the later key is pinned, by the former", "certified")
+            .with(|case| (case.pinned, case.rotations) = (Some(second.id()), both[..1].to_vec())),
+        case("rotated back: a loop is not followed", "certified").with(|case| {
+            let back = rotated(&second, &school(), AT + DAY);
+            (case.cert, case.rotations) = (by(&second, AT + DAY), vec![both[0].clone(), back]);
+        }),
+        case("rotated: for another domain", "foreign")
+            .with(|case| (case.cert, case.rotations) = (by(&second, AT + DAY), vec![elsewhere])),
+        case("rotated by a stranger", "foreign").with(|case| {
+            let strange = rotated(&stranger, &second, AT + DAY);
+            (case.cert, case.rotations) = (by(&second, AT + DAY), vec![strange]);
+        }),
+        case("stolen: two follow, by the one", "foreign").with(|case| {
+            let fork = vec![both[0].clone(), rotated(&school(), &stranger, AT)];
+            (case.cert, case.rotations) = (by(&second, AT + DAY), fork);
+        }),
+        case("stolen: two follow, by the other", "foreign").with(|case| {
+            let fork = vec![both[0].clone(), rotated(&school(), &stranger, AT)];
+            (case.cert, case.rotations) = (by(&stranger, AT + DAY), fork);
+        }),
+        case("stolen: two follow, by the key that both follow", "certified").with(|case| {
+            case.rotations = vec![both[0].clone(), rotated(&school(), &stranger, AT)];
+        }),
+        case("rotated: the new key has revoked what the old one gave", "revoked").with(|case| {
+            (case.rotations, case.revocations) = (both[..1].to_vec(), vec![void(&second, alice())]);
+        }),
+        case("rotated: the old key has revoked what the new one gave", "revoked").with(|case| {
+            (case.cert, case.rotations) = (by(&second, AT + DAY), both[..1].to_vec());
+            case.revocations = vec![void(&school(), alice())];
+        }),
         good,
     ]
 }
@@ -134,7 +201,17 @@ impl Case {
         let context = Context { time, certificates: &NoCertificates, revocations: &set, enforce_end: true };
         let verified = Unverified::<NameCert>::parse(&self.cert).and_then(|cert| cert.verify(&context));
         let Ok(cert) = verified else { return "refused" };
-        match standing(&cert, self.pinned, self.holder, &set, time) {
+        let mut pinned = self.pinned.map(Chain::of);
+        for rotation in &self.rotations {
+            let verified =
+                Unverified::<Rotation>::parse(rotation.bytes()).and_then(|one| one.verify(&context));
+            if let (Some(chain), Ok(rotation)) = (&mut pinned, verified)
+                && rotation.domain == cert.domain()
+            {
+                let _ = chain.insert(rotation);
+            }
+        }
+        match standing(&cert, pinned.as_ref(), self.holder, &set, time) {
             Standing::Certified { until, valid: true } => {
                 assert_eq!(until, cert.expires);
                 "certified"
@@ -152,6 +229,7 @@ impl Case {
             "name": self.name,
             "cert": hex(&self.cert),
             "pinned": self.pinned.map(|key| key.to_hex()),
+            "rotations": self.rotations.iter().map(|one| hex(one.bytes())).collect::<Vec<_>>(),
             "holder": self.holder.map(|(user, serial)| json!({ "user": user.to_hex(), "serial": serial })),
             "revocations": self.revocations.iter().map(|one| hex(one.bytes())).collect::<Vec<_>>(),
             "now": self.now,

@@ -31,6 +31,7 @@ mod probes;
 mod pump;
 mod relays;
 mod revoked;
+mod rotated;
 mod steps;
 mod table;
 mod tokens;

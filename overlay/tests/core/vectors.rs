@@ -108,10 +108,17 @@ pub(crate) fn records() -> BTreeMap<&'static str, Vec<u8>> {
         ("receipt", signed(Verified::sign(receipt, &alice.device, None).unwrap().bytes())),
         ("revocation-device", signed(Verified::sign(device_void, &alice.user, None).unwrap().bytes())),
         ("revocation-name", signed(Verified::sign(name_void, &authority, None).unwrap().bytes())),
+        ("rotation", signed(rotation().bytes())),
         ("revocation-key", signed(Verified::sign(stolen, &alice.user, None).unwrap().bytes())),
         ("user-record", record.encode()),
         ("user-record-revoking", revoking.encode()),
     ])
+}
+
+/// The domain's key is handed over.
+fn rotation() -> Verified<Rotation> {
+    let key = |seed| AuthorityKey::from_seed([seed; 32]);
+    Rotation::issue(&key(0x40), &key(0x42), "school.example", AT).unwrap()
 }
 
 pub(crate) fn envelope() -> Envelope {
@@ -214,6 +221,7 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
     BTreeMap::from([
         ("revoked", Frame::Revoked(vec![RevokedDigest { scope, digest: mark(&[&void]) }])),
         ("revocations", Frame::Revocations(revocations)),
+        ("rotations", Frame::Rotations(vec![rotation().bytes().to_vec()])),
         ("hello", Frame::Hello(hello)),
         ("hello-probe", Frame::Hello(probed)),
         ("records", Frame::Records(vec![user])),
@@ -279,6 +287,7 @@ fn begin() -> Ask {
         root: vec![5; 8],
         serial: 3,
         places: vec![6; 8],
+        authority: AuthorityKey::from_seed([0x40; 32]).id().as_bytes().to_vec(),
     })
 }
 
@@ -295,7 +304,13 @@ fn tell() -> Ask {
 
 fn statements() -> enrol::Answer {
     let certificates = vec![records()["device-cert"].clone()];
-    enrol::Answer::Statements(Statements { marks: 1, statements: vec![statement()], certificates })
+    enrol::Answer::Statements(Statements {
+        marks: 1,
+        statements: vec![statement()],
+        certificates,
+        full: 0,
+        ahead: 0,
+    })
 }
 
 fn wants_work() -> enrol::Answer {
@@ -383,6 +398,12 @@ fn stored() -> BTreeMap<&'static str, Vec<u8>> {
         authority: vec![6; 32],
         how: Provenance::Enrolled.into(),
         since: AT,
+        rotations: Vec::new(),
+    };
+    let rotated = KnownAuthority {
+        authority: AuthorityKey::from_seed([0x40; 32]).id().as_bytes().to_vec(),
+        rotations: vec![rotation().bytes().to_vec()],
+        ..known.clone()
     };
     BTreeMap::from([
         ("outbox-entry", entry.encode_to_vec()),
@@ -391,6 +412,7 @@ fn stored() -> BTreeMap<&'static str, Vec<u8>> {
         ("seen", seen.encode_to_vec()),
         ("cached-user-record", cached.encode_to_vec()),
         ("known-authority", known.encode_to_vec()),
+        ("known-authority-rotated", rotated.encode_to_vec()),
         ("outbox-entry-deposited", deposited.encode_to_vec()),
         ("stored-mail", mail.encode_to_vec()),
         ("stored-token", token.encode_to_vec()),

@@ -21,6 +21,9 @@ pub struct ServedDomain {
     /// password is right any more.
     #[prost(bytes = "vec", tag = "4")]
     pub enrolment: Vec<u8>,
+    /// Signed Rotations that led to the present key, the oldest first.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub rotations: Vec<Vec<u8>>,
 }
 
 /// The one key in the tree of [`ServedDomain`].
@@ -188,8 +191,13 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let domain =
-            ServedDomain { domain: "a.b".into(), created: 1, authority: vec![2; 2], enrolment: vec![3] };
+        let domain = ServedDomain {
+            domain: "a.b".into(),
+            created: 1,
+            authority: vec![2; 2],
+            enrolment: vec![3],
+            rotations: vec![vec![4]],
+        };
         let member = Member {
             state: MemberState::Enrolled.into(),
             created: 1,
@@ -212,9 +220,9 @@ mod tests {
         let invitation = StoredInvitation { name: "a".into(), expires: 1, used: vec![2] };
         let line =
             AuditLine { at: 1, what: "b".into(), name: "a".into(), user: vec![2], serial: 3, node: vec![4] };
-        assert_eq!(encode(&domain), b"\x01\x0a\x03a.b\x10\x01\x1a\x02\x02\x02\x22\x01\x03");
-        // As it was before the keys for passwords were compared.
-        let before = ServedDomain { enrolment: Vec::new(), ..domain };
+        assert_eq!(encode(&domain), b"\x01\x0a\x03a.b\x10\x01\x1a\x02\x02\x02\x22\x01\x03\x2a\x01\x04");
+        // As it was before the keys for passwords were compared, and keys were handed over.
+        let before = ServedDomain { enrolment: Vec::new(), rotations: Vec::new(), ..domain };
         assert_eq!(decode(b"\x01\x0a\x03a.b\x10\x01\x1a\x02\x02\x02"), Ok(before));
         assert_eq!(
             encode(&member),

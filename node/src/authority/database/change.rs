@@ -12,6 +12,7 @@ pub struct Change {
     pub(super) audit: Vec<AuditLine>,
     pub(super) owners: Vec<(UserId, Owner)>,
     pub(super) said: Vec<(Vec<u8>, Said)>,
+    pub(super) forgotten: Vec<UserId>,
 }
 
 impl Change {
@@ -52,6 +53,13 @@ impl Change {
     #[must_use]
     pub fn owner(mut self, user: &UserId, owner: Owner) -> Self {
         self.owners.push((*user, owner));
+        self
+    }
+
+    /// Deletes all that is kept of a user and its devices have said.
+    #[must_use]
+    pub fn forgotten(mut self, user: &UserId) -> Self {
+        self.forgotten.push(*user);
         self
     }
 

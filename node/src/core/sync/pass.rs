@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crosstalk_overlay::authority::MAX_ROTATIONS;
 use crosstalk_overlay::enrol::{
     Answer, Ask, Begin, Begun, Compare, Fetch, MARK, MAX_FETCH, PAGE, Statement, Statements, Tell,
 };
@@ -43,6 +44,8 @@ pub(super) struct Pass {
     told: usize,
     told_again: usize,
     record: bool,
+    /// Of what was told, not taken: no room, made in the future.
+    pub(super) left_out: (u32, u32),
     /// Of all questions and answers.
     pub(super) bytes: (u64, u64),
 }
@@ -73,6 +76,11 @@ impl Core {
             root: marks_of(account).root().to_vec(),
             serial,
             places: short_digest(home.places.concat().as_bytes()).to_vec(),
+            authority: self
+                .overlay
+                .pinned_authority(&account.stored.domain)
+                .map(|key| key.as_bytes().to_vec())
+                .unwrap_or_default(),
         };
         Some((Pass::default(), Ask::Begin(ask)))
     }
@@ -133,6 +141,11 @@ impl Core {
 
     fn begun(&mut self, user: UserId, pass: &mut Pass, begun: Begun) -> Result<(), &'static str> {
         pass.session = begun.session;
+        for rotation in begun.rotations.iter().take(MAX_ROTATIONS) {
+            if self.overlay.add_rotation(rotation, self.now).is_err() {
+                self.count("rotations of servers that were not taken");
+            }
+        }
         if !begun.name.is_empty() && self.renew(user, None, Some(begun.name)).is_err() {
             self.count("certificates of servers that were not taken");
         }
@@ -216,6 +229,8 @@ impl Core {
 
     /// The server knew something that what was told had not.
     fn told(&mut self, user: UserId, pass: &mut Pass, page: &Statements) -> Result<(), &'static str> {
+        let (full, ahead) = pass.left_out;
+        pass.left_out = (full.saturating_add(page.full), ahead.saturating_add(page.ahead));
         let before = pass.tell.len();
         self.take_statements(user, pass, page)?;
         pass.told_again += pass.tell.len() - before;

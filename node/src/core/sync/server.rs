@@ -52,6 +52,8 @@ struct Link {
     pass: Option<Pass>,
     /// Bytes of the questions and answers of the last whole pass.
     last: (u64, u64),
+    /// Of what it told, how much the server had no room for, and how much it took for made in the future.
+    left_out: (u32, u32),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub struct ServerView {
     pub state: String,
     /// Since when, Unix milliseconds; 0: never.
     pub since: u64,
-    /// What the server says when it refuses.
+    /// What the server says when it refuses, or has not taken.
     pub why: Option<String>,
     /// When both had the same, Unix milliseconds; 0: never yet.
     pub synced: u64,
@@ -225,7 +227,9 @@ impl Core {
 
     fn pass_goes_on(&mut self, user: UserId, mut pass: Pass, answer: Option<Answer>) {
         match answer {
-            Some(Answer::Refused(Refused { why, .. })) if why == i32::from(Why::Forgotten) => {
+            Some(Answer::Refused(Refused { why, .. }))
+                if why == i32::from(Why::Forgotten) || why == i32::from(Why::Busy) =>
+            {
                 self.pass_failed(user, None);
             }
             Some(Answer::Refused(no)) => {
@@ -269,7 +273,7 @@ impl Core {
         let now = self.now;
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
         link.set(State::Up, now.wall);
-        (link.failures, link.last) = (0, pass.bytes);
+        (link.failures, link.last, link.left_out) = (0, pass.bytes, pass.left_out);
         let changed = link.changed;
         link.due = now.mono + if changed { GATHER } else { LOOK };
         let clock = self.overlay.tick(now).millis;
@@ -300,7 +304,7 @@ fn server_view(account: &Account, link: &Link) -> ServerView {
     let home = account.stored.server.clone().unwrap_or_default();
     let (state, why) = match link.state {
         State::Unknown => ("unknown", None),
-        State::Up => ("up", None),
+        State::Up => ("up", left_out(link.left_out)),
         State::Down => ("down", None),
         State::Refused(why) => ("refused", Some(reason(why).to_owned())),
     };
@@ -315,6 +319,20 @@ fn server_view(account: &Account, link: &Link) -> ServerView {
         sent: link.last.0,
         received: link.last.1,
     }
+}
+
+/// What the server did not take of what it was told.
+fn left_out((full, ahead): (u32, u32)) -> Option<String> {
+    let full = (full > 0).then(|| {
+        format!("it keeps as much of this user as it may, and {full} more things are on this laptop only: remove some contacts")
+    });
+    let ahead = (ahead > 0).then(|| {
+        format!(
+            "{ahead} changes were made more than two days ahead of its clock: one of the two clocks is wrong"
+        )
+    });
+    let all: Vec<String> = full.into_iter().chain(ahead).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// Changes of the account since both had the same. Opposite ones cancel each other.

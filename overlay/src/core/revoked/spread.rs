@@ -13,7 +13,7 @@ use crate::core::timers::Timer;
 use crate::core::users::take_credit;
 use crate::core::{Output, Overlay};
 use crate::id::{NewsId, NodeId, UserId};
-use crate::record::{Record as _, Refusal, Revocation, Verified};
+use crate::record::{NameCert, Record as _, Refusal, Revocation, Verified};
 use crate::time::{Now, SECOND};
 use crate::wire::{
     Frame, MAX_MARKS, MAX_REVOCATIONS, MAX_SCOPES, Mark, Revocations, RevokedDigest, RevokedList,
@@ -139,7 +139,10 @@ impl Overlay {
     }
 
     fn is_named_by(&self, user: &UserId, authority: &crate::id::AuthorityId) -> bool {
-        self.users.record(user).is_some_and(|record| record.names().contains_key(authority))
+        let by = |name: &Verified<NameCert>| {
+            self.users.is_same_authority(name.domain(), &name.authority, authority)
+        };
+        self.users.record(user).is_some_and(|record| record.names().values().any(by))
     }
 
     /// Says what we have, by digest, at the start of a session.
@@ -186,7 +189,8 @@ impl Overlay {
 
     fn pinned_scopes(&self) -> BTreeMap<Mark, Scope> {
         let pinned = self.users.authorities.values().filter(|known| known.is_pinned());
-        pinned.map(|known| Scope::Authority(known.key)).map(|scope| (scope.mark(), scope)).collect()
+        let scopes = pinned.flat_map(|known| known.chain.keys()).map(Scope::Authority);
+        scopes.map(|scope| (scope.mark(), scope)).collect()
     }
 
     /// The user or the authority with this mark, if it is known here and concerns a peer.

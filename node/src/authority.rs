@@ -15,6 +15,7 @@
 //! | [`rotate`] | hands the domain's key over to a new one |
 //! | [`opaque`] | the password's protocol, both sides |
 //! | [`database`] | what is kept |
+//! | `upstream` | the door to the rest of XMPP, which is a room of its own ([`crate::upstream`]) |
 
 pub mod counter;
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod tests;
 #[cfg(test)]
 #[path = "authority/tests.rs"]
 mod tests_on_postgres;
+mod upstream;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -51,6 +53,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::core::Input;
 use crate::secret::Secret;
+use crate::upstream::gate::GateError;
+use crate::upstream::{Component, ComponentView, connection};
 use database::{DatabaseError, Home};
 pub use rotate::keys_of;
 use standing::{Figures, Standing};
@@ -181,6 +185,8 @@ pub struct DomainView {
     pub invitations: usize,
     /// Where laptops reach the server from other networks, multiaddresses.
     pub places: Vec<String>,
+    /// The link to the rest of XMPP, if there is to be one.
+    pub component: Option<ComponentView>,
 }
 
 /// A user, for people and programs.
@@ -260,6 +266,9 @@ pub enum StartError {
          back-up with `crosstalk authority key import DIRECTORY`, without it no password there is right any more"
     )]
     OtherEnrolment(String),
+    /// The door to the rest of XMPP.
+    #[error(transparent)]
+    Door(#[from] GateError),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -270,6 +279,8 @@ pub enum StartError {
 pub struct Authority {
     ground: Ground,
     jobs: Arc<OnceLock<mpsc::Sender<Job>>>,
+    /// Whether the link to the rest of XMPP is being kept.
+    linked: Arc<OnceLock<()>>,
 }
 
 impl Authority {
@@ -283,11 +294,12 @@ impl Authority {
         keys: KeyDir,
         node: NodeId,
         to_core: Option<mpsc::Sender<Input>>,
+        component: Option<Component>,
     ) -> Result<(Self, mpsc::Receiver<News>), StartError> {
         let (news, heard) = mpsc::channel(QUEUE);
         let (known, signs) = Default::default();
-        let ground = Ground { home, keys, node, to_core, news, known, signs };
-        let authority = Self { ground, jobs: Arc::default() };
+        let ground = Ground { home, keys, node, to_core, component, news, known, signs };
+        let authority = Self { ground, jobs: Arc::default(), linked: Arc::default() };
         if authority.ground.home.may_be() {
             authority.start()?;
         }
@@ -349,10 +361,12 @@ impl Authority {
         let stopping = || Answer::Refused("the node is stopping: try again when it runs".to_owned());
         let (answer, answered) = oneshot::channel();
         let Some(jobs) = self.jobs.get() else { return stopping() };
-        match jobs.send(Job::Ask(Box::new(question), answer)).await {
+        let answer = match jobs.send(Job::Ask(Box::new(question), answer)).await {
             Ok(()) => answered.await.unwrap_or_else(|_| stopping()),
             Err(_) => stopping(),
-        }
+        };
+        self.link();
+        answer
     }
 
     /// A laptop asks this node, which is at these multiaddresses. If there is no room the laptop asks again by itself.
@@ -388,6 +402,17 @@ impl Authority {
         begun.recv().unwrap_or_else(|_| Err(std::io::Error::other("its thread ended").into()))?;
         // Two commands at once: the database's lock lets one through.
         let _ = self.jobs.set(jobs);
+        self.link();
         Ok(())
+    }
+
+    /// Keeps the link to the rest of XMPP from the moment on when there is a domain.
+    fn link(&self) {
+        if let (Some(component), Some((domain, _)), Some(jobs)) =
+            (&self.ground.component, self.domain(), self.jobs.get())
+            && self.linked.set(()).is_ok()
+        {
+            tokio::spawn(connection::keep(component.clone(), domain.to_owned(), jobs.clone()));
+        }
     }
 }

@@ -141,6 +141,11 @@ impl Config {
             let what = format!("{address} is no address of a relay: write /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID");
             return Err(value("overlay.relays", what));
         }
+        if !self.authority.component.is_empty() && !is_host_and_port(&self.authority.component) {
+            let what =
+                format!("{} is no address: write HOST:PORT, as 127.0.0.1:5347", self.authority.component);
+            return Err(value("authority.component", what));
+        }
         self.public_networks()?;
         self.mailboxes()?;
         self.database(Path::new(""))?;
@@ -220,6 +225,13 @@ fn is_multiaddress(text: &str) -> bool {
 /// The same for an address of a relay: the peer has to be named.
 fn is_relay(text: &str) -> bool {
     is_multiaddress(text) && text.contains("/p2p/") && !text.contains("/p2p-circuit")
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let parts = text.rsplit_once(':');
+    text.len() <= 256
+        && parts
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// Where a node keeps its data unless told otherwise: `$XDG_DATA_HOME/crosstalk` or `~/.local/share/crosstalk`.
@@ -384,6 +396,9 @@ mod tests {
         assert!(complaint("[link]\nmode = \"loud\"").contains("announce"));
         assert!(complaint("[xmpp\n").contains(":1:"));
         assert!(complaint("overlay = 3").contains(":1:"));
+        assert!(complaint("[authority]\ncomponent = \"5347\"").contains("write HOST:PORT"));
+        assert!(complaint("[authority]\ncomponent = \"localhost:0\"").contains("write HOST:PORT"));
+        assert!(parse("[authority]\ncomponent = \"[::1]:5347\"").is_ok());
     }
 
     #[test]

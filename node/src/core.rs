@@ -22,6 +22,7 @@
 //! | `remote` | what the overlay brings and takes |
 //! | `commands` | the CLI |
 //! | `room` | how much of each tree is used, and whether there is room for more |
+//! | [`upstream`] | the way to addresses outside the overlay, by the server of the user's domain |
 //! | [`devices`], [`sync`] | further devices of an account; what they, and the server, tell each other |
 //! | `load`, `save` | from and to the store |
 
@@ -60,6 +61,7 @@ mod stream;
 mod subscription;
 pub mod sync;
 mod tier;
+pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +79,7 @@ use crate::xmpp::{Stanza, StanzaError, StreamError};
 pub use io::{ConnId, Input, Output};
 pub use settings::{LoadError, Settings, Setup};
 
+pub(crate) use message::is_durable;
 pub(crate) use stream::hex;
 
 use account::Accounts;
@@ -109,6 +112,8 @@ enum Timer {
     Names,
     /// A server of a user's domain is asked.
     Server,
+    /// The same about the outside.
+    Upstream,
     /// Changes of low value are committed.
     Lazy,
 }
@@ -155,6 +160,7 @@ pub struct Core {
     nodes: table::Nodes,
     sync: sync::Sync,
     names: names::Names,
+    upstream: upstream::Upstream,
     barrier: Barrier,
     store_trouble: Option<String>,
     counters: BTreeMap<&'static str, u64>,
@@ -186,6 +192,7 @@ impl Core {
                     self.count("revocations of our authority that were not taken");
                 }
             }
+            Input::UpstreamNews { node } => self.overlay.tell_upstream(node, now),
             Input::Timeout => self.timeout(),
             Input::Stopping => {
                 self.overlay.farewell(now);
@@ -216,6 +223,7 @@ impl Core {
                 Timer::Bind(_) => "a client did not bind",
                 Timer::Names => "a name is looked for",
                 Timer::Server => "a server is asked",
+                Timer::Upstream => "a server is asked about the outside",
                 Timer::Lazy => "changes of low value are committed",
             };
             (*when, why)
@@ -237,6 +245,7 @@ impl Core {
                 Timer::Bind(conn) => self.bind_expired(conn),
                 Timer::Names => self.names_due(),
                 Timer::Server => self.servers_due(),
+                Timer::Upstream => self.exchanges_due(),
                 Timer::Lazy => self.write_lazy(),
             }
         }
@@ -302,6 +311,7 @@ impl Core {
             Origin::Session(session) => self.send(session, answer, None, promise),
             Origin::Local => self.deliver_answer(answer),
             Origin::Remote(user) => self.send_answer_to_remote(user, answer),
+            Origin::Outside(user) => self.answer_outside(user, &answer),
         }
     }
 
@@ -348,4 +358,6 @@ pub(crate) enum Origin {
     Local,
     /// A user of another node; the answer's `to` has the resource.
     Remote(UserId),
+    /// Somebody outside the overlay, by the way of this user.
+    Outside(UserId),
 }

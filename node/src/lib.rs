@@ -16,4 +16,5 @@ pub mod run;
 pub mod secret;
 pub mod store_thread;
 pub mod telemetry;
+pub mod upstream;
 pub mod xmpp;

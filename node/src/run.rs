@@ -40,6 +40,7 @@ use crate::greeting;
 use crate::link;
 use crate::metrics;
 use crate::store_thread::StoreThread;
+use crate::upstream::Component;
 
 /// Where the store lies in the data directory.
 pub const STORE: &str = "store";
@@ -278,11 +279,31 @@ fn authority(
     to_core: Option<mpsc::Sender<Input>>,
 ) -> Result<(Authority, mpsc::Receiver<News>), Failure> {
     let home = place.config.database(&place.data)?;
-    let (authority, news) = Authority::open(home, keys.clone(), node.id(), to_core)?;
+    let component = match to_core {
+        Some(_) => component(place)?,
+        None => None,
+    };
+    let (authority, news) = Authority::open(home, keys.clone(), node.id(), to_core, component)?;
     match (own, authority.domain()) {
         (Some(_), Some((serves, _))) => Err(DomainError::Serves { serves: serves.to_owned() }.into()),
         _ => Ok((authority, news)),
     }
+}
+
+/// The way to the rest of XMPP, if the settings name one.
+fn component(place: &Place) -> Result<Option<Component>, Failure> {
+    let settings = &place.config.authority;
+    if settings.component.is_empty() {
+        return Ok(None);
+    }
+    if !settings.database.is_empty() {
+        let text = "`component` in [authority] needs the domain's database in the data directory: leave `database` empty, or \
+                    `component`";
+        return Err(Failure::Refused(text.to_owned()));
+    }
+    let path = place.data.join(&settings.component_secret);
+    let secret = crate::upstream::read_secret(&path).map_err(Failure::Component)?;
+    Ok(Some(Component { address: settings.component.clone(), secret }))
 }
 
 /// The salts shown for accounts that do not exist stay the same as long as the node key does.

@@ -487,6 +487,7 @@ impl Overlay {
             Frame::JoinAnswer { offer, answer } => self.on_join_answer(node, offer, &answer, now),
             Frame::Enrol { request, ask } => self.on_enrol(node, request, ask, now),
             Frame::EnrolAnswer { request, answer } => self.on_enrol_answer(node, request, answer, now),
+            Frame::Upstream => self.on_upstream(node),
             Frame::Goodbye { reason } => self.on_goodbye(&node, &reason),
             Frame::Heartbeat => {}
             Frame::Unknown => self.counters.drop("frame of a kind not known here"),

@@ -12,12 +12,14 @@ use crate::keys::{Domain, Signs as _, UserKey, verify};
 
 mod invitation;
 mod sync;
+mod upstream;
 
 pub use invitation::{Invitation, NoInvitation, TOKEN, token_mark};
 pub use sync::{
     BUCKETS, Begin, Begun, Compare, Compared, Fetch, MARK, MAX_FETCH, MAX_STATEMENT, PAGE, Statement,
     Statements, Tell,
 };
+pub use upstream::{Exchange, Exchanged, LETTERS, Letter, MAX_LETTER, OutsideContact};
 
 /// Bytes of an encoded [`Ask`] at most.
 pub const MAX_ASK: usize = 64 * 1_024;
@@ -61,6 +63,9 @@ pub enum Ask {
     /// What the server lacks.
     #[prost(message, tag = "11")]
     Tell(Tell),
+    /// What is for outside, and what came from there?
+    #[prost(message, tag = "20")]
+    Exchange(Exchange),
 }
 
 /// What the server answers.
@@ -91,6 +96,9 @@ pub enum Answer {
     /// To [`Ask::Fetch`]; and to [`Ask::Tell`]: what differs from what was told, and counts beside it or in its place.
     #[prost(message, tag = "10")]
     Statements(Statements),
+    /// To [`Ask::Exchange`].
+    #[prost(message, tag = "20")]
+    Exchanged(Exchanged),
 }
 
 /// The domain that somebody looks for.
@@ -277,6 +285,7 @@ impl std::fmt::Debug for Ask {
             Self::Compare(_) => "Compare",
             Self::Fetch(_) => "Fetch",
             Self::Tell(_) => "Tell",
+            Self::Exchange(_) => "Exchange",
         })
     }
 }
@@ -291,6 +300,7 @@ impl std::fmt::Debug for Answer {
             Self::Begun(_) => f.write_str("Begun"),
             Self::Compared(_) => f.write_str("Compared"),
             Self::Statements(_) => f.write_str("Statements"),
+            Self::Exchanged(_) => f.write_str("Exchanged"),
             Self::Refused(refused) => write!(f, "{refused:?}"),
         }
     }
@@ -308,13 +318,14 @@ macro_rules! unprinted {
 
 unprinted!(Register, Enrol, Login, Prove, Registering, Enrolled, Challenged, AskField, AnswerField);
 unprinted!(Begin, Begun, Compare, Compared, Fetch, Statement, Statements, Tell);
+unprinted!(Exchange, Exchanged, Letter, OutsideContact);
 
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 struct AskField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11, 20")]
     ask: Option<Ask>,
 }
 
@@ -323,7 +334,7 @@ struct AskField {
 struct AnswerField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10, 20")]
     answer: Option<Answer>,
 }
 

@@ -23,7 +23,8 @@ pub use revoked::{Revocations, RevokedDigest, RevokedList};
 use shape::{
     DepositAnswerField, EnrolField, FramePayload, GoodbyeField, HeartbeatField, HelloField, JoinAnswerField,
     JoinField, Kind, LinkAbsenceField, LinkPresencesField, ListedField, ListingField, LiveField, MailField,
-    PresenceField, RecordsField, RelayedField, WantTokensField, concatenated, deposit_field, user_fields,
+    PresenceField, RecordsField, RelayedField, UpstreamField, WantTokensField, concatenated, deposit_field,
+    user_fields,
 };
 
 /// The version that this program speaks.
@@ -177,6 +178,8 @@ pub enum Frame {
         /// An encoded [`crate::enrol::Answer`]; empty: the sender is no server.
         answer: Vec<u8>,
     },
+    /// From the server of a user's domain: something from outside waits for users of the reader.
+    Upstream,
     /// A kind of a later version: skip it.
     Unknown,
 }
@@ -277,6 +280,7 @@ impl fmt::Debug for Frame {
             Self::JoinAnswer { .. } => write!(f, "JoinAnswer"),
             Self::Enrol { request, .. } => write!(f, "Enrol({request})"),
             Self::EnrolAnswer { request, .. } => write!(f, "EnrolAnswer({request})"),
+            Self::Upstream => f.write_str("Upstream"),
             Self::Unknown => write!(f, "Unknown"),
         }
     }
@@ -380,6 +384,7 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
         }
         Frame::Enrol { request, ask } => Kind::Enrol(EnrolField { request, content: ask }),
         Frame::EnrolAnswer { request, answer } => Kind::EnrolAnswer(EnrolField { request, content: answer }),
+        Frame::Upstream => Kind::Upstream(UpstreamField {}),
         Frame::Unknown => return None,
     })
 }
@@ -461,6 +466,7 @@ fn from_wire(kind: Kind) -> Result<Frame, WireError> {
             at_most(answer.len(), MAX_ANSWER, "answer")?;
             Frame::EnrolAnswer { request, answer }
         }
+        Kind::Upstream(_) => Frame::Upstream,
     })
 }
 
@@ -553,6 +559,7 @@ mod tests {
             }),
             (any::<u64>(), bytes(90)).prop_map(|(request, ask)| Frame::Enrol { request, ask }),
             (any::<u64>(), bytes(90)).prop_map(|(request, answer)| Frame::EnrolAnswer { request, answer }),
+            Just(Frame::Upstream),
         ];
         let rotations = many().prop_map(Frame::Rotations);
         let digests = prop::collection::vec(any::<[[u8; 8]; 2]>(), 0..5);

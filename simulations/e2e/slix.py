@@ -2,7 +2,7 @@
 
 An event is a dict with `event` and `at` (seconds, the machine's monotonic clock, comparable between hosts):
 session (resumed, connection, bound), disconnected, refused, sm-failed, stream-error, roster-item (jid, name, groups, subscription,
-ask, push), presence (from, type, show, status, delayed), message (from, id, type, body, carbon, connection, delayed, condition),
+ask, push), presence (from, type, show, status, delayed), message (from, id, type, body, carbon, connection, delayed, stamps, condition),
 chat-state (from, state), offer (from, xml), sent (id), acked (id).
 """
 

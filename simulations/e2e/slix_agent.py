@@ -161,7 +161,8 @@ class Agent:
         if xml.findtext(CLIENT + "body") is not None or xml.get("type") == "error":
             error = xml.find(CLIENT + "error")
             tell(event="message", body=xml.findtext(CLIENT + "body"), carbon=carbon, connection=self.connection,
-                 delayed=xml.find("{urn:xmpp:delay}delay") is not None, condition=condition(error), **seen)
+                 delayed=xml.find("{urn:xmpp:delay}delay") is not None, stamps=[delay.get("stamp") for delay in xml.iterfind("{urn:xmpp:delay}delay")],
+                 condition=condition(error), **seen)
 
     def _presence(self, stanza):
         xml = stanza.xml

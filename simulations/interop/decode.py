@@ -308,11 +308,19 @@ def item(value):
     return value.hex()
 
 
-# §12 and §13: enrolment and sync, inside of two frames
+def stanza(data):
+    need(len(data) <= 49_152, "stanza: too large")
+    return data.decode()
+
+
+# §12 to §14: enrolment, sync and what is outside, in two frames
 
 SEALED = {1: ("user", KEY), 2: ("name", signed("name-cert")), 3: ("sealed", some), 4: ("recovery", some)}
 STATEMENT = {1: ("said", some), 2: ("device", KEY), 3: ("signature", sized(64))}
 HASH = sized(8)
+LETTER = {1: ("number", integer), 2: ("at", integer), 3: ("stanza", stanza), 4: ("copy", boolean)}
+OUTSIDE = {1: ("address", text()), 2: ("to", boolean), 3: ("from", boolean), 4: ("ask", boolean), 5: ("pending in", boolean),
+           6: ("version", integer)}
 ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
        3: ("register", optional({1: ("token", ID16), 2: ("request", sized(32))})),
        4: ("enrol", optional({1: ("token", ID16), 2: ("upload", sized(192)), 3: ("user", KEY), 4: ("sealed", sized(98)),
@@ -324,17 +332,22 @@ ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
                               7: ("serial", integer), 8: ("places", HASH)})),
        9: ("compare", optional({1: ("session", integer), 2: ("buckets", concatenated(1, 256))})),
        10: ("fetch", optional({1: ("session", integer), 2: ("marks", concatenated(8, 1_024))})),
-       11: ("tell", optional({1: ("session", integer), 2: ("statements", each(STATEMENT, 4_096)), 3: ("record", later(whole_user))}))}
+       11: ("tell", optional({1: ("session", integer), 2: ("statements", each(STATEMENT, 4_096)), 3: ("record", later(whole_user))})),
+       20: ("exchange", optional({1: ("session", integer), 2: ("letters", each(LETTER, 4_096)), 3: ("queue", integer), 4: ("come", integer),
+                                  5: ("version", integer), 6: ("live", each(stanza, 256)), 7: ("fresh", boolean)}))}
 ANSWER = {1: ("version", integer), 2: ("found", optional({1: ("authority", KEY)})),
           3: ("registering", optional({1: ("response", sized(64))})), 4: ("enrolled", optional(SEALED)),
           5: ("challenged", optional({1: ("login", integer), 2: ("response", sized(320))})),
           7: ("refused", optional({1: ("why", integer), 2: ("wait", integer), 3: ("bits", integer), 4: ("challenge", optional(ID16))})),
           8: ("begun", optional({1: ("session", integer), 2: ("record", later(whole_user)), 3: ("other record", boolean),
                                  4: ("name", later(signed("name-cert"))), 5: ("buckets", concatenated(8, 256)),
-                                 6: ("places", each(text(), 64))})),
+                                 6: ("places", each(text(), 64)), 7: ("upstream", boolean)})),
           9: ("compared", optional({1: ("buckets", integer), 2: ("marks", concatenated(8, 8_192))})),
           10: ("statements", optional({1: ("marks", integer), 2: ("statements", each(STATEMENT, 4_096)),
-                                       3: ("certificates", each(signed("device-cert"), 64))}))}
+                                       3: ("certificates", each(signed("device-cert"), 64))})),
+          20: ("exchanged", optional({1: ("taken", integer), 2: ("queue", integer), 3: ("letters", each(LETTER, 4_096)),
+                                      4: ("contacts", each(OUTSIDE, 4_096)), 5: ("live", each(stanza, 4_096)), 6: ("more", boolean),
+                                      7: ("up", boolean), 8: ("anew", boolean)}))}
 
 
 def enrolment(shape, most, data):
@@ -455,6 +468,7 @@ FRAMES = {
     22: ("join-answer", {1: ("offer", sized(8)), 2: ("sealed", some)}),
     31: ("enrol", {1: ("request", integer), 2: ("ask", lambda data: enrolment(ASK, 65_536, data))}),
     32: ("enrol-answer", {1: ("request", integer), 2: ("answer", optional(lambda data: enrolment(ANSWER, 65_536, data)))}),
+    33: ("upstream", {}),
     25: ("want-tokens", {1: ("from", KEY), 2: ("to", KEY)}),
     27: ("revoked", concatenated(16, 4_096)),
     28: ("revocations", {1: ("lists", each({1: ("scope", sized(8)), 2: ("marks", MARKS)}, 4_096)), 2: ("answer", boolean),

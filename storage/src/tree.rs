@@ -11,6 +11,7 @@ pub mod roster;
 pub mod session;
 pub mod table;
 pub mod unaddressed;
+pub mod upstream;
 pub mod vcard;
 
 /// One of the named trees of the store.
@@ -77,6 +78,10 @@ pub enum Tree {
     Owner = 33,
     /// What devices of users have said of their accounts.
     Statement = 34,
+    /// Stanzas to and from addresses outside the overlay, held until the other side has them.
+    Upstream = 38,
+    /// How far those have come, and how users stand with such addresses.
+    Outside = 39,
     /// Messages for names of which nobody here knows yet who has them.
     Unaddressed = 40,
 }
@@ -112,6 +117,8 @@ impl Tree {
         Tree::Audit,
         Tree::Owner,
         Tree::Statement,
+        Tree::Upstream,
+        Tree::Outside,
         Tree::Unaddressed,
     ];
 
@@ -146,6 +153,8 @@ impl Tree {
             Tree::Audit => "audit",
             Tree::Owner => "owner",
             Tree::Statement => "statement",
+            Tree::Upstream => "upstream",
+            Tree::Outside => "outside",
             Tree::Unaddressed => "unaddressed",
         }
     }
@@ -168,6 +177,8 @@ impl Tree {
             Tree::Member | Tree::Invitation | Tree::Owner => 20_000,
             Tree::Statement => 8_000_000,
             Tree::Audit => 200_000,
+            Tree::Upstream => 100_000,
+            Tree::Outside => 400_000,
             Tree::Account | Tree::Session | Tree::OwnAudience => 4_096,
             Tree::Roster => 65_536,
             Tree::ContactRecord => 262_144,
@@ -201,7 +212,7 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain([40]).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain(38..=40).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

@@ -150,6 +150,7 @@ impl Office {
             Ask::Compare(ask) => Ok(Answer::Compared(self.lists.compare(&self.database, node, ask)?)),
             Ask::Fetch(ask) => Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask)?)),
             Ask::Tell(ask) => self.tell(node, ask),
+            Ask::Exchange(ask) => self.exchange(node, ask.clone()),
         }
     }
 
@@ -272,12 +273,13 @@ impl Office {
         if short_digest(places.concat().as_bytes())[..] != ask.places[..] {
             begun.places = places.to_vec();
         }
+        begun.upstream = self.door.is_some();
         Ok(Answer::Begun(begun))
     }
 
     /// A device tells what is lacking here. What it revokes the authority revokes in the same moment.
     fn tell(&mut self, node: NodeId, ask: &Tell) -> Result<Answer, Stop> {
-        let (user, name) = self.lists.user_of(node, ask.session)?;
+        let (user, _, name) = self.lists.user_of(node, ask.session)?;
         let told = self.lists.tell(&self.database, node, ask, wall_millis())?;
         if !ask.record.is_empty() {
             self.second(&name, &user, node)?;

@@ -241,6 +241,27 @@ impl Database {
         Ok(all)
     }
 
+    /// Something of what goes between users and addresses outside.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn upstream<T: Stored>(&self, key: &[u8]) -> Result<Option<T>, DatabaseError> {
+        self.read(key)
+    }
+
+    /// All of that whose key begins so, at most so much.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn all_upstream<T: Stored>(
+        &self,
+        prefix: &[u8],
+        most: usize,
+    ) -> Result<Vec<(Vec<u8>, T)>, DatabaseError> {
+        let found = self.engine.scan(T::TREE, prefix, prefix, most)?;
+        found.into_iter().map(|(key, value)| Ok((key, decode(&value)?))).collect()
+    }
+
     /// The newest lines of the audit log, oldest first, with their numbers.
     ///
     /// # Errors
@@ -315,6 +336,12 @@ impl Database {
         }
         for (key, said) in &change.said {
             writes.put(Tree::Statement, key.clone(), encode(said));
+        }
+        for (tree, key, value) in &change.upstream {
+            match value {
+                Some(value) => writes.put(*tree, key.clone(), value.clone()),
+                None => writes.delete(*tree, key.clone()),
+            }
         }
         for user in &change.forgotten {
             writes.delete(Tree::Owner, user.as_bytes());

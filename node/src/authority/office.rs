@@ -14,6 +14,7 @@ use super::counter::Counter;
 use super::database::{ArchiveError, Change, Database, DatabaseError, MayHaveChanged, TRIES};
 use super::lists::Lists;
 use super::opaque::Server;
+use super::upstream::Door;
 use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
 use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::accounts::{names, random};
@@ -74,6 +75,8 @@ pub struct Office {
     /// Revocations for the overlay.
     pub(super) news: Vec<Vec<u8>>,
     pub(super) keys: KeyDir,
+    /// The door to the rest of XMPP, if there is one.
+    pub(super) door: Option<Door>,
 }
 
 impl std::fmt::Debug for Office {
@@ -116,6 +119,7 @@ impl Office {
             looked: None,
             news: Vec::new(),
             keys,
+            door: None,
         }
     }
 
@@ -221,6 +225,7 @@ impl Office {
             enrolled: members.iter().filter(|(_, member)| enrolled(member)).count(),
             invitations: self.database.invitations()?.iter().filter(|(_, one)| is_open(one, now)).count(),
             places: Vec::new(),
+            component: self.component(),
         })
     }
 

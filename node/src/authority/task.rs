@@ -18,11 +18,20 @@ use super::standing::Signs;
 use super::{Answer, Question, StartError};
 use crate::accounts::key_dir::KeyDir;
 use crate::core::Input;
+use crate::upstream::Component;
+use crate::upstream::connection::Event;
 
 /// Something for the task.
 pub(super) enum Job {
     Ask(Box<Question>, oneshot::Sender<Answer>),
-    Laptop { node: NodeId, request: u64, ask: Vec<u8>, places: Vec<String> },
+    Laptop {
+        node: NodeId,
+        request: u64,
+        ask: Vec<u8>,
+        places: Vec<String>,
+    },
+    /// Something happened on the link to the rest of XMPP.
+    Component(Event),
     Close(oneshot::Sender<()>),
 }
 
@@ -54,6 +63,8 @@ pub(super) struct Ground {
     pub(super) node: NodeId,
     /// Where answers to laptops go; nowhere without a running node.
     pub(super) to_core: Option<mpsc::Sender<Input>>,
+    /// The way to the rest of XMPP, if there is to be one.
+    pub(super) component: Option<Component>,
     pub(super) news: mpsc::Sender<News>,
     pub(super) known: Arc<OnceLock<Known>>,
     pub(super) signs: Signs,
@@ -81,7 +92,10 @@ pub(super) fn run(
                 let _ = done.send(());
                 return;
             }
-            Next::Job(job) => desk.work(ground, job),
+            Next::Job(job) => {
+                desk.work(ground, job);
+                desk.tell_outside(ground);
+            }
             Next::Nothing => {}
             Next::End => return desk.close(),
         }
@@ -132,13 +146,12 @@ impl Desk {
         if let Some(database) = held.take() {
             let (domain, authority) = (known.domain.clone(), known.authority);
             let first = ground.known.set(known).is_ok();
-            *self = Self::Open(Box::new(Office::new(
-                database,
-                domain.clone(),
-                (key, ground.keys.clone()),
-                opaque,
-                ground.node,
-            )));
+            let mut office =
+                Office::new(database, domain.clone(), (key, ground.keys.clone()), opaque, ground.node);
+            if let Some(component) = &ground.component {
+                office.open_door(&component.address)?;
+            }
+            *self = Self::Open(Box::new(office));
             if first {
                 // Nobody listens to what is known at the start, and nobody misses it.
                 let _ = ground.news.try_send(News::Serves(domain, authority));
@@ -162,7 +175,21 @@ impl Desk {
                     let _ = to_core.blocking_send(Input::EnrolmentAnswer { node, request, answer });
                 }
             }
+            Job::Component(event) => {
+                if let Self::Open(office) = self {
+                    office.component_event(event);
+                }
+            }
             Job::Close(done) => drop(done.send(())),
+        }
+    }
+
+    /// Nodes for whose users something from outside waits.
+    fn tell_outside(&mut self, ground: &Ground) {
+        if let (Self::Open(office), Some(to_core)) = (self, &ground.to_core) {
+            for node in office.outside_news() {
+                let _ = to_core.blocking_send(Input::UpstreamNews { node });
+            }
         }
     }
 

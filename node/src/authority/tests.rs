@@ -432,8 +432,9 @@ fn a_login_is_counted_by_name_and_by_the_time_since_the_start() {
 fn the_server_starts_only_with_what_the_passwords_were_registered_with() {
     let data = Data::new();
     let keys = KeyDir::open(data.dir.path()).expect("keys");
-    let open =
-        || Authority::open(data.home.clone(), keys.clone(), node(0), None).map(|(authority, _)| authority);
+    let open = || {
+        Authority::open(data.home.clone(), keys.clone(), node(0), None, None).map(|(authority, _)| authority)
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     let init = || Question::Init { domain: "school.example".into() };
     let (made, file) = (open().expect("none yet"), &keys.authority_files()[1]);

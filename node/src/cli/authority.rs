@@ -18,6 +18,7 @@ use crate::authority::standing::Signs;
 use crate::authority::{Answer, AuditView, DeviceView, DomainView, InvitationView, Question, UserView};
 use crate::event_loop::clock::wall_millis;
 use crate::run::Place;
+use crate::upstream::ComponentView;
 
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
@@ -388,8 +389,23 @@ fn domain(view: &DomainView) -> String {
     };
     format!(
         "domain        {}\nauthority     {}\nnode          {}\nfound at      {places}\nusers         {}, {} of them enrolled\n\
-         invitations   {} can be used",
-        view.domain, view.authority, view.node, view.users, view.enrolled, view.invitations
+         invitations   {} can be used{}",
+        view.domain,
+        view.authority,
+        view.node,
+        view.users,
+        view.enrolled,
+        view.invitations,
+        view.component.as_ref().map(component).unwrap_or_default()
+    )
+}
+
+fn component(view: &ComponentView) -> String {
+    let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let since = output::ago(view.since, wall_millis());
+    format!(
+        "\nother XMPP    {} at {} since {since}{why}\n              {} stanzas wait to go out, {} for laptops to fetch them",
+        view.state, view.address, view.held, view.waiting
     )
 }
 

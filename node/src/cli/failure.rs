@@ -53,6 +53,9 @@ pub enum Failure {
     /// The server of a domain that this node is.
     #[error(transparent)]
     Authority(#[from] crate::authority::StartError),
+    /// The way to the rest of XMPP.
+    #[error(transparent)]
+    Component(crate::upstream::SecretError),
     /// Key files.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -172,6 +175,7 @@ impl Failure {
             | Self::Load(_)
             | Self::Keys(_)
             | Self::Authority(_)
+            | Self::Component(_)
             | Self::Data { .. }
             | Self::NoNode(_)
             | Self::Tls(_) => 5,

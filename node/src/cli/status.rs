@@ -152,7 +152,10 @@ fn of_server(server: &ServerView, now: u64) -> String {
     };
     let progress =
         server.progress.map(|(done, all)| format!(", {done} of {all} compared")).unwrap_or_default();
-    format!("of {}: {state}; {held}; {synced}{progress}", output::plain(&server.address))
+    let outside = server.outside.as_ref();
+    let outside =
+        outside.map(|way| format!("; other XMPP: {}, {} held", way.state, way.held)).unwrap_or_default();
+    format!("of {}: {state}; {held}; {synced}{progress}{outside}", output::plain(&server.address))
 }
 
 fn of_database(database: &Standing, now: u64) -> String {
@@ -290,6 +293,7 @@ fn outbox_row(entry: OutboxView, now: u64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::upstream::OutsideView;
 
     #[test]
     fn a_stopped_node_is_not_called_running() {
@@ -309,11 +313,19 @@ mod tests {
             synced: 1_000,
             held: 3,
             progress: Some((1, 7)),
+            outside: Some(OutsideView { state: "down".into(), held: 2 }),
             sent: 500,
             received: 70,
         };
         let text = of_server(&server("down"), 61_000);
-        for part in ["anna@school.example", "down", "3 changes held", "500 B out", "1 of 7"] {
+        for part in [
+            "anna@school.example",
+            "down",
+            "3 changes held",
+            "500 B out",
+            "1 of 7",
+            "other XMPP: down, 2 held",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let refuses = ServerView { why: Some("it has ended".into()), synced: 0, ..server("refused") };

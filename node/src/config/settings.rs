@@ -190,6 +190,14 @@ settings! {
         database_password: Option<PathBuf> = None, "\"/etc/crosstalk/postgresql.password\"";
         /// File with the certificates (PEM) that PostgreSQL's own is signed with; needed if it is on another machine.
         database_ca: Option<PathBuf> = None, "\"/etc/crosstalk/postgresql-ca.pem\"";
+        /// Where an XMPP server takes external components (XEP-0114), as "127.0.0.1:5347"; the component's name there is the
+        /// domain that this node serves. Then its users can write to, and be reached from, any XMPP address. Empty: they cannot.
+        /// Not together with PostgreSQL yet.
+        /// Cost: the link is not encrypted: the XMPP server belongs on this machine, or on a network that only the two share.
+        component: String = String::new(), "\"\"";
+        /// The file in which the secret stands that both know; nobody else may read it. A path that is not absolute is below the
+        /// data directory.
+        component_secret: PathBuf = PathBuf::from("component.secret"), "\"component.secret\"";
     }
     /// Figures for Prometheus.
     metrics Metrics {

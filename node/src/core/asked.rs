@@ -30,7 +30,16 @@ pub(crate) struct Asked {
     /// Who is to answer, as which session; an empty resource means the account.
     by: (UserId, String),
     /// On which device elsewhere, and when it is given up, monotonic milliseconds.
-    elsewhere: Option<(DeviceId, u64)>,
+    elsewhere: Option<(Far, u64)>,
+}
+
+/// Where a request went that left this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Far {
+    /// To that device.
+    Device(DeviceId),
+    /// Outside the overlay.
+    Outside,
 }
 
 impl Core {
@@ -42,6 +51,15 @@ impl Core {
         by: UserId,
         elsewhere: Option<DeviceId>,
     ) {
+        self.note(id, iq, by, elsewhere.map(Far::Device));
+    }
+
+    /// The same of a request of `user` that goes outside.
+    pub(super) fn note_request_outside(&mut self, id: SessionId, iq: &Stanza, user: UserId) {
+        self.note(id, iq, user, Some(Far::Outside));
+    }
+
+    fn note(&mut self, id: SessionId, iq: &Stanza, by: UserId, elsewhere: Option<Far>) {
         let (Some(to), Some(number)) = (iq.to.clone(), iq.id.clone()) else { return };
         let until = self.now.mono.saturating_add(PATIENCE).next_multiple_of(STEP);
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -59,13 +77,34 @@ impl Core {
         }
     }
 
+    /// Hands an answer from outside to the session of `user` that asked.
+    pub(super) fn answered_outside(&mut self, user: UserId, answer: Stanza) {
+        let is_it = |asked: &Asked| {
+            let outside = asked.elsewhere.is_some_and(|(far, _)| far == Far::Outside);
+            outside && Some(&asked.id) == answer.id.as_ref() && Some(&asked.to) == answer.from.as_ref()
+        };
+        let session = answer.to.as_ref().and_then(|to| self.session_at(&user, to));
+        let found = session.and_then(|id| {
+            let asked = &mut self.sessions.get_mut(&id)?.asked;
+            asked.remove(asked.iter().position(is_it)?).map(|_| id)
+        });
+        match found {
+            Some(id) => {
+                let promise = self.is_resumable(id);
+                self.send(id, answer, None, promise);
+            }
+            None => self.count("answers that nobody had asked for"),
+        }
+    }
+
     /// Hands an answer of `by` to the session here that it is addressed to, if that asked.
     pub(super) fn answered(&mut self, by: UserId, answer: Stanza) {
         let Some(to) = answer.to.clone() else { return };
         let super::router::Route::Local(user) = self.route(&to) else { return };
         let resource = answer.from.as_ref().and_then(Jid::resource).map_or("", |resource| resource.as_str());
         let is_it = |asked: &Asked| {
-            Some(&asked.id) == answer.id.as_ref() && asked.by.0 == by && asked.by.1 == resource
+            let outside = asked.elsewhere.is_some_and(|(far, _)| far == Far::Outside);
+            !outside && Some(&asked.id) == answer.id.as_ref() && asked.by.0 == by && asked.by.1 == resource
         };
         let found = self.session_at(&user, &to).and_then(|id| {
             let asked = &mut self.sessions.get_mut(&id)?.asked;
@@ -83,7 +122,7 @@ impl Core {
     /// Requests that a device elsewhere has not answered in time.
     pub(super) fn asked_too_long(&mut self, id: SessionId) {
         let now = self.now.mono;
-        let text = "no answer came from the other node";
+        let text = "no answer came in time";
         self.give_up_where(id, text, |asked| asked.elsewhere.is_some_and(|(_, until)| until <= now));
         let next = self.session(id).and_then(|session| {
             session.asked.iter().filter_map(|asked| asked.elsewhere).map(|(_, until)| until).min()
@@ -97,7 +136,9 @@ impl Core {
     pub(super) fn asked_in_vain(&mut self, device: DeviceId) {
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let text = "the other node is out of reach";
-            self.give_up_where(id, text, |asked| asked.elsewhere.is_some_and(|(of, _)| of == device));
+            self.give_up_where(id, text, |asked| {
+                asked.elsewhere.is_some_and(|(of, _)| of == Far::Device(device))
+            });
         }
     }
 

@@ -216,7 +216,9 @@ impl Core {
                 Subscription { to: true, from: true, ..Subscription::default() }
             }
             // To list a name is to ask for its presence, as soon as it is known whom to ask.
-            None => Subscription { ask: self.is_name(&item.jid), ..Subscription::default() },
+            None => self
+                .outside_subscription(user, &item.jid)
+                .unwrap_or_else(|| Subscription { ask: self.is_name(&item.jid), ..Subscription::default() }),
         }
     }
 
@@ -229,7 +231,7 @@ impl Core {
     pub(super) fn resolve(&self, jid: &BareJid) -> Option<UserId> {
         match self.route(&Jid::from(jid.clone())) {
             Route::Local(other) | Route::Overlay(other) => Some(other),
-            Route::Here | Route::Link(_) | Route::Name(_) | Route::Refuse(_) => None,
+            Route::Here | Route::Link(_) | Route::Name(_) | Route::Outside | Route::Refuse(_) => None,
         }
     }
 

@@ -230,6 +230,11 @@ impl Core {
         let Some(from) = &stanza.from else { return };
         let origin = match self.route(from) {
             super::router::Route::Overlay(user) => Origin::Remote(user),
+            super::router::Route::Outside => {
+                let to = stanza.to.as_ref().map(jid::Jid::to_bare);
+                let user = to.and_then(|to| self.accounts.by_address(to.as_str()));
+                user.map_or(Origin::Local, Origin::Outside)
+            }
             _ => Origin::Local,
         };
         self.bounce(origin, stanza, error);

@@ -105,6 +105,11 @@ pub enum Input {
     },
     /// What the authority of this node has revoked, signed.
     Voids(Vec<Vec<u8>>),
+    /// The server task of this node has something from outside for users of a node.
+    UpstreamNews {
+        /// Which.
+        node: NodeId,
+    },
     /// The time of [`super::Core::poll_timeout`] has come.
     Timeout,
     /// The node is about to stop in order: other nodes are told.

@@ -18,6 +18,7 @@ use crosstalk_storage::tree::presence::StoredPresence;
 use crosstalk_storage::tree::roster::RosterItem;
 use crosstalk_storage::tree::session::{AskedRequest, StoredSession, UnackedStanza};
 use crosstalk_storage::tree::unaddressed::Unaddressed;
+use crosstalk_storage::tree::upstream::{HeldStanza, OutsideState, read_queued};
 use crosstalk_storage::tree::vcard::StoredVCard;
 use crosstalk_storage::{Contents, Tree, WriteSet};
 use crosstalk_storage::{Stored, decode};
@@ -86,6 +87,7 @@ impl Core {
             nodes: BTreeMap::new(),
             sync: super::sync::Sync::default(),
             names: super::names::Names::default(),
+            upstream: super::upstream::Upstream::default(),
             barrier: Barrier::default(),
             store_trouble: None,
             counters: BTreeMap::new(),
@@ -106,6 +108,7 @@ impl Core {
         core.load_presences(&contents)?;
         core.load_nodes(&contents);
         core.load_names(unaddressed(&contents)?);
+        core.load_upstream(letters(&contents)?, entries::<OutsideState>(&contents)?);
         core.overlay.set_mailboxes(core.settings.mailboxes.clone(), now);
         core.drain_overlay();
         core.start_link();
@@ -388,6 +391,16 @@ fn numbered_key(key: &[u8], tree: Tree) -> Result<(UserId, u64), LoadError> {
     let number = key.get(32..).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes);
     let bad = || unreadable(tree, "a key of another length".to_owned());
     Ok((user_key(key, tree)?, number.ok_or_else(bad)?))
+}
+
+/// What waits for servers, to go outside.
+fn letters(contents: &Contents) -> Result<Vec<(UserId, u64, HeldStanza)>, LoadError> {
+    let read = |(key, letter): (Vec<u8>, HeldStanza)| {
+        let (user, number) =
+            read_queued(&key).ok_or_else(|| unreadable(Tree::Upstream, "a key is none".to_owned()))?;
+        Ok((UserId::from_bytes(user), number, letter))
+    };
+    entries::<HeldStanza>(contents)?.into_iter().map(read).collect()
 }
 
 fn unaddressed(contents: &Contents) -> Result<Vec<(UserId, u64, Unaddressed)>, LoadError> {

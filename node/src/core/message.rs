@@ -106,6 +106,7 @@ impl Core {
             Route::Overlay(other) => self.message_to_remote(origin, user, other, message, arrival),
             Route::Name(name) => self.message_to_name(origin, user, &name, &message, arrival),
             Route::Link(instance) => self.message_to_link(origin, user, &instance, message, arrival.promised),
+            Route::Outside => self.message_outside(origin, user, &message),
             Route::Here => {
                 let error =
                     StanzaError::new(Condition::ServiceUnavailable, "this node itself takes no messages");
@@ -343,7 +344,7 @@ impl Core {
     }
 }
 
-fn first16(digest: &[u8]) -> [u8; 16] {
+pub(super) fn first16(digest: &[u8]) -> [u8; 16] {
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
     id

@@ -383,7 +383,7 @@ impl Core {
         self.accounts.get(&user)?.roster.get(name.as_str()).cloned()
     }
 
-    fn approve_name_in_advance(
+    pub(super) fn approve_name_in_advance(
         &mut self,
         user: UserId,
         name: &BareJid,

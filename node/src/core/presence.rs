@@ -151,6 +151,9 @@ impl Core {
                 self.send(id, Stanza { to: Some(to.clone()), ..stanza }, None, false);
             }
         }
+        for stanza in self.unseen_outside(&user) {
+            self.send(id, Stanza { to: Some(to.clone()), ..stanza }, None, false);
+        }
         self.push_changes(id);
         self.correct_neighbours(id);
     }
@@ -196,6 +199,7 @@ impl Core {
         for other in account.roster.watched() {
             stanzas.extend(self.presences_of(other, user));
         }
+        stanzas.extend(self.presences_outside(&user));
         for stanza in stanzas {
             self.send(id, Stanza { to: Some(to.clone()), ..stanza }, None, false);
         }
@@ -257,6 +261,7 @@ impl Core {
                 }
             }
             // What people of the link see is what is announced to all.
+            Route::Outside => self.directed_outside(user, &stanza),
             Route::Here | Route::Link(_) | Route::Name(_) | Route::Refuse(_) => {}
         }
     }
@@ -295,6 +300,7 @@ impl Core {
                 self.remote_presence.restore(record, self.now.wall);
             }
             self.publish_to_link(user, &ids);
+            self.show_outside(user);
         }
     }
 

@@ -31,7 +31,7 @@ impl Core {
         let asker = match request.origin {
             Origin::Session(id) => self.session(id).map(|session| session.user),
             Origin::Remote(asker) => Some(asker),
-            Origin::Local => None,
+            Origin::Local | Origin::Outside(_) => None,
         };
         asker.is_some_and(|asker| asker == user || self.subscription_between(user, asker).from)
     }
@@ -232,6 +232,7 @@ impl Core {
             self.writes.delete(Tree::Inbox, inbox::key(user, number));
         }
         self.forget_waiting(&account.user);
+        self.forget_way(&account.user);
         for jid in account.blocks.keys() {
             self.writes.delete(Tree::Block, block_key(user, jid));
         }

@@ -46,10 +46,13 @@ impl Core {
                 Overlay::Joined { ticket, joined } => self.joined(ticket, joined),
                 Overlay::Enrolment { node, request, ask } => {
                     let places = self.overlay.places();
-                    self.output(Output::Enrolment { node, request, ask, places }, false);
+                    // Of a user of this very node: what the question says has to be durable before.
+                    let own = node == self.node;
+                    self.output(Output::Enrolment { node, request, ask, places }, own);
                 }
                 Overlay::Enrolled { ticket, answer } => self.server_said(ticket, answer),
                 Overlay::ServerMet(node) => self.server_met(node),
+                Overlay::Upstream(node) => self.upstream_news(node),
                 Overlay::Revoked { user } => self.own_device_revoked(user),
                 Overlay::Write(write) => self.overlay_write(write),
                 Overlay::Deliver(delivery) => self.deliver_from_remote(delivery),

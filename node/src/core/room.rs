@@ -11,13 +11,15 @@ use super::account::Account;
 use crate::xmpp::{Condition, StanzaError};
 
 /// Trees that grow with use.
-const COUNTED: [Tree; 11] = [
+const COUNTED: [Tree; 13] = [
     Tree::Account,
     Tree::Roster,
     Tree::ContactRecord,
     Tree::Inbox,
     Tree::Outbox,
     Tree::Unaddressed,
+    Tree::Upstream,
+    Tree::Outside,
     Tree::Session,
     Tree::Block,
     Tree::Presence,
@@ -38,6 +40,8 @@ impl Core {
             Tree::Inbox => sum(|account| account.inbox.len()),
             Tree::Outbox => self.overlay.outbox().count(),
             Tree::Unaddressed => self.names.waiting(),
+            Tree::Upstream => self.letters_waiting(),
+            Tree::Outside => self.outside_contacts(),
             Tree::Session => self.sessions.len(),
             Tree::Block => sum(|account| account.blocks.len()),
             Tree::Presence => self.remote_presence.len(),

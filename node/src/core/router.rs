@@ -22,6 +22,8 @@ pub(crate) enum Route {
     /// Somebody on the link who is known by XEP-0174 only. Nothing but what local users send may go there, and nothing
     /// that comes from there goes anywhere but to local users.
     Link(Instance),
+    /// Somebody outside the overlay, or a server there: by the server of the sender's domain, if it has a way.
+    Outside,
     /// Nobody; the sender is told why.
     Refuse(Condition),
 }
@@ -38,15 +40,18 @@ impl Core {
     /// | `<xid>@id.internal`, or a certified name of which the user key is known | overlay |
     /// | any other name of a domain whose authority is known, and not this node's own | name |
     /// | `NAME@id.internal` or `NAME@own-domain` that is no account | refused: `item-not-found` |
-    /// | anything else | refused: `remote-server-not-found` |
+    /// | a domain without a name before it that the overlay knows | refused: `remote-server-not-found` |
+    /// | anything else | outside |
     pub(crate) fn route(&self, to: &Jid) -> Route {
         let domain = to.domain().as_str();
         let own = self.is_own_domain(domain);
         let Some(node) = to.node() else {
-            return if own || self.is_domain_of_accounts(domain) {
-                Route::Here
-            } else {
-                Route::Refuse(Condition::RemoteServerNotFound)
+            return match domain {
+                _ if own || self.is_domain_of_accounts(domain) => Route::Here,
+                _ if is_link_domain(domain) || self.overlay.is_domain_of_names(domain) => {
+                    Route::Refuse(Condition::RemoteServerNotFound)
+                }
+                _ => Route::Outside,
             };
         };
         let bare = to.to_bare();
@@ -67,7 +72,7 @@ impl Core {
             Some(user) => Route::Overlay(user),
             None if own => Route::Refuse(Condition::ItemNotFound),
             None if self.overlay.is_domain_of_names(domain) => Route::Name(bare),
-            None => Route::Refuse(Condition::RemoteServerNotFound),
+            None => Route::Outside,
         }
     }
 

@@ -240,6 +240,7 @@ impl Core {
                 self.bounce(Origin::Session(id), &iq, &unreachable(iq.kind, Unreachable::NotLive))
             }
             Route::Link(instance) => self.iq_to_link(id, user, &instance, iq),
+            Route::Outside => self.iq_outside(id, user, &iq),
             Route::Refuse(condition) => self.bounce(Origin::Session(id), &iq, &condition.into()),
         }
     }
@@ -279,7 +280,7 @@ impl Core {
         match origin {
             Origin::Session(id) => self.session(id).map(|session| session.user),
             Origin::Remote(user) => Some(user),
-            Origin::Local => None,
+            Origin::Local | Origin::Outside(_) => None,
         }
     }
 

@@ -38,6 +38,9 @@ impl Core {
         if let Route::Name(name) = self.route(&to.clone().into()) {
             return self.subscription_to_name(id, user, &name, &stanza);
         }
+        if self.route(&to.clone().into()) == Route::Outside {
+            return self.subscription_outside(id, user, &to, &stanza);
+        }
         let result = match self.contact_at(user, &to) {
             Ok(other) => self.say(user, other, &to, stanza.type_),
             Err(error) => Err(error),
@@ -87,6 +90,7 @@ impl Core {
                 Err(StanzaError::new(Condition::FeatureNotImplemented, "this node publishes no presence"))
             }
             Route::Name(_) => Err(unreachable(Kind::Presence, Unreachable::NotLive)),
+            Route::Outside => Err(unreachable_name(Condition::RemoteServerNotFound)),
             Route::Refuse(condition) => Err(unreachable_name(condition)),
         }
     }
@@ -297,7 +301,7 @@ impl Core {
     }
 
     /// Tells the clients of an account about a statement of somebody else (RFC 6121 §3.1.3, §3.1.6, §3.2.3, §3.3.3).
-    fn tell(&mut self, user: UserId, from: &BareJid, type_: Type) {
+    pub(super) fn tell(&mut self, user: UserId, from: &BareJid, type_: Type) {
         let Some(account) = self.accounts.get(&user) else { return };
         let mut stanza = Stanza::new(Kind::Presence, type_);
         stanza.from = Some(from.clone().into());
@@ -326,6 +330,9 @@ impl Core {
             stanza.from = Some(address.to_bare().into());
             stanza.to = Some(to.clone());
             self.send(id, stanza, None, false);
+        }
+        for stanza in self.requests_outside(&user) {
+            self.send(id, Stanza { to: Some(to.clone()), ..stanza }, None, false);
         }
     }
 
@@ -422,7 +429,7 @@ impl Core {
     /// # Errors
     /// When the other cannot be told.
     pub(super) fn end_subscriptions(&mut self, user: UserId, item: &RosterItem) -> Result<(), StanzaError> {
-        let Some(other) = user_of(item) else { return Ok(()) };
+        let Some(other) = user_of(item) else { return self.end_outside(user, item) };
         let Ok(bare) = BareJid::new(&item.jid) else { return Ok(()) };
         // The entry goes: what it is on the way is shown to nobody (RFC 6121 §2.5.2).
         self.state(user, other, &bare, Type::Unsubscribe, false)?;

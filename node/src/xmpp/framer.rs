@@ -7,6 +7,7 @@ use memchr::{memchr, memchr3};
 
 use super::element::Element;
 use super::error::StreamError;
+use super::ns;
 use super::parse::{self, Scope, bad_format, not_well_formed, restricted, too_much};
 
 pub use super::parse::Limits;
@@ -26,6 +27,8 @@ pub enum Frame {
 #[derive(Debug)]
 pub struct Framer {
     limits: Limits,
+    /// The namespace of the stream's stanzas.
+    default: &'static str,
     lexer: Lexer,
     /// Begin of an element whose end has not come.
     partial: Vec<u8>,
@@ -40,12 +43,18 @@ impl Framer {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            default: ns::CLIENT,
             lexer: Lexer::default(),
             partial: Vec::new(),
             stream: None,
             started: false,
             closed: false,
         }
+    }
+
+    /// The same for the stream of a component (XEP-0114): its stanzas come out in `jabber:client`.
+    pub fn of_component(limits: Limits) -> Self {
+        Self { default: ns::COMPONENT, ..Self::new(limits) }
     }
 
     /// Forgets the stream and waits for the header of a new one, as after STARTTLS and SASL (RFC 6120 §4.3.3).
@@ -145,7 +154,7 @@ impl Framer {
         match &self.stream {
             None if text.starts_with("<?") => declaration(text, first).map(|()| None),
             None => {
-                let header = parse::header(text, &self.limits)?;
+                let header = parse::header(text, &self.limits, self.default)?;
                 self.stream = Some((header.scope, header.qualified_name));
                 Ok(Some(Frame::Open(header.element)))
             }

@@ -11,6 +11,7 @@ macro_rules! namespaces {
 
 namespaces! {
     CLIENT = "jabber:client",
+    COMPONENT = "jabber:component:accept",
     STREAMS = "http://etherx.jabber.org/streams",
     STREAM_ERROR = "urn:ietf:params:xml:ns:xmpp-streams",
     STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas",

@@ -127,8 +127,9 @@ pub fn element(text: &str, scope: &Scope, limits: &Limits) -> Result<Element, St
 /// Reads `text`, which must be exactly one start tag, as a stream header (RFC 6120 §4.7).
 ///
 /// # Errors
-/// As [`element`]; `invalid-namespace` and `bad-format` for a tag that is not a client's stream header.
-pub fn header(text: &str, limits: &Limits) -> Result<Header, StreamError> {
+/// As [`element`]; `invalid-namespace` and `bad-format` for a tag that is not the header of a stream whose stanzas are in
+/// `default`. What follows is read as if they were in `jabber:client`.
+pub fn header(text: &str, limits: &Limits, default: &str) -> Result<Header, StreamError> {
     let mut reader = Reader::from_str(text);
     let event = reader.read_event().map_err(|why| not_well_formed(&why))?;
     if matches!(event, Event::Empty(_)) {
@@ -145,13 +146,14 @@ pub fn header(text: &str, limits: &Limits) -> Result<Header, StreamError> {
             _ => scope.prefixes.push((prefix, namespace)),
         }
     }
-    if element.ns() != ns::STREAMS || scope.default_ns() != ns::CLIENT {
-        let text = format!("a client's stream has xmlns='{}' and xmlns:stream='{}'", ns::CLIENT, ns::STREAMS);
+    if element.ns() != ns::STREAMS || scope.default_ns() != default {
+        let text = format!("a client's stream has xmlns='{default}' and xmlns:stream='{}'", ns::STREAMS);
         return Err(StreamError::new(StreamCondition::InvalidNamespace, text));
     }
     if element.name() != "stream" {
         return Err(bad_format("the stream header is called 'stream'"));
     }
+    scope.default = Namespace::new(ns::CLIENT);
     Ok(Header { element, scope, qualified_name: tag.name().into_inner().into() })
 }
 
@@ -735,7 +737,8 @@ mod tests {
         fn any_text_is_survived(text in "\\PC{0,200}", tags in "[<>/a-c'=&;!\\[\\]: x]{0,60}") {
             for text in [text, tags] {
                 let _ = element(&text, &Scope::new(ns::CLIENT), &Limits::AFTER_LOGIN);
-                let _ = header(&text, &Limits::BEFORE_LOGIN);
+                let _ = header(&text, &Limits::BEFORE_LOGIN, ns::CLIENT);
+                let _ = header(&text, &Limits::BEFORE_LOGIN, ns::COMPONENT);
             }
         }
     }

@@ -34,3 +34,4 @@ mod resumption;
 mod server;
 mod store_trouble;
 mod subscription;
+mod upstream;

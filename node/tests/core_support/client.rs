@@ -166,6 +166,25 @@ impl Client {
         self.send(&format!("<iq type='result' to='{node}' id='{id}'/>"));
     }
 
+    /// Answers such pings as there are among what came; the rest stays unread.
+    pub fn answers_pings(&self) {
+        loop {
+            let ping = |element: &Element| {
+                let from = element.get_attr("from").filter(|_| element.has("ping", "urn:xmpp:ping"));
+                from.filter(|from| !from.contains('/')).map(str::to_owned)
+            };
+            let found = {
+                let mut stage = self.stage.borrow_mut();
+                let Some(wire) = stage.wires.get_mut(&self.conn()) else { return };
+                let at = wire.received.iter().position(|element| ping(element).is_some());
+                at.and_then(|at| wire.received.remove(at))
+            };
+            let Some(found) = found else { return };
+            let (from, id) = (ping(&found).unwrap(), found.get_attr("id").unwrap().to_owned());
+            self.send(&format!("<iq type='result' to='{from}' id='{id}'/>"));
+        }
+    }
+
     #[track_caller]
     fn next(&self) -> Element {
         let mut stage = self.stage.borrow_mut();

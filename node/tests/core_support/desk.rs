@@ -5,10 +5,27 @@ use std::collections::BTreeMap;
 use crosstalk::authority::database::{Change, Database, Home};
 use crosstalk::authority::lists::{Lists, Stop};
 use crosstalk::authority::standing::Signs;
-use crosstalk_overlay::enrol::{Answer, Ask, Why};
-use crosstalk_overlay::id::NodeId;
-use crosstalk_storage::tree::authority::{Member, MemberState};
+use crosstalk::upstream::gate::{Effect, Gate};
+use crosstalk::upstream::outward::Who;
+use crosstalk::xmpp::Stanza;
+use crosstalk_overlay::enrol::{Answer, Ask, Begun, Why};
+use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::time::Now;
+use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState};
 use tempfile::TempDir;
+
+use super::DOMAIN;
+use super::stage::elements;
+
+/// The door to the outside, and a stock server behind it.
+pub struct Door {
+    pub gate: Gate,
+    up: bool,
+    /// The stock server handles nothing that it is sent.
+    pub deaf: bool,
+    got: Vec<String>,
+    pub(super) news: Vec<NodeId>,
+}
 
 /// Answers laptops that sync.
 pub struct Desk {
@@ -17,6 +34,8 @@ pub struct Desk {
     lists: Lists,
     /// It lies: each statement that it gives is altered.
     pub lies: bool,
+    /// The door to the outside, and what is behind it.
+    pub door: Option<Door>,
     /// Questions answered, by kind.
     pub asked: BTreeMap<String, usize>,
 }
@@ -25,7 +44,7 @@ impl Desk {
     pub fn new() -> Self {
         let data = TempDir::new().unwrap();
         let database = open(&data);
-        Self { data, database, lists: Lists::default(), lies: false, asked: BTreeMap::new() }
+        Self { data, database, lists: Lists::default(), lies: false, door: None, asked: BTreeMap::new() }
     }
 
     /// The process dies and starts again.
@@ -34,15 +53,113 @@ impl Desk {
         self.database = open(&elsewhere);
         self.database = open(&self.data);
         self.lists = Lists::default();
+        if let Some(door) = &mut self.door {
+            door.gate = Gate::open(&self.database, DOMAIN, "stock:5347").unwrap();
+            door.up = false;
+        }
     }
 
-    pub fn serve(&mut self, node: NodeId, ask: &[u8], now: u64) -> Vec<u8> {
+    /// Opens a door, to a stock server that is not there yet, for this user of the domain.
+    pub fn open_door(&mut self, name: &str, user: UserId) {
+        self.member(name, user, MemberState::Enrolled);
+        let gate = Gate::open(&self.database, DOMAIN, "stock:5347").unwrap();
+        self.door = Some(Door { gate, up: false, deaf: false, got: Vec::new(), news: Vec::new() });
+    }
+
+    /// Where a user of the domain stands.
+    pub fn member(&mut self, name: &str, user: UserId, state: MemberState) {
+        let member = Member { state: state.into(), user: user.as_bytes().to_vec(), ..Member::default() };
+        self.database.commit(Change::told(AuditLine::default()).member(name, member)).unwrap();
+    }
+
+    /// The stock server comes, or goes.
+    pub fn stock(&mut self, up: bool, now: Now) {
+        let door = self.door.as_mut().unwrap();
+        door.up = up;
+        match up {
+            true => door.gate.connected(&self.database, now).unwrap(),
+            false => door.gate.disconnected("gone", now),
+        }
+        self.perform(now);
+    }
+
+    /// The stock server says something.
+    pub fn stock_says(&mut self, xml: &str, now: Now) {
+        for element in elements(xml) {
+            self.door.as_mut().unwrap().gate.came(&self.database, element, now).unwrap();
+        }
+        self.perform(now);
+    }
+
+    /// Some time has gone by.
+    pub fn tick(&mut self, now: Now) {
+        self.door.as_mut().unwrap().gate.tick(&self.database, now).unwrap();
+        self.perform(now);
+    }
+
+    /// What the stock server was sent since it was asked last, as XML; and answers to its pings.
+    pub fn stock_got(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.door.as_mut().unwrap().got)
+    }
+
+    /// A laptop that was let in says something that no honest one says.
+    pub fn exchange(&mut self, who: (Who, &str), ask: crosstalk_overlay::enrol::Exchange, now: Now) {
+        let door = self.door.as_mut().unwrap();
+        door.gate.exchange(&self.database, who, ask, now).unwrap();
+        self.perform(now);
+    }
+
+    /// As the stock server handles stanzas of a component: in their order, a ping to the component's own domain comes back.
+    fn perform(&mut self, now: Now) {
+        let Some(door) = &mut self.door else { return };
+        let mut echoes = Vec::new();
+        for effect in door.gate.effects() {
+            match effect {
+                Effect::Write(_) if !door.up => {}
+                Effect::Write(bytes) => {
+                    let text = String::from_utf8(bytes).unwrap();
+                    let stanza = Stanza::read(text.as_bytes()).unwrap();
+                    let own = |jid: Option<&jid::Jid>| jid.is_some_and(|jid| jid.as_str() == DOMAIN);
+                    match own(stanza.to.as_ref()) && own(stanza.from.as_ref()) {
+                        true if door.deaf => {}
+                        true => echoes.push(text),
+                        false => door.got.push(text),
+                    }
+                }
+                Effect::News(node) => door.news.push(node),
+                Effect::Cut(_) => {
+                    door.up = false;
+                    door.gate.disconnected("cut", now);
+                }
+            }
+        }
+        echoes.iter().for_each(|echo| self.stock_says(echo, now));
+    }
+
+    pub fn serve(&mut self, node: NodeId, ask: &[u8], now: Now) -> Vec<u8> {
+        let answer = self.answer(node, ask, now);
+        self.perform(now);
+        answer
+    }
+
+    fn answer(&mut self, node: NodeId, ask: &[u8], at: Now) -> Vec<u8> {
+        let now = at.wall;
         let Some(ask) = Ask::from_bytes(ask) else { return Vec::new() };
         *self.asked.entry(format!("{ask:?}")).or_default() += 1;
         let (lists, database) = (&mut self.lists, &self.database);
         let answer = match ask {
             Ask::Begin(ask) if !has_name(database, &ask.address, &ask.user) => Err(Stop::No(Why::Password)),
-            Ask::Begin(ask) => lists.begin(database, node, &ask, now).map(Answer::Begun),
+            Ask::Begin(ask) => lists
+                .begin(database, node, &ask, now)
+                .map(|begun| Answer::Begun(Begun { upstream: self.door.is_some(), ..begun })),
+            Ask::Exchange(ask) if self.door.is_some() => {
+                let door = self.door.as_mut().unwrap();
+                lists.user_of(node, ask.session).and_then(|(user, device, name)| {
+                    let who = (Who { node, user, device }, &name[..]);
+                    let answer = door.gate.exchange(database, who, ask, at).unwrap();
+                    answer.map(Answer::Exchanged).ok_or(Stop::No(Why::Disabled))
+                })
+            }
             Ask::Compare(ask) => lists.compare(database, node, &ask).map(Answer::Compared),
             Ask::Fetch(ask) => lists.fetch(database, node, &ask).map(Answer::Statements),
             Ask::Tell(ask) => lists.tell(database, node, &ask, now).map(Answer::Statements),

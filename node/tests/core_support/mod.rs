@@ -93,6 +93,24 @@ impl Play {
         with(self.0.borrow_mut().desk.as_mut().expect("a server"))
     }
 
+    /// Does something at the door of the server.
+    pub fn door<T>(&self, with: impl FnOnce(&mut Desk, crosstalk_overlay::time::Now) -> T) -> T {
+        let done = {
+            let mut stage = self.0.borrow_mut();
+            let now = stage.now;
+            let done = with(stage.desk.as_mut().expect("a server"), now);
+            stage.door_news();
+            done
+        };
+        self.0.borrow_mut().drain();
+        done
+    }
+
+    /// The key of somebody here.
+    pub fn user(&self, name: &str) -> crosstalk_overlay::id::UserId {
+        self.0.borrow().people[name].user
+    }
+
     fn at(node: u8, settings: Settings) -> Self {
         let play = Self(Rc::new(RefCell::new(Stage::new(node, settings))));
         play.0.borrow_mut().drain();

@@ -219,14 +219,23 @@ impl Stage {
                     self.replies.insert(request, *reply);
                 }
                 Output::Enrolment { node, request, ask, .. } if self.desk.is_some() => {
-                    let now = self.now.wall;
+                    let now = self.now;
                     let answer =
                         self.desk.as_mut().map(|desk| desk.serve(node, &ask, now)).unwrap_or_default();
                     self.core.handle(Input::EnrolmentAnswer { node, request, answer }, self.now);
+                    self.door_news();
                 }
                 Output::Query { id, query } if self.table.is_some() => self.ask_table(id, query),
                 other => self.others.push(other),
             }
+        }
+    }
+
+    /// What the door has for laptops is told to them.
+    pub(super) fn door_news(&mut self) {
+        let door = self.desk.as_mut().and_then(|desk| desk.door.as_mut());
+        for node in door.map(|door| std::mem::take(&mut door.news)).unwrap_or_default() {
+            self.core.handle(Input::UpstreamNews { node }, self.now);
         }
     }
 

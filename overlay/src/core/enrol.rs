@@ -58,6 +58,8 @@ pub enum NoAnswer {
 struct Asking {
     server: Server,
     ask: Vec<u8>,
+    /// It says what has to be durable before.
+    durable: bool,
     /// Monotonic milliseconds.
     until: u64,
     /// Who was asked on the present session.
@@ -86,6 +88,15 @@ impl Overlay {
 
     /// Asks a server; [`Output::Enrolled`] follows. More than [`MAX_ASK`] bytes are not asked.
     pub fn ask_server(&mut self, ticket: u64, server: Server, ask: Vec<u8>, now: Now) {
+        self.ask(ticket, server, ask, false, now);
+    }
+
+    /// The same; what was written so far is durable before the question leaves.
+    pub fn ask_server_durably(&mut self, ticket: u64, server: Server, ask: Vec<u8>, now: Now) {
+        self.ask(ticket, server, ask, true, now);
+    }
+
+    fn ask(&mut self, ticket: u64, server: Server, ask: Vec<u8>, durable: bool, now: Now) {
         if self.enrolment.asking.len() >= MAX_ASKING || ask.len() > MAX_ASK {
             return self.outputs.push_back(Output::Enrolled { ticket, answer: Err(NoAnswer::Busy) });
         }
@@ -95,7 +106,8 @@ impl Overlay {
         if let Server::At(node, addresses) = &server {
             self.learn(*node, addresses.clone(), now);
         }
-        let asking = Asking { server, ask: ask.clone(), until, asked: BTreeSet::new(), no: BTreeSet::new() };
+        let (asked, no) = (BTreeSet::new(), BTreeSet::new());
+        let asking = Asking { server, ask: ask.clone(), durable, until, asked, no };
         self.enrolment.asking.insert(ticket, asking);
         self.timers.set_earlier(Timer::Enrol, until);
         if own {
@@ -135,14 +147,14 @@ impl Overlay {
         for (ticket, asking) in open {
             wanted = true;
             if greeted && asking.asked.insert(node) {
-                frames.push(Frame::Enrol { request: *ticket, ask: asking.ask.clone() });
+                frames.push((Frame::Enrol { request: *ticket, ask: asking.ask.clone() }, asking.durable));
             }
         }
         if wanted {
             self.need(node, now);
         }
-        for frame in frames {
-            self.send_frame(node, &frame, false, now);
+        for (frame, durable) in frames {
+            self.send_frame(node, &frame, durable, now);
         }
     }
 

@@ -188,6 +188,8 @@ pub enum Output {
     },
     /// A session with a server begins that is looked out for ([`super::Overlay::watch_server`]).
     ServerMet(NodeId),
+    /// Such a server has something from outside for users of this node.
+    Upstream(NodeId),
     /// Keep something, in the same commit as everything else of this batch.
     Write(Write),
     /// A message arrived: store it or hand it over, then settle.

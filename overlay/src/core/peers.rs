@@ -480,7 +480,7 @@ fn is_for_users(frame: &Frame) -> bool {
         Frame::Deposit { .. } | Frame::DepositAnswer { .. } | Frame::Fetch(_) | Frame::Mail(_) => true,
         Frame::Listing { entries, .. } => !entries.is_empty(),
         Frame::Join { .. } | Frame::JoinAnswer { .. } => true,
-        Frame::Enrol { .. } | Frame::EnrolAnswer { .. } => true,
+        Frame::Enrol { .. } | Frame::EnrolAnswer { .. } | Frame::Upstream => true,
         Frame::Hello(_)
         | Frame::Records(_)
         | Frame::LinkPresences(_)

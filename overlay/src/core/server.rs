@@ -6,6 +6,7 @@ use crate::enrol::Statement;
 use crate::id::{NodeId, UserId};
 use crate::record::{Refusal, UserRecord};
 use crate::time::Now;
+use crate::wire::Frame;
 
 /// Servers that are looked out for at most: one of each user's.
 const MAX_WATCHED: usize = 2_048;
@@ -65,6 +66,22 @@ impl Overlay {
         if local.home.replace(node) != Some(node) {
             self.renew_records(user, now);
         }
+    }
+
+    /// Tells a laptop that something from outside waits here for its users.
+    pub fn tell_upstream(&mut self, node: NodeId, now: Now) {
+        if node == self.node {
+            self.outputs.push_back(Output::Upstream(node));
+        } else if self.is_greeted(&node) {
+            self.send_frame(node, &Frame::Upstream, false, now);
+        }
+    }
+
+    pub(super) fn on_upstream(&mut self, node: NodeId) {
+        if self.enrolment.watched.contains(&node) {
+            return self.outputs.push_back(Output::Upstream(node));
+        }
+        self.counters.drop("news from outside of a node that is nobody's server");
     }
 
     pub(super) fn server_on_session(&mut self, node: NodeId) {

@@ -108,6 +108,9 @@ pub struct Begun {
     /// Signed rotations that led to the domain's key; empty if the laptop knows it.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub rotations: Vec<Vec<u8>>,
+    /// The server has a way to addresses outside the overlay (§14).
+    #[prost(bool, tag = "8")]
+    pub upstream: bool,
 }
 
 /// Which marks are there?

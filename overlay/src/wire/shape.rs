@@ -8,7 +8,7 @@ use crate::mailbox::Offer;
 pub(super) struct FramePayload {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 25, 27, 28, 31, 32, 37"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 25, 27, 28, 31, 32, 33, 37"
     )]
     pub(super) kind: Option<Kind>,
 }
@@ -77,7 +77,12 @@ pub(super) enum Kind {
     EnrolAnswer(EnrolField),
     #[prost(message, tag = "37")]
     Rotations(MailField),
+    #[prost(message, tag = "33")]
+    Upstream(UpstreamField),
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct UpstreamField {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct EnrolField {

@@ -9,7 +9,8 @@ use std::path::Path;
 use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
 use crosstalk_overlay::enrol::{
-    self, Ask, Begin, Enrol, Enrolled, Refused, Statement, Statements, Tell, Why,
+    self, Ask, Begin, Enrol, Enrolled, Exchange, Exchanged, Letter, OutsideContact, Refused, Statement,
+    Statements, Tell, Why,
 };
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
@@ -254,6 +255,9 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("enrol-begin", Frame::Enrol { request: 10, ask: begin().to_bytes() }),
         ("enrol-tell", Frame::Enrol { request: 11, ask: tell().to_bytes() }),
         ("enrol-answer-statements", Frame::EnrolAnswer { request: 11, answer: statements().to_bytes() }),
+        ("enrol-exchange", Frame::Enrol { request: 12, ask: exchange().to_bytes() }),
+        ("enrol-answer-exchanged", Frame::EnrolAnswer { request: 12, answer: exchanged().to_bytes() }),
+        ("upstream", Frame::Upstream),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
 }
@@ -310,6 +314,43 @@ fn statements() -> enrol::Answer {
         certificates,
         full: 0,
         ahead: 0,
+    })
+}
+
+fn letter(number: u64, from: &str, to: &str) -> Letter {
+    let stanza = format!("<message from='{from}' to='{to}' type='chat'><body>swear not</body></message>");
+    Letter { number, at: AT, stanza: stanza.into_bytes(), copy: false }
+}
+
+/// What alice wrote, and who she is online as.
+fn exchange() -> Ask {
+    Ask::Exchange(Exchange {
+        session: 9,
+        letters: vec![letter(4, "alice@school.example/desk", "romeo@stock.example")],
+        queue: 5,
+        come: 6,
+        version: 7,
+        live: vec![b"<presence from='alice@school.example/desk'/>".to_vec()],
+        fresh: false,
+    })
+}
+
+fn exchanged() -> enrol::Answer {
+    let address = "romeo@stock.example".to_owned();
+    let contact = OutsideContact { address, to: true, from: true, version: 8, ..OutsideContact::default() };
+    let copied = letter(8, "alice@school.example/other", "romeo@stock.example");
+    enrol::Answer::Exchanged(Exchanged {
+        taken: 4,
+        queue: 5,
+        letters: vec![
+            letter(7, "romeo@stock.example/orchard", "alice@school.example"),
+            Letter { copy: true, ..copied },
+        ],
+        contacts: vec![contact],
+        live: vec![b"<presence from='romeo@stock.example/orchard' to='alice@school.example'/>".to_vec()],
+        more: true,
+        up: true,
+        anew: true,
     })
 }
 

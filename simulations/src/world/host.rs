@@ -411,6 +411,7 @@ fn kind(input: &Input) -> &'static str {
         Input::Credentials { .. } => "credentials",
         Input::Timeout => "timeout",
         Input::EnrolmentAnswer { .. } | Input::Voids(_) => "answer to a laptop",
+        Input::UpstreamNews { .. } => "news from outside",
         Input::Stopping => "stopping",
     }
 }

@@ -101,6 +101,9 @@ pub struct HomeServer {
     /// Digest of what both had.
     #[prost(bytes = "vec", tag = "6")]
     pub root: Vec<u8>,
+    /// It has a way to addresses outside the overlay.
+    #[prost(bool, tag = "7")]
+    pub upstream: bool,
 }
 
 /// What the machine of a device is called.

@@ -2,6 +2,7 @@
 
 use crosstalk_overlay::id::UserId;
 use crosstalk_storage::tree::authority::{AuditLine, Member, Owner, Said, ServedDomain, StoredInvitation};
+use crosstalk_storage::{Stored, Tree, encode};
 
 /// What is to be changed together.
 #[derive(Debug, Default)]
@@ -13,6 +14,7 @@ pub struct Change {
     pub(super) owners: Vec<(UserId, Owner)>,
     pub(super) said: Vec<(Vec<u8>, Said)>,
     pub(super) forgotten: Vec<UserId>,
+    pub(super) upstream: Vec<(Tree, Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl Change {
@@ -54,6 +56,18 @@ impl Change {
     pub fn owner(mut self, user: &UserId, owner: Owner) -> Self {
         self.owners.push((*user, owner));
         self
+    }
+
+    /// Changes something of what goes between users and addresses outside, or removes it.
+    #[must_use]
+    pub fn upstream<T: Stored>(mut self, key: Vec<u8>, value: Option<&T>) -> Self {
+        self.upstream.push((T::TREE, key, value.map(encode)));
+        self
+    }
+
+    /// Whether nothing of that is to be changed.
+    pub fn is_empty_upstream(&self) -> bool {
+        self.upstream.is_empty()
     }
 
     /// Deletes all that is kept of a user and its devices have said.

@@ -18,7 +18,8 @@ struct Step {
 }
 
 /// From nothing, or from before there were versions, to the newest. Only ever appended to.
-const STEPS: &[Step] = &[Step { trees: &FIRST, change: count_lines }];
+const STEPS: &[Step] =
+    &[Step { trees: &FIRST, change: count_lines }, Step { trees: &OUTSIDE, change: |_, _| Ok(()) }];
 
 const FIRST: [Tree; 7] = [
     Tree::Meta,
@@ -29,6 +30,9 @@ const FIRST: [Tree; 7] = [
     Tree::Owner,
     Tree::Statement,
 ];
+
+/// What goes between users and addresses outside.
+const OUTSIDE: [Tree; 2] = [Tree::Upstream, Tree::Outside];
 
 /// The newest version, which this program writes.
 pub(super) fn newest() -> u32 {

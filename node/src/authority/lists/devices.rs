@@ -7,13 +7,13 @@ use super::{Lists, Stop, stored_record};
 use crate::authority::database::{Database, DatabaseError};
 
 impl Lists {
-    /// Whose session that is, and the name of that user.
+    /// Whose session that is, on which device, and the name of that user.
     ///
     /// # Errors
     /// When it is forgotten.
-    pub fn user_of(&self, node: NodeId, session: u64) -> Result<(UserId, String), Stop> {
+    pub fn user_of(&self, node: NodeId, session: u64) -> Result<(UserId, DeviceId, String), Stop> {
         let session = self.session(node, session)?;
-        Ok((session.user, session.name.clone()))
+        Ok((session.user, session.device, session.name.clone()))
     }
 
     /// The devices that a user has, and when their certificates end.

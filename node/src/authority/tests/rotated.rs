@@ -79,8 +79,9 @@ fn names_are_signed_by_the_new_key_and_passwords_count_as_before() {
 fn a_power_cut_while_it_is_handed_over_leaves_one_key() {
     let data = Data::new();
     let keys = KeyDir::open(data.dir.path()).expect("keys");
-    let open =
-        || Authority::open(data.home.clone(), keys.clone(), node(0), None).map(|(authority, _)| authority);
+    let open = || {
+        Authority::open(data.home.clone(), keys.clone(), node(0), None, None).map(|(authority, _)| authority)
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     let ask = |authority: &Authority, question| runtime.block_on(authority.ask(question));
     let served = |authority: &Authority| authority.domain().map(|(_, key)| key).expect("a domain");

@@ -146,6 +146,7 @@ impl Core {
                 self.count("rotations of servers that were not taken");
             }
         }
+        self.way_opens(user, begun.session, begun.upstream);
         if !begun.name.is_empty() && self.renew(user, None, Some(begun.name)).is_err() {
             self.count("certificates of servers that were not taken");
         }

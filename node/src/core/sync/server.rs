@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pass::{Pass, marks_of};
 use crate::core::account::Account;
+use crate::core::upstream::OutsideView;
 use crate::core::{Core, Timer};
 
 /// From one look at a server that is up to the next: what others have told it meanwhile.
@@ -83,6 +84,8 @@ pub struct ServerView {
     pub held: usize,
     /// While they are compared: how much is done, of how much.
     pub progress: Option<(usize, usize)>,
+    /// The way to addresses outside, if the server has one.
+    pub outside: Option<OutsideView>,
     /// Bytes of the last whole pass that went there.
     pub sent: u64,
     /// And came from there.
@@ -104,6 +107,15 @@ impl Core {
         };
         self.overlay.set_server(&user, node, self.now);
         self.sync.servers.links.entry(user).or_default().due = self.now.mono;
+        self.plan_sync();
+    }
+
+    /// It did not answer, or knows this device no longer.
+    pub(in crate::core) fn look_again_for_server(&mut self, user: UserId) {
+        let now = self.now.mono;
+        if let Some(link) = self.sync.servers.links.get_mut(&user) {
+            link.due = link.due.min(now + GATHER);
+        }
         self.plan_sync();
     }
 
@@ -260,6 +272,9 @@ impl Core {
             let pause = (FIRST_PAUSE << failures.min(6)).min(LONGEST_PAUSE);
             pause - pause / 4 + u64::from(self.rng.next_u32()) % (pause / 2)
         };
+        if state.is_some() {
+            self.way_shuts(user);
+        }
         let now = self.now;
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
         link.failures = link.failures.saturating_add(1);
@@ -288,7 +303,11 @@ impl Core {
     /// How the servers of users here stand.
     pub(in crate::core) fn server_views(&self) -> Vec<ServerView> {
         let links = self.sync.servers.links.iter();
-        links.filter_map(|(user, link)| Some(server_view(self.accounts.get(user)?, link))).collect()
+        let view = |(user, link): (&UserId, &Link)| {
+            let outside = self.outside_view(user);
+            Some(ServerView { outside, ..server_view(self.accounts.get(user)?, link) })
+        };
+        links.filter_map(view).collect()
     }
 }
 
@@ -316,6 +335,7 @@ fn server_view(account: &Account, link: &Link) -> ServerView {
         synced: home.synced,
         held: held(account, &home),
         progress: link.pass.as_ref().and_then(Pass::progress),
+        outside: None,
         sent: link.last.0,
         received: link.last.1,
     }

@@ -1,0 +1,288 @@
+"""The door to the rest of XMPP: the server of a domain as a component of a stock Prosody or ejabberd, its users on laptops."""
+
+import calendar
+import json
+import os
+import time
+
+import pytest
+
+from node import Node
+from slix import Slix
+from stock import COMPONENT, PASSWORD as STOCK_PASSWORD, PORT, SECRET, Ejabberd, Prosody
+from test_authority import ALICE, client, enrolled, found, invite
+from waiting import until
+
+ROMEO = "romeo@stock.example"
+SETTINGS = f"[authority]\ncomponent = \"127.0.0.1:{COMPONENT}\"\n"
+# A laptop that says nothing is shown away outside within this, seconds; and some for a busy machine.
+AWAY = 75 + 45
+
+
+class Place:
+    """A stock server and the domain's server in one host, laptops of alice in others, each with a client."""
+
+    def __init__(self, labs, make, laptops=1, secret=SECRET):
+        self.lab = labs(1 + laptops)
+        host, *others = self.lab.hosts
+        self.stock = make(host).start()
+        self.server = Node(host, settings=SETTINGS)
+        path = os.path.join(self.server.data, "component.secret")
+        with open(path, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(secret + "\n")
+        self.laptops = [Node(other) for other in others]
+        for node in (self.server, *self.laptops):
+            node.start()
+        found(self.server)
+        link = invite(self.server, "alice")
+        for laptop in self.laptops:
+            enrolled(laptop, link)
+            link = ALICE
+        self.alices = [client(laptop) for laptop in self.laptops]
+
+    def link(self):
+        done = self.server.cli("authority", "show", "--json")
+        return json.loads(done.stdout)["component"] if done.returncode == 0 else {}
+
+    def linked(self, seconds=90):
+        until(lambda: self.link().get("state") == "up", seconds, lambda: f"the component's link: {self.link()}")
+
+    def way(self, laptop=0, state="up", seconds=60):
+        views = lambda: self.laptops[laptop].ask("status")["servers"]
+        until(lambda: (view := views()) and view[0]["outside"] and view[0]["outside"]["state"] == state, seconds,
+              lambda: f"the way to the outside {state}: {views()}")
+
+    def romeo(self, name="romeo"):
+        slix = Slix(self.lab.hosts[0], name)
+        slix.login(f"{name}@stock.example", STOCK_PASSWORD, port=PORT)
+        return slix
+
+
+def befriended(one, two, seconds=30):
+    begin = time.monotonic()
+    for asker, asked in ((one, two), (two, one)):
+        asker.subscribe(asked.jid)
+        asked.wait("presence", seconds, after=begin, type="subscribe", sender=asker.jid)
+        asked.accept(asker.jid)
+        asker.wait("presence", seconds, after=begin, type="subscribed", sender=asked.jid)
+    for viewer, seen in ((one, two), (two, one)):
+        viewer.wait("roster-item", seconds, after=begin, jid=seen.jid, subscription="both")
+        viewer.wait("presence", seconds, type="available", sender=seen.jid)
+
+
+def bodies(who, sender):
+    return [m["body"] for m in who.all("message", sender=sender, carbon=None) if m["type"] != "error"]
+
+
+def stamp_of(message):
+    return min(calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")) for stamp in message["stamps"])
+
+
+@pytest.fixture(params=[Prosody, Ejabberd], ids=["prosody", "ejabberd"])
+def kind(request):
+    return request.param
+
+
+def test_both_ways(labs, kind, figure):
+    """Subscription, presence, messages, chat states and requests, between a laptop's client and one of the stock server."""
+    place = Place(labs, kind)
+    place.linked()
+    place.way()
+    alice, romeo = place.alices[0], place.romeo()
+    alice.do("send", to=ROMEO, body="wherefore", id="a1")
+    romeo.wait("message", 20, id="a1", sender=ALICE, body="wherefore")
+    begin = time.monotonic()
+    romeo.do("send", to=ALICE, body="by yonder moon", id="r1")
+    figure(f"a message in after {alice.wait('message', 20, id='r1', sender=ROMEO)['at'] - begin:.2f} s")
+    begin = time.monotonic()
+    alice.do("send", to=ROMEO, body="swear not", id="a2")
+    figure(f"a message out after {romeo.wait('message', 20, id='a2')['at'] - begin:.2f} s")
+    assert not alice.all("message", delayed=True) and not romeo.all("message", delayed=True)
+    befriended(alice, romeo)
+    alice.do("presence", show="dnd", status="asleep")
+    romeo.wait("presence", 20, sender=ALICE, show="dnd", status="asleep")
+    romeo.do("presence", show="away", status="in exile")
+    alice.wait("presence", 20, sender=ROMEO, show="away", status="in exile")
+    romeo.do("state", to=ALICE, state="composing")
+    alice.wait("chat-state", 20, state="composing")
+    alice.do("state", to=ROMEO, state="paused")
+    romeo.wait("chat-state", 20, state="paused")
+    # Requests: to the session, to the account, to the server; and the errors of RFC 6121.
+    assert alice.ping(romeo.full)["type"] == "result" or alice.ping(romeo.full)["condition"] != "remote-server-not-found"
+    assert "identity" in alice.disco("stock.example")["xml"]
+    assert romeo.disco(alice.full)["type"] == "result"
+    assert "registered" in romeo.disco(ALICE)["xml"]
+    assert "identity" in romeo.disco("school.example")["xml"]
+    assert romeo.ping("school.example")["type"] == "result"
+    vcard = "<vCard xmlns='vcard-temp'><FN>Juliet's friend</FN></vCard>"
+    assert alice.iq("set", vcard)["type"] == "result"
+    assert romeo.iq("set", vcard)["type"] == "result"
+    wanted = "<vCard xmlns='vcard-temp'/>"
+    for who, whom in ((alice, ROMEO), (romeo, ALICE)):
+        assert "friend" in who.iq("get", wanted, whom)["xml"]
+    assert romeo.ping(f"{ALICE}/nowhere")["condition"] == "service-unavailable"
+    assert romeo.ping("nobody@school.example")["condition"] == "service-unavailable"
+    alice.do("send", to="nobody@stock.example", body="anybody?", id="a3")
+    alice.wait("message", 20, id="a3", type="error", sender="nobody@stock.example")
+    alice.do("send", to="mercutio@no.such.example", body="anybody?", id="a4")
+    alice.wait("message", 20, id="a4", type="error")
+    # And it ends: whoever was seen is not seen any more, on both sides.
+    alice.do("logout")
+    romeo.wait("presence", 20, sender=ALICE, type="unavailable")
+    alice = client(place.laptops[0], resource="again")
+    alice.wait("presence", 20, sender=ROMEO, type="available")
+    begin = time.monotonic()
+    alice.remove_contact(ROMEO)
+    for type in ("unsubscribe", "unsubscribed"):
+        romeo.wait("presence", 20, after=begin, sender=ALICE, type=type)
+    assert romeo.do("roster")[ALICE]["subscription"] == "none"
+
+
+def test_nothing_lost_nothing_twice(labs, kind, figure):
+    """The laptop's link cut and mended, the server killed, the component's link broken: all of it arrives once, in its order."""
+    place = Place(labs, kind)
+    place.linked()
+    place.way()
+    alice, romeo = place.alices[0], place.romeo()
+    befriended(alice, romeo)
+    laptop, wanted_a, wanted_r = place.laptops[0], [], []
+
+    def say(count=3):
+        for _ in range(count):
+            number = len(wanted_a)
+            wanted_a.append(f"a{number}")
+            wanted_r.append(f"r{number}")
+            alice.do("send", to=ROMEO, body=f"a{number}", id=f"a{number}")
+            romeo.do("send", to=ALICE, body=f"r{number}", id=f"r{number}")
+
+    def all_there(seconds=120):
+        until(lambda: len(bodies(romeo, ALICE)) >= len(wanted_a) and len(bodies(alice, ROMEO)) >= len(wanted_r), seconds,
+              lambda: f"{bodies(romeo, ALICE)} and {bodies(alice, ROMEO)}")
+
+    say()
+    all_there()
+    # The link is cut: what each writes waits, with the time at which it was written; the laptop is shown away.
+    place.lab.cut(laptop.host)
+    begin = time.monotonic()
+    cut_at = time.time()
+    say()
+    gone = romeo.wait("presence", AWAY, after=begin, sender=ALICE, type="unavailable")["at"]
+    figure(f"the laptop is shown away {gone - begin:.0f} s after the cut")
+    alice.wait("presence", AWAY, after=begin, sender=ROMEO, type="unavailable")
+    say_again = time.time()
+    say()
+    place.lab.cut(laptop.host, out=False)
+    all_there()
+    romeo.wait("presence", 60, after=gone, sender=ALICE, type="available")
+    alice.wait("presence", 60, after=gone, sender=ROMEO, type="available")
+    for who, letter in ((romeo, "a3"), (alice, "r3")):
+        message = who.wait("message", 1, id=letter)
+        assert message["delayed"] and cut_at - 3 <= stamp_of(message) <= say_again, message
+    # The domain's server is killed while they write, and comes back: the stock server tells romeo, who writes again.
+    say()
+    all_there()
+    place.server.kill()
+    for number in range(3):
+        wanted_a.append(f"k{number}")
+        alice.do("send", to=ROMEO, body=f"k{number}", id=f"k{number}")
+    place.server.start()
+    place.linked()
+    wanted_r.extend(wanted_a[len(wanted_r):])
+    wanted_r[-3:] = [f"l{number}" for number in range(3)]
+    for number in range(3):
+        romeo.do("send", to=ALICE, body=f"l{number}", id=f"l{number}")
+    all_there(240)
+    # So does the laptop's node.
+    laptop.kill()
+    for number in range(3):
+        wanted_r.append(f"m{number}")
+        wanted_a.append(f"n{number}")
+        romeo.do("send", to=ALICE, body=f"m{number}", id=f"m{number}")
+    laptop.start()
+    alice.wait("session", 60, after=begin)
+    for number in range(3):
+        alice.do("send", to=ROMEO, body=f"n{number}", id=f"n{number}")
+    all_there(240)
+    # The component's link breaks: the stock server is away.
+    place.stock.stop()
+    until(lambda: place.link().get("state") == "down", 60, "the loss of the stock server to be told")
+    for number in range(3):
+        wanted_a.append(f"o{number}")
+        alice.do("send", to=ROMEO, body=f"o{number}", id=f"o{number}")
+    until(lambda: place.link().get("held") == 3, 60, lambda: f"three held: {place.link()}")
+    place.server.kill()
+    place.server.start()
+    place.stock.start()
+    place.linked(120)
+    romeo.wait("session", 60, after=begin)
+    all_there(240)
+    assert bodies(romeo, ALICE) == wanted_a, bodies(romeo, ALICE)
+    assert bodies(alice, ROMEO) == wanted_r, bodies(alice, ROMEO)
+    assert place.link()["held"] == 0
+
+
+def test_two_laptops_of_one_user(labs):
+    """Each has what comes, and what the other sent; who was away has it later. Contacts and requests are the same on both."""
+    place = Place(labs, Prosody, laptops=2)
+    place.linked()
+    for laptop in (0, 1):
+        place.way(laptop)
+    (first, second), romeo = place.alices, place.romeo()
+    second_node = place.laptops[1]
+    assert second.iq("set", "<enable xmlns='urn:xmpp:carbons:2'/>")["type"] == "result"
+    romeo.do("send", to=ALICE, body="to both", id="r1")
+    for one in (first, second):
+        one.wait("message", 30, id="r1", sender=ROMEO)
+    first.do("send", to=ROMEO, body="from the first", id="a1")
+    romeo.wait("message", 30, id="a1")
+    second.wait("message", 30, id="a1", carbon="sent")
+    romeo.subscribe(ALICE)
+    for one in (first, second):
+        one.wait("presence", 30, sender=ROMEO, type="subscribe")
+    second_node.stop()
+    first.accept(ROMEO)
+    first.subscribe(ROMEO)
+    romeo.wait("presence", 30, sender=ALICE, type="subscribed")
+    romeo.wait("presence", 30, sender=ALICE, type="subscribe")
+    romeo.accept(ALICE)
+    first.wait("roster-item", 30, jid=ROMEO, subscription="both")
+    romeo.do("send", to=ALICE, body="while one is off", id="r2")
+    first.wait("message", 30, id="r2")
+    second_node.start()
+    second.wait("message", 60, id="r2")
+    until(lambda: second.do("roster").get(ROMEO, {}).get("subscription") == "both", 60, "the contact on the second laptop")
+    second.wait("presence", 60, sender=ROMEO, type="available")
+    for one in (first, second):
+        assert bodies(one, ROMEO).count("to both") == bodies(one, ROMEO).count("while one is off") == 1
+
+
+def test_nobody_speaks_for_another(labs, kind):
+    """A wrong secret is told plainly; a disabled user is refused; nobody without a server gets out."""
+    place = Place(labs, kind, secret="not the secret")
+    until(lambda: "secret" in (place.link().get("why") or ""), 60, lambda: f"the secret refused: {place.link()}")
+    assert "not the secret" not in place.server.log()
+    place.server.stop()
+    with open(os.path.join(place.server.data, "component.secret"), "w", encoding="ascii") as file:
+        file.write(SECRET)
+    place.server.start()
+    place.linked()
+    place.way(seconds=120)
+    assert SECRET not in place.server.log()
+    alice, romeo = place.alices[0], place.romeo()
+    befriended(alice, romeo)
+    # Somebody who is not enrolled has no way.
+    place.laptops[0].add_account("carol")
+    carol = Slix(place.laptops[0].host, "carol")
+    carol.login("carol")
+    carol.do("send", to=ROMEO, body="let me out", id="c1")
+    carol.wait("message", 10, id="c1", type="error", condition="remote-server-not-found")
+    # A client may not speak for another, through the door either.
+    alice.do("raw", xml=f"<message xmlns='jabber:client' from='bob@school.example/x' to='{ROMEO}' type='chat'><body>forged</body></message>")
+    time.sleep(2)
+    # Disabled: refused from outside, and away at once.
+    begin = time.monotonic()
+    place.server.ask("authority", "user", "disable", "alice")
+    romeo.wait("presence", 30, after=begin, sender=ALICE, type="unavailable")
+    romeo.do("send", to=ALICE, body="still there?", id="r9")
+    romeo.wait("message", 30, id="r9", type="error")
+    assert "forged" not in bodies(romeo, "bob@school.example")

@@ -89,7 +89,9 @@ impl School {
     }
 
     fn forget(&self) {
-        self.clients.iter().for_each(|client| drop(client.forget()));
+        for client in &self.clients {
+            client.forget();
+        }
         self.outside_got();
     }
 
@@ -113,7 +115,9 @@ impl School {
 
 impl Drop for School {
     fn drop(&mut self) {
-        self.clients.iter().for_each(|client| drop(client.forget()));
+        for client in &self.clients {
+            client.forget();
+        }
     }
 }
 

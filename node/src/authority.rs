@@ -38,6 +38,7 @@ mod task;
 mod tests;
 /// The same, with PostgreSQL as the database.
 #[cfg(test)]
+#[allow(clippy::duplicate_mod, reason = "the same tests, with another database")]
 #[path = "authority/tests.rs"]
 mod tests_on_postgres;
 mod upstream;

@@ -24,6 +24,7 @@ mod versions;
 mod tests;
 /// The same, with PostgreSQL.
 #[cfg(test)]
+#[allow(clippy::duplicate_mod, reason = "the same tests, with another database")]
 #[path = "database/tests.rs"]
 mod tests_on_postgres;
 

@@ -80,12 +80,12 @@ struct Present {
 }
 
 /// A new user key, its recovery code, and the key sealed under that.
-fn made_key() -> Result<(UserKey, Option<Zeroizing<String>>, Vec<u8>), AccountError> {
+fn made_key() -> Result<(UserKey, Zeroizing<String>, Vec<u8>), AccountError> {
     let key = UserKey::from_seed(*Zeroizing::new(random::bytes()?));
     let recovery = secrets::recovery_code(&random::bytes()?);
     let code = secrets::normal_recovery_code(&recovery);
     let by_code = seal::seal(&key, code.as_bytes(), Cost::RECOVERY, &random::bytes()?)?;
-    Ok((key, Some(recovery), by_code))
+    Ok((key, recovery, by_code))
 }
 
 impl Service {
@@ -219,7 +219,10 @@ impl Service {
             let (upload, export) = begun.finish(&password, &response, account)?;
             let (key, recovery, by_code) = match present {
                 Some(Present { key, recovery }) => (key, None, recovery),
-                None => made_key()?,
+                None => {
+                    let (key, recovery, by_code) = made_key()?;
+                    (key, Some(recovery), by_code)
+                }
             };
             let sealed = seal::seal(&key, export.as_slice(), Cost::PASSWORD, &random::bytes()?)?;
             Ok((upload, key, recovery, sealed, by_code))

@@ -5,6 +5,7 @@
 //! said to come after it; where two are, somebody else has that key too, and neither is followed.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::AuthorityId;
@@ -141,8 +142,8 @@ impl Chain {
         while let Some(key) = open.pop() {
             let back = behind.get(&key).map_or(0, |back| back + 1);
             for step in self.steps.iter().filter(|step| step.new == key) {
-                if !behind.contains_key(&step.old) {
-                    behind.insert(step.old, back);
+                if let Entry::Vacant(place) = behind.entry(step.old) {
+                    place.insert(back);
                     open.push(step.old);
                 }
             }

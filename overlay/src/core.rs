@@ -395,8 +395,7 @@ impl Overlay {
     /// Frames sent in the last minute: those that only keep a connection alive, and all others. Bytes are of the frames,
     /// before encryption and without the headers of TCP.
     pub fn traffic(&self, now: Now) -> (Count, Count) {
-        let [kept, others] = self.traffic.last_minute(now.mono);
-        (kept, others)
+        self.traffic.last_minute(now.mono).into()
     }
 
     /// Which time is believed.

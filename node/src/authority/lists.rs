@@ -17,11 +17,13 @@ use crosstalk_overlay::time::{MAX_SKEW, TrustedTime};
 use crosstalk_storage::tree::authority::{Member, MemberState, Owner, Said};
 use prost::Message;
 
+use self::page::Page;
 use super::database::{Change, Database, DatabaseError};
 use crate::core::sync::entry::{Entry, Mark, Marks, Place, marks, short_digest};
 use crate::event_loop::clock::wall_millis;
 
 mod devices;
+mod page;
 
 /// Sessions that are remembered; of more the oldest is forgotten.
 const SESSIONS: usize = 4_096;
@@ -319,42 +321,6 @@ impl Lists {
         let index = self.indexes.entry(user).or_default();
         index.used = uses;
         Ok(index)
-    }
-}
-
-/// Statements for one answer.
-#[derive(Default)]
-struct Page {
-    answer: Statements,
-    bytes: usize,
-}
-
-impl Page {
-    /// Takes what stands for the next mark; false if there is no more room.
-    fn takes(&mut self, statement: Option<Statement>) -> bool {
-        let size = statement.as_ref().map_or(0, Message::encoded_len);
-        if self.bytes > 0 && self.bytes + size > PAGE {
-            return false;
-        }
-        self.bytes += size;
-        self.answer.marks += 1;
-        self.answer.statements.extend(statement);
-        true
-    }
-
-    /// With the certificates of who has said all that; what nobody could verify any more stays here.
-    fn end(mut self, owner: &Owner) -> Statements {
-        let known: BTreeMap<Vec<u8>, &Vec<u8>> = owner
-            .certificates
-            .iter()
-            .filter_map(|bytes| Some((device_of(bytes)?.as_bytes().to_vec(), bytes)))
-            .collect();
-        self.answer.statements.retain(|statement| known.contains_key(&statement.device));
-        let by: BTreeSet<&Vec<u8>> =
-            self.answer.statements.iter().map(|statement| &statement.device).collect();
-        self.answer.certificates =
-            by.into_iter().filter_map(|device| known.get(device)).map(|cert| cert.to_vec()).collect();
-        self.answer
     }
 }
 

@@ -116,7 +116,7 @@ impl Stored for StoredInvitation {
     const VERSION: u8 = 1;
 }
 
-/// A line of the audit log; keyed by its number (8 bytes, big-endian). Never changed, never removed.
+/// A line of the audit log; keyed by its number (8 bytes, big-endian). Never changed; of too many the oldest go.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct AuditLine {
     /// Unix milliseconds.

@@ -45,7 +45,7 @@ class Bonjours:
 class Nodes:
     """Nodes that start cold, each with one slixmpp client, which is started before."""
 
-    name, settings = "CrossTalk", ""
+    name, settings = "CrossTalk", '[overlay]\ntable = "auto"\n'
 
     def __init__(self, lab):
         self.nodes = [Node(host, settings=self.settings) for host in lab.hosts]

@@ -9,11 +9,11 @@ use crate::core::admin::Command;
 /// Tells the core until the server has ended.
 pub async fn hear(mut news: mpsc::Receiver<News>, service: Service) {
     while let Some(news) = news.recv().await {
-        let command = match news {
-            News::Serves(domain, authority) => Command::Serve { domain, authority },
-            News::Revoked(revocations) => Command::AddRevocations(revocations),
+        let kept = match news {
+            News::Serves(domain, authority) => service.serve(domain, authority).await,
+            News::Revoked(revocations) => done(service.ask(Command::AddRevocations(revocations)).await),
         };
-        if let Err(error) = done(service.ask(command).await) {
+        if let Err(error) = kept {
             tracing::warn!("what the server of the domain says is not kept: {error}");
         }
     }

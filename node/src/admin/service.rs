@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crosstalk_overlay::id::{UserId, XID_DOMAIN};
+use crosstalk_overlay::id::{AuthorityId, UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::UserKey;
 use crosstalk_overlay::swarm::Views;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -284,10 +284,22 @@ impl Service {
             _ => {}
         }
         if made && let Some((domain, authority)) = office.domain() {
-            let serve = Command::Serve { domain: domain.to_owned(), authority };
-            done(self.ask(serve).await)?;
+            self.serve(domain.to_owned(), authority).await?;
         }
         Ok(Response::Authority(answer))
+    }
+
+    /// Tells the core of the domain that this node is the server of, how its key came to be that, and what is void.
+    pub(super) async fn serve(&self, domain: String, authority: AuthorityId) -> Result<(), ServiceError> {
+        done(self.ask(Command::Serve { domain, authority }).await)?;
+        let Some(office) = &self.authority else { return Ok(()) };
+        for rotation in office.rotations() {
+            done(self.ask(Command::AddRotation(rotation.clone())).await)?;
+        }
+        if !office.revocations().is_empty() {
+            done(self.ask(Command::AddRevocations(office.revocations().to_vec())).await)?;
+        }
+        Ok(())
     }
 
     async fn places(&self) -> Result<Vec<String>, ServiceError> {

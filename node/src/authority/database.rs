@@ -35,6 +35,7 @@ use crosstalk_overlay::id::UserId;
 use crosstalk_storage::tree::authority::{
     AuditLine, DOMAIN_KEY, Member, Owner, Said, ServedDomain, StoredInvitation,
 };
+use crosstalk_storage::tree::upstream::{contacts_of, devices_of, of_user, queue_of};
 use crosstalk_storage::{
     CheckpointError, CodecError, CommitError, OpenError, ReadError, Stored, Tree, WriteSet, decode, encode,
 };
@@ -346,10 +347,20 @@ impl Database {
         }
         for user in &change.forgotten {
             writes.delete(Tree::Owner, user.as_bytes());
-            pages(&*self.engine, Tree::Statement, (user.as_bytes(), user.as_bytes()), |key, _| {
-                writes.delete(Tree::Statement, key);
-                Ok(())
-            })?;
+            let key = user.as_bytes();
+            let all = [
+                (Tree::Statement, key.to_vec()),
+                (Tree::Upstream, queue_of(key)),
+                (Tree::Outside, of_user(key)),
+                (Tree::Outside, contacts_of(key)),
+                (Tree::Outside, devices_of(key)),
+            ];
+            for (tree, prefix) in all {
+                pages(&*self.engine, tree, (&prefix, &prefix), |key, _| {
+                    writes.delete(tree, key);
+                    Ok(())
+                })?;
+            }
         }
         self.engine.commit(writes)?;
         self.signs.count(|figures| {

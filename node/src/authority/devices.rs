@@ -126,7 +126,7 @@ impl Office {
 }
 
 /// What the authority has revoked of a user.
-fn void_devices(member: &Member) -> Vec<DeviceId> {
+pub(super) fn void_devices(member: &Member) -> Vec<DeviceId> {
     let device = |bytes: &Vec<u8>| match own(bytes)?.what {
         Revoked::Device(_, device) => Some(device),
         _ => None,

@@ -19,6 +19,7 @@ use prost::Message;
 
 use self::page::Page;
 use super::database::{Change, Database, DatabaseError};
+use super::devices::void_devices;
 use crate::core::sync::entry::{Entry, Mark, Marks, Place, marks, short_digest};
 use crate::event_loop::clock::wall_millis;
 
@@ -264,6 +265,7 @@ impl Lists {
         if !member.as_ref().is_some_and(has_name) {
             self.sessions.retain(|_, session| session.user != user);
         }
+        self.end_devices(&user, &member.as_ref().map(void_devices).unwrap_or_default());
         let owner = database.owner(&user)?;
         if self.indexes.get(&user).is_some_and(|index| index.changes != owner.changes) {
             self.end_revoked(&user, &owner, wall_millis());

@@ -297,6 +297,7 @@ impl Office {
         if state == MemberState::New {
             // Nobody reads it any more: the next key is another user's.
             if let Some(user) = UserId::from_slice(&member.user) {
+                self.shut_out(&user)?;
                 change = change.forgotten(&user);
             }
             (member.user, member.name, member.password) = Default::default();

@@ -18,6 +18,9 @@ impl Office {
         let Some(mut served) = self.database.domain()? else {
             return Err(OfficeError::Refused("there is no domain".to_owned()));
         };
+        if served.authority != self.key.id().as_bytes() {
+            return self.follow(&served);
+        }
         if served.rotations.len() >= MAX_ROTATIONS {
             return Err(OfficeError::Refused(format!(
                 "the key of {} was handed over {MAX_ROTATIONS} times, and nobody follows more: laptops would have to be \
@@ -38,6 +41,22 @@ impl Office {
                 "the old key of the domain could not be removed, which the next start does: {error}"
             );
         }
+        Ok(Answer::Rotated { authority: self.key.id().to_hex(), rotation })
+    }
+
+    /// The key was handed over already: by this process, which did not hear that it was, or by another one.
+    fn follow(&mut self, served: &ServedDomain) -> Result<Answer, OfficeError> {
+        let next = self.keys.next_authority_key()?;
+        if served.authority != next.id().as_bytes() {
+            return Err(OfficeError::Refused(
+                "another process of this server has handed the key over: copy its keys here (`authority key export` there, \
+                 `authority key import` here), and start this node again"
+                    .to_owned(),
+            ));
+        }
+        self.key = next;
+        self.keys.adopt_next_authority_key()?;
+        let rotation = served.rotations.last().cloned().unwrap_or_default();
         Ok(Answer::Rotated { authority: self.key.id().to_hex(), rotation })
     }
 

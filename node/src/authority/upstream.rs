@@ -2,10 +2,11 @@
 //! done.
 
 use crosstalk_overlay::enrol::{Answer, Exchange, Why};
-use crosstalk_overlay::id::NodeId;
+use crosstalk_overlay::id::{NodeId, UserId};
 use tokio::sync::mpsc;
 
 use super::counter::Stop;
+use super::database::DatabaseError;
 use super::office::Office;
 use super::task::Job;
 use crate::event_loop::clock::Clock;
@@ -85,10 +86,22 @@ impl Office {
         if let Err(error) = done {
             // What was being taken in is not lost silently: the stock server sends errors for what it cannot hand over.
             tracing::error!("the door to other servers is shut for a moment: {error}");
+            door.perform();
             door.orders = None;
         }
         door.perform();
         self.database.rest();
+    }
+
+    /// A user has no name here any more, and what waited for the next devices goes with that.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(super) fn shut_out(&mut self, user: &UserId) -> Result<(), DatabaseError> {
+        match self.door.as_mut() {
+            Some(door) => door.gate.forget_user(&self.database, user),
+            None => Ok(()),
+        }
     }
 
     /// Nodes that something waits for since it was asked last.

@@ -36,7 +36,7 @@ const ALL_LETTERS: usize = 20_000;
 const LIVE: usize = 256;
 const LIVE_BYTES: usize = 256 << 10;
 /// Bytes of the presence of one session that is told outside.
-const PRESENCE: usize = 4 * 1_024;
+pub const PRESENCE: usize = 4 * 1_024;
 /// Sessions of contacts outside that one user is shown.
 const SEEN: usize = 4_000;
 

@@ -225,6 +225,9 @@ impl Page {
         let mut change = change;
         let (mut count, mut bytes) = (book.letters.len() + self.letters.len(), book.bytes + size);
         bytes += self.letters.iter().map(|(_, waiting)| waiting.bytes).sum::<usize>();
+        for gone in self.gone.iter().filter_map(|number| book.letters.get(number)) {
+            (count, bytes) = (count - 1, bytes - gone.bytes);
+        }
         let had = book.devices.values().map(|device| device.come).max().unwrap_or_default();
         for (number, waiting) in book.letters.range(..=had) {
             if count < LETTERS && bytes <= BYTES {

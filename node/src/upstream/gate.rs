@@ -240,6 +240,18 @@ impl Gate {
         }
     }
 
+    /// All that waits for a user's devices is about to be deleted.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn forget_user(&mut self, database: &Database, user: &UserId) -> Result<(), DatabaseError> {
+        let letters = Book::read(database, user)?.len();
+        self.books.remove(user);
+        self.waiting = self.waiting.saturating_sub(letters);
+        self.seats.retain(|_, seat| seat.user != *user);
+        Ok(())
+    }
+
     /// Whether one letter more of a user may wait to go out.
     pub(super) fn has_room(&self, user: &UserId) -> bool {
         self.letters.len() < OUTGOING

@@ -154,7 +154,13 @@ impl Gate {
             self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, text));
             return Ok(());
         }
-        database.commit(change)?;
+        if let Err(error) = database.commit(change) {
+            // Its sender hears of it, as long as there is a way back.
+            let text = "messages cannot be kept here now: try again later";
+            self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, text));
+            return Err(error.into());
+        }
+        let book = self.book(database, &user)?;
         book.apply(page);
         let after = book.len();
         self.waiting = (self.waiting + after).saturating_sub(before);

@@ -13,7 +13,7 @@ use super::gate::{Effect, Gate, GateError};
 use super::presence::Seat;
 use crate::authority::database::{Change, Database};
 use crate::core::is_durable;
-use crate::core::upstream::subscription;
+use crate::core::upstream::{PRESENCE, subscription};
 use crate::xmpp::{Condition, Kind, Stanza, StanzaError, Type};
 
 /// Bytes of contacts in one answer, about.
@@ -239,6 +239,10 @@ impl Gate {
         now: Now,
     ) -> Result<(), GateError> {
         let Some(stanza) = self.spoken(own, bytes) else { return Ok(()) };
+        if stanza.kind == Kind::Presence && bytes.len() > PRESENCE {
+            self.refuse("presence of laptops that is too long");
+            return Ok(());
+        }
         let fast = !self.outward.takes(&who.user, now.mono);
         match (stanza.kind, stanza.type_, stanza.to.is_some()) {
             // What is no longer so is taken back at any rate.
@@ -253,7 +257,7 @@ impl Gate {
                 self.back(who, &stanza, &StanzaError::new(Condition::ResourceConstraint, text));
             }
             (Kind::Presence, Type::Available | Type::Unavailable, true) => self.directs(who.device, &stanza),
-            (Kind::Iq, _, true) if !self.is_up() => {
+            (Kind::Iq | Kind::Message, _, true) if !self.is_up() => {
                 let text = "the server of your domain is not connected to other servers now";
                 self.back(who, &stanza, &StanzaError::new(Condition::RemoteServerTimeout, text));
             }
@@ -264,7 +268,7 @@ impl Gate {
     }
 
     fn back(&mut self, who: Who, stanza: &Stanza, error: &StanzaError) {
-        if let Some(answer) = stanza.error(error).filter(|_| stanza.kind == Kind::Iq) {
+        if let Some(answer) = stanza.error(error).filter(|_| stanza.kind != Kind::Presence) {
             self.push(who.device, &answer);
         }
     }

@@ -87,9 +87,36 @@ impl Chain {
 
     /// Whether a certificate by one of these keys counts: what a former one issued after it had been left does not.
     pub fn vouches(&self, cert: &NameCert) -> bool {
-        let left = self.steps.iter().find(|step| step.old == cert.authority && self.holds(&step.new));
-        self.holds(&cert.authority)
-            && left.is_none_or(|step| cert.issued <= step.since.saturating_add(MAX_SKEW))
+        let left = self.left(cert.authority);
+        self.holds(&cert.authority) && left.is_none_or(|since| cert.issued <= since.saturating_add(MAX_SKEW))
+    }
+
+    /// When a key was left: no later than any key that came after it, since whoever has one can invent others before it.
+    fn left(&self, mut key: AuthorityId) -> Option<u64> {
+        let mut left: Option<u64> = None;
+        for _ in &self.steps {
+            let mut after = self.steps.iter().filter(|step| step.old == key);
+            // Where two follow, one of them is a thief's: what either says is the limit.
+            let Some(step) = after.by_ref().max_by_key(|step| step.since) else { break };
+            left = Some(left.map_or(step.since, |left| left.min(step.since)));
+            key = step.new;
+        }
+        left
+    }
+
+    /// The keys from the pinned one on.
+    fn ahead(&self) -> BTreeSet<AuthorityId> {
+        let mut ahead = BTreeSet::from([self.base]);
+        for _ in &self.steps {
+            ahead.extend(
+                self.steps
+                    .iter()
+                    .filter(|step| ahead.contains(&step.old))
+                    .map(|step| step.new)
+                    .collect::<Vec<_>>(),
+            );
+        }
+        ahead
     }
 
     /// Takes in a verified rotation of this domain; true if it was new. It counts only from or to a key of this authority.
@@ -108,11 +135,18 @@ impl Chain {
             (true, true) => return Err(BadStep::Loops),
             // That it was stolen is known already; who has it could go on for ever.
             (true, false) if after >= 2 => return Ok(false),
+            // A key has one before it.
+            (false, true) if self.steps.iter().any(|known| known.new == step.new) => {
+                return Err(BadStep::Foreign);
+            }
             (true, false) | (false, true) => {}
         }
         let forks = from && after == 1;
         if self.steps.len() >= MAX_ROTATIONS && !forks {
-            return Err(BadStep::TooLong);
+            // What lies before the pinned key makes room for what comes after it.
+            let ahead = self.ahead();
+            let behind = self.steps.iter().position(|step| !ahead.contains(&step.old)).filter(|_| from);
+            self.steps.remove(behind.ok_or(BadStep::TooLong)?);
         }
         self.steps.push(step);
         self.follow();
@@ -220,6 +254,30 @@ mod tests {
         // Two days more, as clocks differ.
         assert!(chain.vouches(&by(1, NOW + 3 * DAY)) && !chain.vouches(&by(1, NOW + 3 * DAY + 1)));
         assert!(!chain.vouches(&by(4, NOW)));
+    }
+
+    /// Whoever has a key that was left can invent one before it, and say that it was left just now.
+    #[test]
+    fn a_key_that_was_left_gets_nothing_by_inventing_others_before_it() {
+        let mut chain = chain(1, &[(1, 2)]);
+        assert_eq!(chain.insert(step(90, 1)), Ok(true));
+        assert!(chain.vouches(&by(90, NOW + 3 * DAY)) && !chain.vouches(&by(90, NOW + 3 * DAY + 1)));
+        assert_eq!(chain.insert(step(91, 1)), Err(BadStep::Foreign));
+        // However many there are, what comes after the pinned key has room.
+        for before in 91..(90 + MAX_ROTATIONS as u8 - 1) {
+            assert_eq!(chain.insert(step(before, before - 1)), Ok(true));
+        }
+        assert_eq!(chain.insert(step(200, 104)), Err(BadStep::TooLong));
+        assert_eq!(chain.insert(step(2, 3)), Ok(true));
+        assert_eq!((chain.current(), chain.steps().len()), (id(3), MAX_ROTATIONS));
+    }
+
+    /// Where two keys follow one, that one goes on to be a key that was left.
+    #[test]
+    fn a_fork_gives_the_key_before_it_no_more_time() {
+        let chain = chain(1, &[(1, 2), (1, 3)]);
+        assert!(chain.disputed().is_some() && chain.current() == id(1));
+        assert!(chain.vouches(&by(1, NOW + 3 * DAY)) && !chain.vouches(&by(1, NOW + 3 * DAY + 1)));
     }
 
     /// Who pins a later key is told by that key itself which it has taken over from.

@@ -158,8 +158,16 @@ impl Overlay {
         }
     }
 
-    /// A session begins: what was asked on an earlier one is asked again.
+    /// A session begins: what was asked on an earlier one is asked again. What was to be on the disk before may not be said twice:
+    /// whoever asked makes up a new question.
     pub(super) fn enrolment_on_session(&mut self, node: NodeId, now: Now) {
+        let said = |(ticket, asking): (&u64, &Asking)| {
+            (asking.durable && asking.asked.contains(&node)).then_some(*ticket)
+        };
+        let said: Vec<u64> = self.enrolment.asking.iter().filter_map(said).collect();
+        for ticket in said {
+            self.end_asking(ticket, Err(NoAnswer::Unreachable));
+        }
         for asking in self.enrolment.asking.values_mut() {
             asking.asked.remove(&node);
         }

@@ -145,7 +145,7 @@ impl Overlay {
         Some(ClaimedName {
             address: name.address.clone(),
             authority: name.authority,
-            pinned: self.users.is_pinned(name.domain(), &name.authority) && !self.is_replaced(name),
+            pinned: self.users.is_vouched_for(name) && !self.is_replaced(name),
             how: known.map(|known| known.how),
         })
     }

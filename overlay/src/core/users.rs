@@ -117,6 +117,12 @@ impl Users {
         self.authorities.get(domain).is_some_and(pinned)
     }
 
+    /// Whether an authority that is pinned for the domain stands by the name.
+    pub(super) fn is_vouched_for(&self, name: &NameCert) -> bool {
+        let vouches = |known: &Authority| known.chain.vouches(name) && known.is_pinned();
+        self.authorities.get(name.domain()).is_some_and(vouches)
+    }
+
     /// Whether an authority that is pinned for the domain has taken the address from the user, or whoever gave it has.
     fn is_taken_back(&self, name: &NameCert) -> bool {
         let revoked = |key| self.revocations.is_name_revoked(&name.address, &name.user, &key);
@@ -140,9 +146,7 @@ impl Users {
         let names = self.record(user).into_iter().flat_map(|record| record.names().values());
         let mut names: Vec<_> = names.filter(|name| !self.is_taken_back(name)).collect();
         // Of one address under several keys of an authority, the latest.
-        names.sort_by_key(|name| {
-            (!self.is_pinned(name.domain(), &name.authority), std::cmp::Reverse(name.serial))
-        });
+        names.sort_by_key(|name| (!self.is_vouched_for(name), std::cmp::Reverse(name.serial)));
         names
     }
 

@@ -131,6 +131,8 @@ impl Core {
         let answer = match answer {
             Ok((_, bytes)) => Answer::from_bytes(bytes),
             Err(NoAnswer::Busy) => {
+                // What was live in the question was never said.
+                way.fresh = true;
                 self.plan_exchange();
                 return true;
             }

@@ -7,12 +7,12 @@
 //! | --- | --- |
 //! | [`office`] | what the command line asks: users, invitations, the audit log |
 //! | [`counter`] | what laptops ask: enrolment by invitation, login by password |
-//! | [`devices`] | which devices its users have, and which are void |
+//! | `devices` | which devices its users have, and which are void |
 //! | [`lists`] | what it keeps of its users' accounts for all their devices |
 //! | [`standing`] | whether the database can be asked, and which process leads |
 //! | `task` | the thread |
 //! | [`slow`] | guessing is slowed, and nobody locked out |
-//! | [`rotate`] | hands the domain's key over to a new one |
+//! | `rotate` | hands the domain's key over to a new one |
 //! | [`opaque`] | the password's protocol, both sides |
 //! | [`database`] | what is kept |
 //! | `upstream` | the door to the rest of XMPP, which is a room of its own ([`crate::upstream`]) |

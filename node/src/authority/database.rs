@@ -6,12 +6,12 @@
 //!
 //! | file | does |
 //! | --- | --- |
-//! | [`archive`] | all of it in one file |
-//! | [`change`] | what is to be changed together |
-//! | [`engine`] | the seam to what holds it |
-//! | [`own`] | a store of our own, in the data directory |
-//! | [`postgres`] | PostgreSQL |
-//! | [`versions`] | how an older one becomes the newest |
+//! | `archive` | all of it in one file |
+//! | `change` | what is to be changed together |
+//! | `engine` | the seam to what holds it |
+//! | `own` | a store of our own, in the data directory |
+//! | `postgres` | PostgreSQL |
+//! | `versions` | how an older one becomes the newest |
 
 mod archive;
 mod change;

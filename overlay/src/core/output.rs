@@ -186,7 +186,7 @@ pub enum Output {
         /// Who answered, and an encoded [`crate::enrol::Answer`].
         answer: Result<(NodeId, Vec<u8>), NoAnswer>,
     },
-    /// A session with a server begins that is looked out for ([`super::Overlay::watch_server`]).
+    /// A session with a server begins that is looked out for ([`super::Overlay::set_server`]).
     ServerMet(NodeId),
     /// Such a server has something from outside for users of this node.
     Upstream(NodeId),

@@ -6,8 +6,7 @@ use crosstalk_overlay::id::{NodeId, UserId};
 use tokio::sync::mpsc;
 
 use super::counter::Stop;
-use super::database::DatabaseError;
-use super::office::Office;
+use super::office::{Office, OfficeError};
 use super::task::Job;
 use crate::event_loop::clock::Clock;
 use crate::upstream::ComponentView;
@@ -25,12 +24,18 @@ pub(super) struct Door {
     news: Vec<NodeId>,
 }
 
-impl From<GateError> for Stop {
+impl From<GateError> for OfficeError {
     fn from(error: GateError) -> Self {
         match error {
-            GateError::Database(error) => Self::Failed(error.into()),
-            GateError::Random(error) => Self::Failed(error.into()),
+            GateError::Database(error) => error.into(),
+            GateError::Random(error) => error.into(),
         }
+    }
+}
+
+impl From<GateError> for Stop {
+    fn from(error: GateError) -> Self {
+        Self::Failed(error.into())
     }
 }
 
@@ -83,13 +88,12 @@ impl Office {
             Event::Element(element) => door.gate.came(&self.database, element, now),
             Event::Tick => door.gate.tick(&self.database, now),
         };
+        door.perform();
         if let Err(error) = done {
             // What was being taken in is not lost silently: the stock server sends errors for what it cannot hand over.
             tracing::error!("the door to other servers is shut for a moment: {error}");
-            door.perform();
             door.orders = None;
         }
-        door.perform();
         self.database.rest();
     }
 
@@ -97,11 +101,11 @@ impl Office {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub(super) fn shut_out(&mut self, user: &UserId) -> Result<(), DatabaseError> {
-        match self.door.as_mut() {
-            Some(door) => door.gate.forget_user(&self.database, user),
-            None => Ok(()),
-        }
+    pub(super) fn shut_out(&mut self, user: &UserId) -> Result<(), GateError> {
+        let Some(door) = self.door.as_mut() else { return Ok(()) };
+        let done = door.gate.forget_user(&self.database, user);
+        door.perform();
+        done
     }
 
     /// Nodes that something waits for since it was asked last.

@@ -240,15 +240,17 @@ impl Gate {
         }
     }
 
-    /// All that waits for a user's devices is about to be deleted.
+    /// All that is kept of a user is about to be deleted: its sessions are taken back while it is known from whom.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn forget_user(&mut self, database: &Database, user: &UserId) -> Result<(), DatabaseError> {
-        let letters = Book::read(database, user)?.len();
+    pub fn forget_user(&mut self, database: &Database, user: &UserId) -> Result<(), GateError> {
+        for device in self.seats_of(*user) {
+            self.leaves(database, device)?;
+        }
+        let letters = self.book(database, user)?.len();
         self.books.remove(user);
         self.waiting = self.waiting.saturating_sub(letters);
-        self.seats.retain(|_, seat| seat.user != *user);
         Ok(())
     }
 

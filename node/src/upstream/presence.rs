@@ -270,7 +270,7 @@ impl Gate {
         Ok(())
     }
 
-    fn leaves(&mut self, database: &Database, device: DeviceId) -> Result<(), GateError> {
+    pub(super) fn leaves(&mut self, database: &Database, device: DeviceId) -> Result<(), GateError> {
         let Some(seat) = self.seats.get_mut(&device) else { return Ok(()) };
         let (resources, directed) = (seat.resources.clone(), std::mem::take(&mut seat.directed));
         let (user, name) = (seat.user, seat.name.clone());

@@ -340,6 +340,27 @@ fn subscriptions_are_those_of_rfc_6121() {
     ]);
 }
 
+/// Those outside who saw the user are told, and nothing is left of what waited.
+#[test]
+fn a_user_who_starts_anew_is_shown_away_and_leaves_nothing() {
+    let school = School::met(1);
+    school.outside_says("<presence from='romeo@stock.example' to='anna@school.example' type='subscribe'/>");
+    school.rest();
+    school.clients[0].send("<presence to='romeo@stock.example' type='subscribed'/>");
+    school.rest();
+    school.part(0);
+    school.outside_writes("r1");
+    assert!(school.outside_got().iter().any(|text| text.contains("/desk0'") && !text.contains("type=")));
+    let waiting = || school.server.door(|desk, _| desk.waiting());
+    assert!(waiting() > 0);
+    let user = school.laptops[0].user("anna");
+    school.server.door(|desk, now| desk.forget_user(user, now));
+    let got = school.outside_got();
+    let away = |text: &String| text.contains("/desk0'") && text.contains("type='unavailable'");
+    assert!(got.iter().any(away), "{got:?}");
+    assert_eq!(waiting(), 0);
+}
+
 #[test]
 fn nobody_speaks_for_another() {
     let school = School::met(1);

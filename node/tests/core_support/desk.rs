@@ -109,6 +109,18 @@ impl Desk {
         self.perform(now);
     }
 
+    /// Letters that wait for laptops.
+    pub fn waiting(&self) -> usize {
+        self.door.as_ref().unwrap().gate.view().waiting
+    }
+
+    /// A user starts anew, and what is kept of it is deleted.
+    pub fn forget_user(&mut self, user: UserId, now: Now) {
+        self.door.as_mut().unwrap().gate.forget_user(&self.database, &user).unwrap();
+        self.database.commit(Change::default().forgotten(&user)).unwrap();
+        self.perform(now);
+    }
+
     /// As the stock server handles stanzas of a component: in their order, a ping to the component's own domain comes back.
     fn perform(&mut self, now: Now) {
         let Some(door) = &mut self.door else { return };

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from node import Node
-from slix import Slix
+from slix import Slix, befriend
 from stock import COMPONENT, PASSWORD as STOCK_PASSWORD, PORT, SECRET, Ejabberd, Prosody
 from test_authority import ALICE, client, enrolled, found, invite
 from waiting import until
@@ -58,18 +58,6 @@ class Place:
         return slix
 
 
-def befriended(one, two, seconds=30):
-    begin = time.monotonic()
-    for asker, asked in ((one, two), (two, one)):
-        asker.subscribe(asked.jid)
-        asked.wait("presence", seconds, after=begin, type="subscribe", sender=asker.jid)
-        asked.accept(asker.jid)
-        asker.wait("presence", seconds, after=begin, type="subscribed", sender=asked.jid)
-    for viewer, seen in ((one, two), (two, one)):
-        viewer.wait("roster-item", seconds, after=begin, jid=seen.jid, subscription="both")
-        viewer.wait("presence", seconds, type="available", sender=seen.jid)
-
-
 def bodies(who, sender):
     return [m["body"] for m in who.all("message", sender=sender, carbon=None) if m["type"] != "error"]
 
@@ -98,7 +86,7 @@ def test_both_ways(labs, kind, figure):
     alice.do("send", to=ROMEO, body="swear not", id="a2")
     figure(f"a message out after {romeo.wait('message', 20, id='a2')['at'] - begin:.2f} s")
     assert not alice.all("message", delayed=True) and not romeo.all("message", delayed=True)
-    befriended(alice, romeo)
+    befriend(alice, romeo, 30)
     alice.do("presence", show="dnd", status="asleep")
     romeo.wait("presence", 20, sender=ALICE, show="dnd", status="asleep")
     romeo.do("presence", show="away", status="in exile")
@@ -144,7 +132,7 @@ def test_nothing_lost_nothing_twice(labs, kind, figure):
     place.linked()
     place.way()
     alice, romeo = place.alices[0], place.romeo()
-    befriended(alice, romeo)
+    befriend(alice, romeo, 30)
     laptop, wanted_a, wanted_r = place.laptops[0], [], []
 
     def say(count=3):
@@ -269,7 +257,7 @@ def test_nobody_speaks_for_another(labs, kind):
     place.way(seconds=120)
     assert SECRET not in place.server.log()
     alice, romeo = place.alices[0], place.romeo()
-    befriended(alice, romeo)
+    befriend(alice, romeo, 30)
     # Somebody who is not enrolled has no way.
     place.laptops[0].add_account("carol")
     carol = Slix(place.laptops[0].host, "carol")

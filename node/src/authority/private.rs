@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::database::{Home, PostgresSettings};
+use super::database::{Database, Home, PostgresSettings};
+use super::standing::Signs;
 
 /// Ends PostgreSQL when its input does, that is when whoever started it has ended, and removes it unless it is kept.
 const KEEPER: &str = r#""$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=100 >>"$2/log" 2>&1 &
@@ -104,15 +105,55 @@ impl Drop for Instance {
 
 /// Says something to the database at an address.
 pub(crate) fn say(url: &str, text: &str) -> Result<(), tokio_postgres::Error> {
+    ask(url, async |client| client.batch_execute(text).await)
+}
+
+/// A number that it answers with.
+pub(crate) fn number(url: &str, text: &str) -> u64 {
+    let row = ask(url, async |client| client.query_one(text, &[]).await).expect("answered");
+    row.get::<_, i64>(0).unsigned_abs()
+}
+
+fn ask<T>(
+    url: &str,
+    what: impl AsyncFnOnce(&tokio_postgres::Client) -> Result<T, tokio_postgres::Error>,
+) -> Result<T, tokio_postgres::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     runtime.block_on(async {
         let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
         let task = tokio::spawn(connection);
-        client.batch_execute(text).await?;
+        let answer = what(&client).await;
         drop(client);
         let _ = task.await;
-        Ok(())
+        answer
     })
+}
+
+/// Where a server is: directory and database.
+pub(crate) struct Data {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) home: Home,
+}
+
+impl Data {
+    /// A new one, for tests that run twice, in two modules: in the one that is named so the database is in PostgreSQL.
+    pub(crate) fn new(module: &str) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let home = match module.contains("on_postgres") {
+            true => home(&Instance::shared().database()),
+            false => Home::Own(dir.path().to_owned()),
+        };
+        Self { dir, home }
+    }
+
+    /// A new directory, at a database that is there.
+    pub(crate) fn at(home: Home) -> Self {
+        Self { dir: tempfile::tempdir().expect("dir"), home }
+    }
+
+    pub(crate) fn open(&self) -> Database {
+        Database::open(&self.home, &Signs::default()).expect("opened")
+    }
 }
 
 /// Where a database at an address is, as the settings have it.
@@ -135,16 +176,5 @@ fn other_user() -> Option<(u32, u32)> {
         let line = users.lines().find(|line| line.starts_with("postgres:")).unwrap_or("nobody:x:65534:65534");
         let mut ids = line.split(':').skip(2).map(|id| id.parse().unwrap_or(65_534));
         (ids.next().unwrap_or(65_534), ids.next().unwrap_or(65_534))
-    })
-}
-
-/// A number that it answers with.
-pub(crate) fn number(url: &str, text: &str) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("there");
-        let _task = tokio::spawn(connection);
-        let number: i64 = client.query_one(text, &[]).await.expect("answered").get(0);
-        number.unsigned_abs()
     })
 }

@@ -2,7 +2,10 @@
 
 use crosstalk_overlay::authority::{Chain, MAX_ROTATIONS};
 use crosstalk_overlay::id::AuthorityId;
-use crosstalk_overlay::record::{Record as _, Rotation, SignedRecord};
+use crosstalk_overlay::record::{
+    Context, NoCertificates, Record as _, RevocationSet, Rotation, SignedRecord, Unverified,
+};
+use crosstalk_overlay::time::TrustedTime;
 use crosstalk_storage::tree::authority::{AuditLine, ServedDomain};
 use prost::Message as _;
 
@@ -80,20 +83,13 @@ fn first_key(served: &ServedDomain) -> Option<AuthorityId> {
 /// What a laptop makes of the keys that a server names: the one that signs now, and the first, which the password is
 /// registered with. Nothing if they do not hang together, or it is in dispute which follows.
 pub fn keys_of(known: AuthorityId, rotations: &[Vec<u8>], domain: &str) -> Option<Chain> {
-    use crosstalk_overlay::record::{Context, NoCertificates, RevocationSet, Unverified};
-    use crosstalk_overlay::time::TrustedTime;
     let revocations = RevocationSet::default();
     let time = TrustedTime { millis: 0, credible: false, latest: u64::MAX };
     let context =
         Context { time, certificates: &NoCertificates, revocations: &revocations, enforce_end: false };
-    let mut chain = Chain::of(known);
     let verified = |bytes: &Vec<u8>| Unverified::<Rotation>::parse(bytes).ok()?.verify(&context).ok();
-    let steps: Vec<_> = rotations.iter().take(MAX_ROTATIONS).filter_map(verified).collect();
-    for _ in 0..=steps.len() {
-        for step in steps.iter().filter(|step| step.domain == domain) {
-            let _ = chain.insert(step.clone());
-        }
-    }
+    let steps = rotations.iter().take(MAX_ROTATIONS).filter_map(verified);
+    let chain = Chain::with(known, &steps.filter(|step| step.domain == domain).collect::<Vec<_>>());
     let all = chain.steps().len() == rotations.len() && chain.disputed().is_none();
     all.then_some(chain)
 }

@@ -8,11 +8,10 @@ use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NodeBinding, Verified};
 
-use super::database::{Database, Home};
+use super::database::Home;
 use super::office::{Office, certificate, founding};
 use super::opaque::{Account, LoginAttempt, Registration, Server};
-use super::private::{self, Instance};
-use super::standing::Signs;
+use super::private::Data;
 use super::{Answer, Authority, Question, StartError};
 use crate::accounts::key_dir::KeyDir;
 use crate::event_loop::clock::wall_millis;
@@ -33,24 +32,6 @@ pub(super) struct Stage {
     pub(super) office: Office,
 }
 
-/// Where a server is: directory and database.
-struct Data {
-    dir: tempfile::TempDir,
-    home: Home,
-}
-
-impl Data {
-    /// These tests run twice, as two modules.
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("dir");
-        let home = match module_path!().ends_with("on_postgres") {
-            true => private::home(&Instance::shared().database()),
-            false => Home::Own(dir.path().to_owned()),
-        };
-        Self { dir, home }
-    }
-}
-
 fn key() -> AuthorityKey {
     AuthorityKey::from_seed([1; 32])
 }
@@ -60,7 +41,7 @@ fn node(byte: u8) -> NodeId {
 }
 
 fn open(data: &Data) -> Office {
-    let database = Database::open(&data.home, &Signs::default()).expect("opened");
+    let database = data.open();
     if database.domain().expect("read").is_none() {
         database.commit(founding("school.example", key().id())).expect("durable");
     }
@@ -71,7 +52,7 @@ fn open(data: &Data) -> Office {
 impl Stage {
     /// With alice and bob added.
     fn new() -> Self {
-        let data = Data::new();
+        let data = Data::new(module_path!());
         Self { office: open(&data), data }.with_both()
     }
 
@@ -84,13 +65,13 @@ impl Stage {
 
     /// At a new database, with the same added.
     pub(super) fn at(home: Home) -> Self {
-        let data = Data { dir: tempfile::tempdir().expect("dir"), home };
+        let data = Data::at(home);
         Self { office: open(&data), data }.with_both()
     }
 
     /// Another process on the same database.
     pub(super) fn beside(&self) -> Self {
-        let data = Data { dir: tempfile::tempdir().expect("dir"), home: self.data.home.clone() };
+        let data = Data::at(self.data.home.clone());
         Self { office: open(&data), data }
     }
 
@@ -430,7 +411,7 @@ fn a_login_is_counted_by_name_and_by_the_time_since_the_start() {
 /// A lost or another key for passwords is told at the start, and not replaced.
 #[test]
 fn the_server_starts_only_with_what_the_passwords_were_registered_with() {
-    let data = Data::new();
+    let data = Data::new(module_path!());
     let keys = KeyDir::open(data.dir.path()).expect("keys");
     let open = || {
         Authority::open(data.home.clone(), keys.clone(), node(0), None, None).map(|(authority, _)| authority)

@@ -46,6 +46,18 @@ impl Chain {
         Self { base, steps: Vec::new(), current: base, disputed: None, former: BTreeSet::new() }
     }
 
+    /// One key with what is said of others, in whatever order; what leads nowhere is left out.
+    pub fn with(base: AuthorityId, steps: &[Verified<Rotation>]) -> Self {
+        let mut chain = Self::of(base);
+        // Those that lead to the base are found from there back.
+        for _ in 0..=steps.len() {
+            for step in steps {
+                let _ = chain.insert(step.clone());
+            }
+        }
+        chain
+    }
+
     /// The key that was pinned.
     pub fn base(&self) -> AuthorityId {
         self.base
@@ -194,17 +206,7 @@ impl Chain {
     /// The same authority as it is known to somebody who has pinned another of its keys; nothing if that is none of them.
     pub fn pinned_at(&self, key: AuthorityId) -> Option<Self> {
         let among = self.holds(&key) || self.disputed.is_some_and(|both| both.contains(&key));
-        if !among {
-            return None;
-        }
-        let mut chain = Self::of(key);
-        // In whatever order they lead there.
-        for _ in 0..=self.steps.len() {
-            for step in &self.steps {
-                let _ = chain.insert(step.clone());
-            }
-        }
-        Some(chain)
+        among.then(|| Self::with(key, &self.steps))
     }
 }
 

@@ -117,17 +117,11 @@ impl Overlay {
     /// What was pinned before a restart, with what had followed.
     pub(super) fn restored_chain(&mut self, base: AuthorityId, rotations: &[Vec<u8>], now: Now) -> Chain {
         let time = self.clock.trusted(now);
-        let mut chain = Chain::of(base);
         let verified: Vec<Verified<Rotation>> = rotations
             .iter()
             .filter_map(|bytes| Unverified::parse(bytes).ok()?.verify(&self.users.own_context(time)).ok())
             .collect();
-        // Those that lead to the base are found from there back.
-        for _ in 0..=verified.len() {
-            for step in &verified {
-                let _ = chain.insert(step.clone());
-            }
-        }
+        let chain = Chain::with(base, &verified);
         if chain.steps().len() < rotations.len() {
             self.counters.drop("stored rotation");
         }

@@ -2,29 +2,8 @@
 
 use crosstalk_overlay::enrol::Statement;
 
-use super::super::private::{self, Instance};
+use super::super::private::{self, Data, Instance};
 use super::*;
-
-/// Where a database is; these tests run twice, as two modules.
-struct Data {
-    _dir: tempfile::TempDir,
-    home: Home,
-}
-
-impl Data {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("dir");
-        let home = match module_path!().ends_with("on_postgres") {
-            true => private::home(&Instance::shared().database()),
-            false => Home::Own(dir.path().to_owned()),
-        };
-        Self { _dir: dir, home }
-    }
-
-    fn open(&self) -> Database {
-        Database::open(&self.home, &Signs::default()).expect("opened")
-    }
-}
 
 fn line(what: &str) -> AuditLine {
     AuditLine { what: what.into(), ..AuditLine::default() }
@@ -33,7 +12,7 @@ fn line(what: &str) -> AuditLine {
 /// The log forgets its oldest lines: names can be given and taken back however long it is.
 #[test]
 fn a_full_log_makes_room_for_a_new_line() {
-    let data = Data::new();
+    let data = Data::new(module_path!());
     let database = data.open();
     database.commit(Change::told(line("first"))).expect("durable");
     database.commit(Change::told(line("second"))).expect("durable");
@@ -49,7 +28,7 @@ fn a_full_log_makes_room_for_a_new_line() {
 
 #[test]
 fn as_many_users_as_a_domain_may_have_and_no_more() {
-    let data = Data::new();
+    let data = Data::new(module_path!());
     let database = data.open();
     let mut change = Change::told(line("added"));
     for number in 0..Tree::Member.limit() {
@@ -64,7 +43,7 @@ fn as_many_users_as_a_domain_may_have_and_no_more() {
 /// As a process that dies leaves it.
 #[test]
 fn what_was_committed_is_there_again() {
-    let data = Data::new();
+    let data = Data::new(module_path!());
     let database = data.open();
     let member = Member { serial: 7, ..Member::default() };
     let invitation = StoredInvitation { name: "alice".into(), ..StoredInvitation::default() };
@@ -86,7 +65,7 @@ fn what_was_committed_is_there_again() {
 
 #[test]
 fn a_database_of_a_newer_version_is_refused_and_left_alone() {
-    let data = Data::new();
+    let data = Data::new(module_path!());
     let database = data.open();
     database.commit(Change::told(line("first"))).expect("durable");
     let raise = |database: &Database, to: u32| {
@@ -109,7 +88,7 @@ fn a_database_of_a_newer_version_is_refused_and_left_alone() {
 /// As it was before there were versions: its lines are counted once.
 #[test]
 fn an_older_database_is_raised_and_keeps_what_it_has() {
-    let data = Data::new();
+    let data = Data::new(module_path!());
     let database = data.open();
     for what in ["first", "second"] {
         database.commit(Change::told(line(what)).member(what, Member::default())).expect("durable");
@@ -129,7 +108,7 @@ fn an_older_database_is_raised_and_keeps_what_it_has() {
 
 #[test]
 fn more_than_a_page_is_read_in_order_and_by_prefix() {
-    let data = Data::new();
+    let data = Data::new(module_path!());
     let database = data.open();
     let users = [[1; 32], [255; 32]].map(UserId::from_bytes);
     let said = |byte: u8| Said {
@@ -158,7 +137,7 @@ fn more_than_a_page_is_read_in_order_and_by_prefix() {
 /// Into each kind of database from each: what was there is there, and nothing else is overwritten by it.
 #[test]
 fn a_back_up_moves_to_either_kind_of_database() {
-    let (data, files) = (Data::new(), tempfile::tempdir().expect("dir"));
+    let (data, files) = (Data::new(module_path!()), tempfile::tempdir().expect("dir"));
     let database = data.open();
     let domain = ServedDomain { domain: "school.example".into(), ..ServedDomain::default() };
     let mut change = Change::told(line("made")).domain(domain.clone());
@@ -184,7 +163,7 @@ fn a_back_up_moves_to_either_kind_of_database() {
 
 #[test]
 fn a_damaged_back_up_changes_nothing_and_one_that_was_cut_off_is_begun_again() {
-    let (data, files) = (Data::new(), tempfile::tempdir().expect("dir"));
+    let (data, files) = (Data::new(module_path!()), tempfile::tempdir().expect("dir"));
     let database = data.open();
     let domain = ServedDomain { domain: "school.example".into(), ..ServedDomain::default() };
     database
@@ -193,7 +172,7 @@ fn a_damaged_back_up_changes_nothing_and_one_that_was_cut_off_is_begun_again() {
     let path = files.path().join("school");
     database.back_up(&path).expect("written");
     let whole = std::fs::read(&path).expect("read");
-    let empty = Data::new();
+    let empty = Data::new(module_path!());
     let other = empty.open();
     for at in 0..whole.len() {
         let mut changed = whole.clone();

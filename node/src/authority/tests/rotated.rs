@@ -77,7 +77,7 @@ fn names_are_signed_by_the_new_key_and_passwords_count_as_before() {
 /// Killed after any step of it, the next start has one key: the one of the database.
 #[test]
 fn a_power_cut_while_it_is_handed_over_leaves_one_key() {
-    let data = Data::new();
+    let data = Data::new(module_path!());
     let keys = KeyDir::open(data.dir.path()).expect("keys");
     let open = || {
         Authority::open(data.home.clone(), keys.clone(), node(0), None, None).map(|(authority, _)| authority)

@@ -70,6 +70,7 @@ mod doubt;
 mod enrol;
 mod event;
 mod gossip;
+mod hello;
 mod inbound;
 mod join;
 mod limits;

@@ -96,7 +96,7 @@ pub struct TrustedTime {
     /// Whether anything may be dropped because it has ended.
     pub credible: bool,
     /// The latest time that it may be: `millis` if that is credible, else what the local clock or most peers' say,
-    /// whichever is later.
+    /// whichever is later; the year 2248 where nobody knows.
     pub latest: u64,
 }
 
@@ -123,8 +123,15 @@ impl TrustedTime {
 pub struct TrustedClock {
     built: u64,
     floor: u64,
-    /// A peer's wall clock at our monotonic zero.
-    peers: BTreeMap<NodeId, u64>,
+    peers: BTreeMap<NodeId, PeerClock>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PeerClock {
+    /// What it says at our monotonic zero.
+    base: u64,
+    /// Whether its own node believes it.
+    sure: bool,
 }
 
 impl TrustedClock {
@@ -144,13 +151,14 @@ impl TrustedClock {
     }
 
     /// Remembers what a peer's clock said in its Hello. Beyond 256 peers, further ones are not asked, and neither is a
-    /// clock that says a time before the build date or after the year 2248.
-    pub fn observe_peer(&mut self, peer: NodeId, wall: u64, now: Now) {
+    /// clock that says a time before the build date or after the year 2248. One that its own node does not believe (not
+    /// `sure`) counts only where nobody is sure, so that laptops whose clocks have forgotten the time outvote nobody.
+    pub fn observe_peer(&mut self, peer: NodeId, wall: u64, sure: bool, now: Now) {
         if !(self.built..=LATEST).contains(&wall) {
             return;
         }
         if self.peers.len() < MAX_PEER_CLOCKS || self.peers.contains_key(&peer) {
-            self.peers.insert(peer, wall.saturating_sub(now.mono));
+            self.peers.insert(peer, PeerClock { base: wall.saturating_sub(now.mono), sure });
         }
     }
 
@@ -159,14 +167,12 @@ impl TrustedClock {
         self.peers.remove(peer);
     }
 
-    /// Whether the local clock can be believed: not below the floor, and not more than 48 h away from most peers.
+    /// Whether the local clock can be believed: not below the floor, and not more than 48 h away from most peers' that are
+    /// sure of theirs.
     pub fn credible(&self, now: Now) -> bool {
-        let away = self
-            .peers
-            .values()
-            .filter(|base| base.saturating_add(now.mono).abs_diff(now.wall) > MAX_SKEW)
-            .count();
-        now.wall >= self.floor && 2 * away <= self.peers.len()
+        let walls = self.walls(true, now);
+        let away = walls.iter().filter(|wall| wall.abs_diff(now.wall) > MAX_SKEW).count();
+        now.wall >= self.floor && 2 * away <= walls.len()
     }
 
     /// The time to judge by: the local clock if credible, else the median of the peers', never below the floor.
@@ -175,11 +181,19 @@ impl TrustedClock {
             return TrustedTime::certain(now.wall);
         }
         let millis = self.median(now).unwrap_or(now.wall).max(self.floor);
-        TrustedTime { millis, credible: false, latest: millis.max(now.wall) }
+        let somebody_knows = now.wall >= self.floor || self.peers.values().any(|peer| peer.sure);
+        let latest = if somebody_knows { millis.max(now.wall) } else { LATEST };
+        TrustedTime { millis, credible: false, latest }
+    }
+
+    fn walls(&self, sure: bool, now: Now) -> Vec<u64> {
+        let those = self.peers.values().filter(|peer| peer.sure == sure);
+        those.map(|peer| peer.base.saturating_add(now.mono)).collect()
     }
 
     fn median(&self, now: Now) -> Option<u64> {
-        let mut walls: Vec<u64> = self.peers.values().map(|base| base.saturating_add(now.mono)).collect();
+        let sure = self.walls(true, now);
+        let mut walls = if sure.is_empty() { self.walls(false, now) } else { sure };
         walls.sort_unstable();
         walls.get(walls.len().checked_sub(1)? / 2).copied()
     }
@@ -227,6 +241,23 @@ mod tests {
     }
 
     #[test]
+    fn clocks_that_nobody_believes_outvote_nobody() {
+        let mut clock = TrustedClock::new(100 * DAY, 0);
+        let now = Now { mono: 0, wall: 200 * DAY };
+        for byte in 1..4 {
+            clock.observe_peer(node(byte), 100 * DAY, false, now);
+        }
+        assert!(clock.credible(now), "three that have forgotten the time");
+        clock.observe_peer(node(4), 300 * DAY, true, now);
+        assert!(!clock.credible(now));
+        assert_eq!(clock.trusted(now).millis, 300 * DAY, "the one who is sure");
+        clock.forget_peer(&node(4));
+        let forgotten = clock.trusted(Now { mono: 0, wall: DAY });
+        assert_eq!(forgotten.millis, 100 * DAY, "better than nothing");
+        assert!(!forgotten.is_too_far_ahead(300 * DAY), "nobody here knows");
+    }
+
+    #[test]
     fn a_clock_below_the_floor_is_not_credible() {
         let clock = TrustedClock::new(5 * DAY, 7 * DAY);
         let early = clock.trusted(Now { mono: 0, wall: DAY });
@@ -240,7 +271,7 @@ mod tests {
         let mut clock = TrustedClock::new(0, 0);
         let now = Now { mono: 1_000, wall: 100 * DAY };
         for (byte, day) in [(1, 200), (2, 201), (3, 100)] {
-            clock.observe_peer(node(byte), day * DAY, now);
+            clock.observe_peer(node(byte), day * DAY, true, now);
         }
         let later = Now { mono: now.mono + HOUR, wall: now.wall + HOUR };
         let latest = 200 * DAY + HOUR;
@@ -254,7 +285,7 @@ mod tests {
         for (own, peer) in [(100, 200), (200, 100)] {
             let mut clock = TrustedClock::new(DAY, 0);
             let now = Now { mono: 0, wall: own * DAY };
-            clock.observe_peer(node(1), peer * DAY, now);
+            clock.observe_peer(node(1), peer * DAY, true, now);
             let time = clock.trusted(now);
             assert!(!time.credible && !time.is_too_far_ahead(202 * DAY), "either may be right");
             assert!(time.is_too_far_ahead(202 * DAY + 1));
@@ -266,10 +297,10 @@ mod tests {
         let mut clock = TrustedClock::new(10 * DAY, 0);
         let now = Now { mono: 5, wall: 20 * DAY };
         for wall in [0, 10 * DAY - 1, LATEST + 1, u64::MAX] {
-            clock.observe_peer(node(1), wall, now);
+            clock.observe_peer(node(1), wall, true, now);
             assert_eq!(clock.trusted(now), TrustedTime::certain(20 * DAY), "{wall}");
         }
-        clock.observe_peer(node(1), LATEST, now);
+        clock.observe_peer(node(1), LATEST, true, now);
         assert!(!clock.credible(now));
     }
 }

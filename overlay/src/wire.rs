@@ -195,6 +195,8 @@ pub struct Hello {
     pub agent: String,
     /// Its clock, Unix milliseconds.
     pub wall: u64,
+    /// It does not believe that clock itself.
+    pub unsure: bool,
     /// New for each session: another value than before says that the sender has forgotten the session.
     pub session: u64,
     /// How it can be probed; said to peers on the link only.
@@ -390,10 +392,10 @@ fn to_wire(frame: &Frame) -> Option<Kind> {
 }
 
 fn hello_field(hello: Hello) -> HelloField {
-    let Hello { version, min_version, agent, wall, session, probe } = hello;
+    let Hello { version, min_version, agent, wall, unsure, session, probe } = hello;
     let probe_port = probe.map_or(0, |probe| probe.port.into());
     let probe_secret = probe.map(|probe| probe.secret.to_vec()).unwrap_or_default();
-    HelloField { version, min_version, agent, wall, session, probe_port, probe_secret }
+    HelloField { version, min_version, agent, wall, session, probe_port, probe_secret, unsure }
 }
 
 fn from_wire(kind: Kind) -> Result<Frame, WireError> {
@@ -514,10 +516,10 @@ mod tests {
 
     fn frame() -> impl Strategy<Value = Frame> {
         let probe = prop::option::of((1..=u16::MAX, any::<probe::Secret>()));
-        let hello = (any::<[u32; 2]>(), ".{0,9}", any::<[u64; 2]>(), probe).prop_map(
-            |([version, min_version], agent, [wall, session], probe)| {
+        let hello = (any::<[u32; 2]>(), ".{0,9}", any::<[u64; 2]>(), any::<bool>(), probe).prop_map(
+            |([version, min_version], agent, [wall, session], unsure, probe)| {
                 let probe = probe.map(|(port, secret)| probe::Offer { port, secret });
-                Frame::Hello(Hello { version, min_version, agent, wall, session, probe })
+                Frame::Hello(Hello { version, min_version, agent, wall, unsure, session, probe })
             },
         );
         let user = (bytes(40), bytes(40)).prop_map(|(record, binding)| UserFrame { record, binding });

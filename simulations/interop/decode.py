@@ -441,7 +441,8 @@ USER = {1: ("record", whole_user), 2: ("binding", signed("node-binding"))}
 MARKS, IDS = concatenated(8, 4_096), concatenated(16, 1_024)
 FRAMES = {
     1: ("hello", {1: ("version", integer), 2: ("min_version", integer), 3: ("agent", text(128)), 4: ("wall", integer),
-                  5: ("session", fixed64), 6: ("probe port", later(integer)), 7: ("probe secret", later(sized(16)))}),
+                  5: ("session", fixed64), 6: ("probe port", later(integer)), 7: ("probe secret", later(sized(16))),
+                  8: ("unsure", later(boolean))}),
     2: ("records", {1: ("users", each(USER, 256))}),
     3: ("link-presences", {1: ("presences", each(signed("link-presence"), 256))}),
     4: ("link-absence", {1: ("user", KEY), 2: ("device", KEY), 3: ("gone", boolean)}),

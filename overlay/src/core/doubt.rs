@@ -67,8 +67,8 @@ impl Overlay {
     }
 }
 
-/// What a peer's clock showed when it was heard last: its Hello says what it showed then.
+/// What a peer's clock showed when it was heard last: its last Hello says what it showed then.
 fn heard_by_its_clock(peer: &Peer) -> Option<u64> {
     let wall = peer.hello.as_ref()?.wall;
-    Some(wall.saturating_add(peer.last_heard.saturating_sub(peer.hello_at)))
+    Some(wall.saturating_add(peer.last_heard.saturating_sub(peer.clock_at)))
 }

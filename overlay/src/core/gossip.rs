@@ -158,12 +158,20 @@ impl Gossip {
         }
     }
 
-    /// Whom nodes hear, as they say.
-    pub(super) fn links(&self) -> impl Iterator<Item = (&NodeId, &Verified<NodeLinks>)> {
+    /// Whom nodes hear, as they say, and since when that is known here.
+    pub(super) fn links(&self) -> impl Iterator<Item = (&NodeId, &Verified<NodeLinks>, u64)> {
         self.items.values().filter_map(|item| match &item.body {
-            Body::Links(links) => Some((&item.node, links)),
+            Body::Links(links) => Some((&item.node, links, item.since)),
             Body::User { .. } | Body::Shown(_) => None,
         })
+    }
+
+    /// A node says once more what is known of it.
+    fn confirm(&mut self, mark: &Mark, node: &NodeId, now: Now) {
+        let item = self.marks.get(mark).and_then(|key| self.items.get_mut(key));
+        if let Some(item) = item.filter(|item| item.node == *node) {
+            item.since = now.mono;
+        }
     }
 
     fn hears(&self, node: &NodeId, peer: &NodeId) -> bool {

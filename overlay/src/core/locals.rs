@@ -347,14 +347,20 @@ impl Overlay {
         }
     }
 
-    /// Raises an alarm when the local clock stops or starts being credible.
+    /// Raises an alarm when the local clock stops or starts being credible. Peers are told what it says when it was set: they may
+    /// know no better one, and what is signed by theirs is refused here from now on.
     pub(super) fn check_clock(&mut self, now: Now) {
         let credible = self.clock.credible(now);
-        if credible != self.was_credible {
-            self.was_credible = credible;
-            self.timers.set_earlier(Timer::Revoked, now.mono);
-            let alarm = if credible { Alarm::ClockCredible } else { Alarm::ClockNotCredible };
-            self.outputs.push_back(Output::Alarm(alarm));
+        if credible == self.was_credible {
+            return;
+        }
+        self.was_credible = credible;
+        self.timers.set_earlier(Timer::Revoked, now.mono);
+        let alarm = if credible { Alarm::ClockCredible } else { Alarm::ClockNotCredible };
+        self.outputs.push_back(Output::Alarm(alarm));
+        if credible {
+            self.peers.ready().into_iter().for_each(|node| self.say_hello(node, now));
+            self.renew_stale_records(now);
         }
     }
 }

@@ -132,8 +132,15 @@ impl Overlay {
     /// The nodes that at least two, or the only ones they hear, say they hear. Only those that were discovered on this link
     /// too: a relay may be on two, and may make up any number of others who hear each other.
     fn heard_nodes(&self) -> BTreeSet<NodeId> {
-        let said: BTreeMap<NodePrefix, (NodeId, &NodeLinks)> =
-            self.gossip.links().map(|(node, links)| (NodePrefix::of(node), (*node, &**links))).collect();
+        // What a connected node said before it came back is about those whom it heard then.
+        let is_news =
+            |node: &NodeId, since| self.peers.connected.get(node).is_none_or(|peer| since >= peer.hello_at);
+        let said: BTreeMap<NodePrefix, (NodeId, &NodeLinks)> = self
+            .gossip
+            .links()
+            .filter(|(node, _, since)| is_news(node, *since))
+            .map(|(node, links, _)| (NodePrefix::of(node), (*node, &**links)))
+            .collect();
         let own = NodePrefix::of(&self.node);
         let connected: BTreeSet<NodePrefix> = self.peers.near().iter().map(NodePrefix::of).collect();
         let (mut heard, mut ears) = (BTreeSet::new(), BTreeMap::<NodePrefix, usize>::new());

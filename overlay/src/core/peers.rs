@@ -11,7 +11,7 @@ use super::{Output, Overlay, PeerEvent, PeerInfo};
 use crate::id::{DeviceId, NodeId, UserId};
 use crate::probe::{Offer, Secret};
 use crate::time::{HOUR, MINUTE, Now, SECOND};
-use crate::wire::{Frame, Hello, MIN_WIRE_VERSION, WIRE_VERSION, encode};
+use crate::wire::{Frame, Hello, encode};
 
 /// A peer to whom nothing was sent for so long gets a heartbeat.
 const HEARTBEAT: u64 = 10 * SECOND;
@@ -29,8 +29,6 @@ const CREDIT_MEMORY: u64 = HOUR;
 const MAX_CREDITS: usize = 1_024;
 /// After the start of a session, frames about users not proven yet may still be honest.
 const GRACE: u64 = 5 * SECOND;
-/// What this program calls itself.
-const AGENT: &str = concat!("crosstalk/", env!("CARGO_PKG_VERSION"));
 
 /// What is said to a peer that is closed for its silence.
 const SILENT: &str = "silent for too long";
@@ -60,11 +58,13 @@ pub(super) struct Peer {
     /// Why it ends the connection, if it said so: it has not heard us for too long, or something else.
     goodbye: Option<Goodbye>,
     /// Ours; told in our Hello.
-    session: u64,
+    pub(super) session: u64,
     /// The same, for probes.
-    secret: Secret,
+    pub(super) secret: Secret,
     pub(super) hello: Option<Hello>,
     pub(super) hello_at: u64,
+    /// When its last Hello came, which tells its clock.
+    pub(super) clock_at: u64,
     last_sent: u64,
     pub(super) last_heard: u64,
     offences: VecDeque<u64>,
@@ -153,7 +153,7 @@ impl Peers {
         self.credits.insert(node, (credit, since));
     }
 
-    fn ban(&mut self, node: NodeId, now: Now) {
+    pub(super) fn ban(&mut self, node: NodeId, now: Now) {
         self.banned.retain(|_, until| now.mono < *until);
         if self.banned.len() >= MAX_BANNED {
             let first = self.banned.iter().min_by_key(|(_, until)| **until).map(|(node, _)| *node);
@@ -219,6 +219,7 @@ impl Overlay {
             secret,
             hello: None,
             hello_at: now.mono,
+            clock_at: now.mono,
             last_sent: now.mono,
             last_heard: now.mono,
             offences: VecDeque::new(),
@@ -232,21 +233,6 @@ impl Overlay {
         self.peers.connected.insert(node, peer);
         self.timers.set(Timer::Peer(node), on_grid(now.mono + HEARTBEAT, TICK));
         self.say_hello(node, now);
-    }
-
-    fn say_hello(&mut self, node: NodeId, now: Now) {
-        let Some(peer) = self.peers.connected.get(&node) else { return };
-        let (session, near, secret) = (peer.session, peer.far.near, peer.secret);
-        let hello = Hello {
-            version: WIRE_VERSION,
-            min_version: MIN_WIRE_VERSION,
-            agent: AGENT.to_owned(),
-            // Two nodes without a clock then agree on what time it is at least.
-            wall: now.wall.max(self.clock.floor()),
-            session,
-            probe: self.probes.offer(secret).filter(|_| near),
-        };
-        self.send_frame(node, &Frame::Hello(hello), false, now);
     }
 
     fn on_disconnected(&mut self, node: NodeId, now: Now) {
@@ -292,7 +278,7 @@ impl Overlay {
     }
 
     /// Forgets everything that was proven on a connection.
-    fn forget_session(&mut self, node: NodeId) {
+    pub(super) fn forget_session(&mut self, node: NodeId) {
         let proven = self.peers.connected.get(&node).map(|peer| peer.proven.clone()).unwrap_or_default();
         for device in proven.into_values() {
             self.device_left(&device);
@@ -331,6 +317,7 @@ impl Overlay {
             return self.end_silent(node, now);
         }
         let silent = now.mono >= peer.last_sent + HEARTBEAT;
+        self.check_clock(now);
         if self.end_if_surplus(node, now) {
             return;
         }
@@ -342,44 +329,6 @@ impl Overlay {
             // Silence is rare, and told without delay.
             self.timers.set(Timer::Peer(node), heartbeat.min(peer.last_heard + SILENCE));
         }
-    }
-
-    pub(super) fn on_hello(&mut self, node: NodeId, hello: Hello, now: Now) {
-        if hello.min_version > WIRE_VERSION || hello.version < MIN_WIRE_VERSION {
-            self.peers.ban(node, now);
-            return self.close_peer(node, "no common version", now);
-        }
-        let Some(peer) = self.peers.connected.get_mut(&node) else { return };
-        let before = peer.hello.replace(hello.clone()).map(|before| before.session);
-        if before == Some(hello.session) {
-            return;
-        }
-        peer.hello_at = now.mono;
-        if let Some(candidate) = self.peers.candidates.get_mut(&node) {
-            (candidate.backoff, candidate.failures, candidate.lost) = (0, 0, None);
-        }
-        self.clock.observe_peer(node, hello.wall, now);
-        self.check_clock(now);
-        if before.is_some() {
-            // The peer has started again without our seeing the old connection end: it knows nothing of us.
-            self.forget_session(node);
-            self.say_hello(node, now);
-        }
-        self.agree_on_probes(node, now);
-        self.renew_stale_records(now);
-        self.on_mail_session(node, now);
-        self.join_on_session(node, now);
-        self.enrolment_on_session(node, now);
-        if !self.peers.is_near(&node) {
-            return self.introduce(node, now);
-        }
-        self.offer_rotations(node, now);
-        self.push_records(node, now);
-        self.push_links(node, now);
-        self.push_link_presences(node, now);
-        self.offer_all(node, now);
-        self.offer_revocations(node, now);
-        self.survey_soon(now);
     }
 
     /// If it only does not need the connection, that is no loss.

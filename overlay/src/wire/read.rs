@@ -25,6 +25,7 @@ pub(super) fn hello(field: HelloField) -> Result<Hello, WireError> {
         min_version: field.min_version,
         agent: text(field.agent, MAX_AGENT, "agent")?,
         wall: field.wall,
+        unsure: field.unsure,
         session: field.session,
         probe: probe_offer(field.probe_port, &field.probe_secret)?,
     })

@@ -125,6 +125,8 @@ pub(super) struct HelloField {
     pub(super) probe_port: u32,
     #[prost(bytes = "vec", tag = "7")]
     pub(super) probe_secret: Vec<u8>,
+    #[prost(bool, tag = "8")]
+    pub(super) unsure: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

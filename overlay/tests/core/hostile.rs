@@ -346,6 +346,7 @@ fn a_peer_of_another_age_is_told_so() {
         min_version: WIRE_VERSION + 1,
         agent: "future".into(),
         wall: START,
+        unsure: false,
         session: 1,
         probe: None,
     };

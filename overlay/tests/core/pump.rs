@@ -147,7 +147,7 @@ pub(crate) fn user_frame(account: &Account, user: u8, millis: u64, node: &NodeKe
 pub(crate) fn hello(session: u64, wall: u64) -> Vec<u8> {
     let (version, min_version) = (WIRE_VERSION, WIRE_VERSION);
     let (agent, probe) = ("test".into(), None);
-    encode(&Frame::Hello(Hello { version, min_version, agent, wall, session, probe }))
+    encode(&Frame::Hello(Hello { version, min_version, agent, wall, unsure: false, session, probe }))
 }
 
 /// What the node does with deliveries.

@@ -190,11 +190,13 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         min_version: 1,
         agent: "crosstalk/0.1.0".into(),
         wall: AT,
+        unsure: false,
         session: 0x0102,
         probe: None,
     };
     let probe = Some(probe::Offer { port: 14_775, secret: [0x51; 16] });
     let probed = Hello { probe, ..hello.clone() };
+    let unsure = Hello { unsure: true, ..hello.clone() };
     let user = UserFrame { record: records["user-record"].clone(), binding: records["node-binding"].clone() };
     let relayed = Relayed {
         users: vec![user.clone()],
@@ -225,6 +227,7 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("rotations", Frame::Rotations(vec![rotation().bytes().to_vec()])),
         ("hello", Frame::Hello(hello)),
         ("hello-probe", Frame::Hello(probed)),
+        ("hello-unsure", Frame::Hello(unsure)),
         ("records", Frame::Records(vec![user])),
         ("link-presences", Frame::LinkPresences(vec![records["link-presence"].clone()])),
         ("link-absence", Frame::LinkAbsence { user: alice.user.id(), device: alice.device.id(), gone: true }),

@@ -44,6 +44,7 @@ impl World {
                     min_version: 1,
                     agent: "stranger".to_owned(),
                     wall: self.now(host).wall,
+                    unsure: false,
                     session: self.dice.below(u64::MAX),
                     probe: None,
                 };

@@ -67,6 +67,7 @@ impl Overlay {
         accept: impl FnOnce(&mut Self) -> Result<bool, Unfit>,
     ) {
         if self.gossip.marks.contains_key(&mark) || self.gossip.is_refused(&mark) {
+            self.gossip.confirm(&mark, &from, now);
             return self.gossip.asking.close(&mark);
         }
         if !self.peers.connected.get_mut(&from).is_some_and(|peer| take_credit(peer, now)) {

@@ -70,6 +70,8 @@ pub(crate) struct Book {
     stated: BTreeSet<(PersonId, PersonId, &'static str)>,
     /// Order may give way: a gap is released after 30 s (DESIGN.md §5), which happens only when frames are lost.
     pub(crate) any_order: bool,
+    /// That somebody is gone may have to be noticed by so many, one after the other; 0 counts as one.
+    pub(crate) hops: u64,
 }
 
 impl Book {

@@ -1,8 +1,17 @@
 //! Scenarios by name, and how one is run for a seed: fast first; when a promise is broken, again with its story.
 
+mod camp;
+mod cast;
+mod clock_in_1970;
+mod flash_crowd_after_a_cut;
+mod lid_closed_and_opened;
+mod power_cuts_every_minute;
+mod radio_with_40_percent_loss;
+mod school_day;
 mod stranger_attacks;
 mod three_nodes;
 mod two_laptops;
+mod village_with_one_courier;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -36,6 +45,51 @@ pub const ALL: &[Scenario] = &[
         name: "stranger_attacks",
         about: "a third peer sends garbage, replays, forgeries and floods while two people talk",
         run: stranger_attacks::run,
+    },
+    Scenario {
+        name: "village_with_one_courier",
+        about: "two villages without a line, and one person with a laptop who goes to and fro",
+        run: village_with_one_courier::run,
+    },
+    Scenario {
+        name: "school_day",
+        about: "a class talks, closes lids, is in two places, goes home and comes back",
+        run: school_day::run,
+    },
+    Scenario {
+        name: "school_day_of_fifty",
+        about: "the same with fifty pupils",
+        run: school_day::run_with_fifty,
+    },
+    Scenario {
+        name: "flash_crowd_after_a_cut",
+        about: "two halves of a crowd meet at once after hours without each other",
+        run: flash_crowd_after_a_cut::run,
+    },
+    Scenario {
+        name: "radio_with_40_percent_loss",
+        about: "a slow radio channel that loses two packets of five, evenly or in bursts",
+        run: radio_with_40_percent_loss::run,
+    },
+    Scenario {
+        name: "lid_closed_and_opened",
+        about: "laptops that are closed for seconds or days while somebody writes to them",
+        run: lid_closed_and_opened::run,
+    },
+    Scenario {
+        name: "clock_in_1970",
+        about: "clocks that have forgotten the time, and are set right late or never",
+        run: clock_in_1970::run,
+    },
+    Scenario {
+        name: "power_cuts_every_minute",
+        about: "each laptop loses its power about once a minute",
+        run: power_cuts_every_minute::run,
+    },
+    Scenario {
+        name: "camp",
+        about: "people walk about a field that their radios reach a part of",
+        run: camp::run,
     },
 ];
 

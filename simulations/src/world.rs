@@ -7,6 +7,8 @@
 //! | `host`, `disk` | one core by its law; its store, crashes |
 //! | `network` | links, cables, discovery |
 //! | `news` | what neighbours tell each other on |
+//! | `ground` | places, roads and fields; lids that are closed |
+//! | `radio` | loss, rate and traffic of a link |
 //! | `streams` | between clients and their node |
 //! | `people` | keys, certificates, accounts |
 //! | `faults` | what goes wrong |
@@ -18,10 +20,12 @@ pub(crate) mod dice;
 pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod faults;
+pub(crate) mod ground;
 pub(crate) mod host;
 pub(crate) mod network;
 pub(crate) mod news;
 pub(crate) mod people;
+pub(crate) mod radio;
 pub mod sabotage;
 pub mod story;
 pub(crate) mod streams;
@@ -60,6 +64,7 @@ pub(crate) struct World {
     pub(crate) people: Vec<Person>,
     pub(crate) clients: Vec<Client>,
     pub(crate) network: Network,
+    pub(crate) ground: ground::Ground,
     pub(crate) streams: BTreeMap<ConnId, streams::Stream>,
     pub(crate) next_conn: u64,
     pub(crate) book: Book,
@@ -84,6 +89,7 @@ impl World {
             people: Vec::new(),
             clients: Vec::new(),
             network: Network::default(),
+            ground: ground::Ground::default(),
             streams: BTreeMap::new(),
             next_conn: 0,
             book: Book::default(),
@@ -97,6 +103,7 @@ impl World {
     pub(crate) fn step(&mut self) -> Checked {
         let Some((when, event)) = self.queue.pop() else { return Ok(()) };
         self.time = when;
+        let Some(event) = self.put_off(event) else { return Ok(()) };
         match event {
             Event::Drain(life) if self.lives(life) => self.drain(life.host)?,
             Event::Timeout(life) if self.lives(life) => self.timed_out(life.host),
@@ -123,6 +130,7 @@ impl World {
             Event::Edit(client) => self.edit_contacts(client),
             Event::Fault(fault) if !self.healed => self.suffer(fault)?,
             Event::Fault(_) => {}
+            Event::Walk => self.step_on(),
             Event::Watch => self.watch()?,
         }
         match logged_error() {

@@ -43,6 +43,46 @@ fn stranger_attacks() {
 }
 
 #[test]
+fn village_with_one_courier() {
+    all_keep_their_promises("village_with_one_courier", 0..6);
+}
+
+#[test]
+fn school_day() {
+    all_keep_their_promises("school_day", 0..3);
+}
+
+#[test]
+fn flash_crowd_after_a_cut() {
+    all_keep_their_promises("flash_crowd_after_a_cut", 0..5);
+}
+
+#[test]
+fn radio_with_40_percent_loss() {
+    all_keep_their_promises("radio_with_40_percent_loss", 0..20);
+}
+
+#[test]
+fn lid_closed_and_opened() {
+    all_keep_their_promises("lid_closed_and_opened", 0..20);
+}
+
+#[test]
+fn clock_in_1970() {
+    all_keep_their_promises("clock_in_1970", 0..40);
+}
+
+#[test]
+fn power_cuts_every_minute() {
+    all_keep_their_promises("power_cuts_every_minute", 0..30);
+}
+
+#[test]
+fn camp() {
+    all_keep_their_promises("camp", 0..6);
+}
+
+#[test]
 fn the_same_seed_is_the_same_run_and_another_is_another() {
     let scenario = find("two_laptops");
     let run = |seed| scenario::run(scenario, seed, None).map(|kept| (kept.trace, kept.events, kept.lasted));

@@ -80,12 +80,13 @@ impl World {
             }
             Phase::Away => self.log_in(id),
             Phase::Ready if client.view.complete => {
-                if client.management.is_some() {
-                    client.out.push(Element::new("r", ns::SM));
-                }
                 if self.dice.chance(30) {
                     self.new_status(id);
                     self.clients[id.0].send_presence();
+                }
+                let client = &mut self.clients[id.0];
+                if client.management.is_some() {
+                    client.out.push(Element::new("r", ns::SM));
                 }
                 self.flush(id);
                 self.wake_within(id, PATIENCE / 2, 2 * PATIENCE);

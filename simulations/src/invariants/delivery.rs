@@ -72,10 +72,19 @@ impl World {
         self.missing().is_none()
     }
 
+    /// Whether all that was sent to somebody has come to this client.
+    pub(crate) fn all_delivered_to(&self, client: ClientId) -> bool {
+        self.missing_at(|receiver| receiver == client).is_none()
+    }
+
     /// A message that has not come.
     pub(crate) fn missing(&self) -> Option<(ClientId, MessageKey)> {
+        self.missing_at(|_| true)
+    }
+
+    fn missing_at(&self, counts: impl Fn(ClientId) -> bool) -> Option<(ClientId, MessageKey)> {
         for ((from, to), count) in &self.book.sent {
-            for receiver in self.receivers(*to) {
+            for receiver in self.receivers(*to).filter(|receiver| counts(*receiver)) {
                 let missing = |number: &u32| {
                     let key = MessageKey { from: *from, to: *to, number: *number };
                     !self.book.got.contains_key(&(receiver, key)) && !self.is_told(&key)

@@ -113,6 +113,7 @@ impl World {
     /// Nobody whose hosts have all been out of reach for some time is shown as available. While a node cannot save, what it
     /// tells a client may wait behind a promise; so its word counts from when it can.
     pub(crate) fn check_departed(&self) -> Checked {
+        let leaving = LEAVING * self.book.hops.max(1);
         for client in self.clients.iter().filter(|client| client.is_ready()) {
             let host = &self.hosts[client.host.0];
             let here_since = client.ready_since.max(host.booted).max(host.disk.roomy_since);
@@ -122,13 +123,14 @@ impl World {
             for full in client.view.online.keys() {
                 let Some(person) = self.person_at(bare_of(full)) else { continue };
                 let gone = |other: &crate::world::events::HostId| {
-                    let since = self.network.apart_since(client.host, *other);
-                    *other != client.host && since.is_some_and(|since| since + LEAVING < self.time)
+                    let since = self.network.news_from(client.host, *other);
+                    *other != client.host && since.is_some_and(|since| since + leaving < self.time)
                 };
                 if self.people[person.0].hosts.iter().all(gone) {
                     let (name, gone) = (client.name, self.who(person));
-                    let why =
-                        format!("{name} is shown {gone} as available, who has been out of reach for 38 s");
+                    let why = format!(
+                        "{name} is shown {gone} as available, who has been out of reach for too long"
+                    );
                     return Err(self.violation(why));
                 }
             }

@@ -1,13 +1,11 @@
 //! One person on two nodes: each device gets every message, sees what the other sends, and has the same contact list,
 //! whatever was edited where while all went wrong.
 
+use super::cast::CARBONS;
 use super::two_laptops::subscribe;
-use crate::client::Traits;
 use crate::world::World;
 use crate::world::faults::Weather;
 use crate::world::story::Checked;
-
-const CARBONS: Traits = Traits { resumes: true, carbons: true };
 
 pub(super) fn run(world: &mut World) -> Checked {
     let hosts = [world.host("north")?, world.host("south")?, world.host("west")?];

@@ -1,13 +1,10 @@
 //! Two laptops, no server: from first sight to a conversation that survives.
 
-use crate::client::Traits;
+use super::cast::MODERN;
 use crate::world::World;
 use crate::world::events::{ClientId, HostId, PersonId};
 use crate::world::faults::Weather;
 use crate::world::story::Checked;
-
-/// A chat program with XEP-0198.
-pub(super) const MODERN: Traits = Traits { resumes: true, carbons: false };
 
 /// Two people, each with a laptop and a chat program.
 pub(super) struct Pair {

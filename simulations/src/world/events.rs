@@ -101,6 +101,8 @@ pub(crate) enum Event {
     Edit(ClientId),
     /// Something goes wrong, or right again.
     Fault(Fault),
+    /// People on a field have walked on.
+    Walk,
     /// Invariants that need a clock are looked at.
     Watch,
     /// An attacker acts.

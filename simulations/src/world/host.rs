@@ -18,7 +18,7 @@ use super::sabotage::Sabotage;
 use super::story::Checked;
 
 /// Where the wall clock stands when a run begins, Unix milliseconds.
-const EPOCH: u64 = 1_800_000_000_000;
+pub(crate) const EPOCH: u64 = 1_800_000_000_000;
 /// The build date that cores are told.
 const BUILT: u64 = 1_790_000_000_000;
 /// Outputs of one batch; more means that a core does not come to an end.
@@ -39,6 +39,8 @@ pub(crate) enum Power {
     Killed,
     /// The machine is silent.
     Off,
+    /// Its lid is closed: it knows all, and does nothing.
+    Asleep,
 }
 
 /// A machine.
@@ -64,6 +66,8 @@ pub(crate) struct Host {
     /// It crashes after so many outputs.
     pub(crate) crash_after: Option<(u32, Power)>,
     pub(crate) links: BTreeMap<NodeId, End>,
+    /// What should have happened while its lid was closed.
+    pub(super) slept: Vec<Event>,
     /// News that it has heard since it started; with their bytes until they are judged.
     pub(crate) heard: BTreeMap<NewsId, Option<Vec<u8>>>,
     /// Inputs that outputs lead to at once.
@@ -115,6 +119,7 @@ impl World {
             drain_planned: false,
             crash_after: None,
             links: BTreeMap::new(),
+            slept: Vec::new(),
             heard: BTreeMap::new(),
             afterwards: Vec::new(),
             answers: BTreeMap::new(),
@@ -145,6 +150,9 @@ impl World {
 
     /// Starts a host from what its disk holds.
     pub(crate) fn boot(&mut self, id: HostId) -> Checked {
+        if self.hosts[id.0].power == Power::Asleep {
+            self.open_lid(id);
+        }
         if self.hosts[id.0].power == Power::On {
             return Ok(());
         }
@@ -175,7 +183,7 @@ impl World {
     /// Ends a host at once. What was not durable is lost, or all but lost.
     pub(crate) fn crash(&mut self, id: HostId, power: Power) -> Checked {
         let host = &mut self.hosts[id.0];
-        if host.power != Power::On {
+        if matches!(host.power, Power::Killed | Power::Off) {
             return Ok(());
         }
         let name = host.name;
@@ -193,6 +201,7 @@ impl World {
         host.drain_planned = false;
         host.crash_after = None;
         host.links.clear();
+        host.slept.clear();
         host.heard.clear();
         host.answers.clear();
         host.afterwards.clear();
@@ -266,6 +275,12 @@ impl World {
             self.hosts[id.0].timeout = None;
             self.tell(id, Input::Timeout);
         }
+    }
+
+    /// A host that has slept looks at its timer.
+    pub(super) fn wake_timer(&mut self, id: HostId) {
+        self.hosts[id.0].timeout = None;
+        self.tell(id, Input::Timeout);
     }
 
     fn perform(&mut self, id: HostId, output: Output) -> Checked {

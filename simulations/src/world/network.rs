@@ -11,6 +11,7 @@ use crosstalk_overlay::wire::{self, Frame};
 use super::World;
 use super::events::{Event, HostId, Life, Parcel, PipeId};
 use super::host::Power;
+use super::radio::{Radio, Traffic};
 use super::sabotage::Sabotage;
 
 /// How often the link is asked who is there, milliseconds; as in the swarm.
@@ -19,6 +20,8 @@ const QUERY_INTERVAL: u64 = 60_000;
 const RETRIES: [u64; 3] = [0, 1_000, 3_000];
 /// Two dials in opposite directions within this time met each other; as in the swarm.
 const DOUBLE_DIAL: u64 = 4_000;
+/// Bytes of an announcement by multicast DNS, about.
+const DISCOVERY: usize = 400;
 /// Captured frames that an attacker may choose from.
 const TAPPED: usize = 256;
 
@@ -27,10 +30,16 @@ pub(crate) struct Network {
     pipes: BTreeMap<PipeId, Pipe>,
     next: u64,
     cut: BTreeSet<(HostId, HostId)>,
-    /// Since when two hosts cannot speak to each other, because of a cable or because one is off.
-    apart: BTreeMap<(HostId, HostId), u64>,
+    /// Pairs that are in different places, or out of each other's range.
+    pub(super) far: BTreeSet<(HostId, HostId)>,
+    /// What one host can know of another: how old the newest news are, virtual milliseconds; `None` while there is a way.
+    known: BTreeMap<(HostId, HostId), Option<u64>>,
     /// Milliseconds that a frame takes, from and to.
     pub(crate) delay: (u64, u64),
+    /// What the air does to it, where the link is a radio channel.
+    pub(crate) radio: Option<Radio>,
+    /// What went over it.
+    pub(crate) traffic: Traffic,
     /// Envelopes and receipts come late, twice or never, which no stream does.
     pub(crate) datagrams: bool,
     /// Frames seen, for an attacker.
@@ -63,8 +72,11 @@ impl Default for Network {
             pipes: BTreeMap::new(),
             next: 0,
             cut: BTreeSet::new(),
-            apart: BTreeMap::new(),
+            far: BTreeSet::new(),
+            known: BTreeMap::new(),
             delay: (1, 5),
+            radio: None,
+            traffic: Traffic::default(),
             datagrams: false,
             tapped: VecDeque::new(),
         }
@@ -72,8 +84,10 @@ impl Default for Network {
 }
 
 impl Network {
-    fn is_cut(&self, a: HostId, b: HostId) -> bool {
-        self.cut.contains(&(a.min(b), a.max(b)))
+    /// Whether nothing gets from one to the other.
+    pub(super) fn is_cut(&self, a: HostId, b: HostId) -> bool {
+        let pair = (a.min(b), a.max(b));
+        self.cut.contains(&pair) || self.far.contains(&pair)
     }
 
     /// A frame that somebody sent some time ago.
@@ -82,9 +96,9 @@ impl Network {
         self.tapped.get(index)
     }
 
-    /// Since when two hosts have not been able to speak to each other.
-    pub(crate) fn apart_since(&self, a: HostId, b: HostId) -> Option<u64> {
-        self.apart.get(&(a.min(b), a.max(b))).copied()
+    /// From when the newest news are that one host can have of another, which is out of its reach.
+    pub(crate) fn news_from(&self, at: HostId, of: HostId) -> Option<u64> {
+        self.known.get(&(at, of)).copied().flatten()
     }
 }
 
@@ -98,25 +112,50 @@ impl World {
         self.hosts.iter().position(|host| host.node == *node).map(HostId)
     }
 
-    fn node_at(&self, pipe: PipeId, end: usize) -> Option<(HostId, NodeId)> {
+    /// The host at an end of a pipe, and its node.
+    pub(super) fn node_at(&self, pipe: PipeId, end: usize) -> Option<(HostId, NodeId)> {
         let host = self.network.pipes.get(&pipe)?.ends[end];
         Some((host, self.hosts[host.0].node))
     }
 
-    /// After a host or a cable changed: who is apart from whom, and since when.
+    /// After a host or a cable changed: what each host can know of the others. Whoever hears somebody who hears a third is told
+    /// of the third too; and whoever comes from there brings the news, as old as they are then.
     pub(crate) fn note_apart(&mut self) {
-        for a in 0..self.hosts.len() {
-            for b in a + 1..self.hosts.len() {
-                let on = |index: usize| self.hosts[index].power == Power::On;
-                let apart = !on(a) || !on(b) || self.network.is_cut(HostId(a), HostId(b));
-                let pair = (HostId(a), HostId(b));
-                if apart {
-                    self.network.apart.entry(pair).or_insert(self.time);
-                } else {
-                    self.network.apart.remove(&pair);
-                }
+        let parts = self.parts();
+        let (hosts, time) = (0..parts.len(), self.time);
+        let known = &mut self.network.known;
+        for (a, b) in hosts.clone().flat_map(|a| hosts.clone().map(move |b| (HostId(a), HostId(b)))) {
+            let together = parts[a.0].is_some() && parts[a.0] == parts[b.0];
+            match known.get(&(a, b)) {
+                _ if together => drop(known.insert((a, b), None)),
+                None => drop(known.insert((a, b), Some(0))),
+                Some(None) => drop(known.insert((a, b), Some(time))),
+                Some(Some(_)) => {}
             }
         }
+        for (a, b) in hosts.clone().flat_map(|a| hosts.clone().map(move |b| (HostId(a), HostId(b)))) {
+            let told = hosts.clone().filter(|other| parts[a.0].is_some() && parts[*other] == parts[a.0]);
+            let newest = told.filter_map(|other| known.get(&(HostId(other), b)).copied().flatten()).max();
+            if let (Some(Some(own)), Some(newest)) = (known.get_mut(&(a, b)), newest) {
+                *own = newest.max(*own);
+            }
+        }
+    }
+
+    /// Which part of the network each host is in, if it runs.
+    fn parts(&self) -> Vec<Option<usize>> {
+        let mut parts = vec![None; self.hosts.len()];
+        let on = |host: usize| self.hosts[host].power == Power::On;
+        for first in 0..parts.len() {
+            let mut left = if parts[first].is_none() && on(first) { vec![first] } else { Vec::new() };
+            while let Some(host) = left.pop() {
+                parts[host] = Some(first);
+                let near = |other: &usize| parts[*other].is_none() && on(*other);
+                let near = (0..parts.len()).filter(near);
+                left.extend(near.filter(|other| !self.network.is_cut(HostId(host), HostId(*other))));
+            }
+        }
+        parts
     }
 
     /// Asks the link who is there: both sides learn of each other.
@@ -127,9 +166,13 @@ impl World {
         }
         for other in (0..self.hosts.len()).map(HostId) {
             let there = self.hosts[other.0].power == Power::On && !self.network.is_cut(host, other);
-            if other != host && there {
-                self.sighted(host, other);
-                self.sighted(other, host);
+            if other == host || !there {
+                continue;
+            }
+            for (by, whom) in [(host, other), (other, host)] {
+                if !self.is_lost_in_the_air(whom, by, DISCOVERY) {
+                    self.sighted(by, whom);
+                }
             }
         }
     }
@@ -220,7 +263,7 @@ impl World {
     }
 
     pub(crate) fn ship(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
-        let when = self.time + self.delay();
+        let when = self.time + self.delay() + self.on_the_air(pipe, end, &parcel);
         let Some(pipe_) = self.network.pipes.get_mut(&pipe).filter(|pipe| !pipe.broken) else { return };
         let when = when.max(pipe_.last[end]);
         pipe_.last[end] = when;
@@ -242,6 +285,9 @@ impl World {
             _ => 1,
         };
         for _ in 0..copies {
+            if self.is_lost_in_the_air(from, to, bytes.len()) {
+                continue;
+            }
             let when = self.time + self.delay();
             self.queue.push(when, Event::Datagram(from, to, bytes.clone()));
         }
@@ -256,7 +302,8 @@ impl World {
     pub(crate) fn arrived(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
         let Some(known) = self.network.pipes.get(&pipe).filter(|pipe| !pipe.broken) else { return };
         let cut = self.network.is_cut(known.ends[0], known.ends[1]);
-        if cut || !known.waiting[end].is_empty() {
+        let asleep = self.hosts[known.ends[end].0].power == Power::Asleep;
+        if cut || asleep || !known.waiting[end].is_empty() {
             if let Some(known) = self.network.pipes.get_mut(&pipe) {
                 known.waiting[end].push_back(parcel);
             }
@@ -274,7 +321,7 @@ impl World {
             Power::On => {}
             // The machine answers for the dead process.
             Power::Killed => return self.ship(pipe, 1 - end, Parcel::Closed),
-            Power::Off => return,
+            Power::Off | Power::Asleep => return,
         }
         let linked = self.hosts[host.0].links.get(&node).is_some_and(|link| link.pipe == pipe);
         match parcel {
@@ -310,10 +357,12 @@ impl World {
 
     /// What waited for the cable comes through.
     pub(crate) fn resume_pipe(&mut self, pipe: PipeId, end: usize) {
-        let Some(known) = self.network.pipes.get_mut(&pipe).filter(|pipe| !pipe.broken) else { return };
-        if self.network.cut.contains(&(known.ends[0].min(known.ends[1]), known.ends[0].max(known.ends[1]))) {
+        let Some(known) = self.network.pipes.get(&pipe).filter(|pipe| !pipe.broken) else { return };
+        let ends = known.ends;
+        if self.network.is_cut(ends[0], ends[1]) || self.hosts[ends[end].0].power == Power::Asleep {
             return;
         }
+        let Some(known) = self.network.pipes.get_mut(&pipe) else { return };
         for parcel in std::mem::take(&mut known.waiting[end]) {
             self.take_in(pipe, end, parcel);
         }
@@ -323,11 +372,16 @@ impl World {
     pub(crate) fn cut(&mut self, a: HostId, b: HostId, lossy: bool) {
         self.network.cut.insert((a.min(b), a.max(b)));
         if lossy {
-            for pipe in self.pipes_between(a, b) {
-                self.break_pipe(pipe, [20_000, 20_000]);
-            }
+            self.disconnect(a, b);
         }
         self.note_apart();
+    }
+
+    /// No connection between two hosts survives; each end notices some time.
+    pub(super) fn disconnect(&mut self, a: HostId, b: HostId) {
+        for pipe in self.pipes_between(a, b) {
+            self.break_pipe(pipe, [20_000, 20_000]);
+        }
     }
 
     /// Breaks a pipe; each end notices within its time.
@@ -353,9 +407,13 @@ impl World {
 
     /// Joins the cable again. `noticed`: the hosts see the carrier come back and ask the link at once.
     pub(crate) fn mend(&mut self, a: HostId, b: HostId, noticed: bool) {
-        if !self.network.cut.remove(&(a.min(b), a.max(b))) {
-            return;
+        if self.network.cut.remove(&(a.min(b), a.max(b))) {
+            self.reconnect(a, b, noticed);
         }
+    }
+
+    /// What waited between two hosts comes through again. `noticed`: the first asks the link at once.
+    pub(super) fn reconnect(&mut self, a: HostId, b: HostId, noticed: bool) {
         for pipe in self.pipes_between(a, b) {
             for end in 0..2 {
                 let when = self.time + self.delay();

@@ -15,7 +15,7 @@ use super::story::Checked;
 /// A connection of a client to its node.
 pub(crate) struct Stream {
     client: ClientId,
-    host: HostId,
+    pub(super) host: HostId,
     /// Nothing comes through any more.
     cut: bool,
     at_host: bool,

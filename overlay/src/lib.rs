@@ -15,6 +15,7 @@
 //! | [`wire`] | frames and bytes |
 //! | [`probe`] | datagrams that say "still here" where TCP is slow |
 //! | [`dht`] | keys and values of the distributed hash table, and the bounded store of what a node holds |
+//! | [`mutant`] | deliberate bugs, for the simulations only |
 //! | [`traffic`] | what was sent in the last minute |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
 //! | `swarm` (feature `swarm`) | the only files that name libp2p |
@@ -32,6 +33,7 @@ pub mod id;
 pub mod join;
 pub mod keys;
 pub mod mailbox;
+pub mod mutant;
 pub mod probe;
 pub mod record;
 pub mod seal;

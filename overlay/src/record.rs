@@ -29,6 +29,7 @@ use prost::Message as _;
 
 use crate::id::{AuthorityId, DeviceId, NodeId, PresenceId, UserId};
 use crate::keys::{Domain, Signs, verify};
+use crate::mutant::{Mutant, is_on};
 use crate::time::TrustedTime;
 
 mod contact;
@@ -246,7 +247,7 @@ impl<T: Record> Unverified<T> {
             Signer::User(_) | Signer::Authority(_) | Signer::Node(_) | Signer::Presence(_) => {}
         }
         let signed = verify(signer.key(), T::DOMAIN, &self.signed.payload, &self.signed.signature);
-        if !signed || !self.value.is_agreed() {
+        if !(signed || is_on(Mutant::SkipSignature)) || !self.value.is_agreed() {
             return Err(Refusal::Signature { kind });
         }
         Ok(Verified { value: self.value, bytes: self.bytes })

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::NodeId;
+use crate::mutant::{Mutant, is_on};
 
 /// One second in milliseconds.
 pub const SECOND: u64 = 1_000;
@@ -158,6 +159,7 @@ impl TrustedClock {
             return;
         }
         if self.peers.len() < MAX_PEER_CLOCKS || self.peers.contains_key(&peer) {
+            let sure = sure || is_on(Mutant::UnsureCounts);
             self.peers.insert(peer, PeerClock { base: wall.saturating_sub(now.mono), sure });
         }
     }

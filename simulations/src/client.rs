@@ -72,6 +72,8 @@ pub(crate) struct Client {
     token: u64,
     /// It does not connect before.
     away_until: u64,
+    /// When it logged out in order, if it has not come back.
+    pub(crate) left: Option<u64>,
     /// Since when it has been ready.
     pub(crate) ready_since: u64,
 }

@@ -66,6 +66,8 @@ pub(crate) struct Book {
     doubtful: BTreeSet<MessageKey>,
     /// Status texts that a person ever published.
     pub(crate) statuses: BTreeSet<(PersonId, String)>,
+    /// The newest status of a client that another was shown under an address.
+    newest_status: BTreeMap<(ClientId, String, u32), u32>,
     /// Statements about subscriptions: who, to whom, what.
     stated: BTreeSet<(PersonId, PersonId, &'static str)>,
     /// Order may give way: a gap is released after 30 s (DESIGN.md §5), which happens only when frames are lost.

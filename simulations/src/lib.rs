@@ -8,6 +8,7 @@
 //! | `invariants` | what has to be true after each step |
 //! | [`fuzz`] | what has to hold for any bytes that a parser meets |
 //! | [`load`] | the load program |
+//! | [`mutants`] | which scenario catches which deliberate bug |
 //! | [`progress`] | progress bars |
 //! | [`scale`] | the overlay at sizes that no machine here can run, as a model |
 
@@ -16,6 +17,7 @@ mod errors;
 pub mod fuzz;
 mod invariants;
 pub mod load;
+pub mod mutants;
 pub mod progress;
 pub mod scale;
 pub mod scenario;

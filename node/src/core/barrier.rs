@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crosstalk_overlay::id::NodeId;
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_storage::WriteSet;
 
 use crate::xmpp::StreamError;
@@ -133,6 +134,7 @@ pub(super) struct Barrier {
 impl Barrier {
     /// Queues an output; `promise` holds it until everything written so far in this batch is durable.
     pub(super) fn push(&mut self, output: Output, promise: bool) {
+        let promise = promise && !is_on(Mutant::PromiseAtOnce);
         let destination = destination(&output);
         if matches!(destination, Destination::Client(conn) if self.closed.contains(&conn)) {
             return;

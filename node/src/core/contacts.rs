@@ -2,6 +2,7 @@
 
 use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::Subscription;
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
@@ -153,7 +154,9 @@ impl Core {
             self.overlay.keep(&other);
         }
         let surplus = self.accounts.get_mut(&user).and_then(|account| account.roster.surplus_tombstone());
-        self.writes.put(Tree::Roster, key(user.as_bytes(), &item.jid), encode(&item));
+        if !is_on(Mutant::RosterUnsaved) {
+            self.writes.put(Tree::Roster, key(user.as_bytes(), &item.jid), encode(&item));
+        }
         if let Some(old) = surplus {
             self.writes.delete(Tree::Roster, key(user.as_bytes(), &old.jid));
         }
@@ -184,7 +187,7 @@ impl Core {
 
     pub(super) fn push_contact(&mut self, user: UserId, item: &RosterItem) {
         let element = self.contact_element(user, item);
-        for id in self.sessions_of(user, |session| session.interested) {
+        for id in self.sessions_of(user, |session| session.interested && !is_on(Mutant::PushesForgotten)) {
             self.push_to(id, user, element.clone(), Some(item.version));
         }
     }

@@ -2,6 +2,7 @@
 //! client's word. *Pure.*
 
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
 use crosstalk_storage::tree::inbox::{InboxEntry, key};
@@ -53,6 +54,9 @@ impl Core {
     /// Notes which session a held message was written to, so that it is known after a restart.
     pub(super) fn assign_held(&mut self, id: SessionId, number: u64, sequence: u32) {
         let Some(user) = self.session(id).map(|session| session.user) else { return };
+        if is_on(Mutant::ReleaseWhenSent) {
+            return self.release_held(&user, number);
+        }
         if let Some(account) = self.accounts.get_mut(&user) {
             account.inbox.assign(number, Some(id));
             self.save_held(&user, number, sequence);
@@ -75,7 +79,9 @@ impl Core {
             session: held.session.and_then(resumable).unwrap_or_default(),
             sequence,
         };
-        self.writes.put(Tree::Inbox, key(user.as_bytes(), number), encode(&entry));
+        if !is_on(Mutant::HoldInMemory) {
+            self.writes.put(Tree::Inbox, key(user.as_bytes(), number), encode(&entry));
+        }
     }
 
     /// News for an account that may turn out true: written now, told by [`Self::tell_news`], or by the next start if
@@ -120,6 +126,9 @@ impl Core {
 
     /// A client has the message: it is not held any longer.
     pub(super) fn release_held(&mut self, user: &UserId, number: u64) {
+        if is_on(Mutant::KeepHeld) {
+            return;
+        }
         if let Some(bytes) = self.accounts.get_mut(user).and_then(|account| account.inbox.remove(number)) {
             self.held_bytes -= bytes;
             self.writes.delete(Tree::Inbox, key(user.as_bytes(), number));

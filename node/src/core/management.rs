@@ -2,6 +2,7 @@
 //! the answer to a ping (XEP-0199) that was sent behind held messages. *Pure.*
 
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use jid::Jid;
 use rand_core::Rng;
 
@@ -159,7 +160,8 @@ impl Core {
             Element::new("resumed", ns::SM).attr("previd", hex(&stream)).attr("h", inbound.to_string());
         self.dirty.insert(id);
         self.output(Output::Client { conn, data: resumed.to_bytes(ns::CLIENT) }, true);
-        for Unacked { stanza, held, copy, .. } in again {
+        for Unacked { stanza, held, copy, .. } in again.into_iter().filter(|_| !is_on(Mutant::ResumeForgets))
+        {
             match copy {
                 true => self.send_copy(id, stanza, held, true),
                 false => self.send(id, stanza, held, true),

@@ -3,6 +3,7 @@
 use crosstalk_overlay::core::{Outgoing, Reach};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{MessageId, UserId};
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use jid::Jid;
 use sha2::{Digest, Sha256};
 
@@ -164,7 +165,8 @@ impl Core {
     /// The same for the user's other devices alone; `id`: the message's own.
     pub(super) fn copy_to_own_devices(&mut self, user: UserId, id: [u8; 16], to: &Jid, message: &Stanza) {
         let (Route::Local(peer) | Route::Overlay(peer)) = self.route(to) else { return };
-        if !is_durable(message) || self.overlay.reach(&user) == Reach::Unknown {
+        let nobody = self.overlay.reach(&user) == Reach::Unknown || is_on(Mutant::CopiesForgotten);
+        if !is_durable(message) || nobody {
             return;
         }
         let Content::Stanza { from_resource, to_resource, xml } = content_of(message) else { return };
@@ -297,7 +299,8 @@ impl Core {
         direction: carbons::Direction,
         message: &Stanza,
     ) {
-        let Some(account) = self.accounts.get(&user) else { return };
+        let account = self.accounts.get(&user).filter(|_| !is_on(Mutant::CarbonsForgotten));
+        let Some(account) = account else { return };
         let typing = is_only_chat_state(message);
         let carbons = |session: &Session| session.carbons && !(typing && session.inactive.is_some());
         let wants = |id: &SessionId| !except.contains(id) && self.session(*id).is_some_and(carbons);
@@ -334,6 +337,9 @@ impl Core {
         digest.update(device);
         digest.update(session.stream);
         digest.update(session.inbound.to_be_bytes());
+        if is_on(Mutant::FreshIds) {
+            digest.update(self.now.mono.to_be_bytes());
+        }
         first16(&digest.finalize())
     }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use crosstalk_link_local::instance::Instance;
 use crosstalk_link_local::neighbours::{Event, Neighbour, Who};
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::LinkStatus;
 use jid::Jid;
 
@@ -165,7 +166,7 @@ impl Core {
     }
 
     fn not_near(&mut self, who: &Who) {
-        if !self.nearby.contains_key(who) {
+        if !self.nearby.contains_key(who) || is_on(Mutant::NeighboursStay) {
             return;
         }
         for viewer in self.viewers(who) {

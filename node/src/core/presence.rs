@@ -5,6 +5,7 @@ mod devices;
 use std::collections::BTreeSet;
 
 use crosstalk_overlay::id::{DeviceId, UserId};
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::{PresenceRecord, PresenceSession, Verified};
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
@@ -88,7 +89,7 @@ impl Core {
 
     /// A session ended without saying so: its presence is taken back for it.
     pub(super) fn session_unavailable(&mut self, session: &Session) {
-        if session.presence.is_none() && session.directed.is_empty() {
+        if session.presence.is_none() && session.directed.is_empty() || is_on(Mutant::LogoutUntold) {
             return;
         }
         let mut stanza = Stanza::new(Kind::Presence, Type::Unavailable);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::{Slots, Subscription, subscription};
 use crosstalk_storage::tree::roster::RosterItem;
 
@@ -56,7 +57,7 @@ impl Roster {
     pub(crate) fn watchers(&self) -> impl Iterator<Item = UserId> {
         self.relations
             .iter()
-            .filter(|(_, relation)| subscription(&relation.slots).from)
+            .filter(|(_, relation)| subscription(&relation.slots).from || is_on(Mutant::PermissionForgotten))
             .map(|(user, _)| *user)
     }
 

@@ -5,6 +5,7 @@ use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::core::Write;
 use crosstalk_overlay::core::state::{InboundSequence, OutboundSequence};
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_storage::encode;
 use crosstalk_storage::tree::session::{AskedRequest, StoredSession, UnackedStanza};
 use crosstalk_storage::{Tree, WriteSet};
@@ -27,7 +28,7 @@ const KEPT_BYTES: usize = 64 << 10;
 impl Core {
     /// At the end of a batch: state of the resumable sessions that changed.
     pub(super) fn save_dirty_sessions(&mut self) {
-        for id in std::mem::take(&mut self.dirty) {
+        for id in std::mem::take(&mut self.dirty).into_iter().filter(|_| !is_on(Mutant::SessionsUnsaved)) {
             let Some(session) = self.sessions.get(&id) else { continue };
             let Some(management) = session.management.as_ref().filter(|management| management.resumable)
             else {

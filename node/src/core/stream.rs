@@ -3,6 +3,7 @@
 
 use crosstalk_overlay::core::Unreachable;
 use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_storage::Tree;
 use jid::{FullJid, Jid, ResourcePart};
 use rand_core::Rng;
@@ -179,7 +180,7 @@ impl Core {
             return self.fatal(id, StreamError::new(StreamCondition::UnsupportedStanzaType, text));
         };
         let Some(session) = self.session_mut(id) else { return };
-        session.inbound = session.inbound.wrapping_add(1);
+        session.inbound = session.inbound.wrapping_add(if is_on(Mutant::CountTwice) { 2 } else { 1 });
         let from = Jid::from(session.jid.clone());
         match Stanza::from_element(kind, element) {
             Ok(mut stanza) => {
@@ -191,7 +192,7 @@ impl Core {
                     self.count("forged from");
                     return self.fatal(id, error);
                 }
-                stanza.from = Some(from);
+                stanza.from = Some(if is_on(Mutant::BareFrom) { from.to_bare().into() } else { from });
                 self.client_stanza(id, stanza);
             }
             Err((mut stanza, error)) => {

@@ -4,6 +4,7 @@
 use crosstalk_overlay::core::{Outgoing, Unreachable};
 use crosstalk_overlay::envelope::Content;
 use crosstalk_overlay::id::{MessageId, UserId};
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::{ContactRecord, Says, Subscription, Verified};
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
@@ -419,7 +420,13 @@ impl Core {
         let stored =
             StoredContactRecord { record: record.bytes().to_vec(), address: relation.address.clone() };
         let slot = slot_number(&user, record);
-        self.writes.put(Tree::ContactRecord, key(user.as_bytes(), other.as_bytes(), slot), encode(&stored));
+        if !is_on(Mutant::ContactsUnsaved) {
+            self.writes.put(
+                Tree::ContactRecord,
+                key(user.as_bytes(), other.as_bytes(), slot),
+                encode(&stored),
+            );
+        }
         self.tell_server_later(user);
         true
     }

@@ -7,6 +7,7 @@ use super::timers::{Pair, Timer};
 use super::{Delivery, Disposition, Output, Overlay, Restored, Ticket, Write};
 use crate::envelope::{Content, Envelope, EnvelopeError, Inner};
 use crate::id::{DeviceId, ItemId, MessageId, NodeId, UserId};
+use crate::mutant::{Mutant, is_on};
 use crate::record::{Receipt, ReceiptOutcome, RefusalCode, Verified};
 use crate::seal::SealError;
 use crate::time::{Now, SECOND};
@@ -168,6 +169,9 @@ impl Overlay {
         match place {
             Place::Next => self.deliver(pair, Early { inner, envelope, via, since: now.mono }, now),
             Place::Late => self.on_late(pair, Early { inner, envelope, via, since: now.mono }, now),
+            Place::Early if is_on(Mutant::NoHoldBack) => {
+                self.deliver(pair, Early { inner, envelope, via, since: now.mono }, now)
+            }
             Place::Early => self.hold_back(pair, Early { inner, envelope, via, since: now.mono }),
             Place::Repeated => self.on_repeat(via, envelope, &inner, now),
             Place::OldEpoch => {
@@ -243,7 +247,7 @@ impl Overlay {
         let Some(user) = self.local_devices.get(&pair.1).copied() else { return };
         let Some(track) = self.inbound.tracks.get_mut(&pair) else { return };
         track.take(inner.seq);
-        if track.ring.contains(&inner.message) {
+        if track.ring.contains(&inner.message) && !is_on(Mutant::TakeRepeats) {
             return self.on_repeat(via, envelope, &inner, now);
         }
         let slot = track.remember(inner.message);
@@ -256,8 +260,10 @@ impl Overlay {
             slot,
             message: inner.message.as_bytes().to_vec(),
         };
-        self.outputs.push_back(Output::Write(Write::PutInbound(track.to_state(&pair))));
-        self.outputs.push_back(Output::Write(Write::PutSeen(seen)));
+        if !is_on(Mutant::OrderUnsaved) {
+            self.outputs.push_back(Output::Write(Write::PutInbound(track.to_state(&pair))));
+            self.outputs.push_back(Output::Write(Write::PutSeen(seen)));
+        }
         let (from, message) = (inner.user, inner.message);
         let open = Open { pair, user, from, envelope, message, seq: inner.seq, via };
         self.inbound.open.insert(ticket, open);
@@ -326,7 +332,8 @@ impl Overlay {
     fn answer_session(&mut self, receipt: Receipt, node: NodeId, now: Now) {
         let Some(local) = self.locals.get(&receipt.user) else { return };
         if let Ok(receipt) = Verified::sign(receipt, &local.device, None) {
-            self.send_frame(node, &Frame::Receipt(receipt.bytes().to_vec()), true, now);
+            let durable = !is_on(Mutant::ReceiptAtOnce);
+            self.send_frame(node, &Frame::Receipt(receipt.bytes().to_vec()), durable, now);
         }
     }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::timers::Timer;
 use super::{Output, Overlay};
 use crate::id::{DeviceId, NodeId, UserId};
+use crate::mutant::{Mutant, is_on};
 use crate::record::{LinkPresence, MAX_LINKS, NodeLinks, NodePrefix, Verified};
 use crate::time::{Hlc, Now, SECOND};
 use crate::wire::{Frame, Relayed};
@@ -121,8 +122,8 @@ impl Overlay {
     fn fade(&mut self, device: DeviceId, now: Now) {
         let since = *self.members.fading.entry(device).or_insert(now.mono);
         let until = self.linger.until(&device).unwrap_or(0).max(since + FADE);
-        if now.mono < until && self.gossip.home(&device).is_some() {
-            return self.timers.set_earlier(Timer::Survey, until);
+        if (now.mono < until || is_on(Mutant::NoFade)) && self.gossip.home(&device).is_some() {
+            return self.timers.set_earlier(Timer::Survey, until.max(now.mono + FADE));
         }
         self.members.fading.remove(&device);
         self.members.present.remove(&device);
@@ -133,8 +134,9 @@ impl Overlay {
     /// too: a relay may be on two, and may make up any number of others who hear each other.
     fn heard_nodes(&self) -> BTreeSet<NodeId> {
         // What a connected node said before it came back is about those whom it heard then.
-        let is_news =
-            |node: &NodeId, since| self.peers.connected.get(node).is_none_or(|peer| since >= peer.hello_at);
+        let is_news = |node: &NodeId, since| {
+            is_on(Mutant::OldWord) || self.peers.connected.get(node).is_none_or(|peer| since >= peer.hello_at)
+        };
         let said: BTreeMap<NodePrefix, (NodeId, &NodeLinks)> = self
             .gossip
             .links()

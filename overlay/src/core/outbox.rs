@@ -7,6 +7,7 @@ use super::timers::{Pair, Timer};
 use super::{FailReason, OutboxFull, Outcome, Outgoing, Output, Overlay, Restored, Write};
 use crate::envelope::{Content, MAX_CONTENT};
 use crate::id::{DeviceId, MessageId, NodeId, UserId};
+use crate::mutant::{Mutant, is_on};
 use crate::record::{DevicePart, Receipt, ReceiptOutcome, RefusalCode, Unverified};
 use crate::time::{DAY, HOUR, Now};
 
@@ -331,7 +332,7 @@ impl Overlay {
         } else if finished {
             self.settled(number, Outcome::Failed(FailReason::Refused(refusal)));
         }
-        if finished {
+        if finished && !is_on(Mutant::KeepAfterReceipt) {
             self.outbox.remove(number);
             self.outputs.push_back(Output::Write(Write::DeleteOutbox(number)));
         } else {

@@ -9,6 +9,7 @@ use super::dial::Candidate;
 use super::timers::{Pair, TICK, Timer, on_grid};
 use super::{Output, Overlay, PeerEvent, PeerInfo};
 use crate::id::{DeviceId, NodeId, UserId};
+use crate::mutant::{Mutant, is_on};
 use crate::probe::{Offer, Secret};
 use crate::time::{HOUR, MINUTE, Now, SECOND};
 use crate::wire::{Frame, Hello, encode};
@@ -313,7 +314,8 @@ impl Overlay {
 
     pub(super) fn on_peer_timer(&mut self, node: NodeId, now: Now) {
         let Some(peer) = self.peers.connected.get(&node) else { return };
-        if now.mono >= peer.last_heard + SILENCE {
+        let silence = if is_on(Mutant::NeverSilent) { HOUR } else { SILENCE };
+        if now.mono >= peer.last_heard + silence {
             return self.end_silent(node, now);
         }
         let silent = now.mono >= peer.last_sent + HEARTBEAT;
@@ -327,7 +329,7 @@ impl Overlay {
         if let Some(peer) = self.peers.connected.get(&node) {
             let heartbeat = on_grid((peer.last_sent + HEARTBEAT).max(now.mono + 1), TICK);
             // Silence is rare, and told without delay.
-            self.timers.set(Timer::Peer(node), heartbeat.min(peer.last_heard + SILENCE));
+            self.timers.set(Timer::Peer(node), heartbeat.min(peer.last_heard + silence));
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use crosstalk_simulations::mutants::{self, Case, Caught};
 use crosstalk_simulations::progress;
 use crosstalk_simulations::scenario::{self, ALL, Broken, Kept, Scenario};
 
@@ -40,6 +41,16 @@ struct Options {
     /// The result as JSON.
     #[arg(long)]
     json: bool,
+    /// Try out whether each deliberate bug of the catalogue is caught, or this one, and with how many seeds (the median of
+    /// five hunts).
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with_all = ["scenario", "seeds", "seed", "story", "keep_going", "list"]
+    )]
+    mutants: Option<String>,
     /// Name the scenarios and end.
     #[arg(long)]
     list: bool,
@@ -66,7 +77,13 @@ struct Tally {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result = if options.list { list() } else { simulate(&options) };
+    let result = match &options {
+        options if options.list => list(),
+        options => match &options.mutants {
+            Some(name) => hunt_all(name, options.json),
+            None => simulate(options),
+        },
+    };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -82,6 +99,53 @@ fn list() -> Result<bool, String> {
     let lines: String =
         ALL.iter().map(|scenario| format!("{}: {}\n", scenario.name, scenario.about)).collect();
     print(&lines)
+}
+
+/// Seeds within which a bug has to be caught, in each hunt.
+const MOST: u64 = 100;
+/// Hunts for each bug.
+const HUNTS: u64 = 5;
+
+fn hunt_all(only: &str, json: bool) -> Result<bool, String> {
+    std::panic::set_hook(Box::new(|_| {}));
+    let is_wanted = |case: &Case| only.is_empty() || format!("{:?}", case.mutant) == only;
+    let cases: Vec<Case> = mutants::cases().filter(is_wanted).collect();
+    if cases.is_empty() {
+        return Err(format!("there is no deliberate bug {only}: --mutants alone tries all"));
+    }
+    let bar = progress::bar(cases.len() as u64, "deliberate bugs");
+    let mut all_caught = true;
+    for case in cases {
+        let mut hunts: Vec<Option<Caught>> =
+            (0..HUNTS).map(|hunt| mutants::hunt(&case, hunt * MOST, MOST)).collect();
+        hunts.sort_by_key(|caught| caught.as_ref().map_or(u64::MAX, |caught| caught.seeds));
+        let median = hunts.swap_remove(hunts.len() / 2);
+        all_caught &= median.is_some();
+        let name = format!("{:?}", case.mutant);
+        let line = match (&median, json) {
+            (caught, true) => serde_json::json!({
+                "mutant": name,
+                "about": case.about,
+                "scenario": case.scenario.name,
+                "seeds_median": caught.as_ref().map(|caught| caught.seeds),
+                "caught_as": caught.as_ref().map(|caught| &caught.what),
+            })
+            .to_string(),
+            (Some(caught), false) => format!(
+                "{name:20} {:>3} seeds of {}: {}",
+                caught.seeds,
+                case.scenario.name,
+                caught.what.chars().take(100).collect::<String>()
+            ),
+            (None, false) => {
+                format!("{name:20} UNSEEN in {MOST} seeds of {}: {}", case.scenario.name, case.about)
+            }
+        };
+        bar.suspend(|| print(&format!("{line}\n")))?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(all_caught)
 }
 
 fn simulate(options: &Options) -> Result<bool, String> {

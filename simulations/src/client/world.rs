@@ -53,6 +53,7 @@ impl World {
             statuses: 0,
             token: 0,
             away_until: 0,
+            left: None,
             ready_since: 0,
         });
         self.new_status(id);
@@ -180,6 +181,7 @@ impl World {
             Heard::Ready => {
                 self.story.tell(self.time, || format!("{name} is ready"));
                 self.clients[id.0].ready_since = self.time;
+                self.clients[id.0].left = None;
                 self.wake_within(id, PATIENCE, PATIENCE);
                 Ok(())
             }
@@ -213,6 +215,7 @@ impl World {
             client.out.push(Element::new("a", ns::SM).attr("h", client.handled().to_string()));
         }
         client.away_until = self.time + wait;
+        client.left = Some(self.time);
         let host = client.host;
         self.book.logged_out(id, host);
         self.flush(id);

@@ -68,7 +68,7 @@ impl World {
     }
 
     fn check_available(
-        &self,
+        &mut self,
         to: ClientId,
         presence: &Element,
         person: PersonId,
@@ -85,13 +85,28 @@ impl World {
                 return Err(self.forged(to, presence, "its owner did not permit"));
             }
         }
-        let status = presence.get("status", ns::CLIENT).map(|status| status.own_text().to_string());
-        match status {
-            Some(status) if !self.book.statuses.contains(&(person, status.clone())) => {
-                Err(self.forged(to, presence, "that person never published"))
-            }
-            Some(_) | None => Ok(()),
+        let Some(status) = presence.get("status", ns::CLIENT).map(|status| status.own_text().to_string())
+        else {
+            return Ok(());
+        };
+        if !self.book.statuses.contains(&(person, status.clone())) {
+            return Err(self.forged(to, presence, "that person never published"));
         }
+        self.check_age(to, presence, &status)
+    }
+
+    /// What a client says of itself gets newer under each address, never older.
+    fn check_age(&mut self, to: ClientId, presence: &Element, status: &str) -> Checked {
+        let numbers = status.strip_prefix('s').and_then(|status| status.split_once('.'));
+        let numbers = numbers.and_then(|(client, number)| Some((client.parse().ok()?, number.parse().ok()?)));
+        let Some((client, number)) = numbers else { return Ok(()) };
+        let from = presence.get_attr("from").unwrap_or_default().to_owned();
+        let newest = self.book.newest_status.entry((to, from, client)).or_default();
+        if number < *newest {
+            return Err(self.forged(to, presence, "is older than what it was shown before"));
+        }
+        *newest = number;
+        Ok(())
     }
 
     fn check_iq(&self, to: ClientId, iq: &Element) -> Checked {
@@ -126,6 +141,12 @@ impl World {
                     let since = self.network.news_from(client.host, *other);
                     *other != client.host && since.is_some_and(|since| since + leaving < self.time)
                 };
+                if self.has_logged_out(full, person, here_since) {
+                    let (name, gone) = (client.name, self.who(person));
+                    return Err(self.violation(format!(
+                        "{name} is shown {gone} as available at a client that has logged out"
+                    )));
+                }
                 if self.people[person.0].hosts.iter().all(gone) {
                     let (name, gone) = (client.name, self.who(person));
                     let why = format!(
@@ -136,5 +157,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether the client with this address has logged out in order, and everybody could have been told since.
+    fn has_logged_out(&self, full: &str, person: PersonId, here_since: u64) -> bool {
+        let resource = full.split_once('/').map_or("", |(_, resource)| resource);
+        let mut clients =
+            self.clients.iter().filter(|client| client.person == person && client.resource == resource);
+        clients.any(|client| client.left.is_some_and(|left| left.max(here_since) + LEAVING < self.time))
     }
 }

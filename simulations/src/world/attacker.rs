@@ -2,9 +2,12 @@
 
 use crosstalk_overlay::core::{Live, PeerEvent};
 use crosstalk_overlay::id::{DeviceId, NodeId};
-use crosstalk_overlay::keys::{DeviceKey, UserKey};
-use crosstalk_overlay::record::{DeviceCert, LinkPresence, LinkStatus, NodeBinding, UserRecord, Verified};
-use crosstalk_overlay::wire::{self, Frame, Hello, UserFrame};
+use crosstalk_overlay::keys::{DeviceKey, SealingKey, UserKey};
+use crosstalk_overlay::record::{
+    DeviceCert, DeviceInfo, LinkPresence, LinkStatus, NodeBinding, SealingPublic, UserRecord, Verified,
+};
+use crosstalk_overlay::time::Hlc;
+use crosstalk_overlay::wire::{self, Frame, Hello, Relayed, UserFrame};
 
 use super::World;
 use super::dice::Dice;
@@ -117,23 +120,33 @@ impl World {
         self.people.get(index)
     }
 
-    /// A device of the attacker's that claims to be a victim's: certified by the attacker's own user key.
+    /// A device of the attacker's that claims to be a victim's: all that says so is signed by the attacker.
     fn forged_user(&mut self, host: HostId) -> Option<Vec<u8>> {
         let wall = self.now(host).wall;
         let (victim, node) = (self.victim(0)?.user, &self.hosts[host.0].node_key);
         let attacker = self.hosts[host.0].attacker.as_ref()?;
-        let device = attacker.device.id();
-        let honest = DeviceCert::issue(&attacker.user, device, wall).ok()?;
-        let cert = replace(honest.bytes(), attacker.user.id().as_bytes(), victim.as_bytes());
-        let binding = NodeBinding::agreed(attacker.user.id(), device, node, wall, wall + 3_600_000);
+        let (user, device, expires) = (attacker.user.id(), attacker.device.id(), wall + 3_600_000);
+        let cert = DeviceCert::issue(&attacker.user, device, wall).ok()?;
+        let sealing = SealingKey::from_seed(*attacker.device.seed(), wall);
+        let info = DeviceInfo {
+            user,
+            device,
+            sealing: vec![SealingPublic { public: sealing.public(), created: wall }],
+            epoch: 1,
+            at: Hlc { millis: wall, counter: 0 },
+            expires,
+            mailboxes: Vec::new(),
+        };
+        let info = Verified::sign(info, &attacker.device, None).ok()?;
+        let record = UserRecord::new(cert, info, None)?.encode();
+        let binding = NodeBinding::agreed(user, device, node, wall, expires);
         let binding = Verified::sign(binding, &attacker.device, None).ok()?;
-        let binding = replace(binding.bytes(), attacker.user.id().as_bytes(), victim.as_bytes());
-        let record = self.network.tapped(0).and_then(|_| a_user_record(&self.network, victim.as_bytes()));
-        let record = record.unwrap_or(cert);
-        Some(wire::encode(&Frame::Records(vec![UserFrame { record, binding }])))
+        let as_victim = |bytes: &[u8]| replace(bytes, user.as_bytes(), victim.as_bytes());
+        let forged = UserFrame { record: as_victim(&record), binding: as_victim(binding.bytes()) };
+        Some(wire::encode(&Frame::Records(vec![forged])))
     }
 
-    /// Link presence of a victim, signed by the attacker.
+    /// Link presence of a victim, signed by the attacker: as what it is, or as if the victim's device had signed it.
     fn forged_link_presence(&mut self, host: HostId) -> Option<Vec<u8>> {
         let wall = self.now(host).wall;
         let which = usize::from(self.dice.chance(50));
@@ -145,11 +158,17 @@ impl World {
             show: String::new(),
             status: "forged".to_owned(),
         };
-        let at = crosstalk_overlay::time::Hlc { millis: wall, counter: 0 };
+        let at = Hlc { millis: wall, counter: 0 };
         let presence =
             LinkPresence { user: victim, device: attacker.device.id(), status, at, expires: wall + 100_000 };
-        let forged = Verified::sign(presence, &attacker.device, None).ok()?;
-        Some(wire::encode(&Frame::LinkPresences(vec![forged.bytes().to_vec()])))
+        let own = attacker.device.id();
+        let forged = Verified::sign(presence, &attacker.device, None).ok()?.bytes().to_vec();
+        let theirs = self.hosts.iter().find_map(|host| host.keys.get(&victim)).map(|keys| keys.device.id());
+        let Some(theirs) = theirs.filter(|_| self.dice.chance(50)) else {
+            return Some(wire::encode(&Frame::LinkPresences(vec![forged])));
+        };
+        let forged = replace(&forged, own.as_bytes(), theirs.as_bytes());
+        Some(wire::encode(&Frame::Relayed(Relayed { presences: vec![forged], ..Relayed::default() })))
     }
 
     /// A message and a presence in the name of one victim to another.
@@ -170,16 +189,6 @@ impl World {
         };
         Some(wire::encode(&Frame::Live(live)))
     }
-}
-
-/// A record of this user that somebody sent some time.
-fn a_user_record(network: &super::network::Network, user: &[u8]) -> Option<Vec<u8>> {
-    (0..64).filter_map(|index| network.tapped(index)).find_map(|frame| match wire::decode(frame) {
-        Ok(Frame::Records(users)) => users.into_iter().map(|user| user.record).find(|record| {
-            UserRecord::claimed_user(record).is_some_and(|claimed| claimed.as_bytes() == user)
-        }),
-        Ok(_) | Err(_) => None,
-    })
 }
 
 /// Bytes with one part put in place of another of the same length.

@@ -4,6 +4,7 @@
 //! Each law is a maximum in a total order, so it is commutative, associative and idempotent: whatever comes in whatever
 //! order, the same is left.
 
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_storage::tree::block::Blocked;
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 
@@ -65,7 +66,7 @@ pub(crate) fn block(one: Blocked, other: Blocked) -> Blocked {
 
 /// The later edit; of two at the same time by the same device, which never say different things, the greater value.
 fn later<T: Ord>(one: (T, Option<Edit>), other: (T, Option<Edit>)) -> (T, Option<Edit>) {
-    if (&one.1, &one.0) < (&other.1, &other.0) { other } else { one }
+    if (&one.1, &one.0) < (&other.1, &other.0) || is_on(Mutant::LastMergeWins) { other } else { one }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::core::state::{InboundSequence, RefusedPlace, STATE_VERSION};
 use crate::core::timers::Pair;
 use crate::envelope::Inner;
 use crate::id::MessageId;
+use crate::mutant::{Mutant, is_on};
 use crate::record::{RefusalCode, Verified};
 
 /// Envelopes that came so much too early are held back; later ones are dropped.
@@ -74,6 +75,7 @@ impl Track {
         match inner.seq {
             _ if inner.epoch < self.epoch => Place::OldEpoch,
             seq if self.holes.contains(&seq) => Place::Late,
+            seq if seq <= self.cumulative && is_on(Mutant::TakeRepeats) => Place::Late,
             seq if seq <= self.cumulative => Place::Repeated,
             seq if seq == self.cumulative + 1 && self.pending.is_none() => Place::Next,
             seq if seq > self.cumulative + WINDOW => Place::Beyond,

@@ -7,12 +7,16 @@ use crate::core::users::take_credit;
 use crate::core::{Output, Overlay, Write};
 use crate::id::{DeviceId, ItemId, NodeId, UserId};
 use crate::mailbox::{Access, Answer, Offer, TokenChange, TokenUse, item_id};
+use crate::mutant::{Mutant, is_on};
 use crate::record::{MailboxAccess, Refusal, Token, Unverified};
 use crate::time::Now;
 use crate::wire::{Frame, Listed, MAIL_BYTES, MAX_LISTED, MAX_MAIL};
 
 impl Overlay {
     pub(in crate::core) fn on_deposit(&mut self, node: NodeId, request: u64, offer: &Offer, now: Now) {
+        if is_on(Mutant::NoCourier) {
+            return;
+        }
         let token = match self.check_token(node, offer, now) {
             Ok(token) => token,
             Err(refusal) => {

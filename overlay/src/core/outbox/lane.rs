@@ -10,6 +10,7 @@ use crate::core::timers::{Pair, Timer};
 use crate::core::{Output, Overlay, Write};
 use crate::envelope::{Envelope, Inner};
 use crate::id::{DeviceId, MessageId, NodeId, UserId};
+use crate::mutant::{Mutant, is_on};
 use crate::record::Receipt;
 use crate::time::{Now, SECOND};
 use crate::wire::Frame;
@@ -125,6 +126,9 @@ impl Overlay {
             seq: lane.seq,
         };
         self.write_entry(number);
+        if is_on(Mutant::ForgetWhenSent) {
+            self.outputs.push_back(Output::Write(Write::DeleteOutbox(number)));
+        }
         self.outputs.push_back(Output::Write(Write::PutOutbound(outbound)));
         Some(true)
     }
@@ -188,7 +192,7 @@ impl Overlay {
             .filter(|(_, flight)| flight.due <= now.mono)
             .map(|(number, _)| *number)
             .collect();
-        for number in due {
+        for number in due.into_iter().filter(|_| !is_on(Mutant::NoResend)) {
             self.counters.resent += 1;
             self.transmit(pair, number, node, now);
         }

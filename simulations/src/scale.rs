@@ -4,22 +4,28 @@
 //! `overlay/src/dht.rs`; what they do unasked and what they store follows `core/publish.rs` and `core/mailbox`. What is
 //! left out: bytes, connections, lies. Look-ups happen at one moment, in a world that stands still meanwhile.
 
+mod calibration;
 mod churn;
 mod estimate;
 mod figures;
+mod holdings;
 mod hosts;
 mod lookup;
+mod prediction;
 mod routing;
 mod stored;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
 
+pub use calibration::{CROWDS, Compared, DIFFERENCES, Measured, compare, setting as calibrated};
 pub use churn::Sessions;
 pub use estimate::{Assumed, Estimate, estimate};
 pub use figures::{Figures, Spread, line};
+pub use prediction::{bits_per_hop, hops};
 
-use crosstalk_overlay::dht::COPIES;
+use crosstalk_overlay::dht::{BUCKET, COPIES};
 use crosstalk_overlay::mailbox;
 
 use crate::world::dice::Dice;
@@ -29,14 +35,14 @@ use stored::{Mail, Stored};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
-/// A node looks around so often, by turns near itself and anywhere (`swarm/kad/upkeep.rs`).
-const REFRESH: u64 = 15 * MINUTE;
-/// A holder of a record puts it again if nobody did for so long, and holders of mail look after it as often.
-const REPLICATE: u64 = HOUR;
-/// The owner puts a record again (`core/publish.rs`).
-const REPUBLISH: u64 = 12 * HOUR;
+/// Holders of mail look after it so often (`core/limits.rs`).
+const REPAIR: u64 = HOUR;
 /// Who is here looks into its mailbox so often (`core/mailbox/places.rs`).
 const LOOK_AGAIN: u64 = 15 * MINUTE;
+/// Bytes of a question and its answer, with the connection that is made for it.
+const QUESTION_BYTES: f64 = 5_000.0;
+/// How often in a run its caller hears how far it is.
+const TOLD: u64 = 2_000;
 /// Buckets that libp2p-kad can aim at when it starts: random keys seldom share more bits with ours.
 const AIMED: u32 = 4;
 
@@ -57,6 +63,59 @@ pub struct Setting {
     pub lookups: u32,
     /// … and letters for people who are away.
     pub letters: u32,
+    /// What keeps records alive.
+    pub replication: Replication,
+    /// Half of all pairs of nodes have a shorter round trip, milliseconds.
+    pub round_trip: f64,
+    /// How nodes are asked.
+    pub manner: Manner,
+    /// A node looks around so often, by turns near itself and anywhere (`swarm/kad/upkeep.rs`). Milliseconds.
+    pub refresh: u64,
+}
+
+impl Setting {
+    /// So many nodes, for so many milliseconds, as the overlay is, with round trips of 80 ms for half of all pairs.
+    pub fn new(nodes: u32, lasts: u64, sessions: Sessions) -> Self {
+        Self {
+            nodes,
+            lasts,
+            seed: 0,
+            sessions,
+            records: 500,
+            lookups: 20_000,
+            letters: 2_000,
+            replication: Replication::default(),
+            round_trip: 80.0,
+            manner: Manner::Get,
+            refresh: 15 * MINUTE,
+        }
+    }
+}
+
+/// How a look-up asks nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// As libp2p-kad: more at a time when nobody closer is named, and 10 s for a node that is gone.
+    Get,
+    /// As a look-up that shows its path (`swarm/kad/walk.rs`): always four at a time, and 1.5 s.
+    Walk,
+}
+
+/// What keeps records alive. The default is what the overlay does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// Copies of a record, and nodes that a look-up ends with.
+    pub copies: usize,
+    /// A holder puts a record again if nobody did for so long (`swarm/kad/config.rs`). Milliseconds.
+    pub replicate: u64,
+    /// The owner puts it again (`core/publish.rs`). Milliseconds.
+    pub republish: u64,
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self { copies: COPIES, replicate: HOUR, republish: 12 * HOUR }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +141,8 @@ struct Tally {
     asked: Vec<f64>,
     silent: Vec<f64>,
     first: Vec<f64>,
+    first_hops: Vec<f64>,
+    asked_by_get: Vec<f64>,
     whole: Vec<f64>,
     letters: u64,
     at_once: u64,
@@ -107,7 +168,9 @@ impl Tally {
         self.asked.push(f64::from(found.asked));
         self.silent.push(f64::from(found.silent));
         self.whole.push(found.millis);
+        self.asked_by_get.push(f64::from(found.asked_by_get));
         self.first.extend(found.first);
+        self.first_hops.extend(found.first.map(|_| f64::from(found.first_hop)));
     }
 }
 
@@ -124,8 +187,9 @@ struct World {
     tally: Tally,
 }
 
-/// Runs the model; `progress` is told the share of it that is done, from time to time.
-pub fn run(setting: Setting, mut progress: impl FnMut(f64)) -> Figures {
+/// Runs the model; `progress` is told the share of it that is done, from time to time, and may say that it is enough: then
+/// these are the figures of the time until then, and none if nothing was counted yet.
+pub fn run(setting: Setting, mut progress: impl FnMut(f64) -> ControlFlow<()>) -> Option<Figures> {
     let mut world = World::new(setting);
     let settled = setting.lasts / 4;
     let end = settled + setting.lasts;
@@ -137,14 +201,15 @@ pub fn run(setting: Setting, mut progress: impl FnMut(f64)) -> Figures {
             world.tally = Tally { counts: true, ..Tally::default() };
         }
         if at >= told {
-            progress(at as f64 / end as f64);
-            told = at + end / 200;
+            told = at + end / TOLD;
+            if progress(at as f64 / end as f64).is_break() {
+                return (at > settled).then(|| world.figures(at - settled));
+            }
         }
         world.handle(happens);
     }
     world.now = end;
-    progress(1.0);
-    world.figures()
+    Some(world.figures(setting.lasts))
 }
 
 impl World {
@@ -174,7 +239,7 @@ impl World {
             if self.hosts.is_here(host) {
                 let rest = self.setting.sessions.rest(&mut self.dice);
                 self.after(rest, Happens::ComeOrGo(host));
-                let soon = self.dice.below(REFRESH);
+                let soon = self.dice.below(self.setting.refresh);
                 self.after(soon, Happens::LookAround(host, 0));
             } else {
                 let absence = self.setting.sessions.absence(&mut self.dice);
@@ -185,7 +250,8 @@ impl World {
             let owner = self.owner(u64::from(count), Hosts::is_here);
             self.records.push(Stored::new(owner, &mut self.dice));
             self.put_record(record);
-            let (replicate, republish) = (self.dice.below(REPLICATE), self.dice.below(REPUBLISH));
+            let Replication { replicate, republish, .. } = self.setting.replication;
+            let (replicate, republish) = (self.dice.below(replicate), self.dice.below(republish));
             self.after(replicate, Happens::Replicate(record));
             self.after(republish, Happens::Republish(record));
         }
@@ -215,7 +281,7 @@ impl World {
             Happens::LookAround(host, stay) => {
                 if self.stays[host as usize] == stay {
                     self.look_around(host);
-                    self.after(REFRESH, happens);
+                    self.after(self.setting.refresh, happens);
                 }
             }
             Happens::LookIntoMailbox(host, stay) => {
@@ -225,11 +291,11 @@ impl World {
             }
             Happens::Republish(record) => {
                 self.put_record(record);
-                self.after(REPUBLISH, happens);
+                self.after(self.setting.replication.republish, happens);
             }
             Happens::Replicate(record) => {
                 self.replicate(record);
-                self.after(REPLICATE, happens);
+                self.after(self.setting.replication.replicate, happens);
             }
             Happens::Probe => {
                 self.probe();
@@ -254,7 +320,7 @@ impl World {
         } else {
             self.hosts.come(host, self.now, &mut self.dice);
             self.enter(host);
-            self.after(REFRESH, Happens::LookAround(host, stay));
+            self.after(self.setting.refresh, Happens::LookAround(host, stay));
             self.look_into_mailbox(host);
             self.setting.sessions.session(&mut self.dice)
         };
@@ -283,25 +349,43 @@ impl World {
     }
 
     fn look(&mut self, host: u32, target: u64) {
-        let found = look(&mut self.hosts, &mut self.dice, host, target, self.now, |_| false);
+        let found = look(&self.setting, &mut self.hosts, &mut self.dice, host, target, self.now, |_| false);
         self.tally.note_cost(&found);
     }
 
     fn put_record(&mut self, record: u32) {
+        let copies = self.setting.replication.copies;
         let stored = &mut self.records[record as usize];
         if self.hosts.is_here(stored.owner) {
             let owner = stored.owner;
             let before = self.tally.questions;
-            stored.put(&mut self.hosts, &mut self.dice, owner, COPIES, self.now, &mut self.tally);
+            stored.put(
+                &self.setting,
+                &mut self.hosts,
+                &mut self.dice,
+                owner,
+                copies,
+                self.now,
+                &mut self.tally,
+            );
             self.tally.record_questions += self.tally.questions - before;
         }
     }
 
     fn replicate(&mut self, record: u32) {
+        let copies = self.setting.replication.copies;
         let stored = &mut self.records[record as usize];
         if let Some(holder) = stored.holder(&self.hosts, &mut self.dice) {
             let before = self.tally.questions;
-            stored.put(&mut self.hosts, &mut self.dice, holder, COPIES, self.now, &mut self.tally);
+            stored.put(
+                &self.setting,
+                &mut self.hosts,
+                &mut self.dice,
+                holder,
+                copies,
+                self.now,
+                &mut self.tally,
+            );
             self.tally.record_questions += self.tally.questions - before;
         }
     }
@@ -311,7 +395,8 @@ impl World {
         let record = usize::try_from(self.dice.below(self.records.len() as u64)).unwrap_or(0);
         let Some(asker) = self.hosts.anybody(&mut self.dice) else { return };
         let Some(stored) = self.records.get(record) else { return };
-        let found = stored.find(&mut self.hosts, &mut self.dice, asker, self.now, &mut self.tally);
+        let found =
+            stored.find(&self.setting, &mut self.hosts, &mut self.dice, asker, self.now, &mut self.tally);
         self.tally.note_lookup(&found);
     }
 
@@ -323,18 +408,26 @@ impl World {
             return;
         }
         let mut letter = Stored::new(recipient, &mut self.dice);
-        letter.put(&mut self.hosts, &mut self.dice, sender, mailbox::COPIES, self.now, &mut self.tally);
+        letter.put(
+            &self.setting,
+            &mut self.hosts,
+            &mut self.dice,
+            sender,
+            mailbox::COPIES,
+            self.now,
+            &mut self.tally,
+        );
         let number = u32::try_from(self.mail.keep(letter)).unwrap_or(0);
-        self.after(REPLICATE, Happens::Repair(number));
+        self.after(REPAIR, Happens::Repair(number));
     }
 
     fn repair(&mut self, number: u32) {
         let Some(Some(letter)) = self.mail.letters.get_mut(number as usize) else { return };
         let before = self.tally.questions;
-        letter.repair(&mut self.hosts, &mut self.dice, self.now, &mut self.tally);
+        letter.repair(&self.setting, &mut self.hosts, &mut self.dice, self.now, &mut self.tally);
         self.tally.letter_questions += self.tally.questions - before;
         self.tally.letter_hours += 1.0;
-        self.after(REPLICATE, Happens::Repair(number));
+        self.after(REPAIR, Happens::Repair(number));
     }
 
     /// Asks the nodes closest to its mailbox for what waits, now and again while it is here.
@@ -343,7 +436,8 @@ impl World {
         for number in self.mail.of(host) {
             let Some(Some(letter)) = self.mail.letters.get_mut(number) else { continue };
             let (first, back) = (letter.back.is_none(), *letter.back.get_or_insert(self.now));
-            let found = letter.find(&mut self.hosts, &mut self.dice, host, self.now, &mut self.tally);
+            let found =
+                letter.find(&self.setting, &mut self.hosts, &mut self.dice, host, self.now, &mut self.tally);
             let arrived = letter.is_at(&found.closest);
             self.tally.letters += u64::from(first);
             self.tally.at_once += u64::from(first && arrived);
@@ -358,12 +452,17 @@ impl World {
         }
     }
 
-    fn figures(self) -> Figures {
+    /// What was counted in so many milliseconds.
+    fn figures(mut self, counted: u64) -> Figures {
+        let values = self.setting.nodes;
+        let values = (0..values).map(|_| self.dice.number());
+        let held = holdings::holdings(&self.hosts.positions(), values, self.setting.replication.copies);
         let tally = self.tally;
         let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
         let copies = |stored: &Stored| stored.holders_here(&self.hosts).count() as f64;
-        let hours = self.setting.lasts as f64 / HOUR as f64;
+        let hours = counted as f64 / HOUR as f64;
         let load = self.hosts.load(self.now);
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         Figures {
             nodes: u32::try_from(self.stays.len()).unwrap_or(u32::MAX),
             here: self.hosts.here(),
@@ -371,9 +470,13 @@ impl World {
             lookups: tally.lookups,
             success: share(tally.succeeded, tally.lookups),
             hops: Spread::of(tally.hops),
+            predicted_hops: hops(f64::from(self.hosts.here()), BUCKET),
             asked: Spread::of(tally.asked),
             silent: Spread::of(tally.silent),
+            curve: figures::curve(&tally.first),
             first: Spread::of(tally.first),
+            first_hops: Spread::of(tally.first_hops),
+            asked_by_get: Spread::of(tally.asked_by_get),
             whole: Spread::of(tally.whole),
             stale: self.hosts.stale(),
             letters: tally.letters,
@@ -381,7 +484,11 @@ impl World {
             found_in_an_hour: share(tally.in_an_hour, tally.letters),
             record_copies: Spread::of(self.records.iter().map(copies).collect()),
             letter_copies: Spread::of(self.mail.letters.iter().flatten().map(copies).collect()),
+            bytes: 2.0 * mean(&load) / 60.0 * QUESTION_BYTES,
             load: Spread::of(load),
+            peak: Spread::of(self.hosts.peaks()),
+            entries: Spread::of(self.hosts.entries()),
+            held: Spread::of(held),
             upkeep: 1.0 - share(tally.probing, tally.questions),
             record_upkeep: tally.record_questions as f64 / f64::from(self.setting.records.max(1)) / hours,
             letter_upkeep: tally.letter_questions as f64 / tally.letter_hours.max(1.0),
@@ -394,15 +501,17 @@ mod tests {
     use super::*;
 
     fn setting(nodes: u32, sessions: Sessions) -> Setting {
-        Setting { nodes, lasts: HOUR, seed: 5, sessions, records: 50, lookups: 500, letters: 100 }
+        Setting { seed: 5, records: 50, lookups: 500, letters: 100, ..Setting::new(nodes, HOUR, sessions) }
+    }
+
+    fn whole(setting: Setting) -> Figures {
+        run(setting, |_| ControlFlow::Continue(())).expect("nobody stops it")
     }
 
     #[test]
     fn where_nobody_leaves_everything_is_found_and_hops_grow_with_the_logarithm() {
-        let runs: Vec<Figures> = [100, 400, 1_600, 6_400]
-            .iter()
-            .map(|nodes| run(setting(*nodes, Sessions::STEADY), |_| ()))
-            .collect();
+        let runs: Vec<Figures> =
+            [100, 400, 1_600, 6_400].iter().map(|nodes| whole(setting(*nodes, Sessions::STEADY))).collect();
         for run in &runs {
             assert_eq!((run.success, run.silent.max, run.stale), (1.0, 0.0, 0.0), "{} nodes", run.here);
             let copies = run.record_copies.mean / COPIES as f64;
@@ -415,15 +524,34 @@ mod tests {
     #[test]
     fn with_churn_nearly_all_is_found_and_the_same_seed_is_the_same_run() {
         let lessons = setting(1_000, Sessions { availability: 0.5, ..Sessions::LESSONS });
-        let figures = run(lessons, |_| ());
+        let figures = whole(lessons);
         assert!(
             figures.success > 0.99 && figures.letters > 10 && figures.found_in_an_hour > 0.95,
             "{figures:?}"
         );
         assert!(figures.stale > 0.0 && figures.silent.mean > 0.0, "{figures:?}");
-        assert_eq!(format!("{figures:?}"), format!("{:?}", run(lessons, |_| ())));
-        let other = run(Setting { seed: 6, ..lessons }, |_| ());
+        assert_eq!(format!("{figures:?}"), format!("{:?}", whole(lessons)));
+        let other = whole(Setting { seed: 6, ..lessons });
         assert_ne!(format!("{figures:?}"), format!("{other:?}"));
+    }
+
+    #[test]
+    fn whoever_stops_a_run_has_the_figures_of_the_time_until_then() {
+        let setting = setting(100, Sessions::PUBLISHED);
+        let stopped_at = |share: f64| {
+            run(setting, |done| if done < share { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        };
+        assert!(stopped_at(0.1).is_none(), "nothing was counted yet");
+        let half = stopped_at(0.6).expect("figures");
+        assert!((0.48..0.52).contains(&half.hours) && (230..270).contains(&half.lookups), "{half:?}");
+        // What is counted by the hour is about the same.
+        let whole = whole(setting);
+        assert!(
+            (half.load.mean / whole.load.mean - 1.0).abs() < 0.2,
+            "{} {}",
+            half.load.mean,
+            whole.load.mean
+        );
     }
 
     #[test]

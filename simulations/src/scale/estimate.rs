@@ -1,10 +1,12 @@
 //! What a node costs when the network is larger than any model here: computed, with what was assumed. *Pure.*
 
-use crosstalk_overlay::dht::{CONTACT, COPIES, PRESENCE_AGAIN};
+use crosstalk_overlay::dht::{BUCKET, CONTACT, COPIES, PRESENCE_AGAIN};
 use serde::Serialize;
 
 use super::figures::{Figures, Spread, line};
-use super::{HOUR, LOOK_AGAIN};
+use super::lookup::ROUND_TRIPS;
+use super::prediction;
+use super::{HOUR, LOOK_AGAIN, QUESTION_BYTES};
 
 /// What is assumed of people and of the wire.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -35,6 +37,14 @@ pub struct Assumed {
     pub record: f64,
     /// Bytes of a letter.
     pub letter: f64,
+    /// Values that a user has in the table at a time: its record, its name, its presence.
+    pub values: f64,
+    /// Times that a question wakes a node that asks or answers it: round trips, and the end of the connection.
+    pub wakes: f64,
+    /// Bytes of memory of an entry of the routing table with its addresses.
+    pub entry: f64,
+    /// Values that the store of the program holds at most (`node/src/run.rs`).
+    pub bound: f64,
 }
 
 /// One in a day, with a fifth of all people online.
@@ -64,9 +74,13 @@ impl Assumed {
             mail_checks: HOUR as f64 / LOOK_AGAIN as f64,
             letters: 0.2,
             letter_waits: 10.0,
-            question: 5_000.0,
+            question: QUESTION_BYTES,
             record: 1_500.0,
             letter: 2_000.0,
+            values: 3.0,
+            wakes: ROUND_TRIPS + 1.0,
+            entry: 700.0,
+            bound: 1_024.0,
         }
     }
 }
@@ -76,8 +90,10 @@ impl Assumed {
 pub struct Estimate {
     /// From what.
     pub assumed: Assumed,
-    /// Hops of a look-up.
+    /// Hops of a look-up, by the line through the runs …
     pub hops: f64,
+    /// … and by the logarithm that is computed without them ([`super::hops`]).
+    pub predicted_hops: f64,
     /// Nodes that a look-up asks.
     pub asked: f64,
     /// Questions an hour of a node that is online.
@@ -90,6 +106,29 @@ pub struct Estimate {
     pub server_bytes: f64,
     /// Bytes on the disk of a server, whether it is here or not.
     pub disk: f64,
+    /// Values in the store of a server, on average, …
+    pub held: f64,
+    /// … and of which share of its bound that is; above 1, those farthest from their key are dropped.
+    pub held_share: f64,
+    /// Nodes in a routing table, …
+    pub entries: f64,
+    /// … and bytes of memory for them.
+    pub table_bytes: f64,
+    /// Times a second that the table wakes a node that is online and no server, …
+    pub client_wakes: f64,
+    /// … and a server.
+    pub server_wakes: f64,
+    /// By how much, relative to the model, lines through all sizes but the largest are off there, in hops and nodes asked;
+    /// nothing with fewer than three sizes.
+    pub checked: Option<(f64, f64)>,
+}
+
+/// By how much the line through all but the largest size misses the largest.
+fn check(runs: &[Figures], of: fn(&Figures) -> &Spread) -> Option<f64> {
+    let largest = runs.iter().max_by_key(|run| run.here)?;
+    let smaller: Vec<Figures> = runs.iter().filter(|run| run.here < largest.here).cloned().collect();
+    let (base, slope, _) = line(&smaller, of)?;
+    Some((base + slope * f64::from(largest.here).log2()) / of(largest).mean - 1.0)
 }
 
 /// Continues the lines through `runs`, of which there have to be two sizes.
@@ -106,16 +145,26 @@ pub fn estimate(runs: &[Figures], assumed: Assumed) -> Option<Estimate> {
     let kept = last.record_upkeep + last.letter_upkeep * assumed.letters * assumed.letter_waits;
     let answers = (asks * assumed.online + kept) / assumed.servers;
     let own = last.load.mean * last.upkeep * 60.0;
-    let copies = last.record_copies.mean * assumed.record
+    let copies = last.record_copies.mean * assumed.values * assumed.record
         + last.letter_copies.mean * assumed.letters * assumed.letter_waits * assumed.letter;
+    let held = assumed.values * last.record_copies.mean / assumed.servers;
+    let entries = at(|run| &run.entries)?;
     Some(Estimate {
         assumed,
         hops,
+        predicted_hops: prediction::hops(servers, BUCKET),
         asked,
         asks,
         answers,
         client_bytes: asks * assumed.question / 3_600.0,
         server_bytes: (answers + own) * assumed.question / 3_600.0,
         disk: copies / assumed.servers,
+        held,
+        held_share: held / assumed.bound,
+        entries,
+        table_bytes: entries * assumed.entry,
+        client_wakes: asks * assumed.wakes / 3_600.0,
+        server_wakes: (answers + own) * assumed.wakes / 3_600.0,
+        checked: check(runs, |run| &run.hops).zip(check(runs, |run| &run.asked)),
     })
 }

@@ -17,12 +17,20 @@ pub struct Figures {
     pub success: f64,
     /// Nodes that had to be asked one after the other to hear of the closest.
     pub hops: Spread,
+    /// How many that should be, by the logarithm ([`super::hops`]).
+    pub predicted_hops: f64,
+    /// The same as `hops`, to hear of the first node that had the record.
+    pub first_hops: Spread,
     /// Nodes asked in a look-up.
     pub asked: Spread,
+    /// Nodes asked until a get ends, 0.4 s after the first value.
+    pub asked_by_get: Spread,
     /// Those of them that did not answer.
     pub silent: Spread,
     /// Until the record was there.
     pub first: Spread,
+    /// The same: what 0, 1, … 100 % of all stayed below.
+    pub curve: Vec<f64>,
     /// Until the look-up was over.
     pub whole: Spread,
     /// The share of entries in routing tables that name somebody who has gone.
@@ -39,6 +47,14 @@ pub struct Figures {
     pub letter_copies: Spread,
     /// Questions that a node answers in a minute; what is spread here is the nodes.
     pub load: Spread,
+    /// The same in the busiest minute of each node.
+    pub peak: Spread,
+    /// Bytes a second that a node sends and receives for questions that it asks and answers, on average.
+    pub bytes: f64,
+    /// Nodes in a routing table.
+    pub entries: Spread,
+    /// Values at a node, if there is one for each node that is here.
+    pub held: Spread,
     /// The share of questions by nodes that look around, come, and keep copies; the rest are the look-ups themselves.
     pub upkeep: f64,
     /// Questions that one record costs in an hour.
@@ -73,6 +89,14 @@ impl Spread {
             max: values.last().copied().unwrap_or(0.0),
         }
     }
+}
+
+/// What 0, 1, … 100 % of these stay below; nothing of nothing.
+pub(super) fn curve(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1);
+    (0..=100).filter_map(|share| sorted.get(last * share / 100).copied()).collect()
 }
 
 /// The line `mean = a + b · log₂(nodes here)` through several sizes (least squares), and by how much, relative to the

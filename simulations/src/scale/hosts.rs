@@ -3,12 +3,12 @@
 use crosstalk_overlay::dht::BUCKET;
 use rand_distr::{Distribution, StandardNormal};
 
+use super::MINUTE;
 use super::routing::{Peer, Routing};
 use crate::world::dice::Dice;
 
-/// Half of all pairs of hosts have a shorter round trip, in milliseconds; and the spread of its logarithm. Between homes
-/// on different continents and in one city alike, as in published latency matrices of the Internet.
-const ROUND_TRIP: f64 = 80.0;
+/// The spread of the logarithm of round trips. Between homes on different continents and in one city alike, as in published
+/// latency matrices of the Internet.
 const SPREAD: f64 = 0.6;
 /// Nodes that are remembered while away (`node`: the tree of peers).
 const REMEMBERED: usize = 8;
@@ -25,6 +25,22 @@ struct Host {
     /// Questions that it answered since the counters began, and milliseconds it was here meanwhile.
     answered: u32,
     present: u64,
+    /// The minute it answered last in, how many questions in that, and the most in any.
+    minute: u32,
+    in_minute: u32,
+    peak: u32,
+}
+
+impl Host {
+    fn note_question(&mut self, now: u64) {
+        let minute = u32::try_from(now / MINUTE).unwrap_or(u32::MAX);
+        if self.minute != minute {
+            (self.minute, self.in_minute) = (minute, 0);
+        }
+        self.answered += 1;
+        self.in_minute += 1;
+        self.peak = self.peak.max(self.in_minute);
+    }
 }
 
 /// See the file's head.
@@ -141,7 +157,7 @@ impl Hosts {
     ) {
         let (asker, asked) = (self.position(from), self.position(host));
         let it = self.host_mut(host);
-        it.answered += 1;
+        it.note_question(now);
         it.routing.closest(target, wanted, named);
         it.routing.heard(Peer { position: asker, host: from }, now);
         self.host_mut(from).routing.heard(Peer { position: asked, host }, now);
@@ -167,17 +183,17 @@ impl Hosts {
         stale as f64 / all.max(1) as f64
     }
 
-    /// A round trip between two hosts, in milliseconds.
-    pub(super) fn round_trip(&self, dice: &mut Dice) -> f64 {
+    /// A round trip between two hosts, if half of all take `median`; milliseconds.
+    pub(super) fn round_trip(median: f64, dice: &mut Dice) -> f64 {
         let normal: f64 = StandardNormal.sample(dice.rng());
-        ROUND_TRIP * (SPREAD * normal).exp()
+        median * (SPREAD * normal).exp()
     }
 
     /// From now on is counted who answers how much.
     pub(super) fn count(&mut self, now: u64) {
         self.counted_since = now;
         for host in &mut self.hosts {
-            (host.answered, host.present) = (0, 0);
+            (host.answered, host.present, host.peak) = (0, 0, 0);
         }
     }
 
@@ -191,6 +207,24 @@ impl Hosts {
                 .then(|| f64::from(host.answered) * 60_000.0 / present as f64)
         };
         self.hosts.iter().filter_map(load).collect()
+    }
+
+    /// Questions answered in the busiest minute, of each node that is here.
+    pub(super) fn peaks(&self) -> Vec<f64> {
+        self.hosts.iter().filter(|host| host.here).map(|host| f64::from(host.peak)).collect()
+    }
+
+    /// Entries in the tables of those who are here.
+    pub(super) fn entries(&self) -> Vec<f64> {
+        self.hosts.iter().filter(|host| host.here).map(|host| host.routing.len() as f64).collect()
+    }
+
+    /// The positions of those who are here, sorted.
+    pub(super) fn positions(&self) -> Vec<u64> {
+        let here = self.hosts.iter().filter(|host| host.here);
+        let mut positions: Vec<u64> = here.map(|host| host.position).collect();
+        positions.sort_unstable();
+        positions
     }
 
     fn host(&self, index: u32) -> &Host {

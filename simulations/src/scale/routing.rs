@@ -90,17 +90,19 @@ impl Routing {
     /// The `wanted` closest to `target`, the closest first.
     pub(super) fn closest(&self, target: u64, wanted: usize, found: &mut Vec<Peer>) {
         found.clear();
+        let distance = self.position ^ target;
+        // Where the target has another bit than we do, a bucket lies closer to it than all after it; else farther away.
+        let closer = |index: &usize| *index < 64 && distance << index >> 63 == 1;
         let end = self.buckets.len();
-        let split = self.index(target).unwrap_or(end).min(end);
-        // Whoever shares more of the target than we do, then whoever is close to us, then the rest from near to far.
-        let mut take = |range: std::ops::Range<usize>| {
+        let near = (0..end).filter(closer);
+        let far = (0..end).rev().filter(|index| !closer(index));
+        for index in near.chain(far) {
             let begin = found.len();
-            found.extend(self.buckets[range].iter().flat_map(|bucket| bucket.peers()));
+            found.extend_from_slice(self.buckets[index].peers());
             found[begin..].sort_unstable_by_key(|peer| peer.position ^ target);
-            found.len() < wanted
-        };
-        if take(split..(split + 1).min(end)) && take((split + 1).min(end)..end) {
-            (0..split).rev().all(|index| take(index..index + 1));
+            if found.len() >= wanted {
+                break;
+            }
         }
         found.truncate(wanted);
     }
@@ -108,6 +110,11 @@ impl Routing {
     /// Everybody in it.
     pub(super) fn peers(&self) -> impl Iterator<Item = Peer> {
         self.buckets.iter().flat_map(|bucket| bucket.peers().iter().copied())
+    }
+
+    /// How many it names.
+    pub(super) fn len(&self) -> usize {
+        self.buckets.iter().map(|bucket| usize::from(bucket.len)).sum()
     }
 
     /// The number of buckets up to the one of the closest neighbour.

@@ -13,6 +13,7 @@ mod hosts;
 mod lookup;
 mod prediction;
 mod routing;
+mod setting;
 mod stored;
 
 use std::cmp::Reverse;
@@ -24,8 +25,9 @@ pub use churn::Sessions;
 pub use estimate::{Assumed, Estimate, estimate};
 pub use figures::{Figures, Spread, line};
 pub use prediction::{bits_per_hop, hops};
+pub use setting::{Manner, Replication, Setting};
 
-use crosstalk_overlay::dht::{BUCKET, COPIES};
+use crosstalk_overlay::dht::BUCKET;
 use crosstalk_overlay::mailbox;
 
 use crate::world::dice::Dice;
@@ -45,78 +47,6 @@ const QUESTION_BYTES: f64 = 5_000.0;
 const TOLD: u64 = 2_000;
 /// Buckets that libp2p-kad can aim at when it starts: random keys seldom share more bits with ours.
 const AIMED: u32 = 4;
-
-/// What is modelled.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// Servers of the table that are here at a time, on average.
-    pub nodes: u32,
-    /// Milliseconds of virtual time that are counted, after a quarter of it to settle.
-    pub lasts: u64,
-    /// The same seed is the same run.
-    pub seed: u64,
-    /// When nodes come and go.
-    pub sessions: Sessions,
-    /// Records in the sample, …
-    pub records: u32,
-    /// … look-ups of them, …
-    pub lookups: u32,
-    /// … and letters for people who are away.
-    pub letters: u32,
-    /// What keeps records alive.
-    pub replication: Replication,
-    /// Half of all pairs of nodes have a shorter round trip, milliseconds.
-    pub round_trip: f64,
-    /// How nodes are asked.
-    pub manner: Manner,
-    /// A node looks around so often, by turns near itself and anywhere (`swarm/kad/upkeep.rs`). Milliseconds.
-    pub refresh: u64,
-}
-
-impl Setting {
-    /// So many nodes, for so many milliseconds, as the overlay is, with round trips of 80 ms for half of all pairs.
-    pub fn new(nodes: u32, lasts: u64, sessions: Sessions) -> Self {
-        Self {
-            nodes,
-            lasts,
-            seed: 0,
-            sessions,
-            records: 500,
-            lookups: 20_000,
-            letters: 2_000,
-            replication: Replication::default(),
-            round_trip: 80.0,
-            manner: Manner::Get,
-            refresh: 15 * MINUTE,
-        }
-    }
-}
-
-/// How a look-up asks nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// As libp2p-kad: more at a time when nobody closer is named, and 10 s for a node that is gone.
-    Get,
-    /// As a look-up that shows its path (`swarm/kad/walk.rs`): always four at a time, and 1.5 s.
-    Walk,
-}
-
-/// What keeps records alive. The default is what the overlay does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replication {
-    /// Copies of a record, and nodes that a look-up ends with.
-    pub copies: usize,
-    /// A holder puts a record again if nobody did for so long (`swarm/kad/config.rs`). Milliseconds.
-    pub replicate: u64,
-    /// The owner puts it again (`core/publish.rs`). Milliseconds.
-    pub republish: u64,
-}
-
-impl Default for Replication {
-    fn default() -> Self {
-        Self { copies: COPIES, replicate: HOUR, republish: 12 * HOUR }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Happens {
@@ -218,7 +148,7 @@ impl World {
         let availability = setting.sessions.availability;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
         let count = (f64::from(setting.nodes) / availability) as u32;
-        let hosts = Hosts::new(count, availability, &mut dice);
+        let hosts = Hosts::new(setting, count, &mut dice);
         let mut world = Self {
             setting,
             hosts,
@@ -349,7 +279,7 @@ impl World {
     }
 
     fn look(&mut self, host: u32, target: u64) {
-        let found = look(&self.setting, &mut self.hosts, &mut self.dice, host, target, self.now, |_| false);
+        let found = look(&mut self.hosts, &mut self.dice, host, target, self.now, |_| false);
         self.tally.note_cost(&found);
     }
 
@@ -359,15 +289,7 @@ impl World {
         if self.hosts.is_here(stored.owner) {
             let owner = stored.owner;
             let before = self.tally.questions;
-            stored.put(
-                &self.setting,
-                &mut self.hosts,
-                &mut self.dice,
-                owner,
-                copies,
-                self.now,
-                &mut self.tally,
-            );
+            stored.put(&mut self.hosts, &mut self.dice, owner, copies, self.now, &mut self.tally);
             self.tally.record_questions += self.tally.questions - before;
         }
     }
@@ -377,15 +299,7 @@ impl World {
         let stored = &mut self.records[record as usize];
         if let Some(holder) = stored.holder(&self.hosts, &mut self.dice) {
             let before = self.tally.questions;
-            stored.put(
-                &self.setting,
-                &mut self.hosts,
-                &mut self.dice,
-                holder,
-                copies,
-                self.now,
-                &mut self.tally,
-            );
+            stored.put(&mut self.hosts, &mut self.dice, holder, copies, self.now, &mut self.tally);
             self.tally.record_questions += self.tally.questions - before;
         }
     }
@@ -395,8 +309,7 @@ impl World {
         let record = usize::try_from(self.dice.below(self.records.len() as u64)).unwrap_or(0);
         let Some(asker) = self.hosts.anybody(&mut self.dice) else { return };
         let Some(stored) = self.records.get(record) else { return };
-        let found =
-            stored.find(&self.setting, &mut self.hosts, &mut self.dice, asker, self.now, &mut self.tally);
+        let found = stored.find(&mut self.hosts, &mut self.dice, asker, self.now, &mut self.tally);
         self.tally.note_lookup(&found);
     }
 
@@ -408,15 +321,7 @@ impl World {
             return;
         }
         let mut letter = Stored::new(recipient, &mut self.dice);
-        letter.put(
-            &self.setting,
-            &mut self.hosts,
-            &mut self.dice,
-            sender,
-            mailbox::COPIES,
-            self.now,
-            &mut self.tally,
-        );
+        letter.put(&mut self.hosts, &mut self.dice, sender, mailbox::COPIES, self.now, &mut self.tally);
         let number = u32::try_from(self.mail.keep(letter)).unwrap_or(0);
         self.after(REPAIR, Happens::Repair(number));
     }
@@ -424,7 +329,7 @@ impl World {
     fn repair(&mut self, number: u32) {
         let Some(Some(letter)) = self.mail.letters.get_mut(number as usize) else { return };
         let before = self.tally.questions;
-        letter.repair(&self.setting, &mut self.hosts, &mut self.dice, self.now, &mut self.tally);
+        letter.repair(&mut self.hosts, &mut self.dice, self.now, &mut self.tally);
         self.tally.letter_questions += self.tally.questions - before;
         self.tally.letter_hours += 1.0;
         self.after(REPAIR, Happens::Repair(number));
@@ -436,8 +341,7 @@ impl World {
         for number in self.mail.of(host) {
             let Some(Some(letter)) = self.mail.letters.get_mut(number) else { continue };
             let (first, back) = (letter.back.is_none(), *letter.back.get_or_insert(self.now));
-            let found =
-                letter.find(&self.setting, &mut self.hosts, &mut self.dice, host, self.now, &mut self.tally);
+            let found = letter.find(&mut self.hosts, &mut self.dice, host, self.now, &mut self.tally);
             let arrived = letter.is_at(&found.closest);
             self.tally.letters += u64::from(first);
             self.tally.at_once += u64::from(first && arrived);
@@ -498,6 +402,8 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use crosstalk_overlay::dht::COPIES;
+
     use super::*;
 
     fn setting(nodes: u32, sessions: Sessions) -> Setting {

@@ -3,8 +3,8 @@
 use crosstalk_overlay::dht::BUCKET;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::MINUTE;
 use super::routing::{Peer, Routing};
+use super::{MINUTE, Setting};
 use crate::world::dice::Dice;
 
 /// The spread of the logarithm of round trips. Between homes on different continents and in one city alike, as in published
@@ -45,15 +45,18 @@ impl Host {
 
 /// See the file's head.
 pub(super) struct Hosts {
+    /// By which rules they look up.
+    pub(super) setting: Setting,
     hosts: Vec<Host>,
     here: u32,
     counted_since: u64,
 }
 
 impl Hosts {
-    /// So many, of whom each is here with this probability; those who are know each other as in a network that has been
+    /// So many, of whom each is here with the probability of the setting; those who are know each other as in a network that has been
     /// there for long: each bucket has random nodes of those that belong into it.
-    pub(super) fn new(count: u32, availability: f64, dice: &mut Dice) -> Self {
+    pub(super) fn new(setting: Setting, count: u32, dice: &mut Dice) -> Self {
+        let availability = setting.sessions.availability;
         let host = |dice: &mut Dice| {
             let position = dice.number();
             Host {
@@ -65,7 +68,8 @@ impl Hosts {
         };
         let hosts: Vec<Host> = (0..count).map(|_| host(dice)).collect();
         let here = hosts.iter().filter(|host| host.here).count();
-        let mut all = Self { hosts, here: u32::try_from(here).unwrap_or(u32::MAX), counted_since: 0 };
+        let mut all =
+            Self { setting, hosts, here: u32::try_from(here).unwrap_or(u32::MAX), counted_since: 0 };
         all.acquaint(dice);
         all
     }

@@ -2,9 +2,9 @@
 
 use crosstalk_overlay::dht::PARALLEL;
 
+use super::Manner;
 use super::hosts::Hosts;
 use super::routing::Peer;
-use super::{Manner, Setting};
 use crate::world::dice::Dice;
 
 /// Nodes that an answer names, and with which a look-up begins (libp2p-kad's K).
@@ -57,7 +57,6 @@ pub(super) struct Found {
 
 /// Looks for `target` from a node that is here. `has` says whether a node has what is looked for.
 pub(super) fn look(
-    setting: &Setting,
     hosts: &mut Hosts,
     dice: &mut Dice,
     from: u32,
@@ -65,6 +64,7 @@ pub(super) fn look(
     now: u64,
     has: impl Fn(u32) -> bool,
 ) -> Found {
+    let setting = hosts.setting;
     let copies = setting.replication.copies;
     let (patience, widens) = match setting.manner {
         Manner::Get => (ANSWER, true),

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk_overlay::mailbox;
 
+use super::Tally;
 use super::hosts::Hosts;
 use super::lookup::{Found, look};
 use super::routing::Peer;
-use super::{Setting, Tally};
 use crate::world::dice::Dice;
 
 /// Something that stands somewhere.
@@ -30,14 +30,13 @@ impl Stored {
 
     pub(super) fn find(
         &self,
-        setting: &Setting,
         hosts: &mut Hosts,
         dice: &mut Dice,
         from: u32,
         now: u64,
         tally: &mut Tally,
     ) -> Found {
-        let found = look(setting, hosts, dice, from, self.position, now, |host| self.holders.contains(&host));
+        let found = look(hosts, dice, from, self.position, now, |host| self.holders.contains(&host));
         tally.note_cost(&found);
         found
     }
@@ -45,7 +44,6 @@ impl Stored {
     /// `from` puts it to the `copies` closest nodes.
     pub(super) fn put(
         &mut self,
-        setting: &Setting,
         hosts: &mut Hosts,
         dice: &mut Dice,
         from: u32,
@@ -53,7 +51,7 @@ impl Stored {
         now: u64,
         tally: &mut Tally,
     ) {
-        let closest = self.find(setting, hosts, dice, from, now, tally).closest;
+        let closest = self.find(hosts, dice, from, now, tally).closest;
         let new: Vec<u32> = closest
             .iter()
             .take(copies)
@@ -74,17 +72,10 @@ impl Stored {
     }
 
     /// Each holder that is here gives it to the closest nodes that lack it.
-    pub(super) fn repair(
-        &mut self,
-        setting: &Setting,
-        hosts: &mut Hosts,
-        dice: &mut Dice,
-        now: u64,
-        tally: &mut Tally,
-    ) {
+    pub(super) fn repair(&mut self, hosts: &mut Hosts, dice: &mut Dice, now: u64, tally: &mut Tally) {
         let holders: Vec<u32> = self.holders_here(hosts).collect();
         for holder in holders {
-            self.put(setting, hosts, dice, holder, mailbox::COPIES - 1, now, tally);
+            self.put(hosts, dice, holder, mailbox::COPIES - 1, now, tally);
         }
     }
 

@@ -6,9 +6,10 @@ use crate::scale::{Figures, Replication, Sessions, Setting};
 
 const NODES: u32 = 1_000;
 const HOUR: u64 = 3_600_000;
-const COPIES: [usize; 5] = [1, 2, 4, 8, 12];
-/// Hours after which a holder puts a record again, and the owner.
-const PACES: [(u64, u64); 3] = [(1, 12), (4, 12), (24, 24)];
+const COPIES: [usize; 6] = [1, 2, 4, 8, 12, 16];
+const MINUTE: u64 = 60_000;
+/// After which a holder puts a record again; the owner does as the overlay is set.
+const PACES: [u64; 3] = [HOUR, 30 * MINUTE, 4 * HOUR];
 /// What success has to reach.
 const GOAL: f64 = 0.999;
 
@@ -21,11 +22,10 @@ struct Tried {
 pub(super) fn fill(chapter: &mut Chapter, pace: &Pace<'_>) {
     let mut tried = Vec::new();
     // As the overlay is set first, in case that there is no time for more.
-    'all: for (replicate, republish) in PACES {
+    'all: for replicate in PACES {
         for (name, sessions) in [("two hours", Sessions::PUBLISHED), ("a lesson", Sessions::LESSONS)] {
             for copies in COPIES {
-                let replication =
-                    Replication { copies, replicate: replicate * HOUR, republish: republish * HOUR };
+                let replication = Replication { copies, replicate, ..Replication::default() };
                 let setting = Setting {
                     replication,
                     records: 200,
@@ -53,7 +53,7 @@ fn text(tried: &[Tried]) -> Vec<String> {
     let mut text = vec![format!(
         "{NODES} nodes for four hours; 5,000 look-ups of 200 records. Sessions of two hours: half of them end within that time, and \
          a node is here half of its time (as in IPFS). Of a lesson: half end within 30 minutes, and a node is here a fifth of its \
-         time. The overlay keeps {} copies, puts a record again after an hour, and its owner does after twelve. The goal is that \
+         time. The overlay keeps {} copies, puts a record again after an hour, and its owner does after twelve hours. The goal is that \
          {} % of look-ups find the record.",
         usual.copies,
         GOAL * 100.0,
@@ -69,13 +69,16 @@ fn text(tried: &[Tried]) -> Vec<String> {
                 chosen.figures.record_upkeep,
             ));
         }
+        let any = tried.iter().any(|it| it.sessions == name);
+        if least.is_none() && any {
+            text.push("None of those tried reaches the goal there.".to_owned());
+        }
         if let Some(least) = least {
             text.push(format!(
-                "The cheapest of those tried that reaches the goal there: {} copies, put again after {} hours by holders and {} by \
-                 owners; {:.3} %, {:.1} questions an hour and record.",
+                "The cheapest of those tried that reaches the goal there: {} copies, put again after {} minutes; {:.3} %, {:.1} \
+                 questions an hour and record.",
                 least.replication.copies,
-                least.replication.replicate / HOUR,
-                least.replication.republish / HOUR,
+                least.replication.replicate / MINUTE,
                 least.figures.success * 100.0,
                 least.figures.record_upkeep,
             ));
@@ -87,7 +90,7 @@ fn text(tried: &[Tried]) -> Vec<String> {
 fn plot(tried: &[Tried]) -> Plot {
     let mut lines: Vec<Line> = Vec::new();
     for it in tried {
-        let label = format!("{}, again after {} h", it.sessions, it.replication.replicate / HOUR);
+        let label = format!("{}, again after {} min", it.sessions, it.replication.replicate / MINUTE);
         let point = (it.replication.copies as f64, (1.0 - it.figures.success) * 100.0);
         match lines.iter_mut().find(|line| line.label == label) {
             Some(line) => line.points.push(point),
@@ -110,8 +113,7 @@ fn table(tried: &[Tried]) -> Table {
         vec![
             it.sessions.to_owned(),
             it.replication.copies.to_string(),
-            (it.replication.replicate / HOUR).to_string(),
-            (it.replication.republish / HOUR).to_string(),
+            (it.replication.replicate / MINUTE).to_string(),
             format!("{:.3}", it.figures.success * 100.0),
             format!("{:.1}", it.figures.record_copies.mean),
             format!("{:.1}", it.figures.record_upkeep),
@@ -124,8 +126,7 @@ fn table(tried: &[Tried]) -> Table {
         columns: vec![
             "sessions of",
             "copies",
-            "put again by holders, h",
-            "put again by owners, h",
+            "put again by holders, min",
             "found, %",
             "copies that are here, mean",
             "questions an hour and record",

@@ -8,7 +8,7 @@ mod chain;
 
 pub use chain::{BadStep, Chain, MAX_ROTATIONS};
 
-use crate::id::{DeviceId, UserId};
+use crate::id::{AuthorityId, DeviceId, UserId};
 use crate::keys::AuthorityKey;
 use crate::record::{
     NameCert, Record as _, Refusal, Revocation, RevocationSet, Revoked, RevokedBy, Verified,
@@ -74,6 +74,34 @@ fn revoke(key: &AuthorityKey, what: Revoked, wall: u64) -> Result<Verified<Revoc
     Verified::sign(Revocation { what, by: RevokedBy::Authority(key.id()), since: wall }, key, None)
 }
 
+/// Who is known to have an address, and by which certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Who has it.
+    pub user: UserId,
+    /// Whose key says so.
+    pub authority: AuthorityId,
+    /// The certificate's serial.
+    pub serial: u64,
+}
+
+impl Held {
+    /// What a certificate says.
+    pub fn by(cert: &NameCert) -> Self {
+        Self { user: cert.user, authority: cert.authority, serial: cert.serial }
+    }
+
+    /// Whether this was said after something else.
+    pub fn is_later(&self, other: &Self, chain: &Chain) -> bool {
+        chain.is_later((self.authority, self.serial), (other.authority, other.serial))
+    }
+
+    /// Whether the address of a certificate is another user's since.
+    pub fn replaces(&self, cert: &NameCert, chain: &Chain) -> bool {
+        self.user != cert.user && self.is_later(&Self::by(cert), chain)
+    }
+}
+
 /// What a name is worth to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -95,11 +123,11 @@ pub enum Standing {
 }
 
 /// What a verified certificate is worth, where `pinned` are the keys of the authority that is pinned for its domain, and
-/// `holder` who is known to have the address by the highest serial.
+/// `holder` who is known to have the address by the latest certificate.
 pub fn standing(
     cert: &NameCert,
     pinned: Option<&Chain>,
-    holder: Option<(UserId, u64)>,
+    holder: Option<&Held>,
     revocations: &RevocationSet,
     time: TrustedTime,
 ) -> Standing {
@@ -110,10 +138,8 @@ pub fn standing(
     if revoked(cert.authority) || pinned.is_some_and(|chain| chain.keys().any(revoked)) {
         return Standing::Revoked;
     }
-    if pinned.is_none() {
-        return Standing::Claimed;
-    }
-    if holder.is_some_and(|(user, serial)| user != cert.user && serial > cert.serial) {
+    let Some(chain) = pinned else { return Standing::Claimed };
+    if holder.is_some_and(|held| held.replaces(cert, chain)) {
         return Standing::Replaced;
     }
     Standing::Certified { until: cert.expires, valid: cert.is_valid(time) }
@@ -138,11 +164,12 @@ mod tests {
         certify(&key(), ALICE, user(1), 0, NOW).expect("signed")
     }
 
-    fn judged(pinned: Option<crate::id::AuthorityId>, holder: Option<(UserId, u64)>) -> Standing {
+    fn judged(pinned: Option<AuthorityId>, holder: Option<(UserId, u64)>) -> Standing {
+        let holder = holder.map(|(user, serial)| Held { user, authority: key().id(), serial });
         standing(
             &cert(),
             pinned.map(Chain::of).as_ref(),
-            holder,
+            holder.as_ref(),
             &RevocationSet::default(),
             TrustedTime::certain(NOW),
         )

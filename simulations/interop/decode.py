@@ -375,7 +375,8 @@ def worked(challenge, nonce, bits):
 
 
 def followed(pinned, steps):
-    """The present key and the former ones of a pinned authority, and since when each was left, by §12."""
+    """The present key and the former ones of a pinned authority with how often it was handed over since, and since when each was
+    left, by §12."""
     kept = []
 
     def walk():
@@ -407,8 +408,12 @@ def followed(pinned, steps):
         now, former = walk()
         kept = [one for one in kept if one["old"] in {now} | former]
     now, former = walk()
+    ages, key = {now: 0}, now
+    while before := [one["old"] for one in kept if one["new"] == key]:
+        key, = before
+        ages[key] = len(ages)
     left = {one["old"]: one["since"] for one in kept if one["new"] in {now} | former}
-    return {now} | former, left
+    return ages, left
 
 
 def standing(cert, pinned, rotations, holder, revocations, now, credible):
@@ -419,7 +424,7 @@ def standing(cert, pinned, rotations, holder, revocations, now, credible):
         return "refused"
     if credible and says["issued"] > now + 2 * DAY:
         return "refused"
-    keys, left = {says["authority"]}, {}
+    keys, left = {says["authority"]: 0}, {}
     if pinned is not None:
         steps = [record("rotation", rotation) for rotation in rotations]
         domain = says["address"].split("@")[1]
@@ -432,8 +437,10 @@ def standing(cert, pinned, rotations, holder, revocations, now, credible):
             return "revoked"
     if pinned is None:
         return "claimed"
-    if holder and holder["user"] != says["user"] and holder["serial"] > says["serial"]:
-        return "replaced"
+    if holder and holder["user"] != says["user"]:
+        place = [(-keys.get(by["authority"], 99), by["serial"]) for by in (holder, says)]
+        if place[0] > place[1]:
+            return "replaced"
     return "ended" if credible and now >= says["expires"] else "certified"
 
 

@@ -37,13 +37,14 @@ pub struct Chain {
     current: AuthorityId,
     /// Two keys that are both said to follow the current one.
     disputed: Option<[AuthorityId; 2]>,
-    former: BTreeSet<AuthorityId>,
+    /// The last one first.
+    former: Vec<AuthorityId>,
 }
 
 impl Chain {
     /// One key, and nothing said of others.
     pub fn of(base: AuthorityId) -> Self {
-        Self { base, steps: Vec::new(), current: base, disputed: None, former: BTreeSet::new() }
+        Self { base, steps: Vec::new(), current: base, disputed: None, former: Vec::new() }
     }
 
     /// One key with what is said of others, in whatever order; what leads nowhere is left out.
@@ -87,9 +88,21 @@ impl Chain {
         self.current == *key || self.former.contains(key)
     }
 
-    /// The present key and the former ones.
+    /// The present key and the former ones, the present one first.
     pub fn keys(&self) -> impl Iterator<Item = AuthorityId> {
         std::iter::once(self.current).chain(self.former.iter().copied())
+    }
+
+    /// How many times the domain was handed over since that key got it; nothing if it is none of its keys.
+    pub fn age(&self, key: &AuthorityId) -> Option<usize> {
+        self.keys().position(|one| one == *key)
+    }
+
+    /// Whether what one key says with one serial is later than what another says with another: the later key counts, whatever
+    /// the serials are, since whoever has a key that was left can choose any; of one key the higher serial.
+    pub fn is_later(&self, one: (AuthorityId, u64), other: (AuthorityId, u64)) -> bool {
+        let place = |(key, serial)| (Reverse(self.age(&key).unwrap_or(usize::MAX)), serial);
+        place(one) > place(other)
     }
 
     /// All rotations, in the order in which a reader of the first key can follow them.
@@ -195,6 +208,7 @@ impl Chain {
             }
         }
         self.former = behind.keys().copied().filter(|key| *key != current).collect();
+        self.former.sort_by_key(|key| behind.get(key).copied());
         let back = |key: &AuthorityId| behind.get(key).copied();
         self.steps.retain(|step| back(&step.old).is_some());
         self.steps.sort_by(|a, b| {
@@ -305,6 +319,15 @@ mod tests {
             assert_eq!(reader.insert(step.clone()), Ok(true));
         }
         assert_eq!((reader.current(), &reader), (id(4), &chain));
+    }
+
+    #[test]
+    fn a_later_key_comes_before_a_higher_serial() {
+        let chain = chain(1, &[(1, 2), (2, 3)]);
+        assert_eq!([3, 2, 1, 9].map(|key| chain.age(&id(key))), [Some(0), Some(1), Some(2), None]);
+        assert!(chain.is_later((id(3), 1), (id(2), 9)) && !chain.is_later((id(2), 9), (id(3), 1)));
+        assert!(chain.is_later((id(2), 1), (id(1), 9)) && chain.is_later((id(1), 0), (id(9), 9)));
+        assert!(chain.is_later((id(2), 2), (id(2), 1)) && !chain.is_later((id(2), 2), (id(2), 2)));
     }
 
     #[test]

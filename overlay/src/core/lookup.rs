@@ -8,6 +8,10 @@ use crate::dht::{Answer, Key, Query, Refused, Trace, Value};
 use crate::id::{AuthorityId, DeviceId, UserId};
 use crate::time::{DAY, Now};
 
+/// Keys of a domain under which a name is asked for: what was published before the last hand-overs is found until it is
+/// renewed.
+const KEYS_ASKED: usize = 3;
+
 /// Look-ups under way; a further one gets an empty answer.
 const MAX_LOOKUPS: usize = 16;
 
@@ -79,7 +83,7 @@ impl Overlay {
         match target {
             Target::User(user) => self.then_user(&mut watched, *user),
             Target::Name(address) => {
-                if let Some(authority) = self.authority_of(address) {
+                for authority in self.authorities_of(address).into_iter().take(KEYS_ASKED) {
                     let key = Key::name(&authority, address);
                     watched.todo.push_back(Asked { subject: Subject::Name(authority), key });
                 }
@@ -129,7 +133,11 @@ impl Overlay {
     fn learn_from(&mut self, step: &Step, watched: &mut Watched, now: Now) {
         for value in step.values.iter().filter_map(|(_, value)| value.as_ref().ok()) {
             match value {
-                Value::Name(name) if watched.lookup.user.is_none() => self.then_user(watched, name.user),
+                // A key that was left may be in other hands.
+                Value::Name(name) if watched.lookup.user.is_none() && self.users.may_count(name) => {
+                    watched.todo.clear();
+                    self.then_user(watched, name.user);
+                }
                 Value::User(record) => self.take_in(record, now),
                 Value::Name(_) | Value::Presence(_) => {}
             }

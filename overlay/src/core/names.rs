@@ -1,9 +1,9 @@
 //! Names: which authority speaks for a domain, who holds an address, what raises an alarm. *Pure.*
 
 use super::state::Provenance;
-use super::users::{Authority, Holder};
+use super::users::Authority;
 use super::{Alarm, ClaimedName, Output, Overlay, Tier};
-use crate::authority::{Chain, Standing, standing};
+use crate::authority::{Chain, Held, Standing, standing};
 use crate::id::{AuthorityId, UserId};
 use crate::record::{NameCert, UserRecord, domain_of};
 use crate::time::Now;
@@ -50,11 +50,12 @@ impl Overlay {
         }
     }
 
-    /// The certificate with the highest serial says who holds an address.
+    /// The latest certificate says who holds an address: that by the later key, of one key that with the higher serial.
     fn note_holder(&mut self, name: &NameCert) {
-        let holder = Holder { user: name.user, serial: name.serial };
+        let Some(known) = self.users.authorities.get(name.domain()) else { return };
+        let holder = Held::by(name);
         match self.users.holders.get(&name.address) {
-            Some(before) if before.serial >= name.serial => return,
+            Some(before) if !holder.is_later(before, &known.chain) => return,
             Some(before) if before.user != name.user => {
                 let (address, from, to) = (name.address.clone(), before.user, name.user);
                 self.outputs.push_back(Output::Alarm(Alarm::NameMoved { address, from, to }));
@@ -112,9 +113,10 @@ impl Overlay {
         self.users.is_same_authority(domain, one, other)
     }
 
-    /// Who gives names under the domain of an address, as far as is known.
-    pub(super) fn authority_of(&self, address: &str) -> Option<AuthorityId> {
-        Some(self.users.authorities.get(domain_of(address)?)?.chain.current())
+    /// Keys of whoever gives names under the domain of an address, as far as is known: the present one first.
+    pub(super) fn authorities_of(&self, address: &str) -> Vec<AuthorityId> {
+        let known = domain_of(address).and_then(|domain| self.users.authorities.get(domain));
+        known.map(|known| known.chain.keys().collect()).unwrap_or_default()
     }
 
     pub(super) fn tier_of(&self, user: &UserId, now: Now) -> Tier {
@@ -127,11 +129,10 @@ impl Overlay {
 
     fn standing_of(&self, name: &NameCert, now: Now) -> Standing {
         let known = self.users.authorities.get(name.domain()).filter(|known| known.is_pinned());
-        let holder = self.users.holders.get(&name.address).map(|holder| (holder.user, holder.serial));
         standing(
             name,
             known.map(|known| &known.chain),
-            holder,
+            self.users.holders.get(&name.address),
             &self.users.revocations,
             self.clock.trusted(now),
         )
@@ -152,8 +153,9 @@ impl Overlay {
 
     /// Whether the authority has given the address to another key since.
     fn is_replaced(&self, name: &NameCert) -> bool {
+        let known = self.users.authorities.get(name.domain());
         let holder = self.users.holders.get(&name.address);
-        holder.is_some_and(|holder| holder.user != name.user && holder.serial > name.serial)
+        known.zip(holder).is_some_and(|(known, holder)| holder.replaces(name, &known.chain))
     }
 
     pub(super) fn holder_of(&self, address: &str) -> Option<UserId> {

@@ -6,7 +6,7 @@ use super::peers::Peer;
 use super::state::{CachedUserRecord, Provenance, STATE_VERSION};
 use super::timers::Timer;
 use super::{Output, Overlay, Reach, Restored, Write};
-use crate::authority::Chain;
+use crate::authority::{Chain, Held};
 use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
 use crate::record::{
     Certificates, Context, DeviceCert, NameCert, NodeBinding, Refusal, Revocation, RevocationSet, Unverified,
@@ -40,12 +40,6 @@ impl Authority {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Holder {
-    pub(super) user: UserId,
-    pub(super) serial: u64,
-}
-
 /// Everything verified that is known of people.
 #[derive(Debug, Default)]
 pub(super) struct Users {
@@ -56,7 +50,7 @@ pub(super) struct Users {
     kept: BTreeSet<UserId>,
     pub(super) by_device: BTreeMap<DeviceId, UserId>,
     /// Addresses given by pinned authorities.
-    pub(super) holders: BTreeMap<String, Holder>,
+    pub(super) holders: BTreeMap<String, Held>,
     pub(super) authorities: BTreeMap<String, Authority>,
     pub(super) alarmed: BTreeSet<(String, AuthorityId)>,
     pub(super) revocations: RevocationSet,
@@ -123,6 +117,11 @@ impl Users {
         self.authorities.get(name.domain()).is_some_and(vouches)
     }
 
+    /// Whether a name is one by the authority that is known for the domain, pinned or not.
+    pub(super) fn may_count(&self, name: &NameCert) -> bool {
+        self.authorities.get(name.domain()).is_some_and(|known| known.chain.vouches(name))
+    }
+
     /// Whether an authority that is pinned for the domain has taken the address from the user, or whoever gave it has.
     fn is_taken_back(&self, name: &NameCert) -> bool {
         let revoked = |key| self.revocations.is_name_revoked(&name.address, &name.user, &key);
@@ -146,7 +145,11 @@ impl Users {
         let names = self.record(user).into_iter().flat_map(|record| record.names().values());
         let mut names: Vec<_> = names.filter(|name| !self.is_taken_back(name)).collect();
         // Of one address under several keys of an authority, the latest.
-        names.sort_by_key(|name| (!self.is_vouched_for(name), std::cmp::Reverse(name.serial)));
+        names.sort_by_key(|name| {
+            let known = self.authorities.get(name.domain());
+            let age = known.and_then(|known| known.chain.age(&name.authority));
+            (!self.is_vouched_for(name), age, std::cmp::Reverse(name.serial))
+        });
         names
     }
 

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crosstalk_overlay::authority::{Chain, Standing, certify, revoke_name, standing};
+use crosstalk_overlay::authority::{Chain, Held, Standing, certify, revoke_name, standing};
 use crosstalk_overlay::id::{AuthorityId, UserId};
 use crosstalk_overlay::keys::{AuthorityKey, UserKey};
 use crosstalk_overlay::record::*;
@@ -24,7 +24,7 @@ struct Case {
     pinned: Option<AuthorityId>,
     /// In the order in which they came.
     rotations: Vec<Verified<Rotation>>,
-    holder: Option<(UserId, u64)>,
+    holder: Option<Held>,
     revocations: Vec<Verified<Revocation>>,
     now: u64,
     credible: bool,
@@ -37,6 +37,10 @@ fn school() -> AuthorityKey {
 
 fn alice() -> UserId {
     UserKey::from_seed([0x10; 32]).id()
+}
+
+fn held(user: UserId, key: &AuthorityKey, serial: u64) -> Held {
+    Held { user, authority: key.id(), serial }
 }
 
 fn other() -> UserId {
@@ -61,7 +65,7 @@ fn cases() -> Vec<Case> {
         cert: made(AT),
         pinned: Some(school().id()),
         rotations: Vec::new(),
-        holder: Some((alice(), AT)),
+        holder: Some(held(alice(), &school(), AT)),
         revocations: Vec::new(),
         now: AT + DAY,
         credible: true,
@@ -119,11 +123,26 @@ fn cases() -> Vec<Case> {
         case("far ahead, by a clock that is not credible", "certified")
             .with(|case| (case.now, case.credible) = (AT - 1_000 * DAY, false)),
         case("the reader's clock is two days ahead", "certified").with(|case| case.now = AT + 2 * DAY),
+        case("the reader's clock is two days ahead, and it has ended for that", "ended")
+            .with(|case| case.now = end - DAY + 2 * DAY),
+        case("the reader's clock is two days behind, and it has not ended for that", "certified")
+            .with(|case| case.now = end + DAY - 2 * DAY),
+        case("the reader's clock is two days behind what it was made by", "certified")
+            .with(|case| (case.cert, case.now) = (made(AT + 2 * DAY), AT)),
+        case("replayed: an ended one, when the address has gone to another key", "replaced").with(|case| {
+            (case.holder, case.now) = (Some(held(other(), &school(), AT + 1)), end + DAY);
+        }),
+        case("replayed: after it was revoked, to a reader whose clock is two days behind", "revoked").with(
+            |case| {
+                (case.revocations, case.now) = (vec![void(&school(), alice())], AT + 1 - 2 * DAY);
+            },
+        ),
         case("replayed: the address has gone to another key", "replaced")
-            .with(|case| case.holder = Some((other(), AT + 1))),
-        case("an older one of the same key", "certified").with(|case| case.holder = Some((alice(), AT + 1))),
+            .with(|case| case.holder = Some(held(other(), &school(), AT + 1))),
+        case("an older one of the same key", "certified")
+            .with(|case| case.holder = Some(held(alice(), &school(), AT + 1))),
         case("another key had the address before", "certified")
-            .with(|case| case.holder = Some((other(), AT - 1))),
+            .with(|case| case.holder = Some(held(other(), &school(), AT - 1))),
         case("revoked", "revoked").with(|case| case.revocations = vec![void(&school(), alice())]),
         case("revoked, and ended", "revoked")
             .with(|case| (case.revocations, case.now) = (vec![void(&school(), alice())], end + DAY)),
@@ -153,6 +172,21 @@ fn cases() -> Vec<Case> {
         }),
         case("rotated: the later key is pinned, by the former", "certified")
             .with(|case| (case.pinned, case.rotations) = (Some(second.id()), both[..1].to_vec())),
+        case("rotated: another user has it by the new key, with a lower serial", "replaced").with(|case| {
+            (case.rotations, case.holder) = (both[..1].to_vec(), Some(held(other(), &second, 1)));
+        }),
+        case("rotated: another user has it by the old key, with a higher serial", "certified").with(|case| {
+            (case.cert, case.rotations) = (by(&second, AT + DAY), both[..1].to_vec());
+            case.holder = Some(held(other(), &school(), u64::MAX));
+        }),
+        case(
+            "rotated twice: by the second key, another user has it by the first with a higher serial",
+            "certified",
+        )
+        .with(|case| {
+            (case.cert, case.rotations) = (by(&second, AT + DAY), both.clone());
+            case.holder = Some(held(other(), &school(), u64::MAX));
+        }),
         case("rotated back: a loop is not followed", "certified").with(|case| {
             let back = rotated(&second, &school(), AT + DAY);
             (case.cert, case.rotations) = (by(&second, AT + DAY), vec![both[0].clone(), back]);
@@ -211,7 +245,7 @@ impl Case {
                 let _ = chain.insert(rotation);
             }
         }
-        match standing(&cert, pinned.as_ref(), self.holder, &set, time) {
+        match standing(&cert, pinned.as_ref(), self.holder.as_ref(), &set, time) {
             Standing::Certified { until, valid: true } => {
                 assert_eq!(until, cert.expires);
                 "certified"
@@ -230,7 +264,9 @@ impl Case {
             "cert": hex(&self.cert),
             "pinned": self.pinned.map(|key| key.to_hex()),
             "rotations": self.rotations.iter().map(|one| hex(one.bytes())).collect::<Vec<_>>(),
-            "holder": self.holder.map(|(user, serial)| json!({ "user": user.to_hex(), "serial": serial })),
+            "holder": self.holder.map(|held| {
+                json!({ "user": held.user.to_hex(), "authority": held.authority.to_hex(), "serial": held.serial })
+            }),
             "revocations": self.revocations.iter().map(|one| hex(one.bytes())).collect::<Vec<_>>(),
             "now": self.now,
             "credible": self.credible,

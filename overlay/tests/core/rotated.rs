@@ -147,3 +147,28 @@ fn what_is_forged_of_strangers_or_leads_back_is_not_followed() {
     net.with(0, |core, now| assert_eq!(core.add_rotation(step(9, 10).bytes(), now), Ok(false)));
     assert_eq!(pinned(&net, 0), Some(key(10).id()));
 }
+
+/// Whoever has a key that was left can make a certificate that looks old, with a serial above all others.
+#[test]
+fn who_has_the_left_key_draws_no_name_to_itself() {
+    let name =
+        |by: u8, user, serial| NameCert::issue(&key(by), "anna@school.example", user, serial, START).unwrap();
+    for mallory_first in [false, true] {
+        let (anna, mallory) = (Account::new(1, 101), Account::new(2, 102));
+        let (of_anna, of_mallory) = (anna.user, mallory.user);
+        let (anna, mallory) =
+            (anna.named(&name(10, of_anna, 1)), mallory.named(&name(9, of_mallory, u64::MAX)));
+        let mut net = Net::new(vec![vec![Account::new(3, 103)], vec![anna], vec![mallory]]);
+        pin(&mut net, 0, 9);
+        rotate(&mut net, 0, &step(9, 10));
+        for host in if mallory_first { [2, 1] } else { [1, 2] } {
+            net.join(0, host);
+            net.run(5 * SECOND);
+        }
+        let (core, now) = (&net.hosts[0].core, net.now(0));
+        assert_eq!(core.user_by_name("anna@school.example"), Some(of_anna), "{mallory_first}");
+        assert!(matches!(core.tier(&of_anna, now), Tier::Certified { valid: true, .. }));
+        assert_eq!(core.tier(&of_mallory, now), Tier::Key, "{mallory_first}");
+        assert!(!core.name_of(&of_mallory).unwrap().pinned);
+    }
+}

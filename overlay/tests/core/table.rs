@@ -3,8 +3,10 @@
 use crosstalk_overlay::core::*;
 use crosstalk_overlay::dht::Key;
 use crosstalk_overlay::id::UserId;
-use crosstalk_overlay::keys::UserKey;
-use crosstalk_overlay::record::{PresenceSession, Revocation, Revoked, RevokedBy, Verified};
+use crosstalk_overlay::keys::{AuthorityKey, UserKey};
+use crosstalk_overlay::record::{
+    NameCert, PresenceSession, Revocation, Revoked, RevokedBy, Rotation, Verified,
+};
 use crosstalk_overlay::time::{DAY, HOUR, MINUTE, SECOND};
 
 use crate::pump::*;
@@ -363,4 +365,40 @@ fn an_idle_node_asks_and_tells_little() {
     let each_hour = (net.asked - before) / 24 / 2;
     println!("{each_hour} questions an hour");
     assert!((8..=14).contains(&each_hour), "{each_hour}");
+}
+
+/// What was published before a domain was handed over is found until it is renewed, by the newest of three keys; what a key
+/// has issued after it was left is not.
+#[test]
+fn a_name_is_looked_for_under_the_keys_that_were_left_too() {
+    let (domain, address) = ("school.example", "anna@school.example");
+    let key = |seed: u8| AuthorityKey::from_seed([seed; 32]);
+    let step = |old: u8, new: u8| Rotation::issue(&key(old), &key(new), domain, START).unwrap();
+    let looked_up = |published: u8, steps: &[(u8, u8)], issued: u64| {
+        let anna = Account::new(2, 102);
+        let name = NameCert::issue(&key(published), address, anna.user, 1, issued).unwrap();
+        let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![anna.named(&name)]]);
+        net.with(0, |core, now| core.pin_authority(domain, key(9).id(), Provenance::Enrolled, now));
+        for (old, new) in steps {
+            net.with(0, |core, now| assert_eq!(core.add_rotation(step(*old, *new).bytes(), now), Ok(true)));
+        }
+        net.open_table();
+        net.run(5 * SECOND);
+        net.with(0, |core, now| core.look_up(9, &Target::Name(address.into()), now));
+        net.run(5 * SECOND);
+        let ended = net.hosts[0].events.iter().rev().find_map(|event| match event {
+            Output::LookedUp { ticket: 9, lookup } => {
+                let names = lookup.steps.iter().filter(|step| matches!(step.subject, Subject::Name(_)));
+                Some((lookup.user == Some(net.user(1)), names.count()))
+            }
+            _ => None,
+        });
+        ended.unwrap()
+    };
+    let (once, thrice) = (&[(9, 10)][..], &[(9, 10), (10, 11), (11, 12)][..]);
+    assert_eq!(looked_up(10, once, START), (true, 1));
+    assert_eq!(looked_up(9, once, START), (true, 2));
+    assert_eq!(looked_up(10, thrice, START), (true, 3));
+    assert_eq!(looked_up(9, thrice, START), (false, 3), "three keys are asked for");
+    assert_eq!(looked_up(9, once, START + 2 * DAY + 1), (false, 2), "issued when the key was left");
 }

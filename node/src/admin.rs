@@ -6,6 +6,7 @@
 pub mod client;
 pub mod compromised;
 pub mod devices;
+mod domains;
 pub mod enrol;
 pub mod news;
 pub mod reach;
@@ -174,6 +175,25 @@ pub enum Request {
         password: Secret,
         /// The account of this laptop that is to get the name; `None`: a further one.
         account: Option<String>,
+    },
+    /// Domains whose key is known.
+    Domains,
+    /// Say which key speaks for a domain.
+    TrustDomain {
+        /// Which.
+        domain: String,
+        /// The key, hexadecimal.
+        key: String,
+    },
+    /// Ask the web server of a domain for its key.
+    FetchDomain {
+        /// Which.
+        domain: String,
+    },
+    /// Forget the key of a domain.
+    ForgetDomain {
+        /// Which.
+        domain: String,
     },
     /// The devices of an account.
     Devices {

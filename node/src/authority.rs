@@ -13,6 +13,7 @@
 //! | `task` | the thread |
 //! | [`slow`] | guessing is slowed, and nobody locked out |
 //! | `rotate` | hands the domain's key over to a new one |
+//! | `introduce` | other domains, and which key speaks for each |
 //! | [`opaque`] | the password's protocol, both sides |
 //! | [`database`] | what is kept |
 //! | `upstream` | the door to the rest of XMPP, which is a room of its own ([`crate::upstream`]) |
@@ -22,6 +23,7 @@ pub mod counter;
 mod crowd;
 pub mod database;
 mod devices;
+mod introduce;
 pub mod lists;
 pub mod office;
 pub mod opaque;
@@ -56,6 +58,7 @@ use crate::core::Input;
 use crate::secret::Secret;
 use crate::upstream::gate::GateError;
 use crate::upstream::{Component, ComponentView, connection};
+use crate::well_known::Document;
 use database::{DatabaseError, Home};
 pub use rotate::keys_of;
 use standing::{Figures, Standing};
@@ -128,6 +131,22 @@ pub enum Question {
     },
     /// Hand the domain's key over to a new one.
     RotateKey,
+    /// Tell users which key speaks for another domain.
+    Introduce {
+        /// Which.
+        domain: String,
+        /// Hexadecimal; nothing: as its web server says.
+        key: Option<String>,
+    },
+    /// Take that back.
+    Withdraw {
+        /// Which.
+        domain: String,
+    },
+    /// The domains that are introduced, with those taken back lately.
+    Introduced,
+    /// What the web server of the domain is to say.
+    Document,
     /// The newest lines of the audit log.
     Audit {
         /// At most so many.
@@ -151,6 +170,10 @@ pub enum Answer {
         /// The signed rotation, for the overlay.
         rotation: Vec<u8>,
     },
+    /// Other domains.
+    Introduced(Vec<IntroducedView>),
+    /// For the web server.
+    Document(Document),
     /// What is served.
     Domain(DomainView),
     /// How the database stands.
@@ -188,6 +211,19 @@ pub struct DomainView {
     pub places: Vec<String>,
     /// The link to the rest of XMPP, if there is to be one.
     pub component: Option<ComponentView>,
+}
+
+/// A domain that is introduced, for people and programs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IntroducedView {
+    /// The domain.
+    pub domain: String,
+    /// Its key, hexadecimal; nothing: that was taken back.
+    pub key: Option<String>,
+    /// When that was signed, Unix milliseconds.
+    pub since: u64,
+    /// When it ends, Unix milliseconds; it is signed anew before.
+    pub until: u64,
 }
 
 /// A user, for people and programs.
@@ -315,6 +351,11 @@ impl Authority {
     /// What was revoked before the start.
     pub fn revocations(&self) -> &[Vec<u8>] {
         self.ground.known.get().map_or(&[], |known| &known.revocations)
+    }
+
+    /// What it introduced before the start.
+    pub fn introductions(&self) -> &[Vec<u8>] {
+        self.ground.known.get().map_or(&[], |known| &known.introductions)
     }
 
     /// How its database stands.

@@ -9,8 +9,10 @@ mod compromised;
 pub mod contact;
 pub mod device;
 pub mod doctor;
+pub mod domain;
 pub mod enrol;
 pub mod failure;
+pub mod introduce;
 pub mod lookup;
 pub mod output;
 pub mod prompt;
@@ -74,6 +76,9 @@ enum Command {
     Device(device::Command),
     /// Become a laptop of a user of a domain: with an invitation, or with address and password
     Enrol(enrol::Args),
+    /// Domains of others: which key speaks for each, and how it was learnt
+    #[command(subcommand)]
+    Domain(domain::Command),
     /// The server of a domain: users, invitations, audit log
     #[command(subcommand)]
     Authority(authority::Command),
@@ -150,6 +155,7 @@ fn execute(line: Line) -> Result<(), Failure> {
             command @ (authority::Command::Init { .. } | authority::Command::Restore { .. }),
         ) => authority::execute(command, &mut Node::open_or_make(place)?, json),
         Command::Authority(command) => authority::execute(command, &mut Node::open(place)?, json),
+        Command::Domain(command) => domain::execute(command, &mut Node::open(place)?, json),
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),
         Command::Outbox => status::outbox(&mut Node::open(place)?, json),
@@ -291,6 +297,12 @@ mod tests {
             "crosstalk authority backup /tmp/stick/school",
             "crosstalk authority restore /tmp/stick/school --json",
             "crosstalk authority audit --most 5 --json",
+            "crosstalk authority domain introduce office.example --well-known",
+            "crosstalk authority domain withdraw office.example",
+            "crosstalk authority domain document",
+            "crosstalk domain list --json",
+            "crosstalk domain trust office.example 00ff",
+            "crosstalk domain fetch office.example",
             "crosstalk enrol alice@school.example --password-stdin",
         ] {
             assert!(Line::try_parse_from(line.split(' ')).is_ok(), "{line}");

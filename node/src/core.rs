@@ -41,6 +41,7 @@ mod barrier;
 mod commands;
 mod compromised;
 mod contacts;
+pub mod domains;
 mod early;
 pub mod enrol;
 mod inbox;
@@ -192,6 +193,7 @@ impl Core {
                     self.count("revocations of our authority that were not taken");
                 }
             }
+            Input::Introduced(said) => self.take_introductions(&said),
             Input::UpstreamNews { node } => self.overlay.tell_upstream(node, now),
             Input::Timeout => self.timeout(),
             Input::Stopping => {

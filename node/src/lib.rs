@@ -17,4 +17,5 @@ pub mod secret;
 pub mod store_thread;
 pub mod telemetry;
 pub mod upstream;
+pub mod well_known;
 pub mod xmpp;

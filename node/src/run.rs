@@ -5,6 +5,7 @@
 
 mod neighbourhood;
 mod ports;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +21,6 @@ use crosstalk_overlay::swarm::{self, DhtConfig, DhtMode, Networks, ReachConfig};
 use crosstalk_storage::{Contents, Opened, Options, Store, Tree, tree};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::accounts::key_dir::KeyDir;
@@ -41,6 +41,7 @@ use crate::link;
 use crate::metrics;
 use crate::store_thread::StoreThread;
 use crate::upstream::Component;
+use signals::Signals;
 
 /// Where the store lies in the data directory.
 pub const STORE: &str = "store";
@@ -72,7 +73,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let clock = Clock::start();
     let (asking, asks) = mpsc::channel(ASKS);
     let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
-    let service = Service::new(asking, Arc::clone(&accounts));
+    let service = Service::new(asking, Arc::clone(&accounts)).with_web(place.config.domains.ca_file.clone());
     // Before the swarm: it has to see whether the port of multicast DNS was free.
     let opened = neighbourhood::open(&place.config, &ground.node, clock)?;
     let memory = table::read(&ground.contents, swarm::peer_id)?;
@@ -246,6 +247,7 @@ fn setup(
         serves: authority.domain().map(|(domain, key)| (domain.to_owned(), key)),
         rotations: authority.rotations().to_vec(),
         revoked: authority.revocations().to_vec(),
+        introductions: authority.introductions().to_vec(),
         domain: own.map(|own| (own.name.clone(), own.key.id())),
         resume_timeout: u64::from(config.xmpp.resume_seconds) * 1_000,
         visible: config.link.visible,
@@ -398,29 +400,6 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(Failure::system("start the runtime"))
 }
 
-/// Ctrl-C, `kill`, and the end of the terminal.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn install() -> Result<Self, Failure> {
-        let install = |kind| signal(kind).map_err(Failure::system("listen to signals"));
-        Ok(Self([
-            install(SignalKind::interrupt())?,
-            install(SignalKind::terminate())?,
-            install(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn wait(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-}
-
 /// A node without its faces: for a command line when no node runs. It holds the store until it is dropped.
 pub struct Offline {
     runtime: Runtime,
@@ -435,6 +414,7 @@ impl Offline {
     /// When there is none to be had; each says what to do.
     pub fn open(place: Place) -> Result<Self, Failure> {
         let ground = Ground::prepare(&place)?;
+        let ca_file = place.config.domains.ca_file.clone();
         let runtime = runtime()?;
         let _inside = runtime.enter();
         let clock = Clock::start();
@@ -465,7 +445,7 @@ impl Offline {
         Ok(Self {
             runtime,
             event_loop: Some(event_loop),
-            service: Service::new(asking, accounts).with_authority(authority),
+            service: Service::new(asking, accounts).with_authority(authority).with_web(ca_file),
         })
     }
 

@@ -23,7 +23,7 @@
 //! | `peers` | who is connected, heartbeats, offences |
 //! | `probes`, `linger` | who is asked by datagrams, and who stays shown without a connection |
 //! | `users` | other people's records; who is live where |
-//! | `names` | authorities, names, alarms |
+//! | `names`, `domains` | authorities, names, alarms; how the key of each domain is known |
 //! | `revoked` | what is void, what that ends, how it spreads |
 //! | `locals` | the records and keys of this node's users |
 //! | `contacts` | contact records of this node's users |
@@ -53,7 +53,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng};
 
-use crate::id::{AuthorityId, DeviceId, MessageId, NodeId, UserId};
+use crate::id::{DeviceId, MessageId, NodeId, UserId};
 use crate::keys::{NodeKey, SealingKey};
 use crate::mailbox::Load;
 use crate::record::{LinkStatus, PresenceRecord, PresenceSession, Record, Refusal, Unverified, Verified};
@@ -66,6 +66,7 @@ mod choice;
 mod contacts;
 mod devices;
 mod dial;
+mod domains;
 mod doubt;
 mod enrol;
 mod event;
@@ -99,6 +100,7 @@ mod users;
 mod wide;
 
 pub use devices::OwnDevice;
+pub use domains::KnownDomain;
 pub use enrol::{NoAnswer, Server};
 pub use event::{
     Disposition, Live, LocalUser, OutboxFull, Outgoing, PeerEvent, Restored, Setup, Unreachable,
@@ -278,12 +280,6 @@ impl Overlay {
     /// Publishes a new sealing key; older ones go on opening until [`Output::SealingKeyErase`].
     pub fn add_sealing_key(&mut self, user: &UserId, key: SealingKey, now: Now) {
         self.insert_sealing_key(user, key, now);
-    }
-
-    /// Says which authority speaks for a domain, and how that is known. A key other than the one known raises an alarm
-    /// and replaces it only if it is known in no worse way.
-    pub fn pin_authority(&mut self, domain: &str, key: AuthorityId, how: Provenance, now: Now) {
-        self.set_authority(domain, key, how, now);
     }
 
     /// Something that the swarm saw.

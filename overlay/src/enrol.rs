@@ -16,8 +16,8 @@ mod upstream;
 
 pub use invitation::{Invitation, NoInvitation, TOKEN, token_mark};
 pub use sync::{
-    BUCKETS, Begin, Begun, Compare, Compared, Fetch, MARK, MAX_FETCH, MAX_STATEMENT, PAGE, Statement,
-    Statements, Tell,
+    BUCKETS, Begin, Begun, Compare, Compared, Fetch, INTRODUCTIONS, MARK, MAX_FETCH, MAX_INTRODUCTIONS,
+    MAX_STATEMENT, PAGE, Statement, Statements, Tell,
 };
 pub use upstream::{Exchange, Exchanged, LETTERS, Letter, MAX_LETTER, OutsideContact};
 

@@ -48,11 +48,13 @@ pub enum Domain {
     Rotation,
     /// What the new key says in a [`crate::record::Rotation`].
     RotationConsent,
+    /// [`crate::record::Introduction`]
+    Introduction,
 }
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
@@ -72,6 +74,7 @@ impl Domain {
         Self::Statement,
         Self::Rotation,
         Self::RotationConsent,
+        Self::Introduction,
     ];
 
     /// The string that starts what is signed; a zero byte follows it.
@@ -96,6 +99,7 @@ impl Domain {
             Self::Statement => "crosstalk/1/statement",
             Self::Rotation => "crosstalk/1/rotation",
             Self::RotationConsent => "crosstalk/1/rotation-consent",
+            Self::Introduction => "crosstalk/1/introduction",
         }
     }
 

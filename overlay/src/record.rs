@@ -9,6 +9,7 @@
 //! | [`DeviceCert`] | user | 512 | 400 days | the later issued, then the greater bytes |
 //! | [`NameCert`] | authority | 1 KiB | 400 days | the higher serial, then the greater bytes |
 //! | [`Revocation`] | user or authority | 1 KiB | past the certificate's end | the earlier since, then the smaller bytes |
+//! | [`Introduction`] | authority | 768 | 400 days | the higher serial of one domain ([`crate::core`]) |
 //! | [`Rotation`] | old and new authority key | 640 | none | both are kept ([`crate::authority::Chain`]) |
 //! | [`DeviceInfo`] | device | 1 KiB | 7 days | the later epoch, clock reading, then bytes |
 //! | [`NodeBinding`] | device and node | 512 | 7 days | the later issued, then the greater bytes |
@@ -36,6 +37,7 @@ mod contact;
 mod device_cert;
 mod device_info;
 mod field;
+mod introduction;
 mod link_presence;
 mod mailbox_access;
 mod name_cert;
@@ -54,6 +56,7 @@ pub use contact::{ContactRecord, Says, Side, Slots, Subscription, subscription};
 pub use device_cert::DeviceCert;
 pub use device_info::{DeviceInfo, MAX_DECLARED, MAX_SEALING_KEYS, SealingPublic};
 pub(crate) use field::{HlcField, hlc_field, id_field, key_field, payload, text_field};
+pub use introduction::Introduction;
 pub use link_presence::{LinkPresence, LinkStatus};
 pub use mailbox_access::MailboxAccess;
 pub use name_cert::{NameCert, domain_of};

@@ -185,6 +185,9 @@ RECORDS = {
                             ("since", integer), ("compromised", boolean)), "authority or user", 1_024, None, None),
     "rotation": (numbered(("domain", text(255)), ("old", KEY), ("new", KEY), ("since", integer), ("consent", sized(64))),
                  "old", 640, None, None),
+    "introduction": (numbered(("by", text(255)), ("authority", KEY), ("domain", text(255)), ("key", optional(KEY)),
+                              ("serial", integer), ("issued", integer), ("expires", integer)),
+                     "authority", 768, 400 * DAY, None),
     "device-info": (numbered(("user", KEY), ("device", KEY), ("sealing", each(SEALING, 8, 1)), ("epoch", integer), ("at", HLC),
                              ("expires", integer), ("mailboxes", each(KEY, 4))), "device", 1_024, 7 * DAY, None),
     "node-binding": (numbered(("user", KEY), ("device", KEY), ("node", KEY), ("issued", integer), ("expires", integer),
@@ -252,6 +255,8 @@ def record(kind, data):
         bare = b"".join(payload[start:end] for number, _, _, start, end in fields(payload) if number != 6)
         verify(bytes.fromhex(says["new"]), "crosstalk/1/rotation-consent", bare, bytes.fromhex(says["consent"]))
         need(says["old"] != says["new"], "rotation to itself")
+    if kind == "introduction":
+        need(says["by"] != says["domain"], "introduction of itself")
     if kind == "node-links":
         need(says["hears"] == sorted(set(says["hears"])), "hears: order")
     if kind == "revocation":
@@ -329,7 +334,7 @@ ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
        6: ("prove", optional({1: ("login", integer), 2: ("proof", sized(64))})),
        8: ("begin", optional({1: ("address", text()), 2: ("user", KEY), 3: ("certificate", signed("device-cert")),
                               4: ("binding", signed("node-binding")), 5: ("record", HASH), 6: ("root", HASH),
-                              7: ("serial", integer), 8: ("places", HASH), 9: ("authority", KEY)})),
+                              7: ("serial", integer), 8: ("places", HASH), 9: ("authority", KEY), 60: ("introduced", later(integer))})),
        9: ("compare", optional({1: ("session", integer), 2: ("buckets", concatenated(1, 256))})),
        10: ("fetch", optional({1: ("session", integer), 2: ("marks", concatenated(8, 1_024))})),
        11: ("tell", optional({1: ("session", integer), 2: ("statements", each(STATEMENT, 4_096)), 3: ("record", later(whole_user))})),
@@ -341,7 +346,8 @@ ANSWER = {1: ("version", integer), 2: ("found", optional({1: ("authority", KEY),
           7: ("refused", optional({1: ("why", integer), 2: ("wait", integer), 3: ("bits", integer), 4: ("challenge", optional(ID16))})),
           8: ("begun", optional({1: ("session", integer), 2: ("record", later(whole_user)), 3: ("other record", boolean),
                                  4: ("name", later(signed("name-cert"))), 5: ("buckets", concatenated(8, 256)),
-                                 6: ("places", each(text(), 64)), 7: ("rotations", each(signed("rotation"), 16)), 8: ("upstream", boolean)})),
+                                 6: ("places", each(text(), 64)), 7: ("rotations", each(signed("rotation"), 16)), 8: ("upstream", boolean),
+                                 60: ("introductions", each(signed("introduction"), 64))})),
           9: ("compared", optional({1: ("buckets", integer), 2: ("marks", concatenated(8, 8_192))})),
           10: ("statements", optional({1: ("marks", integer), 2: ("statements", each(STATEMENT, 4_096)),
                                        3: ("certificates", each(signed("device-cert"), 64)), 4: ("full", integer), 5: ("ahead", integer)})),

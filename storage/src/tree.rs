@@ -84,6 +84,8 @@ pub enum Tree {
     Outside = 39,
     /// Messages for names of which nobody here knows yet who has them.
     Unaddressed = 40,
+    /// Other domains that the domain which this node serves introduces to its users.
+    Introduced = 41,
 }
 
 impl Tree {
@@ -120,6 +122,7 @@ impl Tree {
         Tree::Upstream,
         Tree::Outside,
         Tree::Unaddressed,
+        Tree::Introduced,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -156,6 +159,7 @@ impl Tree {
             Tree::Upstream => "upstream",
             Tree::Outside => "outside",
             Tree::Unaddressed => "unaddressed",
+            Tree::Introduced => "introduced",
         }
     }
 
@@ -174,6 +178,7 @@ impl Tree {
     pub fn limit(self) -> usize {
         match self {
             Tree::Meta | Tree::ServedDomain => 64,
+            Tree::Introduced => 128,
             Tree::Member | Tree::Invitation | Tree::Owner => 20_000,
             Tree::Statement => 8_000_000,
             Tree::Audit => 200_000,
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain(38..=40).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain(38..=41).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

@@ -3,6 +3,7 @@
 //! The running node, registration by clients (XEP-0077) and a command line without a node all come through here, so
 //! there is one way to do each thing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crosstalk_overlay::id::{AuthorityId, UserId, XID_DOMAIN};
@@ -16,6 +17,7 @@ use super::{Opener, Request, Response, Secret};
 use crate::accounts::{AccountError, Accounts, Prepared, RENEW_BEFORE};
 use crate::authority::{self, Authority};
 use crate::core::admin::{AccountView, Command, Refused, Reply, Sealed};
+use crate::core::domains::DomainCommand;
 use crate::event_loop::clock::wall_millis;
 use crate::link::View;
 
@@ -84,6 +86,7 @@ pub struct Service {
     authority: Option<Authority>,
     link: Option<View>,
     network: Option<Views>,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 impl Service {
@@ -91,7 +94,8 @@ impl Service {
     pub fn new(core: mpsc::Sender<Ask>, accounts: Arc<Accounts>) -> Self {
         let (making, waiting) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WAITING)));
         let enrolling = Arc::new(Semaphore::new(1));
-        Self { core, accounts, making, waiting, enrolling, authority: None, link: None, network: None }
+        let (authority, link, network, ca_file) = (None, None, None, None);
+        Self { core, accounts, making, waiting, enrolling, authority, link, network, ca_file }
     }
 
     /// With the server of a domain that this node may be.
@@ -179,6 +183,10 @@ impl Service {
             Request::Contacts { account } => Command::Contacts(account),
             Request::AddContact { account, jid, name } => Command::AddContact { account, jid, name },
             Request::RemoveContact { account, jid } => Command::RemoveContact { account, jid },
+            request @ (Request::Domains
+            | Request::TrustDomain { .. }
+            | Request::FetchDomain { .. }
+            | Request::ForgetDomain { .. }) => return self.domain(request).await,
             Request::Devices { account } => Command::Devices(account),
             Request::AddDevice { account, password } => return self.add_device(account, password).await,
             Request::JoinDevice { code, password, name } => return self.join(code, password, name).await,
@@ -270,6 +278,14 @@ impl Service {
             Question::Invite { name, life, .. } => {
                 Question::Invite { name, life, places: self.places().await? }
             }
+            Question::Introduce { domain, key: None } => {
+                let key = Some(self.fetch_domain(&domain).await?.key.to_hex());
+                Question::Introduce { domain, key }
+            }
+            Question::Introduce { domain, key } => {
+                super::domains::check(&domain)?;
+                Question::Introduce { domain, key }
+            }
             other => other,
         };
         let mut answer = office.ask(question).await;
@@ -296,6 +312,8 @@ impl Service {
         for rotation in office.rotations() {
             done(self.ask(Command::AddRotation(rotation.clone())).await)?;
         }
+        let introductions = DomainCommand::Introductions(office.introductions().to_vec());
+        done(self.ask(Command::Domain(introductions)).await)?;
         if !office.revocations().is_empty() {
             done(self.ask(Command::AddRevocations(office.revocations().to_vec())).await)?;
         }

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use crosstalk_overlay::authority::is_due;
 use crosstalk_overlay::enrol::{
-    Answer, Ask, Begin, CHALLENGE, Challenged, Enrol, Enrolled, Found, Login, Prove, Refused, Register,
-    Registering, Tell, Why, consents, login_context, token_mark,
+    Answer, Ask, Begin, CHALLENGE, Challenged, Enrol, Enrolled, Found, Login, MAX_ANSWER, Prove, Refused,
+    Register, Registering, Tell, Why, consents, login_context, token_mark,
 };
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::record::NameCert;
 use crosstalk_overlay::time::TrustedTime;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState, StoredInvitation};
+use prost::Message as _;
 
 use super::database::{Change, DatabaseError, MayHaveChanged};
 use super::lists;
@@ -31,6 +32,8 @@ const LOGINS: usize = 1_024;
 const PATIENCE: u64 = 2 * 60 * 1_000;
 /// Bytes of a name that somebody tries.
 const LONGEST_NAME: usize = 255;
+/// Bytes around what is answered, and more.
+const SMALL: usize = 64;
 /// Bytes of a sealed user key at most.
 const MAX_SEALED: usize = 512;
 
@@ -274,6 +277,11 @@ impl Office {
             begun.places = places.to_vec();
         }
         begun.upstream = self.door.is_some();
+        begun.introductions = self.introductions_after(ask.introduced)?;
+        if begun.encoded_len() > MAX_ANSWER - SMALL {
+            // They come with the next pass, when the rest is in step.
+            begun.introductions.clear();
+        }
         Ok(Answer::Begun(begun))
     }
 

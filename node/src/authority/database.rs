@@ -16,6 +16,7 @@
 mod archive;
 mod change;
 mod engine;
+mod introduced;
 mod own;
 mod postgres;
 mod versions;
@@ -328,6 +329,12 @@ impl Database {
             match invitation {
                 Some(invitation) => writes.put(Tree::Invitation, mark, encode(invitation)),
                 None => writes.delete(Tree::Invitation, mark),
+            }
+        }
+        for (domain, said) in &change.introductions {
+            match said {
+                Some(said) => writes.put(Tree::Introduced, domain.as_bytes(), encode(said)),
+                None => writes.delete(Tree::Introduced, domain.as_bytes()),
             }
         }
         if !change.audit.is_empty() {

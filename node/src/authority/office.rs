@@ -15,7 +15,7 @@ use super::database::{ArchiveError, Change, Database, DatabaseError, MayHaveChan
 use super::lists::Lists;
 use super::opaque::Server;
 use super::upstream::Door;
-use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView};
+use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView, introduce};
 use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::accounts::{names, random};
 use crate::core::hex;
@@ -74,6 +74,8 @@ pub struct Office {
     looked: Option<Instant>,
     /// Revocations for the overlay.
     pub(super) news: Vec<Vec<u8>>,
+    /// Introductions for the overlay.
+    pub(super) introduced: Vec<Vec<u8>>,
     pub(super) keys: KeyDir,
     /// The door to the rest of XMPP, if there is one.
     pub(super) door: Option<Door>,
@@ -118,6 +120,7 @@ impl Office {
             seen: None,
             looked: None,
             news: Vec::new(),
+            introduced: Vec::new(),
             keys,
             door: None,
         }
@@ -178,10 +181,14 @@ impl Office {
     fn news(&mut self) -> Result<Vec<Vec<u8>>, OfficeError> {
         let next = self.database.next_line()?;
         let first = self.seen.filter(|seen| *seen < next);
-        let mut revoked = Vec::new();
+        let (mut revoked, mut introduced) = (Vec::new(), false);
         for (_, line) in first.map(|first| self.database.audit_from(first)).transpose()?.unwrap_or_default() {
             let member = (!line.user.is_empty()).then(|| self.database.member(&line.name)).transpose()?;
             revoked.extend(member.flatten().into_iter().flat_map(|member| member.voids()));
+            introduced |= introduce::TOLD.contains(&line.what.as_str());
+        }
+        if introduced {
+            self.introduced = introduce::signed(&self.database)?;
         }
         let users = self.database.count_users()?;
         self.database.signs().count(|figures| figures.users = users as u64);
@@ -206,6 +213,10 @@ impl Office {
             }
             Question::Restore { .. } => Err(DatabaseError::from(ArchiveError::NotEmpty).into()),
             Question::RotateKey => self.rotate(),
+            Question::Introduce { domain, key } => self.introduce(&domain, key.as_deref()),
+            Question::Withdraw { domain } => self.withdraw(&domain),
+            Question::Introduced => self.introduced_domains(),
+            Question::Document => self.document(),
             Question::Audit { most } => {
                 let lines = self.database.audit(most.min(MOST_LINES))?;
                 Ok(Answer::Audit(lines.into_iter().map(|(number, line)| audit_view(number, line)).collect()))
@@ -386,6 +397,6 @@ fn audit_view(number: u64, line: AuditLine) -> AuditView {
     }
 }
 
-fn done() -> Answer {
+pub(super) fn done() -> Answer {
     Answer::Done { revocations: Vec::new() }
 }

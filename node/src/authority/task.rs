@@ -15,7 +15,7 @@ use super::database::{Change, Contents, Database, DatabaseError, Home};
 use super::office::{self, Office};
 use super::opaque::Server;
 use super::standing::Signs;
-use super::{Answer, Question, StartError};
+use super::{Answer, Question, StartError, introduce};
 use crate::accounts::key_dir::KeyDir;
 use crate::core::Input;
 use crate::upstream::Component;
@@ -44,6 +44,8 @@ pub(super) struct Known {
     pub(super) revocations: Vec<Vec<u8>>,
     /// How the key came to be the domain's.
     pub(super) rotations: Vec<Vec<u8>>,
+    /// What it says of other domains.
+    pub(super) introductions: Vec<Vec<u8>>,
 }
 
 /// What the node hears of later than at its start.
@@ -94,6 +96,7 @@ pub(super) fn run(
             }
             Next::Job(job) => {
                 desk.work(ground, job);
+                desk.tell_introduced(ground);
                 desk.tell_outside(ground);
             }
             Next::Nothing => {}
@@ -101,6 +104,7 @@ pub(super) fn run(
         }
         if queue.is_empty() {
             desk.maintain(ground);
+            desk.tell_introduced(ground);
         }
     }
 }
@@ -181,6 +185,15 @@ impl Desk {
                 }
             }
             Job::Close(done) => drop(done.send(())),
+        }
+    }
+
+    /// What is said of other domains, for the users of this very node.
+    fn tell_introduced(&mut self, ground: &Ground) {
+        let Self::Open(office) = self else { return };
+        let introduced = office.take_introduced();
+        if let Some(to_core) = ground.to_core.as_ref().filter(|_| !introduced.is_empty()) {
+            let _ = to_core.blocking_send(Input::Introduced(introduced));
         }
     }
 
@@ -279,7 +292,8 @@ fn prepared(
     let opaque = opaque(ground, database, &served)?;
     let revocations = database.members()?.into_iter().flat_map(|(_, member)| member.voids()).collect();
     let (authority, rotations) = (key.id(), served.rotations);
-    Ok(Some((key, opaque, Known { domain: served.domain, authority, revocations, rotations })))
+    let introductions = introduce::signed(database)?;
+    Ok(Some((key, opaque, Known { domain: served.domain, authority, revocations, rotations, introductions })))
 }
 
 /// The key that signs now. Where the server died while it handed it over, that is brought to its end.

@@ -16,6 +16,8 @@ use super::{Answer, Authority, Question, StartError};
 use crate::accounts::key_dir::KeyDir;
 use crate::event_loop::clock::wall_millis;
 
+#[path = "tests/introduced.rs"]
+mod introduced;
 #[path = "tests/kept.rs"]
 mod kept;
 #[path = "tests/lost.rs"]

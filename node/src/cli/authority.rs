@@ -43,6 +43,9 @@ pub enum Command {
         #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=90))]
         days: u64,
     },
+    /// Other domains, which are introduced to the users of this one
+    #[command(subcommand)]
+    Domain(super::introduce::Command),
     /// The keys of the domain
     #[command(subcommand)]
     Key(KeyCommand),
@@ -178,6 +181,7 @@ pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(
             }
             _ => Err(confused()),
         },
+        Command::Domain(command) => super::introduce::execute(command, node, json),
         Command::Key(_) => rotate(node, json),
     }
 }
@@ -338,14 +342,14 @@ fn copy(from: &Path, directory: &Path) -> Result<PathBuf, Failure> {
     Ok(to)
 }
 
-fn ask(node: &mut Node, question: Question) -> Result<Answer, Failure> {
+pub(super) fn ask(node: &mut Node, question: Question) -> Result<Answer, Failure> {
     match node.ask(Request::Authority(question))? {
         Response::Authority(answer) => Ok(answer),
         _ => Err(confused()),
     }
 }
 
-fn change(node: &mut Node, question: Question, text: &str, json: bool) -> Result<(), Failure> {
+pub(super) fn change(node: &mut Node, question: Question, text: &str, json: bool) -> Result<(), Failure> {
     match ask(node, question)? {
         Answer::Done { .. } => {
             output::line(if json { "{\"ok\":true}" } else { text });

@@ -89,9 +89,11 @@ fn list(node: &mut Node, account: String, json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let now = wall_millis();
+    let conflicts: Vec<String> = contacts.iter().filter_map(|contact| contact.conflict.clone()).collect();
     let rows: Vec<Vec<String>> = contacts.into_iter().map(|contact| row(contact, now)).collect();
     let headings = ["ADDRESS", "NAME", "GROUPS", "SUBSCRIPTION", "TIER", "SEEN"];
     output::table(&headings, &rows, "No contacts yet: `crosstalk contact add ADDRESS` adds one.");
+    conflicts.iter().for_each(|conflict| output::line(format!("CONFLICT: {}", output::plain(conflict))));
     Ok(())
 }
 

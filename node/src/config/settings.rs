@@ -200,6 +200,13 @@ settings! {
         /// data directory.
         component_secret: PathBuf = PathBuf::from("component.secret"), "\"component.secret\"";
     }
+    /// Domains of others (`crosstalk domain`).
+    domains Domains {
+        /// File with certificates (PEM) of authorities that are believed of web servers beside the system's, when a person has the web
+        /// server of a domain asked for its key. Default: none. Cost: whoever has such an authority's key can say which key speaks
+        /// for any domain that is fetched.
+        ca_file: Option<PathBuf> = None, "\"/etc/crosstalk/web-ca.pem\"";
+    }
     /// Figures for Prometheus.
     metrics Metrics {
         /// Addresses and ports on this machine where `GET /metrics` is answered, as "127.0.0.1:9522", at most 4. Empty: no port is open.

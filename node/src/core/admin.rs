@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 
 use super::devices::{DeviceView, JoinedAccount, OfferView};
+use super::domains::{DomainCommand, KnownDomainView};
 pub use super::enrol::NewAccount;
 use super::enrol::{Home, NameView, NamedAccount};
 use super::io::Credentials;
@@ -66,6 +67,8 @@ pub enum Command {
     AddRevocations(Vec<Vec<u8>>),
     /// A signed rotation of a domain's key.
     AddRotation(Vec<u8>),
+    /// Something about domains of others.
+    Domain(DomainCommand),
     /// Where this node can be reached from other networks.
     Places,
     /// All accounts.
@@ -196,6 +199,7 @@ impl Command {
             | Self::Serve { .. }
             | Self::AddRotation(_)
             | Self::AddRevocations(_) => true,
+            Self::Domain(command) => command.changes(),
             Self::ListAccounts
             | Self::ShowAccount(_)
             | Self::ShowRecovery { .. }
@@ -245,6 +249,9 @@ pub enum Refused {
     /// A certificate does not fit the account.
     #[error("this certificate does not fit the account: {0}")]
     BadCertificate(String),
+    /// A domain of others does not go so.
+    #[error("{0}")]
+    Domain(String),
     /// A limit is reached.
     #[error("{0}")]
     Full(String),
@@ -303,6 +310,8 @@ pub enum Reply {
     },
     /// Multiaddresses.
     Places(Vec<String>),
+    /// Domains whose key is known.
+    Domains(Vec<KnownDomainView>),
 }
 
 /// An account, for people and programs.
@@ -468,8 +477,11 @@ pub struct ContactView {
     pub ask: bool,
     /// Whether a request of theirs is unanswered.
     pub pending_in: bool,
-    /// Tier (certified, verified, key, link, local).
+    /// Tier (certified, verified, key, link, local), and behind it by whose word.
     pub tier: String,
+    /// What does not fit: whose the address is now, by its authority, if not the contact's.
+    #[serde(default)]
+    pub conflict: Option<String>,
     /// Online now.
     pub online: bool,
     /// When it was last seen, unix milliseconds.

@@ -60,6 +60,7 @@ impl Core {
             }
             Command::AddRevocations(revocations) => self.add_revocations(&revocations),
             Command::AddRotation(rotation) => self.add_rotation(&rotation),
+            Command::Domain(command) => self.domain_command(command),
             Command::Places => Ok(Reply::Places(self.overlay.places())),
             Command::ListAccounts => {
                 Ok(Reply::Accounts(self.accounts.iter().map(|account| self.account_view(account)).collect()))
@@ -355,10 +356,11 @@ impl Core {
             ask: subscription.ask,
             pending_in: subscription.pending_in,
             tier: match other {
-                Some(other) => self.tier_of(&other).to_owned(),
+                Some(other) => self.tier_of(&other),
                 None if is_link_address(&item.jid) => "link".to_owned(),
                 None => "unknown".to_owned(),
             },
+            conflict: other.and_then(|other| self.conflict_of(&item.jid, &other)),
             online: subscription.to && other.map_or_else(on_link, |other| self.is_online(&other)),
             last_seen: other.filter(|_| subscription.to).and_then(|other| self.last_seen(&other)),
         }

@@ -203,7 +203,7 @@ impl Core {
     }
 
     /// A key counts for a domain, and those that it is one authority with.
-    fn pin(&mut self, domain: &str, key: AuthorityId, rotations: &[Vec<u8>], how: Provenance) {
+    pub(super) fn pin(&mut self, domain: &str, key: AuthorityId, rotations: &[Vec<u8>], how: Provenance) {
         // Before, they lead from what is known already to that key; after, from that key back.
         for pinned in [false, true] {
             if pinned {

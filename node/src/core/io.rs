@@ -105,6 +105,8 @@ pub enum Input {
     },
     /// What the authority of this node has revoked, signed.
     Voids(Vec<Vec<u8>>),
+    /// What the authority of this node says of other domains, signed, in the order of the serials.
+    Introduced(Vec<Vec<u8>>),
     /// The server task of this node has something from outside for users of a node.
     UpstreamNews {
         /// Which.

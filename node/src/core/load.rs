@@ -99,6 +99,8 @@ impl Core {
             core.serve(&domain, authority);
         }
         core.load_accounts(&contents, &mut keys)?;
+        let introductions = std::mem::take(&mut core.settings.introductions);
+        core.take_introductions(&introductions);
         let revoked = std::mem::take(&mut core.settings.revoked);
         if let Err(why) = core.add_revocations(&revoked) {
             core.notice(format!("names that were taken back may not be known: {why}"));

@@ -99,7 +99,7 @@ impl Core {
         let user = lookup.user;
         let view = LookupView {
             xid: user.map(|user| format!("{}@{XID_DOMAIN}", user.xid())),
-            tier: user.map(|user| self.tier_of(&user).to_owned()),
+            tier: user.map(|user| self.tier_of(&user)),
             reach: match user.map_or(Reach::Unknown, |user| self.overlay.reach(&user)) {
                 Reach::Unknown => "unknown",
                 Reach::Known => "known",

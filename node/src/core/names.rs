@@ -127,6 +127,15 @@ impl Core {
         self.arm_names();
     }
 
+    /// A key counts for a domain that did not before: names under it are looked for, or known already.
+    pub(super) fn domains_changed(&mut self) {
+        self.seek_names();
+        let sought: Vec<String> = self.names.sought.keys().cloned().collect();
+        for name in sought {
+            self.name_is_known(&name);
+        }
+    }
+
     /// Whether somebody may have this address whom nobody here has met.
     pub(super) fn is_name(&self, bare: &str) -> bool {
         BareJid::new(bare).is_ok_and(|bare| matches!(self.route(&bare.into()), Route::Name(_)))

@@ -199,6 +199,7 @@ pub(super) fn overlay(writes: &mut WriteSet, write: Write) {
         Write::PutAuthority(authority) => {
             writes.put(Tree::Authority, authority.domain.as_bytes().to_vec(), encode(&authority));
         }
+        Write::DeleteAuthority(domain) => writes.delete(Tree::Authority, domain.into_bytes()),
         Write::PutRevocation(record) => {
             writes.put(Tree::Revocation, Sha256::digest(&record).to_vec(), record);
         }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub rotations: Vec<Vec<u8>>,
     /// What that authority has revoked.
     pub revoked: Vec<Vec<u8>>,
+    /// What it says of other domains.
+    pub introductions: Vec<Vec<u8>>,
     /// The node's own domain and its authority key, if it has one.
     pub domain: Option<(String, AuthorityId)>,
     /// How long a lost XEP-0198 session waits to be resumed, milliseconds.
@@ -124,6 +126,7 @@ impl Default for Settings {
             serves: None,
             rotations: Vec::new(),
             revoked: Vec::new(),
+            introductions: Vec::new(),
             domain: None,
             resume_timeout: 600_000,
             unacked_limit: 6_000,

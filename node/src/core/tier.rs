@@ -20,21 +20,31 @@ impl Core {
         };
         let Who::User(user) = who else { return Some(format!("{nickname} (link)")) };
         let claimed = self.overlay.name_of(user);
-        Some(match (self.tier_of(user), claimed) {
+        Some(match (self.tier_of(user).as_str(), claimed) {
             ("key", Some(claimed)) => format!("{nickname} (claims {})", clean::nickname(&claimed.address)),
             (tier, _) => format!("{nickname} ({tier})"),
         })
     }
 
-    /// The tier of any user.
-    pub(crate) fn tier_of(&self, user: &UserId) -> &'static str {
+    /// What a person has to know of a contact whose address another user has by now: nothing of it is changed or deleted silently.
+    pub(super) fn conflict_of(&self, address: &str, other: &UserId) -> Option<String> {
+        let holder = self.overlay.user_by_name(address).filter(|holder| holder != other)?;
+        Some(format!(
+            "{address} belongs to the key {holder} now, says its authority, and no more to {other}, whom this contact is: what is \
+             written there goes to the new one; if that is the same person, remove the contact and add it again"
+        ))
+    }
+
+    /// The tier of any user, and by whose word where that is not the authority of users here.
+    pub(crate) fn tier_of(&self, user: &UserId) -> String {
         if self.accounts.contains(user) {
-            return "this node";
+            return "this node".to_owned();
         }
-        match self.overlay.tier(user, self.now) {
+        let tier = match self.overlay.tier(user, self.now) {
             Tier::Certified { valid: true, .. } => "certified",
             Tier::Certified { valid: false, .. } => "certificate ended",
-            Tier::Key => "key",
-        }
+            Tier::Key => return "key".to_owned(),
+        };
+        self.whose_word(user).map_or_else(|| tier.to_owned(), |word| format!("{tier}, {word}"))
     }
 }

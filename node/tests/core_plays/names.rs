@@ -2,11 +2,14 @@
 //! if nobody has published them.
 
 use crosstalk::core::admin::{Command, OutboxView, Reply};
+use crosstalk::core::enrol::NamedAccount;
 use crosstalk::xmpp::Element;
+use crosstalk_overlay::keys::AuthorityKey;
+use crosstalk_overlay::record::NameCert;
 use crosstalk_storage::Tree;
 
-use crate::core_support::link::{join, rest};
-use crate::core_support::{Client, Play, Table};
+use crate::core_support::link::{cut, join, rest};
+use crate::core_support::{BEGIN, Client, DOMAIN, Play, Table, credentials, home};
 
 const MINUTE: u64 = 60_000;
 
@@ -178,4 +181,42 @@ fn an_account_goes_with_what_it_has_said() {
     says(&anna, "m1", "hello");
     here.command(Command::RemoveAccount("anna@school.example".into()));
     assert_eq!(here.stored(Tree::Unaddressed), 0);
+}
+
+/// The name of a contact goes to another key: the contact stays, and the person is shown that it is not whom the name means.
+#[test]
+fn a_contact_whose_name_has_gone_to_another_key_is_shown_as_a_conflict() {
+    let (here, there, anna, bob, _table) = strangers();
+    let account = || "anna@school.example".to_owned();
+    let jid = || "bob@school.example".to_owned();
+    here.command(Command::AddContact { account: account(), jid: jid(), name: None });
+    join(&[&here, &there], &here, &there);
+    let conflicts = || {
+        let Reply::Contacts(contacts) = here.command(Command::Contacts(account())) else { panic!("none") };
+        assert_eq!(
+            contacts.iter().map(|contact| contact.jid.as_str()).collect::<Vec<_>>(),
+            ["bob@school.example"]
+        );
+        contacts[0].conflict.clone()
+    };
+    assert_eq!(conflicts(), None);
+    cut(&[&here, &there], &here, &there);
+    let third = Play::enrolled(3, |_| {});
+    third.account("carol");
+    let user = third.user("carol");
+    let name_cert = NameCert::issue(&AuthorityKey::from_seed([9; 32]), &jid(), user, 2, BEGIN).unwrap();
+    let named = NamedAccount {
+        user,
+        name: "bob".into(),
+        domain: DOMAIN.into(),
+        name_cert: name_cert.bytes().to_vec(),
+        credentials: credentials(user),
+        sealed_by_password: Vec::new(),
+    };
+    third.command(Command::NameAccount { account: Box::new(named), home: home() });
+    join(&[&here, &third], &here, &third);
+    let conflict = conflicts().expect("a conflict");
+    assert!(conflict.contains(&user.to_string()) && conflict.contains("remove the contact"), "{conflict}");
+    anna.forget();
+    bob.forget();
 }

@@ -110,10 +110,15 @@ impl Chain {
         &self.steps
     }
 
-    /// Whether a certificate by one of these keys counts: what a former one issued after it had been left does not.
+    /// Whether a certificate by one of these keys counts.
     pub fn vouches(&self, cert: &NameCert) -> bool {
-        let left = self.left(cert.authority);
-        self.holds(&cert.authority) && left.is_none_or(|since| cert.issued <= since.saturating_add(MAX_SKEW))
+        self.counts(&cert.authority, cert.issued)
+    }
+
+    /// Whether what a key has issued then, Unix milliseconds, counts: what a former one issued after it had been left does not.
+    pub fn counts(&self, key: &AuthorityId, issued: u64) -> bool {
+        let left = self.left(*key);
+        self.holds(key) && left.is_none_or(|since| issued <= since.saturating_add(MAX_SKEW))
     }
 
     /// When a key was left: no later than any key that came after it, since whoever has one can invent others before it.

@@ -308,6 +308,7 @@ impl Overlay {
         self.renew_stale_records(now);
         self.expire_entries(now);
         self.expire_mail(now);
+        self.end_introductions(now);
         self.persist_time(now);
     }
 

@@ -30,7 +30,8 @@ impl Overlay {
                 Some(known) => {
                     // One from the own store may have been made by a clock that was wrong.
                     let wrong = time.credible && time.is_too_far_ahead(name.issued);
-                    if known.how != Provenance::Own && !wrong {
+                    // Nor do strangers set the clock, whoever introduced them.
+                    if known.how == Provenance::Enrolled && !wrong {
                         self.clock.raise_floor(name.issued);
                     }
                     self.note_holder(name);
@@ -43,7 +44,7 @@ impl Overlay {
         }
     }
 
-    fn second_authority(&mut self, domain: String, known: AuthorityId, claimed: AuthorityId) {
+    pub(super) fn second_authority(&mut self, domain: String, known: AuthorityId, claimed: AuthorityId) {
         let alarmed = &mut self.users.alarmed;
         if alarmed.len() < MAX_ALARMED && alarmed.insert((domain.clone(), claimed)) {
             self.outputs.push_back(Output::Alarm(Alarm::SecondAuthority { domain, known, claimed }));
@@ -75,11 +76,13 @@ impl Overlay {
                 known.chain.clone()
             }
             Some(known) => {
-                let (current, better) = (known.chain.current(), how >= known.how);
-                let again = known.chain.pinned_at(key).filter(|_| how >= Provenance::Enrolled);
+                let (current, better) = (known.chain.current(), how.replaces(known.how));
+                let again = known.chain.pinned_at(key).filter(|_| better && how >= Provenance::Introduced);
                 if again.is_none() {
-                    self.second_authority(domain.to_owned(), current, key);
-                    if how == Provenance::FirstSight || !better {
+                    if how != Provenance::ByHand {
+                        self.second_authority(domain.to_owned(), current, key);
+                    }
+                    if !better {
                         return;
                     }
                 }
@@ -87,7 +90,9 @@ impl Overlay {
             }
             None => Chain::of(key),
         };
-        self.users.authorities.insert(domain.to_owned(), Authority { chain, how });
+        let known = self.users.authorities.entry(domain.to_owned());
+        let known = known.or_insert_with(|| Authority::known(chain.clone(), how));
+        (known.chain, known.how) = (chain, how);
         self.users.holders.retain(|address, _| domain_of(address) != Some(domain));
         self.save_authority(domain, now);
         if how != Provenance::FirstSight {

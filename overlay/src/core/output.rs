@@ -300,6 +300,8 @@ pub enum Write {
     DeleteAudience((UserId, DeviceId, UserId)),
     /// Put under its domain.
     PutAuthority(KnownAuthority),
+    /// Forget the authority of a domain.
+    DeleteAuthority(String),
     /// Put a signed revocation; the key is its hash or its bytes.
     PutRevocation(Vec<u8>),
     /// Delete by the same bytes.
@@ -355,7 +357,9 @@ pub enum FailReason {
 pub enum Alarm {
     /// Somebody shows a certificate by another authority than the one known for the domain.
     #[error(
-        "a second authority {claimed} claims the domain {domain}, known is {known}: ask whoever runs the domain"
+        "a second authority {claimed} claims the domain {domain}, known is {known}, which goes on to count unless it is said \
+         otherwise: ask whoever runs the domain; `crosstalk domain show {domain}` has both keys, and `crosstalk domain trust \
+         {domain} KEY` says which is right"
     )]
     SecondAuthority {
         /// The domain.
@@ -364,6 +368,17 @@ pub enum Alarm {
         known: AuthorityId,
         /// The other one.
         claimed: AuthorityId,
+    },
+    /// Nobody who counts introduces a domain any more: its names are claims from now on.
+    #[error(
+        "the domain {domain} is not introduced any more: names under it are not believed from now on; if you know its key to be \
+         {key}, run `crosstalk domain trust {domain} KEY` with the whole key (`crosstalk domain show {domain}`)"
+    )]
+    NotIntroduced {
+        /// The domain.
+        domain: String,
+        /// The key that is known for it.
+        key: AuthorityId,
     },
     /// The key of a domain was handed over, as the one that was known says.
     #[error(

@@ -142,7 +142,7 @@ impl Overlay {
     }
 
     /// An authority revokes under the domain that it is pinned for, and devices only of users whom it named, as far as they
-    /// are known: who has not met them yet is told of a lost laptop before it comes. A user that is known here its own
+    /// are known: who has not met them yet is told of a lost laptop of its own domain before it comes. A user that is known here its own
     /// devices. Whoever tells of others may know more than we do: that is no offence.
     fn may_revoke(&self, revocation: &Revocation) -> Result<(), Refusal> {
         let user = revocation.user();
@@ -161,7 +161,7 @@ impl Overlay {
                             && self.users.is_same_authority(name.domain(), &name.authority, authority)
                     })
                 };
-                self.users.record(&user).map_or_else(|| self.users.is_pinned_for_any(authority), named)
+                self.users.record(&user).map_or_else(|| self.users.is_of_a_home(authority), named)
             }
         };
         if allowed { Ok(()) } else { Err(Refusal::NoCertificate { kind: "revocation" }) }

@@ -137,6 +137,8 @@ impl Overlay {
             how: known.how.into(),
             since: now.wall,
             rotations: known.chain.steps().iter().map(|step| step.bytes().to_vec()).collect(),
+            introductions: known.introductions.iter().map(|said| said.bytes().to_vec()).collect(),
+            introduced_until: known.heard,
         };
         self.outputs.push_back(Output::Write(Write::PutAuthority(known)));
     }

@@ -2,6 +2,7 @@
 //!
 //! Every shape is a Protobuf message with a version; storage keeps the encoded bytes under the key that `key()` gives.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use crate::id::{DeviceId, UserId};
@@ -210,6 +211,12 @@ pub struct KnownAuthority {
     /// Signed rotations of that key, of those before and of those after it.
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub rotations: Vec<Vec<u8>>,
+    /// Signed introductions of this domain by others.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub introductions: Vec<Vec<u8>>,
+    /// The highest serial of what this domain's authority has introduced, as far as it was taken in.
+    #[prost(uint64, tag = "8")]
+    pub introduced_until: u64,
 }
 
 /// The pair of keys that one of our devices gives to its user's contacts.
@@ -363,8 +370,8 @@ impl TokenPlace {
     }
 }
 
-/// How an authority became known. All but the last count as pinned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+/// How an authority became known. All but the first count as pinned. Ordered by how far each is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum Provenance {
     /// Met in somebody's certificate and never confirmed.
@@ -375,6 +382,41 @@ pub enum Provenance {
     Enrolled = 2,
     /// This node is that authority.
     Own = 3,
+    /// The web server of the domain says so, by the web's certificates.
+    WellKnown = 4,
+    /// A person at this node says so.
+    ByHand = 5,
+}
+
+impl Provenance {
+    fn weight(self) -> u8 {
+        match self {
+            Self::FirstSight => 0,
+            Self::WellKnown => 1,
+            Self::Introduced => 2,
+            Self::ByHand => 3,
+            Self::Enrolled => 4,
+            Self::Own => 5,
+        }
+    }
+
+    /// Whether another key that is known so takes the place of one that is known like `before`. What has been seen or fetched
+    /// once is not replaced by what is seen or fetched later.
+    pub(super) fn replaces(self, before: Self) -> bool {
+        self > before || self == before && self >= Self::Introduced
+    }
+}
+
+impl PartialOrd for Provenance {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Provenance {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.weight().cmp(&other.weight())
+    }
 }
 
 /// A key of two devices, as storage sorts them: sender, then recipient.

@@ -9,8 +9,8 @@ use super::{Output, Overlay, Reach, Restored, Write};
 use crate::authority::{Chain, Held};
 use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
 use crate::record::{
-    Certificates, Context, DeviceCert, NameCert, NodeBinding, Refusal, Revocation, RevocationSet, Unverified,
-    UserRecord, Verified,
+    Certificates, Context, DeviceCert, Introduction, NameCert, NodeBinding, Refusal, Revocation,
+    RevocationSet, Unverified, UserRecord, Verified,
 };
 use crate::time::{Now, SECOND, TrustedTime};
 use crate::wire::UserFrame;
@@ -31,6 +31,10 @@ pub(super) struct Known {
 pub(super) struct Authority {
     pub(super) chain: Chain,
     pub(super) how: Provenance,
+    /// What other authorities say of this domain, which has not ended.
+    pub(super) introductions: Vec<Verified<Introduction>>,
+    /// The highest serial of what this one says of others.
+    pub(super) heard: u64,
 }
 
 impl Authority {
@@ -135,9 +139,9 @@ impl Users {
         one == other || self.authorities.get(domain).is_some_and(holds)
     }
 
-    /// Whether a key is pinned for some domain.
-    pub(super) fn is_pinned_for_any(&self, key: &AuthorityId) -> bool {
-        self.authorities.values().any(|known| known.chain.holds(key) && known.is_pinned())
+    /// Whether a key is that of a domain of this node's users.
+    pub(super) fn is_of_a_home(&self, key: &AuthorityId) -> bool {
+        self.authorities.values().any(|known| known.chain.holds(key) && known.is_home())
     }
 
     /// Names that were not taken back, those by pinned authorities first.
@@ -177,7 +181,9 @@ impl Overlay {
             let how = Provenance::try_from(known.how).unwrap_or(Provenance::FirstSight);
             if let Some(key) = AuthorityId::from_slice(&known.authority) {
                 let chain = self.restored_chain(key, &known.rotations, now);
-                self.users.authorities.insert(known.domain.clone(), Authority { chain, how });
+                let introductions = self.restored_introductions(&known.introductions, now);
+                let known_as = Authority { chain, how, introductions, heard: known.introduced_until };
+                self.users.authorities.insert(known.domain.clone(), known_as);
             }
         }
         let time = self.clock.trusted(now);

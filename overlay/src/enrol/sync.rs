@@ -81,6 +81,9 @@ pub struct Begin {
     /// The key of the domain that counts there.
     #[prost(bytes = "vec", tag = "9")]
     pub authority: Vec<u8>,
+    /// The highest serial of what it has of the domain's introductions of others.
+    #[prost(uint64, tag = "60")]
+    pub introduced: u64,
 }
 
 /// See [`Begin`].
@@ -111,7 +114,15 @@ pub struct Begun {
     /// The server has a way to addresses outside the overlay (§14).
     #[prost(bool, tag = "8")]
     pub upstream: bool,
+    /// Signed introductions of other domains, with higher serials than the laptop has, ascending.
+    #[prost(bytes = "vec", repeated, tag = "60")]
+    pub introductions: Vec<Vec<u8>>,
 }
+
+/// Domains that one domain may introduce, with those taken back lately: all fit into one answer.
+pub const MAX_INTRODUCTIONS: usize = 64;
+/// Bytes of all of them.
+pub const INTRODUCTIONS: usize = 16 * 1_024;
 
 /// Which marks are there?
 #[derive(Clone, PartialEq, Eq, prost::Message)]

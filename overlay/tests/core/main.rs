@@ -14,6 +14,7 @@ mod clocks;
 mod compromised;
 mod crowd;
 mod dht;
+mod domains;
 mod enrol;
 mod faults;
 mod handover;

@@ -49,6 +49,7 @@ impl Store {
             Write::PutRecord(record) => drop(self.records.insert(record.key().unwrap(), record)),
             Write::DeleteRecord(user) => drop(self.records.remove(&user)),
             Write::PutAuthority(known) => drop(self.authorities.insert(known.domain.clone(), known)),
+            Write::DeleteAuthority(domain) => drop(self.authorities.remove(&domain)),
             Write::PutOwnAudience(own) => drop(self.own_audiences.insert(own.key().unwrap(), own)),
             Write::DeleteOwnAudience(device) => drop(self.own_audiences.remove(&device)),
             Write::PutAudience(known) => drop(self.audiences.insert(known.key().unwrap(), known)),

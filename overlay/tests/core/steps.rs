@@ -78,7 +78,7 @@ fn record_fields() -> Value {
 fn signing() -> Value {
     let all = records().into_iter().filter(|(name, _)| !name.starts_with("user-record")).map(|(name, bytes)| {
         let kind = name.trim_end_matches("-hidden");
-        let kind = if kind.starts_with("revocation") { "revocation" } else { kind };
+        let kind = ["revocation", "introduction"].into_iter().find(|one| kind.starts_with(one)).unwrap_or(kind);
         let record = SignedRecord::decode(&bytes[..]).unwrap();
         let input = [b"crosstalk/1/", kind.as_bytes(), &[0], &record.payload].concat();
         let fields =

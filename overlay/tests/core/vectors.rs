@@ -9,8 +9,8 @@ use std::path::Path;
 use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
 use crosstalk_overlay::enrol::{
-    self, Ask, Begin, Enrol, Enrolled, Exchange, Exchanged, Letter, OutsideContact, Refused, Statement,
-    Statements, Tell, Why,
+    self, Ask, Begin, Begun, Enrol, Enrolled, Exchange, Exchanged, Letter, OutsideContact, Refused,
+    Statement, Statements, Tell, Why,
 };
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
@@ -110,6 +110,8 @@ pub(crate) fn records() -> BTreeMap<&'static str, Vec<u8>> {
         ("revocation-device", signed(Verified::sign(device_void, &alice.user, None).unwrap().bytes())),
         ("revocation-name", signed(Verified::sign(name_void, &authority, None).unwrap().bytes())),
         ("rotation", signed(rotation().bytes())),
+        ("introduction", signed(introduction(Some(0x44), 7).bytes())),
+        ("introduction-withdrawn", signed(introduction(None, 8).bytes())),
         ("revocation-key", signed(Verified::sign(stolen, &alice.user, None).unwrap().bytes())),
         ("user-record", record.encode()),
         ("user-record-revoking", revoking.encode()),
@@ -117,6 +119,13 @@ pub(crate) fn records() -> BTreeMap<&'static str, Vec<u8>> {
 }
 
 /// The domain's key is handed over.
+/// By the school, of an office.
+fn introduction(key: Option<u8>, serial: u64) -> Verified<Introduction> {
+    let key = key.map(|seed| AuthorityKey::from_seed([seed; 32]).id());
+    let school = AuthorityKey::from_seed([0x40; 32]);
+    Introduction::issue(&school, "school.example", ("office.example", key), serial, AT).unwrap()
+}
+
 fn rotation() -> Verified<Rotation> {
     let key = |seed| AuthorityKey::from_seed([seed; 32]);
     Rotation::issue(&key(0x40), &key(0x42), "school.example", AT).unwrap()
@@ -256,6 +265,8 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("enrol-answer-work", Frame::EnrolAnswer { request: 8, answer: wants_work().to_bytes() }),
         ("enrol-answer-elsewhere", Frame::EnrolAnswer { request: 9, answer: Vec::new() }),
         ("enrol-begin", Frame::Enrol { request: 10, ask: begin().to_bytes() }),
+        ("enrol-begin-introduced", Frame::Enrol { request: 13, ask: begins_with(8).to_bytes() }),
+        ("enrol-answer-begun", Frame::EnrolAnswer { request: 13, answer: begun().to_bytes() }),
         ("enrol-tell", Frame::Enrol { request: 11, ask: tell().to_bytes() }),
         ("enrol-answer-statements", Frame::EnrolAnswer { request: 11, answer: statements().to_bytes() }),
         ("enrol-exchange", Frame::Enrol { request: 12, ask: exchange().to_bytes() }),
@@ -295,7 +306,20 @@ fn begin() -> Ask {
         serial: 3,
         places: vec![6; 8],
         authority: AuthorityKey::from_seed([0x40; 32]).id().as_bytes().to_vec(),
+        introduced: 0,
     })
+}
+
+/// From a laptop that has heard of introductions up to there.
+fn begins_with(introduced: u64) -> Ask {
+    let Ask::Begin(begin) = begin() else { unreachable!() };
+    Ask::Begin(Begin { introduced, ..begin })
+}
+
+fn begun() -> enrol::Answer {
+    let introductions = [introduction(Some(0x44), 9), introduction(None, 10)];
+    let introductions = introductions.iter().map(|said| said.bytes().to_vec()).collect();
+    enrol::Answer::Begun(Begun { session: 3, introductions, ..Begun::default() })
 }
 
 /// That alice has blocked `eve@far.example`.
@@ -443,13 +467,29 @@ fn stored() -> BTreeMap<&'static str, Vec<u8>> {
         how: Provenance::Enrolled.into(),
         since: AT,
         rotations: Vec::new(),
+        introductions: Vec::new(),
+        introduced_until: 0,
     };
     let rotated = KnownAuthority {
         authority: AuthorityKey::from_seed([0x40; 32]).id().as_bytes().to_vec(),
         rotations: vec![rotation().bytes().to_vec()],
         ..known.clone()
     };
+    let introduced = KnownAuthority {
+        domain: "office.example".into(),
+        authority: AuthorityKey::from_seed([0x44; 32]).id().as_bytes().to_vec(),
+        how: Provenance::Introduced.into(),
+        introductions: vec![introduction(Some(0x44), 7).bytes().to_vec()],
+        ..known.clone()
+    };
+    let introducing = KnownAuthority { introduced_until: 8, ..known.clone() };
+    let by_hand = KnownAuthority { how: Provenance::ByHand.into(), ..known.clone() };
+    let well_known = KnownAuthority { how: Provenance::WellKnown.into(), ..known.clone() };
     BTreeMap::from([
+        ("known-authority-introduced", introduced.encode_to_vec()),
+        ("known-authority-introducing", introducing.encode_to_vec()),
+        ("known-authority-by-hand", by_hand.encode_to_vec()),
+        ("known-authority-well-known", well_known.encode_to_vec()),
         ("outbox-entry", entry.encode_to_vec()),
         ("outbound-sequence", outbound.encode_to_vec()),
         ("inbound-sequence", inbound.encode_to_vec()),

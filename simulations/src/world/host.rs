@@ -425,7 +425,7 @@ fn kind(input: &Input) -> &'static str {
         Input::SealingKey { .. } => "key",
         Input::Credentials { .. } => "credentials",
         Input::Timeout => "timeout",
-        Input::EnrolmentAnswer { .. } | Input::Voids(_) => "answer to a laptop",
+        Input::EnrolmentAnswer { .. } | Input::Voids(_) | Input::Introduced(_) => "answer to a laptop",
         Input::UpstreamNews { .. } => "news from outside",
         Input::Stopping => "stopping",
     }

@@ -26,6 +26,19 @@ pub struct ServedDomain {
     pub rotations: Vec<Vec<u8>>,
 }
 
+/// What the domain says of another one; keyed by that one.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StoredIntroduction {
+    /// The signed Introduction that counts.
+    #[prost(bytes = "vec", tag = "1")]
+    pub signed: Vec<u8>,
+}
+
+impl Stored for StoredIntroduction {
+    const TREE: Tree = Tree::Introduced;
+    const VERSION: u8 = 1;
+}
+
 /// The one key in the tree of [`ServedDomain`].
 pub const DOMAIN_KEY: &[u8] = b"domain";
 
@@ -217,6 +230,7 @@ mod tests {
             encode(&before),
             b"\x01\x08\x01\x10\x01\x1a\x01\x02\x20\x03\x2a\x01\x04\x32\x01\x05\x3a\x01\x06\x42\x01\x07\x4a\x01\x08\x50\x09"
         );
+        assert_eq!(encode(&StoredIntroduction { signed: vec![7] }), b"\x01\x0a\x01\x07");
         let invitation = StoredInvitation { name: "a".into(), expires: 1, used: vec![2] };
         let line =
             AuditLine { at: 1, what: "b".into(), name: "a".into(), user: vec![2], serial: 3, node: vec![4] };

@@ -1,7 +1,9 @@
 //! What is to be changed together.
 
 use crosstalk_overlay::id::UserId;
-use crosstalk_storage::tree::authority::{AuditLine, Member, Owner, Said, ServedDomain, StoredInvitation};
+use crosstalk_storage::tree::authority::{
+    AuditLine, Member, Owner, Said, ServedDomain, StoredIntroduction, StoredInvitation,
+};
 use crosstalk_storage::{Stored, Tree, encode};
 
 /// What is to be changed together.
@@ -15,6 +17,7 @@ pub struct Change {
     pub(super) said: Vec<(Vec<u8>, Said)>,
     pub(super) forgotten: Vec<UserId>,
     pub(super) upstream: Vec<(Tree, Vec<u8>, Option<Vec<u8>>)>,
+    pub(super) introductions: Vec<(String, Option<StoredIntroduction>)>,
 }
 
 impl Change {

@@ -18,8 +18,11 @@ struct Step {
 }
 
 /// From nothing, or from before there were versions, to the newest. Only ever appended to.
-const STEPS: &[Step] =
-    &[Step { trees: &FIRST, change: count_lines }, Step { trees: &OUTSIDE, change: |_, _| Ok(()) }];
+const STEPS: &[Step] = &[
+    Step { trees: &FIRST, change: count_lines },
+    Step { trees: &OUTSIDE, change: |_, _| Ok(()) },
+    Step { trees: &[Tree::Introduced], change: |_, _| Ok(()) },
+];
 
 const FIRST: [Tree; 7] = [
     Tree::Meta,

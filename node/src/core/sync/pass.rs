@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crosstalk_overlay::authority::MAX_ROTATIONS;
 use crosstalk_overlay::enrol::{
-    Answer, Ask, Begin, Begun, Compare, Fetch, MARK, MAX_FETCH, PAGE, Statement, Statements, Tell,
+    Answer, Ask, Begin, Begun, Compare, Fetch, MARK, MAX_FETCH, MAX_INTRODUCTIONS, PAGE, Statement,
+    Statements, Tell,
 };
 use crosstalk_overlay::id::{DeviceId, UserId};
 use crosstalk_overlay::record::{
@@ -81,6 +82,7 @@ impl Core {
                 .pinned_authority(&account.stored.domain)
                 .map(|key| key.as_bytes().to_vec())
                 .unwrap_or_default(),
+            introduced: self.overlay.introduced_until(&account.stored.domain),
         };
         Some((Pass::default(), Ask::Begin(ask)))
     }
@@ -146,6 +148,8 @@ impl Core {
                 self.count("rotations of servers that were not taken");
             }
         }
+        let introductions = begun.introductions.get(..MAX_INTRODUCTIONS).unwrap_or(&begun.introductions);
+        self.take_introductions(introductions);
         self.way_opens(user, begun.session, begun.upstream);
         if !begun.name.is_empty() && self.renew(user, None, Some(begun.name)).is_err() {
             self.count("certificates of servers that were not taken");

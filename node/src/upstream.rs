@@ -9,16 +9,24 @@
 //! | [`outward`] | what laptops bring |
 //! | [`presence`] | who is there, on either side |
 //! | [`book`] | what is kept of each user: letters for the devices, contacts |
+//! | `shares` | who has how much of the room for letters |
+//! | `rates` | how fast stanzas go through |
+//! | `outgoing` | letters on their way out |
+//! | `blocked` | whom users have blocked (XEP-0191) |
 //!
 //! It runs in the task of the [`crate::authority`], which is told what happens and does what the gate wants. The laptops'
 //! side is `core/upstream.rs`.
 
+mod blocked;
 pub mod book;
 pub mod connection;
 pub mod gate;
 pub mod inward;
+mod outgoing;
 pub mod outward;
 pub mod presence;
+mod rates;
+mod shares;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

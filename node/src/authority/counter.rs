@@ -292,6 +292,7 @@ impl Office {
         if !ask.record.is_empty() {
             self.second(&name, &user, node)?;
         }
+        self.blocks_changed();
         Ok(Answer::Statements(told))
     }
 

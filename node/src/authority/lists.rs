@@ -15,6 +15,7 @@ use crosstalk_overlay::record::{
 };
 use crosstalk_overlay::time::{MAX_SKEW, TrustedTime};
 use crosstalk_storage::tree::authority::{Member, MemberState, Owner, Said};
+use jid::Jid;
 use prost::Message;
 
 use self::page::Page;
@@ -23,8 +24,11 @@ use super::devices::void_devices;
 use crate::core::sync::entry::{Entry, Mark, Marks, Place, marks, short_digest};
 use crate::event_loop::clock::wall_millis;
 
+mod blocks;
 mod devices;
 mod page;
+
+pub use blocks::blocked;
 
 /// Sessions that are remembered; of more the oldest is forgotten.
 const SESSIONS: usize = 4_096;
@@ -121,6 +125,8 @@ pub struct Lists {
     next: u64,
     indexes: BTreeMap<UserId, Index>,
     uses: u64,
+    /// Who was blocked or unblocked by what was told last.
+    blocks: Vec<(UserId, Jid)>,
 }
 
 impl std::fmt::Debug for Lists {
@@ -238,6 +244,7 @@ impl Lists {
         if owner.record != before.record {
             self.end_revoked(&user, &owner, now);
         }
+        self.note_blocks(user, changes.values());
         let index = self.indexes.entry(user).or_default();
         index.changes = owner.changes;
         index.things += fresh;

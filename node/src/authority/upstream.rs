@@ -71,6 +71,19 @@ impl Office {
         answer?.map(Answer::Exchanged).ok_or(Stop::Why(Why::Disabled))
     }
 
+    /// Whom users have blocked counts for the outside from now on.
+    pub(super) fn blocks_changed(&mut self) {
+        let blocks = self.lists.take_blocks();
+        let Some(door) = self.door.as_mut().filter(|_| !blocks.is_empty()) else { return };
+        let done = door.gate.blocks_changed(&self.database, &blocks);
+        door.perform();
+        if let Err(error) = done {
+            // Nobody gets through who is blocked; but contacts may still see the user until the connection is made anew.
+            tracing::warn!("contacts of somebody who was blocked were not told: {error}");
+            door.orders = None;
+        }
+    }
+
     /// Something happened on the connection to the stock server.
     pub(super) fn component_event(&mut self, event: Event) {
         let Some(door) = self.door.as_mut() else { return };

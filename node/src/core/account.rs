@@ -138,16 +138,18 @@ impl std::fmt::Debug for Account {
     }
 }
 
+/// By what an address is blocked: as it is, by its bare form, or by its domain.
+pub(crate) fn block_forms(jid: &Jid) -> [String; 3] {
+    [jid.as_str(), jid.to_bare().as_str(), jid.domain().as_str()].map(str::to_owned)
+}
+
 impl Account {
     /// Whether XEP-0191 keeps `other` from this account, and this account from `other`.
     pub(crate) fn blocks(&self, other: &Jid) -> bool {
         if self.blocked.is_empty() {
             return false;
         }
-        let bare = other.to_bare();
-        [other.as_str(), bare.as_str(), other.domain().as_str()]
-            .iter()
-            .any(|form| self.blocked.contains(*form))
+        block_forms(other).iter().any(|form| self.blocked.contains(form))
     }
 
     /// Blocks or unblocks an address.

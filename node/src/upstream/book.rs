@@ -12,13 +12,20 @@ use crosstalk_storage::tree::upstream::{
     of_user, queue_of, queued, read_queued,
 };
 
+use super::shares::{Full, Held, Limits, Shares, Writer};
 use crate::accounts::random;
 use crate::authority::database::{Change, Database, DatabaseError};
 use crate::core::upstream::subscription::is_none;
 
-/// Letters that wait for one user's devices, and their bytes.
+/// Letters that wait for one user's devices.
 pub const LETTERS: usize = 2_000;
-const BYTES: usize = 4 << 20;
+/// Room for them, and what one sender outside, one domain, and all who are no contacts may take of it.
+const ROOM: Limits = Limits {
+    all: Held { letters: LETTERS, bytes: 4 << 20 },
+    strangers: Held { letters: LETTERS / 2, bytes: 2 << 20 },
+    domain: Held { letters: LETTERS / 2, bytes: 2 << 20 },
+    sender: Held { letters: LETTERS / 4, bytes: 1 << 20 },
+};
 /// Contacts of one user outside.
 pub const CONTACTS: usize = 4_000;
 /// Of them, requests that nobody has answered.
@@ -30,18 +37,34 @@ const SILENT: u64 = 60 * DAY;
 
 /// A letter that waits, without its text.
 #[derive(Clone, Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     bytes: usize,
     /// The device that has sent it; empty: it came from outside.
     by: Vec<u8>,
+    /// Who wrote it outside.
+    writer: Option<Writer>,
 }
+
+impl Waiting {
+    pub(super) fn new(letter: &HeldStanza) -> Self {
+        Self { bytes: letter.stanza.len(), by: letter.by.clone(), writer: Writer::of(letter) }
+    }
+
+    /// What it takes of the room for letters of all users: contacts are not held to shares there.
+    pub(super) fn part(&self) -> (Option<&Writer>, usize) {
+        (self.writer.as_ref().filter(|writer| writer.stranger), self.bytes)
+    }
+}
+
+/// Letters that came and went.
+pub(super) type Moved = (Vec<Waiting>, Vec<Waiting>);
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Book {
     pub(super) queue: Queue,
     letters: BTreeMap<u64, Waiting>,
-    bytes: usize,
+    room: Shares,
     pub(super) contacts: BTreeMap<String, Contact>,
     devices: BTreeMap<DeviceId, Device>,
     pub(super) used: u64,
@@ -69,8 +92,7 @@ impl Book {
         }
         for (key, letter) in database.all_upstream::<HeldStanza>(&queue_of(key), LETTERS)? {
             let Some((_, number)) = read_queued(&key) else { continue };
-            book.bytes += letter.stanza.len();
-            book.letters.insert(number, Waiting { bytes: letter.stanza.len(), by: letter.by });
+            book.add(number, Waiting::new(&letter));
         }
         for (at, value) in database.all_upstream::<OutsideState>(&contacts_of(key), CONTACTS)? {
             if let (Some(State::Contact(contact)), Ok(address)) =
@@ -85,6 +107,16 @@ impl Book {
             }
         }
         Ok(book)
+    }
+
+    fn add(&mut self, number: u64, waiting: Waiting) {
+        self.room.add(waiting.writer.as_ref(), waiting.bytes);
+        self.letters.insert(number, waiting);
+    }
+
+    /// All that wait.
+    pub(super) fn into_letters(self) -> Vec<Waiting> {
+        self.letters.into_values().collect()
     }
 
     /// How a contact stands.
@@ -171,15 +203,12 @@ impl Book {
     }
 
     /// Takes a change in that is durable.
-    pub(super) fn apply(&mut self, page: Page) {
+    pub(super) fn apply(&mut self, page: Page) -> Moved {
         self.queue = page.queue.unwrap_or(self.queue);
-        for (number, waiting) in page.letters {
-            self.bytes += waiting.bytes;
-            self.letters.insert(number, waiting);
-        }
-        for number in page.gone {
-            self.bytes -= self.letters.remove(&number).map_or(0, |gone| gone.bytes);
-        }
+        let come = page.letters.iter().map(|(_, waiting)| waiting.clone()).collect();
+        page.letters.into_iter().for_each(|(number, waiting)| self.add(number, waiting));
+        let gone: Vec<Waiting> = page.gone.iter().filter_map(|number| self.letters.remove(number)).collect();
+        gone.iter().for_each(|gone| self.room.remove(gone.writer.as_ref(), gone.bytes));
         page.forgotten.map(|address| self.contacts.remove(&address));
         for (address, contact) in page.contacts {
             self.contacts.insert(address, contact);
@@ -191,11 +220,7 @@ impl Book {
                 oldest.map(|(id, _)| *id).map(|id| self.devices.remove(&id));
             }
         }
-    }
-
-    /// How many letters wait.
-    pub(super) fn len(&self) -> usize {
-        self.letters.len()
+        (come, gone)
     }
 }
 
@@ -210,48 +235,53 @@ impl Page {
         Ok(Queue { id, ..queue })
     }
 
-    /// A letter for the devices. Where there is no room, those that one device has make it.
+    /// A letter for the devices. Where there is no room, those that one device has make it; or it says what is full.
     ///
     /// # Errors
-    /// False: there is no room.
+    /// When there are no random numbers.
     pub(super) fn letter(
         &mut self,
         book: &Book,
         user: &UserId,
         letter: &HeldStanza,
         change: Change,
-    ) -> Result<(Change, bool), random::NoRandomness> {
-        let size = letter.stanza.len();
-        let mut change = change;
-        let (mut count, mut bytes) = (book.letters.len() + self.letters.len(), book.bytes + size);
-        bytes += self.letters.iter().map(|(_, waiting)| waiting.bytes).sum::<usize>();
+    ) -> Result<(Change, Option<Full>), random::NoRandomness> {
+        let (waiting, mut change) = (Waiting::new(letter), change);
+        let writer = waiting.writer.as_ref();
+        let mut taken = book.room.taken(writer);
+        let mut moves = |other: &Waiting, comes| {
+            taken.changes(writer, (other.writer.as_ref(), other.bytes, comes));
+            taken.full(writer, waiting.bytes, &ROOM)
+        };
+        let mut full = book.room.taken(writer).full(writer, waiting.bytes, &ROOM);
         for gone in self.gone.iter().filter_map(|number| book.letters.get(number)) {
-            (count, bytes) = (count - 1, bytes - gone.bytes);
+            full = moves(gone, false);
+        }
+        for (_, come) in &self.letters {
+            full = moves(come, true);
         }
         let had = book.devices.values().map(|device| device.come).max().unwrap_or_default();
-        for (number, waiting) in book.letters.range(..=had) {
-            if count < LETTERS && bytes <= BYTES {
-                break;
-            }
-            if self.gone.contains(number) {
+        for (number, other) in book.letters.range(..=had) {
+            let Some(which) = full else { break };
+            if self.gone.contains(number) || !which.is_eased_by(writer, other.writer.as_ref()) {
                 continue;
             }
-            (count, bytes) = (count - 1, bytes - waiting.bytes);
+            full = moves(other, false);
             change = change.upstream::<HeldStanza>(queued(user.as_bytes(), *number), None);
             self.gone.push(*number);
         }
-        if count >= LETTERS || bytes > BYTES {
-            return Ok((change, false));
+        if full.is_some() {
+            return Ok((change, full));
         }
         let queue = self.queue(book)?;
         let queue = Queue { last: queue.last + 1, ..queue };
         self.queue = Some(queue);
-        self.letters.push((queue.last, Waiting { bytes: size, by: letter.by.clone() }));
+        self.letters.push((queue.last, waiting));
         let state = OutsideState { state: Some(State::Queue(queue)) };
         let change = change
             .upstream(queued(user.as_bytes(), queue.last), Some(letter))
             .upstream(of_user(user.as_bytes()), Some(&state));
-        Ok((change, true))
+        Ok((change, None))
     }
 
     /// A contact stands otherwise.

@@ -10,24 +10,32 @@ use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
 use crosstalk_overlay::time::{Now, SECOND};
 use crosstalk_storage::tree::authority::{Member, MemberState};
 use crosstalk_storage::tree::upstream::{
-    ALL_OUTGOING, HeldStanza, outgoing, queue_of, read_outgoing, read_queued,
+    ALL_OUTGOING, HeldStanza, outgoing as outgoing_key, queue_of, read_outgoing, read_queued,
 };
 use jid::Jid;
 
-use super::ComponentView;
-use super::book::{Book, LETTERS};
+use super::book::{Book, LETTERS, Moved, Waiting};
+use super::outgoing::Outgoing;
 use super::presence::{Presences, Seat};
+use super::rates::Rates;
+use super::shares::{Full, Held, Limits, Shares};
+use super::{ComponentView, outgoing};
 use crate::accounts::random;
 use crate::authority::database::{Change, Database, DatabaseError};
 use crate::core::hex;
 use crate::features::delay;
 use crate::xmpp::{Element, Kind, Stanza, Type, ns};
 
-/// Letters on their way out, of all users and of one.
-const OUTGOING: usize = 20_000;
-const OUTGOING_OF_USER: usize = 2_000;
 /// Letters that wait for the devices of all users.
 const WAITING: usize = 75_000;
+/// Room for them, and what they may take of it who are no contacts of whom they write to: all of them, those of one domain, and
+/// one of them. Bytes are bounded for each user.
+const ROOM: Limits = Limits {
+    all: Held { letters: WAITING, bytes: usize::MAX },
+    strangers: Held { letters: WAITING / 2, bytes: usize::MAX },
+    domain: Held { letters: WAITING / 5, bytes: usize::MAX },
+    sender: Held { letters: WAITING / 15, bytes: usize::MAX },
+};
 /// Books in memory; of more the one used longest ago is read again.
 const BOOKS: usize = 512;
 /// Letters written before the stock server has to prove that it handled them.
@@ -36,9 +44,6 @@ const WINDOW: usize = 64;
 const PATIENCE: u64 = 30 * SECOND;
 /// What is later than this is stamped (XEP-0203).
 const NOTICEABLE: u64 = 10 * SECOND;
-/// Stanzas a second, and at once: of one user, and of all; each way.
-const RATE_OF_USER: (u64, u64) = (20, 400);
-const RATE: (u64, u64) = (500, 5_000);
 
 /// What the gate wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,48 +80,6 @@ struct Link {
     pings: u64,
 }
 
-/// How many stanzas may still come.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bucket {
-    /// As if each stanza took its time: monotonic milliseconds, shifted by what may come at once.
-    spent: u64,
-}
-
-impl Bucket {
-    fn has_room(&self, (rate, burst): (u64, u64), now: u64) -> bool {
-        self.spent.max(now) + SECOND / rate <= now + burst * SECOND / rate
-    }
-
-    fn take(&mut self, (rate, _): (u64, u64), now: u64) {
-        self.spent = self.spent.max(now) + SECOND / rate;
-    }
-}
-
-/// The rates of one direction.
-#[derive(Debug, Default)]
-pub(super) struct Rates {
-    all: Bucket,
-    users: BTreeMap<UserId, Bucket>,
-}
-
-impl Rates {
-    /// Takes one stanza of a user; false if there were too many.
-    pub(super) fn takes(&mut self, user: &UserId, now: u64) -> bool {
-        let mut own = self.users.get(user).copied().unwrap_or_default();
-        if !self.all.has_room(RATE, now) || !own.has_room(RATE_OF_USER, now) {
-            return false;
-        }
-        self.all.take(RATE, now);
-        own.take(RATE_OF_USER, now);
-        self.users.insert(*user, own);
-        true
-    }
-
-    fn forget(&mut self, now: u64) {
-        self.users.retain(|_, bucket| bucket.spent > now);
-    }
-}
-
 /// See the file's head.
 #[derive(Debug)]
 pub struct Gate {
@@ -126,10 +89,8 @@ pub struct Gate {
     uses: u64,
     pub(super) seats: BTreeMap<DeviceId, Seat>,
     pub(super) presences: Presences,
-    /// Letters on their way out, and whose they are.
-    letters: BTreeMap<u64, UserId>,
-    next: u64,
-    pub(super) waiting: usize,
+    pub(super) out: Outgoing,
+    waiting: Shares,
     link: Link,
     pub(super) outward: Rates,
     pub(super) inward: Rates,
@@ -150,26 +111,26 @@ impl Gate {
             uses: 0,
             seats: BTreeMap::new(),
             presences: Presences::default(),
-            letters: BTreeMap::new(),
-            next: 1,
-            waiting: 0,
+            out: Outgoing::default(),
+            waiting: Shares::default(),
             link: Link { why: Some("not connected yet".to_owned()), ..Link::default() },
             outward: Rates::default(),
             inward: Rates::default(),
             effects: Vec::new(),
             refused: BTreeMap::new(),
         };
-        for (key, letter) in database.all_upstream::<HeldStanza>(ALL_OUTGOING, OUTGOING)? {
+        for (key, letter) in database.all_upstream::<HeldStanza>(ALL_OUTGOING, outgoing::ALL)? {
             let (Some(number), Some(user)) = (read_outgoing(&key), UserId::from_slice(&letter.by)) else {
                 continue;
             };
-            gate.next = gate.next.max(number + 1);
-            gate.letters.insert(number, user);
+            gate.out.load(number, user);
         }
         // The first letter of the key alone: of all users.
         let queues = queue_of(&[0; 32]);
         let waiting = database.all_upstream::<HeldStanza>(&queues[..1], WAITING + LETTERS)?;
-        gate.waiting = waiting.iter().filter(|(key, _)| read_queued(key).is_some()).count();
+        for (_, letter) in waiting.iter().filter(|(key, _)| read_queued(key).is_some()) {
+            gate.moved((vec![Waiting::new(letter)], Vec::new()));
+        }
         Ok(gate)
     }
 
@@ -185,8 +146,8 @@ impl Gate {
             state: if self.link.up { "up" } else { "down" }.to_owned(),
             since: self.link.since,
             why: self.link.why.clone(),
-            held: self.letters.len(),
-            waiting: self.waiting,
+            held: self.out.len(),
+            waiting: self.waiting.letters(),
             refused: self.refused.clone(),
         }
     }
@@ -248,40 +209,34 @@ impl Gate {
         for device in self.seats_of(*user) {
             self.leaves(database, device)?;
         }
-        let letters = self.book(database, user)?.len();
+        let all = std::mem::take(self.book(database, user)?).into_letters();
         self.books.remove(user);
-        self.waiting = self.waiting.saturating_sub(letters);
+        self.moved((Vec::new(), all));
         Ok(())
     }
 
-    /// Whether one letter more of a user may wait to go out.
-    pub(super) fn has_room(&self, user: &UserId) -> bool {
-        self.letters.len() < OUTGOING
-            && self.letters.values().filter(|of| *of == user).count() < OUTGOING_OF_USER
+    /// What is in the way of one letter more that waits for devices.
+    pub(super) fn full_inward(&self, letter: &HeldStanza) -> Option<Full> {
+        let waiting = Waiting::new(letter);
+        let (writer, bytes) = waiting.part();
+        self.waiting.taken(writer).full(writer, bytes, &ROOM)
     }
 
-    /// Whether one letter more may wait for devices.
-    pub(super) fn has_room_inward(&self) -> bool {
-        self.waiting < WAITING
+    /// Letters came and went.
+    pub(super) fn moved(&mut self, (come, gone): Moved) {
+        for (writer, bytes) in come.iter().map(Waiting::part) {
+            self.waiting.add(writer, bytes);
+        }
+        for (writer, bytes) in gone.iter().map(Waiting::part) {
+            self.waiting.remove(writer, bytes);
+        }
     }
 
     /// Puts a letter on its way out, with the change that takes it in.
     pub(super) fn send_letter(&mut self, user: UserId, at: u64, stanza: &Stanza, change: Change) -> Change {
-        let letter = HeldStanza { at, stanza: stanza.to_bytes(), by: user.as_bytes().to_vec() };
-        let number = self.next;
-        self.next += 1;
-        self.letters.insert(number, user);
-        change.upstream(outgoing(number), Some(&letter))
-    }
-
-    /// Takes back what [`Self::send_letter`] noted since `mark`: its change was not made.
-    pub(super) fn unsend(&mut self, mark: u64) {
-        self.letters.split_off(&mark);
-    }
-
-    /// Where the next letter will stand.
-    pub(super) fn mark(&self) -> u64 {
-        self.next
+        let by = user.as_bytes().to_vec();
+        let letter = HeldStanza { at, stanza: stanza.to_bytes(), by, ..HeldStanza::default() };
+        change.upstream(outgoing_key(self.out.add(user)), Some(&letter))
     }
 
     /// Writes what may be written, and a ping behind it.
@@ -292,11 +247,10 @@ impl Gate {
         if !self.link.up || self.link.ping.is_some() {
             return Ok(());
         }
-        let next: Vec<u64> =
-            self.letters.range(self.link.written + 1..).take(WINDOW).map(|(number, _)| *number).collect();
+        let next = self.out.behind(self.link.written, WINDOW);
         let Some(last) = next.last().copied() else { return Ok(()) };
         for number in next {
-            if let Some(letter) = database.upstream::<HeldStanza>(&outgoing(number))? {
+            if let Some(letter) = database.upstream::<HeldStanza>(&outgoing_key(number))? {
                 self.write_letter(&letter, now);
             }
         }
@@ -340,10 +294,9 @@ impl Gate {
         else {
             return Ok(true);
         };
-        let done: Vec<u64> = self.letters.range(..=last).map(|(number, _)| *number).collect();
-        let gone = |change: Change, number: &u64| change.upstream::<HeldStanza>(outgoing(*number), None);
-        database.commit(done.iter().fold(Change::default(), gone))?;
-        self.letters.retain(|number, _| *number > last);
+        let gone = |change: Change, number: u64| change.upstream::<HeldStanza>(outgoing_key(number), None);
+        database.commit(self.out.up_to(last).into_iter().fold(Change::default(), gone))?;
+        self.out.done(last);
         self.go_on(database, now)?;
         Ok(true)
     }

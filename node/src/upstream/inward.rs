@@ -4,11 +4,12 @@ use crosstalk_link_local::instance::LINK_DOMAIN;
 use crosstalk_overlay::enrol::MAX_LETTER;
 use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use crosstalk_overlay::time::Now;
-use crosstalk_storage::tree::upstream::HeldStanza;
+use crosstalk_storage::tree::upstream::{Contact, HeldStanza};
 use jid::Jid;
 
 use super::book::Page;
 use super::gate::{Gate, GateError};
+use super::shares::Full;
 use crate::authority::database::{Change, Database};
 use crate::core::is_durable;
 use crate::core::upstream::subscription;
@@ -71,7 +72,7 @@ impl Gate {
         })
     }
 
-    fn bounce(&mut self, stanza: &Stanza, error: &StanzaError) {
+    pub(super) fn bounce(&mut self, stanza: &Stanza, error: &StanzaError) {
         if let Some(answer) = stanza.error(error) {
             self.write(&answer);
         }
@@ -109,9 +110,12 @@ impl Gate {
         stanza: Stanza,
         now: Now,
     ) -> Result<(), GateError> {
-        if !self.inward.takes(&user, now.mono) {
+        if self.is_blocked(database, &user, from)? {
+            return self.from_blocked(database, user, from, &stanza);
+        }
+        if !self.inward.takes_from(from, &user, now.mono) {
             self.refuse("stanzas from outside that came too fast");
-            let text = "too much comes for this user at once: try again later";
+            let text = "too much comes at once: try again later";
             self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, text));
             return Ok(());
         }
@@ -144,14 +148,15 @@ impl Gate {
             }
             return Ok(());
         }
-        let letter = HeldStanza { at: now.wall, stanza: bytes, by: Vec::new() };
-        let room = self.has_room_inward();
+        let from = stanza.from.as_ref().map(|from| from.to_bare());
         let book = self.book(database, &user)?;
-        let (mut page, before) = (Page::default(), book.len());
-        let (change, fits) = page.letter(book, &user, &letter, Change::default())?;
-        if !fits || !room {
-            let text = "too many messages wait for this user already: try again when some were read";
-            self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, text));
+        let stranger = from.is_none_or(|from| is_stranger(&book.contact(from.as_str())));
+        let letter = HeldStanza { at: now.wall, stanza: bytes, by: Vec::new(), stranger };
+        let mut page = Page::default();
+        let (change, full) = page.letter(book, &user, &letter, Change::default())?;
+        if let Some(full) = full.or_else(|| self.full_inward(&letter)) {
+            self.refuse(full.what());
+            self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, refusal(full)));
             return Ok(());
         }
         if let Err(error) = database.commit(change) {
@@ -160,10 +165,8 @@ impl Gate {
             self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, text));
             return Err(error.into());
         }
-        let book = self.book(database, &user)?;
-        book.apply(page);
-        let after = book.len();
-        self.waiting = (self.waiting + after).saturating_sub(before);
+        let moved = self.book(database, &user)?.apply(page);
+        self.moved(moved);
         self.news_for(user);
         Ok(())
     }
@@ -203,7 +206,7 @@ impl Gate {
         }
     }
 
-    fn presence_in(
+    pub(super) fn presence_in(
         &mut self,
         database: &Database,
         user: UserId,
@@ -265,7 +268,7 @@ impl Gate {
         database: &Database,
         user: UserId,
         address: &str,
-        after: crosstalk_storage::tree::upstream::Contact,
+        after: Contact,
     ) -> Result<(), GateError> {
         let book = self.book(database, &user)?;
         if !book.has_room_for(address, after.pending_in) {
@@ -275,9 +278,24 @@ impl Gate {
         let mut page = Page::default();
         let change = page.contact(book, &user, (address, after), Change::default())?;
         database.commit(change)?;
-        book.apply(page);
+        let _ = book.apply(page);
         self.news_for(user);
         Ok(())
+    }
+}
+
+/// Neither of the two sees the other, and the user has not asked for it.
+fn is_stranger(contact: &Contact) -> bool {
+    !(contact.to || contact.from || contact.ask)
+}
+
+/// What the sender is told.
+fn refusal(full: Full) -> &'static str {
+    match full {
+        Full::Sender => "too many messages of this sender wait already: try again when some were read",
+        Full::Domain => "too many messages from this server wait already: try again when some were read",
+        Full::Strangers => "too many messages of people unknown here wait already: try again later",
+        Full::All => "too many messages wait already: try again when some were read",
     }
 }
 

@@ -123,9 +123,9 @@ impl Gate {
         let taken = before.taken;
         let mut device = Device { come, ..before };
         let (mut change, mut page, mut said, mark) =
-            (Change::default(), Page::default(), Vec::new(), self.mark());
+            (Change::default(), Page::default(), Vec::new(), self.out.last());
         for letter in ask.letters.iter().filter(|letter| letter.number > taken) {
-            if !self.has_room(&who.user) || !self.outward.takes(&who.user, now.mono) {
+            if !self.out.has_room(&who.user) || !self.outward.takes(&who.user, now.mono) {
                 break;
             }
             change = self.take_letter(database, who, own, letter, (&mut page, &mut said), change)?;
@@ -136,14 +136,11 @@ impl Gate {
         if !change.is_empty_upstream()
             && let Err(error) = database.commit(change)
         {
-            self.unsend(mark);
+            self.out.take_back(mark);
             return Err(error.into());
         }
-        let book = self.book(database, &who.user)?;
-        let letters = book.len();
-        book.apply(page);
-        let after = book.len();
-        self.waiting = (self.waiting + after).saturating_sub(letters);
+        let moved = self.book(database, &who.user)?.apply(page);
+        self.moved(moved);
         for (type_, to) in said {
             self.said(who.user, type_, &to);
         }
@@ -170,6 +167,7 @@ impl Gate {
                         at: letter.at,
                         stanza: letter.stanza.clone(),
                         by: who.device.as_bytes().to_vec(),
+                        ..HeldStanza::default()
                     };
                     let (with, _) = page.letter(book, &who.user, &copy, change)?;
                     change = with;

@@ -208,8 +208,8 @@ impl Gate {
         if !self.is_up() {
             return Ok(());
         }
-        let watchers: Vec<String> = self.book(database, &user)?.watchers().map(str::to_owned).collect();
-        for to in watchers.iter().filter_map(|to| Jid::new(to).ok()) {
+        let watchers = self.book(database, &user)?.watchers().filter_map(|to| Jid::new(to).ok()).collect();
+        for to in self.unblocked(database, &user, watchers)? {
             self.write(&Stanza { to: Some(to), ..presence.clone() });
         }
         Ok(())
@@ -221,8 +221,8 @@ impl Gate {
             return Ok(());
         }
         let from = presence.from.as_ref().map(|from| Jid::from(from.to_bare()));
-        let watched: Vec<String> = self.book(database, &user)?.watched().map(str::to_owned).collect();
-        for to in watched.iter().filter_map(|to| Jid::new(to).ok()) {
+        let watched = self.book(database, &user)?.watched().filter_map(|to| Jid::new(to).ok()).collect();
+        for to in self.unblocked(database, &user, watched)? {
             let probe = Stanza::new(Kind::Presence, Type::Probe);
             self.write(&Stanza { from: from.clone(), to: Some(to), ..probe });
         }

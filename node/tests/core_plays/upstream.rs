@@ -102,10 +102,35 @@ impl School {
     }
 
     fn outside_writes(&self, body: &str) {
+        self.says_to_anna("romeo@stock.example/orchard", body);
+    }
+
+    fn says_to_anna(&self, from: &str, body: &str) {
         self.outside_says(&format!(
-            "<message from='romeo@stock.example/orchard' to='anna@{DOMAIN}' id='{body}' type='chat'><body>{body}</body>\
-             </message>"
+            "<message from='{from}' to='anna@{DOMAIN}' id='{body}' type='chat'><body>{body}</body></message>"
         ));
+    }
+
+    /// Romeo sees anna, and anna romeo.
+    fn befriended(&self) {
+        self.outside_says("<presence from='romeo@stock.example' to='anna@school.example' type='subscribe'/>");
+        self.rest();
+        self.clients[0].send("<presence to='romeo@stock.example' type='subscribed'/>");
+        self.clients[0].send("<presence to='romeo@stock.example' type='subscribe'/>");
+        self.rest();
+        self.outside_says(
+            "<presence from='romeo@stock.example' to='anna@school.example' type='subscribed'/>",
+        );
+        self.outside_says("<presence from='romeo@stock.example/orchard' to='anna@school.example'/>");
+        self.rest();
+        self.forget();
+    }
+
+    fn blocks(&self, laptop: usize, what: &str, jid: &str) {
+        let list = format!("<{what} xmlns='urn:xmpp:blocking'><item jid='{jid}'/></{what}>");
+        self.clients[laptop].send(&format!("<iq type='set' id='b'>{list}</iq>"));
+        self.rest();
+        self.clients[laptop].forget();
     }
 
     fn refused(&self) -> BTreeMap<String, u64> {
@@ -412,8 +437,10 @@ fn nobody_speaks_for_another() {
 #[test]
 fn too_much_at_once_is_refused_by_the_error_of_the_protocol() {
     let school = School::met(1);
-    for number in 0..600 {
-        school.outside_writes(&format!("r{number}"));
+    // Each sender may send 200 at once, and all of them 400 to one user.
+    for number in 0..200 {
+        (0..3)
+            .for_each(|who| school.says_to_anna(&format!("romeo{who}@stock.example"), &format!("r{number}")));
     }
     let got = school.outside_got();
     let refused = got.iter().filter(|text| text.contains("resource-constraint")).count();
@@ -481,4 +508,108 @@ fn requests_find_a_session_or_an_answer() {
     anna.send("<iq type='get' id='q4' to='romeo@stock.example/o'><ping xmlns='urn:xmpp:ping'/></iq>");
     anna.expects("<iq type='error' id='q4' from='romeo@stock.example/o'><error type='wait'><remote-server-timeout/></error></iq>");
     school.outside_got();
+}
+
+/// One who floods has a share, so has all of a domain, and so have all strangers: others get in, and contacts get in after all.
+#[test]
+fn who_floods_leaves_room_for_others() {
+    let school = School::met(1);
+    school.befriended();
+    school.part(0);
+    let waiting = || school.server.door(|desk, _| desk.waiting());
+    let flood = |senders: &[&str]| {
+        for _ in 0..8 {
+            (0..100).for_each(|n| {
+                senders.iter().for_each(|sender| school.says_to_anna(sender, &format!("f{n}")))
+            });
+            school.wait(15);
+        }
+        let got = school.outside_got();
+        let full = |text: &&String| {
+            text.contains("type='wait'><resource-constraint") && text.contains("wait already")
+        };
+        assert!(got.iter().any(|text| full(&text)), "{:?}", got.last());
+        waiting()
+    };
+    assert_eq!(flood(&["mallory@evil.example/1"]), 500);
+    school.says_to_anna("mallory@evil.example/2", "by another session");
+    assert_eq!(waiting(), 500);
+    school.says_to_anna("juliet@balcony.example", "art thou not Romeo");
+    assert_eq!(waiting(), 501);
+    flood(&["a@evil.example", "b@evil.example"]);
+    assert_eq!(flood(&["a@evil.example", "c@worse.example", "d@worst.example"]), 1_000);
+    school.says_to_anna("juliet@balcony.example", "and a Montague");
+    assert_eq!(waiting(), 1_000);
+    school.outside_writes("neither, fair saint");
+    assert_eq!(waiting(), 1_001);
+    for what in ["one sender", "strangers"] {
+        let what = format!("letters from outside beyond the share of {what}");
+        assert!(school.refused().get(&what).is_some_and(|count| *count > 0), "{:?}", school.refused());
+    }
+    // After a start the shares are what they were.
+    school.server.desk(|desk| desk.restart());
+    school.stock(true);
+    school.says_to_anna("juliet@balcony.example", "neither");
+    assert_eq!(waiting(), 1_001);
+    school.join(0);
+    school.rest();
+    school.rest();
+    let came = received(&school.clients[0]);
+    assert!(
+        came.contains(&"neither, fair saint".to_owned()) && came.contains(&"art thou not Romeo".to_owned())
+    );
+    assert_eq!(waiting(), 0);
+    school.says_to_anna("juliet@balcony.example", "then");
+    school.rest();
+    assert_eq!(received(&school.clients[0]), ["then"]);
+}
+
+/// XEP-0191, at the server: also while no laptop is there.
+#[test]
+fn who_is_blocked_sees_nothing_and_says_nothing() {
+    for blocked in ["romeo@stock.example", "stock.example"] {
+        let school = School::met(1);
+        school.befriended();
+        school.blocks(0, "block", blocked);
+        let got = school.outside_got();
+        let away = |text: &&String| text.contains("/desk0'") && text.contains("type='unavailable'");
+        assert_eq!(got.iter().filter(away).count(), 1, "{got:?}");
+        // What the user does is not shown any more.
+        school.clients[0].send("<presence><show>dnd</show></presence>");
+        school.rest();
+        assert!(school.outside_got().is_empty());
+        school.part(0);
+        school.wait(80);
+        assert!(school.outside_got().is_empty());
+        let waiting = school.server.door(|desk, _| desk.waiting());
+        school.outside_writes("r1");
+        assert!(school.outside_got()[0].contains("<service-unavailable"));
+        assert_eq!(school.server.door(|desk, _| desk.waiting()), waiting, "it is not kept");
+        school.outside_says("<iq type='get' id='v' from='romeo@stock.example/o' to='anna@school.example'><ping xmlns='urn:xmpp:ping'/></iq>");
+        assert!(school.outside_got()[0].contains("<service-unavailable"));
+        for type_ in ["subscribe", "probe", "subscribed"] {
+            school.outside_says(&format!(
+                "<presence from='romeo@stock.example' to='anna@school.example' type='{type_}'/>"
+            ));
+        }
+        school.outside_says("<presence from='romeo@stock.example/orchard' to='anna@school.example'/>");
+        school.outside_says("<message type='error' id='e' from='romeo@stock.example' to='anna@school.example'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>");
+        assert!(school.outside_got().is_empty(), "no answer to presence, nor to errors");
+        school.says_to_anna("juliet@balcony.example", "to another nothing has changed");
+        assert_eq!(school.server.door(|desk, _| desk.waiting()), waiting + 1);
+        school.join(0);
+        school.rest();
+        assert_eq!(received(&school.clients[0]), ["to another nothing has changed"]);
+        assert!(school.outside_got().is_empty());
+        school.blocks(0, "unblock", blocked);
+        let got = school.outside_got();
+        let here = |text: &&String| text.contains("/desk0'") && !text.contains("type=");
+        assert!(
+            got.iter().any(|text| here(&text)) && got.iter().any(|text| text.contains("type='probe'")),
+            "{got:?}"
+        );
+        school.outside_writes("r2");
+        school.rest();
+        assert_eq!(received(&school.clients[0]), ["r2"]);
+    }
 }

@@ -174,7 +174,12 @@ impl Desk {
             }
             Ask::Compare(ask) => lists.compare(database, node, &ask).map(Answer::Compared),
             Ask::Fetch(ask) => lists.fetch(database, node, &ask).map(Answer::Statements),
-            Ask::Tell(ask) => lists.tell(database, node, &ask, now).map(Answer::Statements),
+            Ask::Tell(ask) => {
+                let told = lists.tell(database, node, &ask, now).map(Answer::Statements);
+                let blocks = lists.take_blocks();
+                self.door.iter_mut().for_each(|door| door.gate.blocks_changed(database, &blocks).unwrap());
+                told
+            }
             _ => Err(Stop::No(Why::Policy)),
         };
         let mut answer = match answer {

@@ -22,6 +22,9 @@ pub struct HeldStanza {
     /// At the server, for the user's devices: the one that sent it and needs no copy. Empty: it came from outside.
     #[prost(bytes = "vec", tag = "3")]
     pub by: Vec<u8>,
+    /// At the server, from outside: whoever wrote it was no contact of the user then.
+    #[prost(bool, tag = "4")]
+    pub stranger: bool,
 }
 
 impl fmt::Debug for HeldStanza {
@@ -198,8 +201,11 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let held = HeldStanza { at: 5, stanza: vec![60], by: vec![7] };
+        let held = HeldStanza { at: 5, stanza: vec![60], by: vec![7], ..HeldStanza::default() };
         assert_eq!(encode(&held), b"\x01\x08\x05\x12\x01\x3c\x1a\x01\x07");
+        assert_eq!(decode(&encode(&held)), Ok(held));
+        let held = HeldStanza { at: 5, stanza: vec![60], stranger: true, ..HeldStanza::default() };
+        assert_eq!(encode(&held), b"\x01\x08\x05\x12\x01\x3c\x20\x01");
         assert_eq!(decode(&encode(&held)), Ok(held));
         let state = |state| OutsideState { state: Some(state) };
         let come = state(State::Come(Come { queue: 1, letter: 2, version: 3, sent: 4 }));

@@ -54,7 +54,7 @@ impl Core {
     /// # Errors
     /// What its sender is told: there is no room.
     pub(super) fn write_letter(&mut self, user: UserId, stanza: &Stanza) -> Result<(), StanzaError> {
-        let letter = HeldStanza { at: self.now.wall, stanza: stanza.to_bytes(), by: Vec::new() };
+        let letter = HeldStanza { at: self.now.wall, stanza: stanza.to_bytes(), ..HeldStanza::default() };
         if letter.stanza.len() > MAX_LETTER {
             return Err(too_long());
         }

@@ -16,6 +16,7 @@
 //! | `introduce` | other domains, and which key speaks for each |
 //! | [`opaque`] | the password's protocol, both sides |
 //! | [`database`] | what is kept |
+//! | `passing` | what processes that share a database say to each other |
 //! | `upstream` | the door to the rest of XMPP, which is a room of its own ([`crate::upstream`]) |
 
 pub mod counter;
@@ -23,10 +24,15 @@ pub mod counter;
 mod crowd;
 pub mod database;
 mod devices;
+#[cfg(test)]
+mod encrypted;
 mod introduce;
 pub mod lists;
 pub mod office;
 pub mod opaque;
+#[cfg(test)]
+mod passed_on;
+pub(crate) mod passing;
 #[cfg(test)]
 pub(crate) mod private;
 mod rotate;
@@ -47,11 +53,13 @@ mod upstream;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crosstalk_overlay::enrol::{Answer as Said, Why};
 use crosstalk_overlay::id::{AuthorityId, NodeId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::core::Input;
@@ -67,6 +75,9 @@ use task::{Ground, Job};
 
 /// Questions that wait; a laptop that finds the queue full asks again, a command line waits.
 const QUEUE: usize = 256;
+
+/// How long the last bytes to the stock server may take at the end.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What the command line asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -316,8 +327,8 @@ pub enum StartError {
 pub struct Authority {
     ground: Ground,
     jobs: Arc<OnceLock<mpsc::Sender<Job>>>,
-    /// Whether the link to the rest of XMPP is being kept.
-    linked: Arc<OnceLock<()>>,
+    /// The link to the rest of XMPP, once it is being kept.
+    link: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Authority {
@@ -336,7 +347,7 @@ impl Authority {
         let (news, heard) = mpsc::channel(QUEUE);
         let (known, signs) = Default::default();
         let ground = Ground { home, keys, node, to_core, component, news, known, signs };
-        let authority = Self { ground, jobs: Arc::default(), linked: Arc::default() };
+        let authority = Self { ground, jobs: Arc::default(), link: Arc::default() };
         if authority.ground.home.may_be() {
             authority.start()?;
         }
@@ -432,6 +443,11 @@ impl Authority {
         if jobs.send(Job::Close(done)).await.is_ok() {
             let _ = closed.await;
         }
+        // What was written last is on its way when this has ended.
+        let link = self.link.lock().await.take();
+        if let Some(link) = link {
+            let _ = tokio::time::timeout(FAREWELL, link).await;
+        }
     }
 
     /// Starts the task, and waits for its first try to begin.
@@ -452,9 +468,16 @@ impl Authority {
     fn link(&self) {
         if let (Some(component), Some((domain, _)), Some(jobs)) =
             (&self.ground.component, self.domain(), self.jobs.get())
-            && self.linked.set(()).is_ok()
+            && let Ok(mut link) = self.link.try_lock()
+            && link.is_none()
         {
-            tokio::spawn(connection::keep(component.clone(), domain.to_owned(), jobs.clone()));
+            let leading = self.leading();
+            *link = Some(tokio::spawn(connection::keep(
+                component.clone(),
+                domain.to_owned(),
+                leading,
+                jobs.clone(),
+            )));
         }
     }
 }

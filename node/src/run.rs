@@ -298,11 +298,6 @@ fn component(place: &Place) -> Result<Option<Component>, Failure> {
     if settings.component.is_empty() {
         return Ok(None);
     }
-    if !settings.database.is_empty() {
-        let text = "`component` in [authority] needs the domain's database in the data directory: leave `database` empty, or \
-                    `component`";
-        return Err(Failure::Refused(text.to_owned()));
-    }
     let path = place.data.join(&settings.component_secret);
     let secret = crate::upstream::read_secret(&path).map_err(Failure::Component)?;
     Ok(Some(Component { address: settings.component.clone(), secret }))

@@ -88,12 +88,27 @@ pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
     }
 }
 
+/// What went through since the start, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Letters from outside that were taken in.
+    pub taken_in: u64,
+    /// Letters for outside that were taken of laptops.
+    pub taken_out: u64,
+    /// Letters that the stock server has handled.
+    pub handled: u64,
+    /// Letters that all laptops of their user have.
+    pub fetched: u64,
+    /// Laptops that are here now.
+    pub laptops: u64,
+}
+
 /// How the link to the stock server stands, for people and programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentView {
     /// HOST:PORT.
     pub address: String,
-    /// `up` or `down`.
+    /// `up` or `down`; `elsewhere`: another process of this server keeps it.
     pub state: String,
     /// Since when, Unix milliseconds.
     pub since: u64,
@@ -105,6 +120,18 @@ pub struct ComponentView {
     pub waiting: usize,
     /// What was refused or dropped, by reason.
     pub refused: std::collections::BTreeMap<String, u64>,
+}
+
+impl ComponentView {
+    /// Of a process that does not keep the link: another one may, which shares the database.
+    pub fn without(address: &str, shared: bool) -> Self {
+        let (state, why) = match shared {
+            true => ("elsewhere", "another process of this server keeps the link, or will"),
+            false => ("down", "nothing can be saved in the database of the domain now"),
+        };
+        let (address, why) = (address.to_owned(), Some(why.to_owned()));
+        Self { address, state: state.to_owned(), why, ..Self::default() }
+    }
 }
 
 #[cfg(test)]

@@ -44,16 +44,12 @@ catalogue! {
     OldWord,
     /// Nobody holds anything for those who are away.
     NoCourier,
-    /// Whoever does not answer is dialled again at once.
-    EagerDial,
     /// Nothing waits for its commit.
     PromiseAtOnce,
     /// Stanzas of a client are counted twice.
     CountTwice,
     /// A resumed session does not get again what it has not acknowledged.
     ResumeForgets,
-    /// A message that a client sends again is another message.
-    FreshIds,
     /// A held message is deleted when it is written to a client.
     ReleaseWhenSent,
     /// A held message stays after its acknowledgement.

@@ -665,7 +665,8 @@ mod tests {
     fn half_of_a_way_to_be_probed_is_none() {
         let hello = |probe_port, probe_secret| {
             let (version, min_version, agent) = (1, 1, String::new());
-            hello(HelloField { version, min_version, agent, wall: 0, session: 1, probe_port, probe_secret })
+            let (wall, session, unsure) = (0, 1, false);
+            hello(HelloField { version, min_version, agent, wall, session, probe_port, probe_secret, unsure })
         };
         let wrong = Err(WireError::Field { what: "way to be probed" });
         for (port, secret) in [(7, vec![]), (0, vec![1; 16]), (7, vec![1; 15]), (65_536, vec![1; 16])] {

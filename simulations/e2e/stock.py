@@ -14,8 +14,9 @@ PORT, COMPONENT, SECRET, PASSWORD = 15222, 15347, "between the two of us", "secr
 class Stock:
     """One server: accounts NAME@DOMAIN, and a component for another domain. `start` is also the restart: the data stay."""
 
-    def __init__(self, host, domain="stock.example", component="school.example", users=("romeo", "juliet")):
+    def __init__(self, host, domain="stock.example", component="school.example", users=("romeo", "juliet"), reached="127.0.0.1"):
         self.host, self.domain, self.component, self.users = host, domain, component, users
+        self.reached = reached  # where the component may come from: by this address of the host
         self.dir = os.path.join(host.home, type(self).__name__.lower())
         self.process = None
         os.makedirs(self.dir, exist_ok=True)
@@ -54,7 +55,7 @@ class Prosody(Stock):
         self.write("prosody.cfg.lua", f"""
 pidfile = "{self.path('prosody.pid')}"; run_as_root = true; daemonize = false
 data_path = "{self.path('data')}"; certificates = "{self.dir}"
-interfaces = {{ "127.0.0.1" }}; c2s_ports = {{ {PORT} }}; component_ports = {{ {COMPONENT} }}; component_interface = "127.0.0.1"
+interfaces = {{ "127.0.0.1" }}; c2s_ports = {{ {PORT} }}; component_ports = {{ {COMPONENT} }}; component_interface = "{self.reached}"
 s2s_ports = {{ }}; c2s_direct_tls_ports = {{ }}; http_ports = {{ }}; https_ports = {{ }}
 log = {{ debug = "{self.path('prosody.log')}" }}
 authentication = "internal_plain"; storage = "internal"

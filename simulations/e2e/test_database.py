@@ -4,7 +4,10 @@ import os
 import shutil
 import time
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from test_authority import ALICE, PASSWORD, client, enrol, enrolled, found, invite, issued, refusal, users
+from test_power_cut import mount
 from waiting import until
 
 
@@ -57,6 +60,47 @@ def test_a_database_that_is_away_is_waited_for(labs, nodes_of, postgres, figure)
     server.ask("authority", "user", "add", "bob")
     assert enrolled(laptop, server.ask("authority", "invite", "bob")["link"])["account"]["jid"] == "bob@school.example"
     assert client(laptop).jid == ALICE
+
+
+def test_a_full_disk_is_waited_for(labs, nodes_of):
+    """Nothing acknowledged is lost, it is said once, and goes on when there is room."""
+    server, laptop = nodes_of(labs(2))
+    host, image = server.host, os.path.join(server.host.home, "disk.img")
+    with open(image, "wb") as file:
+        file.truncate(48 << 20)
+    assert host.run(["mkfs.ext4", "-q", image]).returncode == 0
+    mount(host, image)
+    disk = os.path.join(host.home, "disk")
+    assert host.run(["mkdir", os.path.join(disk, "authority")]).returncode == 0
+    os.makedirs(server.data, mode=0o700, exist_ok=True)
+    os.symlink(os.path.join(disk, "authority"), os.path.join(server.data, "authority"))
+    for node in (server, laptop):
+        node.start()
+    found(server)
+    link = invite(server, "alice")
+    fill = os.path.join(disk, "fill")
+    assert host.run(["dd", "if=/dev/zero", f"of={fill}", "bs=4096", "status=none"]).returncode != 0, "it is full"
+    added = {"alice": "invited"}
+    # What is left of the journal's last block takes some more.
+    for number in range(200):
+        done = server.cli("authority", "user", "add", f"user{number}", "--json")
+        if done.returncode != 0:
+            break
+        added[f"user{number}"] = "new"
+    assert "nothing can be saved" in refusal(done)
+    assert "try again later" in refusal(enrol(laptop, link))
+    shown = server.cli("status").stdout
+    assert "AWAY" in shown and "the disk is full" in shown, shown
+    assert users(server) == added
+    assert host.run(["rm", fill]).returncode == 0
+    until(lambda: standing(server)["up"], 30, "room to be found")
+    assert standing(server)["leads"] and server.log().count("of the domain is away") == 1, server.log(20)
+    assert enrolled(laptop, link)["account"]["jid"] == ALICE
+    server.kill()
+    server.start()
+    assert users(server) == {**added, "alice": "enrolled"}
+    server.kill()
+    assert host.run(["umount", disk]).returncode == 0
 
 
 def test_two_servers_are_one(labs, nodes_of, postgres, figure):
@@ -121,6 +165,9 @@ def test_figures_for_prometheus(labs, nodes_of):
     enrolled(laptop, invite(server, "alice"))
     fetch = ("import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9522/metrics', timeout=5).read().decode())")
     text = server.host.run(["python3", "-c", fetch]).stdout
+    read = {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
+    assert read["crosstalk_authority_database_commit_seconds_count"] >= 3, read
+    assert 0 < read["crosstalk_authority_database_commit_seconds_sum"] < 60, read
     for line in ("crosstalk_authority_database_up 1", 'crosstalk_authority_changes_total{what="name issued"} 1', "crosstalk_peers 1"):
         assert line in text.splitlines(), text
     assert "alice" not in text and "school" not in text

@@ -11,12 +11,19 @@ from node import Node
 from slix import Slix, befriend
 from stock import COMPONENT, PASSWORD as STOCK_PASSWORD, PORT, SECRET, Ejabberd, Prosody
 from test_authority import ALICE, client, enrolled, found, invite
+from test_database import keys_of
 from waiting import until
 
 ROMEO = "romeo@stock.example"
 SETTINGS = f"[authority]\ncomponent = \"127.0.0.1:{COMPONENT}\"\n"
 # A laptop that says nothing is shown away outside within this, seconds; and some for a busy machine.
 AWAY = 75 + 45
+
+
+def give_secret(server, secret=SECRET):
+    path = os.path.join(server.data, "component.secret")
+    with open(path, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(secret + "\n")
 
 
 class Place:
@@ -27,9 +34,7 @@ class Place:
         host, *others = self.lab.hosts
         self.stock = make(host).start()
         self.server = Node(host, settings=SETTINGS)
-        path = os.path.join(self.server.data, "component.secret")
-        with open(path, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(secret + "\n")
+        give_secret(self.server, secret)
         self.laptops = [Node(other) for other in others]
         for node in (self.server, *self.laptops):
             node.start()
@@ -114,6 +119,18 @@ def test_both_ways(labs, kind, figure):
     alice.wait("message", 20, id="a3", type="error", sender="nobody@stock.example")
     alice.do("send", to="mercutio@no.such.example", body="anybody?", id="a4")
     alice.wait("message", 20, id="a4", type="error")
+    # Blocked (XEP-0191): he sees her go and reaches her no more, until she takes it back.
+    block = "<{0} xmlns='urn:xmpp:blocking'><item jid='romeo@stock.example'/></{0}>"
+    begin = time.monotonic()
+    assert alice.iq("set", block.format("block"))["type"] == "result"
+    romeo.wait("presence", 30, after=begin, sender=ALICE, type="unavailable")
+    romeo.do("send", to=ALICE, body="let me in", id="r2")
+    romeo.wait("message", 20, id="r2", type="error")
+    begin = time.monotonic()
+    assert alice.iq("set", block.format("unblock"))["type"] == "result"
+    romeo.wait("presence", 30, after=begin, sender=ALICE, type="available")
+    alice.wait("presence", 30, after=begin, sender=ROMEO, type="available")
+    assert "let me in" not in bodies(alice, ROMEO)
     # And it ends: whoever was seen is not seen any more, on both sides.
     alice.do("logout")
     romeo.wait("presence", 20, sender=ALICE, type="unavailable")
@@ -274,3 +291,64 @@ def test_nobody_speaks_for_another(labs, kind):
     romeo.do("send", to=ALICE, body="still there?", id="r9")
     romeo.wait("message", 30, id="r9", type="error")
     assert "forged" not in bodies(romeo, "bob@school.example")
+
+
+def test_another_server_takes_the_link(labs, postgres, figure):
+    """Two servers on one PostgreSQL: a laptop at the one that has no link reaches the outside, also after the other was killed."""
+    lab = labs(3)
+    host, other, home = lab.hosts
+    Prosody(host, reached=host.address).start()
+    settings = postgres.settings(f'component = "{host.address}:{COMPONENT}"\n')
+    first, second, laptop = Node(host, settings=settings), Node(other, settings=settings), Node(home)
+    link = lambda server: server.ask("authority", "show")["component"]
+    for server in (first, second):
+        give_secret(server)
+    first.start()
+    found(first)
+    until(lambda: link(first)["state"] == "up", 60, lambda: f"the first to have the link: {link(first)}")
+    keys_of(first, second)
+    for node in (second, laptop):
+        node.start()
+    enrolled(laptop, invite(second, "alice"))
+    assert link(second)["state"] == "elsewhere"
+    alice, romeo = client(laptop), Slix(host, "romeo")
+    romeo.login(ROMEO, STOCK_PASSWORD, port=PORT)
+    wanted = {"a": [], "r": []}
+
+    def say(who, count=5):
+        for _ in range(count):
+            body = f"{who}{len(wanted[who])}"
+            wanted[who].append(body)
+            sender, to = (alice, ROMEO) if who == "a" else (romeo, ALICE)
+            sender.do("send", to=to, body=body, id=body)
+
+    came = lambda who: bodies(romeo, ALICE) if who == "a" else bodies(alice, ROMEO)
+    all_there = lambda who: until(lambda: len(set(came(who))) >= len(wanted[who]), 90, lambda: f"{came(who)} of {wanted[who]}")
+    say("a")
+    all_there("a")
+    begin = time.monotonic()
+    say("r", 1)
+    all_there("r")
+    figure(f"a message in by the other server after {time.monotonic() - begin:.2f} s")
+    befriend(alice, romeo, 30)
+    say("r", 4)
+    all_there("r")
+    # The one that has the link is killed while she writes.
+    say("a", 3)
+    first.kill()
+    begin = time.monotonic()
+    say("a", 3)
+    until(lambda: link(second)["state"] == "up", 60, lambda: f"the second to take the link: {link(second)}")
+    figure(f"the other server has the link {time.monotonic() - begin:.1f} s after SIGKILL")
+    all_there("a")
+    say("r")
+    all_there("r")
+    # What the stock server had taken when it was killed, and had not proved to have, came again with the same id.
+    assert list(dict.fromkeys(came("a"))) == wanted["a"] and came("a")[:5] == wanted["a"][:5], came("a")
+    assert came("r") == wanted["r"], came("r")
+    # It comes back, and leaves the link where it is.
+    first.start()
+    until(lambda: link(first)["state"] == "elsewhere", 30, lambda: f"the first to follow: {link(first)}")
+    say("a", 1)
+    all_there("a")
+    assert link(second)["state"] == "up" and link(second)["held"] == 0

@@ -39,7 +39,7 @@ fn scenario_for(mutant: Mutant) -> &'static str {
         Mutant::CarbonsForgotten | Mutant::CopiesForgotten | Mutant::LastMergeWins => {
             "three_nodes_two_devices"
         }
-        Mutant::OldWord | Mutant::NoFade => "camp",
+        Mutant::OldWord | Mutant::NoFade | Mutant::NeighboursStay => "camp",
         Mutant::UnsureCounts => "clock_in_1970",
         Mutant::NoCourier => "village_with_one_courier",
         _ => "two_laptops",

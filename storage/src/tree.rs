@@ -6,6 +6,7 @@ pub mod block;
 pub mod contact_record;
 pub mod inbox;
 pub mod overlay;
+pub mod passed;
 pub mod presence;
 pub mod roster;
 pub mod session;
@@ -86,6 +87,8 @@ pub enum Tree {
     Unaddressed = 40,
     /// Other domains that the domain which this node serves introduces to its users.
     Introduced = 41,
+    /// What server processes that share a database pass to each other.
+    Passed = 44,
 }
 
 impl Tree {
@@ -123,6 +126,7 @@ impl Tree {
         Tree::Outside,
         Tree::Unaddressed,
         Tree::Introduced,
+        Tree::Passed,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -160,6 +164,7 @@ impl Tree {
             Tree::Outside => "outside",
             Tree::Unaddressed => "unaddressed",
             Tree::Introduced => "introduced",
+            Tree::Passed => "passed",
         }
     }
 
@@ -194,7 +199,8 @@ impl Tree {
             | Tree::Block
             | Tree::Audience
             | Tree::Mail
-            | Tree::Unaddressed => 20_000,
+            | Tree::Unaddressed
+            | Tree::Passed => 20_000,
             Tree::Table => 8_192,
             Tree::Token => 32_768,
             // 64 MiB of messages that count 512 bytes more than they have, and news.
@@ -217,7 +223,7 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain(38..=41).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain(38..=41).chain([44]).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

@@ -114,7 +114,8 @@ impl Office {
             Stop::Why(why) => Answer::refused(why),
             Stop::Failed(error) => {
                 // That it is away is said once.
-                if !matches!(error, OfficeError::Database(DatabaseError::Away(_))) {
+                let away = DatabaseError::is_away;
+                if !matches!(&error, OfficeError::Database(error) if away(error)) {
                     tracing::error!("a laptop could not be enrolled: {error}");
                 }
                 Answer::refused(Why::Trouble)
@@ -153,7 +154,7 @@ impl Office {
             Ask::Compare(ask) => Ok(Answer::Compared(self.lists.compare(&self.database, node, ask)?)),
             Ask::Fetch(ask) => Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask)?)),
             Ask::Tell(ask) => self.tell(node, ask),
-            Ask::Exchange(ask) => self.exchange(node, ask.clone()),
+            Ask::Exchange(ask) => self.exchange(node, ask),
         }
     }
 

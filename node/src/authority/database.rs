@@ -40,6 +40,7 @@ use crosstalk_storage::tree::upstream::{contacts_of, devices_of, of_user, queue_
 use crosstalk_storage::{
     CheckpointError, CodecError, CommitError, OpenError, ReadError, Stored, Tree, WriteSet, decode, encode,
 };
+use tokio::time::Instant;
 
 pub use archive::{ArchiveError, Contents};
 pub use change::Change;
@@ -109,6 +110,13 @@ pub enum DatabaseError {
     Close(#[from] CheckpointError),
 }
 
+impl DatabaseError {
+    /// Whether that is said already, once, by how the database stands.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Commit(_))
+    }
+}
+
 /// Whether an error means that a question is to be put again.
 pub(super) trait MayHaveChanged {
     /// Whether others have changed what was read.
@@ -154,7 +162,7 @@ impl Database {
     pub fn open(home: &Home, signs: &Signs) -> Result<Self, DatabaseError> {
         let engine: Box<dyn Engine> = match home {
             Home::Own(data) => {
-                let engine = own::Own::open(&data.join(DATABASE))?;
+                let engine = own::Own::open(&data.join(DATABASE), signs.clone())?;
                 versions::raise(&engine)?;
                 signs.is("data directory");
                 signs.there();
@@ -369,8 +377,12 @@ impl Database {
                 })?;
             }
         }
+        let begun = Instant::now();
         self.engine.commit(writes)?;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.signs.count(|figures| {
+            figures.commits += 1;
+            figures.commit_micros = figures.commit_micros.saturating_add(took);
             for line in change.audit {
                 *figures.told.entry(line.what).or_default() += 1;
             }
@@ -444,6 +456,11 @@ impl Database {
     /// How often [`Self::maintain`] is wanted while nothing is asked; nothing: not at all.
     pub fn pause(&self) -> Option<Duration> {
         self.engine.pause()
+    }
+
+    /// Whether other processes may have it, too.
+    pub fn is_shared(&self) -> bool {
+        self.engine.is_shared()
     }
 
     /// Closes it in order.

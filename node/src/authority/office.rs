@@ -163,7 +163,7 @@ impl Office {
         };
         match done {
             Ok(revoked) => revoked,
-            Err(OfficeError::Database(DatabaseError::Away(_))) => Vec::new(),
+            Err(OfficeError::Database(error)) if error.is_away() => Vec::new(),
             Err(error) => {
                 tracing::warn!("database of the authority: {error}");
                 Vec::new()

@@ -1,7 +1,7 @@
 //! A PostgreSQL of the tests' own: on a socket in a directory of its own, gone with the process that started it.
 
 use std::io::Write as _;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ use super::database::{Database, Home, PostgresSettings};
 use super::standing::Signs;
 
 /// Ends PostgreSQL when its input does, that is when whoever started it has ended, and removes it unless it is kept.
-const KEEPER: &str = r#""$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=100 >>"$2/log" 2>&1 &
+const KEEPER: &str = r#""$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=100 $3 >>"$2/log" 2>&1 &
     pid=$!; read -r word; kill -QUIT $pid; wait $pid; [ "$word" = keep ] || rm -rf "$2""#;
 
 /// A private PostgreSQL.
@@ -23,6 +23,8 @@ pub(crate) struct Instance {
     dir: PathBuf,
     programs: PathBuf,
     keeper: Option<Child>,
+    /// Further options.
+    options: String,
 }
 
 impl Instance {
@@ -35,7 +37,7 @@ impl Instance {
     /// A new one, running.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("dir").keep();
-        let mut instance = Self { dir, programs: programs(), keeper: None };
+        let mut instance = Self { dir, programs: programs(), keeper: None, options: String::new() };
         if let Some((user, group)) = other_user() {
             chown(&instance.dir, Some(user), Some(group)).expect("chown");
         }
@@ -59,7 +61,8 @@ impl Instance {
     /// Starts it, again.
     pub(crate) fn start(&mut self) {
         let mut keeper = self.command(Path::new("sh"));
-        keeper.args(["-c", KEEPER, "sh"]).arg(&self.programs).arg(&self.dir).stdin(Stdio::piped());
+        keeper.args(["-c", KEEPER, "sh"]).arg(&self.programs).arg(&self.dir);
+        keeper.arg(&self.options).stdin(Stdio::piped());
         self.keeper = Some(keeper.spawn().expect("started"));
         let begun = Instant::now();
         while self.say("postgres", "SELECT 1").is_err() {
@@ -76,6 +79,27 @@ impl Instance {
         keeper.wait().expect("ended");
     }
 
+    /// Answers at a port of this machine from now on, with a certificate and its key (PEM).
+    pub(crate) fn serve(&mut self, port: u16, certificate: &str, key: &str) {
+        self.stop();
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.dir.join("data").join(name);
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode");
+            if let Some((user, group)) = other_user() {
+                chown(&path, Some(user), Some(group)).expect("chown");
+            }
+        }
+        self.options = format!("-c listen_addresses=127.0.0.1 -p {port} -c ssl=on");
+        self.start();
+    }
+
+    /// The same without TLS, once it was stopped.
+    pub(crate) fn serve_plainly(&mut self) {
+        self.options = self.options.replace("ssl=on", "ssl=off");
+        self.start();
+    }
+
     /// A new database there: its address.
     pub(crate) fn database(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -85,7 +109,9 @@ impl Instance {
     }
 
     fn url(&self, name: &str) -> String {
-        format!("host={} user=crosstalk dbname={name}", self.dir.display())
+        let port =
+            self.options.split(" -p ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("5432");
+        format!("host={} port={port} user=crosstalk dbname={name}", self.dir.display())
     }
 
     /// Says something to it.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::event_loop::clock::wall_millis;
+use crate::upstream::{ComponentView, Passed};
 
 /// How the database stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,14 @@ pub struct Figures {
     pub bytes_in: u64,
     /// Bytes of the answers.
     pub bytes_out: u64,
+    /// Changes that were made durable.
+    pub commits: u64,
+    /// What that took, microseconds in all.
+    pub commit_micros: u64,
+    /// The link to other servers, when it was looked last; nothing: there is none here.
+    pub outside: Option<ComponentView>,
+    /// What went through it.
+    pub passed: Passed,
 }
 
 /// Where the database says how it stands, and the server what it did; clones tell the same.

@@ -106,6 +106,7 @@ pub(super) fn run(
             desk.maintain(ground);
             desk.tell_introduced(ground);
         }
+        desk.attend(ground);
     }
 }
 
@@ -170,6 +171,9 @@ impl Desk {
             Job::Ask(question, answer) => drop(answer.send(self.answer(ground, *question))),
             Job::Laptop { node, request, ask, places } => {
                 let Self::Open(office) = self else { return };
+                if office.passes_on(node, request, &ask) {
+                    return;
+                }
                 let answer = office.serve(node, &ask, &places);
                 let voids = office.take_news();
                 if let Some(to_core) = &ground.to_core {
@@ -195,6 +199,18 @@ impl Desk {
         if let Some(to_core) = ground.to_core.as_ref().filter(|_| !introduced.is_empty()) {
             let _ = to_core.blocking_send(Input::Introduced(introduced));
         }
+    }
+
+    /// What other processes of this server have said.
+    fn attend(&mut self, ground: &Ground) {
+        let Self::Open(office) = self else { return };
+        office.attend();
+        if let Some(to_core) = &ground.to_core {
+            for (node, request, answer) in office.outside_answers() {
+                let _ = to_core.blocking_send(Input::EnrolmentAnswer { node, request, answer });
+            }
+        }
+        self.tell_outside(ground);
     }
 
     /// Nodes for whose users something from outside waits.
@@ -229,7 +245,7 @@ impl Desk {
 
     fn pause(&self) -> Option<Duration> {
         match self {
-            Self::Open(office) => office.database.pause(),
+            Self::Open(office) => office.looks_after().or_else(|| office.database.pause()),
             Self::Waiting(database) => database.as_ref().and_then(Database::pause),
         }
     }
@@ -253,7 +269,10 @@ impl Desk {
 
     fn close(self) {
         let database = match self {
-            Self::Open(office) => Some(office.database),
+            Self::Open(mut office) => {
+                office.close_door();
+                Some(office.database)
+            }
             Self::Waiting(database) => database,
         };
         if let Some(Err(error)) = database.map(Database::close) {

@@ -193,7 +193,7 @@ settings! {
         database_ca: Option<PathBuf> = None, "\"/etc/crosstalk/postgresql-ca.pem\"";
         /// Where an XMPP server takes external components (XEP-0114), as "127.0.0.1:5347"; the component's name there is the
         /// domain that this node serves. Then its users can write to, and be reached from, any XMPP address. Empty: they cannot.
-        /// Not together with PostgreSQL yet.
+        /// Of several server processes on one PostgreSQL one keeps the link, and another as soon as that one ends.
         /// Cost: the link is not encrypted: the XMPP server belongs on this machine, or on a network that only the two share.
         component: String = String::new(), "\"\"";
         /// The file in which the secret stands that both know; nobody else may read it. A path that is not absolute is below the

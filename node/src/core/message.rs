@@ -337,9 +337,6 @@ impl Core {
         digest.update(device);
         digest.update(session.stream);
         digest.update(session.inbound.to_be_bytes());
-        if is_on(Mutant::FreshIds) {
-            digest.update(self.now.mono.to_be_bytes());
-        }
         first16(&digest.finalize())
     }
 

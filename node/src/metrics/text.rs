@@ -2,6 +2,7 @@
 
 use crate::authority::standing::{Figures, Standing};
 use crate::core::admin::StatusView;
+use crate::upstream::ComponentView;
 
 /// All figures. Labels are words of this program, never of people.
 pub(super) fn figures(status: &StatusView, database: &Standing, of: &Figures, flushes: u64) -> String {
@@ -61,6 +62,45 @@ fn authority(text: &mut Text, database: &Standing, of: &Figures) {
     text.kind("authority_sync_bytes_total", "Bytes of their questions and answers", "counter");
     text.labelled("authority_sync_bytes_total", "way", "in", of.bytes_in);
     text.labelled("authority_sync_bytes_total", "way", "out", of.bytes_out);
+    let name = "authority_database_commit_seconds";
+    text.kind(name, "What it took to make a change of the database durable", "summary");
+    text.value(&format!("{name}_sum"), &seconds(of.commit_micros));
+    text.value(&format!("{name}_count"), &of.commits.to_string());
+    if let Some(view) = &of.outside {
+        outside(text, view, of);
+    }
+}
+
+/// The link to other servers.
+fn outside(text: &mut Text, view: &ComponentView, of: &Figures) {
+    text.gauge("outside_up", "1: the XMPP server is connected", (view.state == "up").into());
+    text.gauge("outside_laptops", "Laptops that are here", of.passed.laptops);
+    text.gauge(
+        "outside_held",
+        "Stanzas for outside that the XMPP server has not handled yet",
+        view.held as u64,
+    );
+    text.gauge(
+        "outside_waiting",
+        "Stanzas from outside that laptops have not fetched yet",
+        view.waiting as u64,
+    );
+    let done = [
+        ("in", of.passed.taken_in),
+        ("fetched", of.passed.fetched),
+        ("out", of.passed.taken_out),
+        ("handled", of.passed.handled),
+    ];
+    let name = "outside_messages_total";
+    let help = "Messages: taken in from outside, fetched by all laptops, taken of laptops, handled by the XMPP server";
+    text.kind(name, help, "counter");
+    done.iter().for_each(|(outcome, count)| text.labelled(name, "outcome", outcome, *count));
+    text.kind("outside_refused_total", "What was refused or dropped on the way, since the start", "counter");
+    view.refused.iter().for_each(|(why, count)| text.labelled("outside_refused_total", "why", why, *count));
+}
+
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 struct Text(String);
@@ -72,6 +112,10 @@ impl Text {
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
         self.kind(name, help, "gauge");
+        self.0.push_str(&format!("crosstalk_{name} {value}\n"));
+    }
+
+    fn value(&mut self, name: &str, value: &str) {
         self.0.push_str(&format!("crosstalk_{name} {value}\n"));
     }
 
@@ -99,7 +143,19 @@ mod tests {
             ..StatusView::default()
         };
         let database = Standing { kind: "PostgreSQL".into(), up: true, ..Standing::default() };
-        let of = Figures { told: [("name issued".to_owned(), 2)].into(), users: 9, ..Figures::default() };
+        let outside = ComponentView {
+            state: "up".to_owned(),
+            refused: [("letters of strangers".to_owned(), 4)].into(),
+            ..ComponentView::default()
+        };
+        let of = Figures {
+            told: [("name issued".to_owned(), 2)].into(),
+            users: 9,
+            commits: 3,
+            commit_micros: 1_020_000,
+            outside: Some(outside),
+            ..Figures::default()
+        };
         let text = figures(&status, &database, &of, 5);
         let mut known = std::collections::BTreeSet::new();
         for line in text.lines() {
@@ -107,8 +163,10 @@ mod tests {
                 assert!(known.insert(rest.split(' ').next().expect("a name").to_owned()), "{line}");
             } else if !line.starts_with('#') {
                 let (name, value) = line.rsplit_once(' ').expect("a value");
-                assert!(known.contains(name.split('{').next().expect("a name")), "{line}");
-                assert!(value.parse::<u64>().is_ok() && line.matches('"').count() % 2 == 0, "{line}");
+                let name = name.split('{').next().expect("a name");
+                let of_summary = name.strip_suffix("_sum").or(name.strip_suffix("_count"));
+                assert!(known.contains(of_summary.unwrap_or(name)), "{line}");
+                assert!(value.parse::<f64>().is_ok() && line.matches('"').count() % 2 == 0, "{line}");
             }
         }
         for line in [
@@ -117,6 +175,10 @@ mod tests {
             "crosstalk_refused_total{why=\"a word of ours\"} 7",
             "crosstalk_authority_changes_total{what=\"name issued\"} 2",
             "crosstalk_authority_users 9",
+            "crosstalk_authority_database_commit_seconds_sum 1.020000",
+            "crosstalk_authority_database_commit_seconds_count 3",
+            "crosstalk_outside_up 1",
+            "crosstalk_outside_refused_total{why=\"letters of strangers\"} 4",
         ] {
             assert!(text.contains(&format!("\n{line}\n")), "{line}");
         }

@@ -33,7 +33,7 @@ impl Gate {
 
     /// XEP-0191 §3.1: messages and requests are refused as if nobody had the name, presence goes unanswered. What ends a
     /// subscription is taken in: it is shown to nobody.
-    pub(super) fn from_blocked(
+    pub(super) fn refuse_blocked(
         &mut self,
         database: &Database,
         user: UserId,

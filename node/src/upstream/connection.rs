@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::Component;
@@ -53,13 +53,26 @@ pub enum Event {
 pub trait Listener: Clone + Send + 'static {
     /// Tells, and waits while there is no room.
     fn tell(&self, event: Event) -> impl Future<Output = bool> + Send;
+
+    /// Ends when nobody wants them any more.
+    fn gone(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// Keeps the connection for as long as somebody listens.
-pub async fn keep(component: Component, domain: String, listener: impl Listener) {
+/// Keeps the connection for as long as somebody listens, while this process leads. Who does not any more drops what it was
+/// given to write to.
+pub async fn keep(
+    component: Component,
+    domain: String,
+    mut leading: watch::Receiver<bool>,
+    listener: impl Listener,
+) {
     tokio::spawn(tick(listener.clone()));
     let mut failures = 0;
     loop {
+        tokio::select! {
+            () = listener.gone() => return,
+            leads = leading.wait_for(|leads| *leads) => if leads.is_err() { return },
+        }
         let (why, was_up) = run(&component, &domain, &listener).await;
         if was_up {
             failures = 0;
@@ -68,7 +81,10 @@ pub async fn keep(component: Component, domain: String, listener: impl Listener)
         if !listener.tell(Event::Down(why)).await {
             return;
         }
-        sleep(pause(failures)).await;
+        tokio::select! {
+            () = listener.gone() => return,
+            () = sleep(pause(failures)) => {}
+        }
         failures = failures.saturating_add(1);
     }
 }

@@ -4,7 +4,7 @@
 //! here before the laptop is told, goes out in the order in which it came, and is forgotten once the stock server has sent back
 //! a ping that was put behind it: XEP-0114 acknowledges nothing, but stanzas of one stream are handled in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
 use crosstalk_overlay::time::{Now, SECOND};
@@ -19,9 +19,10 @@ use super::outgoing::Outgoing;
 use super::presence::{Presences, Seat};
 use super::rates::Rates;
 use super::shares::{Full, Held, Limits, Shares};
-use super::{ComponentView, outgoing};
+use super::{ComponentView, Passed, outgoing};
 use crate::accounts::random;
 use crate::authority::database::{Change, Database, DatabaseError};
+use crate::authority::passing;
 use crate::core::hex;
 use crate::features::delay;
 use crate::xmpp::{Element, Kind, Stanza, Type, ns};
@@ -96,6 +97,12 @@ pub struct Gate {
     pub(super) inward: Rates,
     pub(super) effects: Vec<Effect>,
     refused: BTreeMap<String, u64>,
+    /// Sessions that ended while the stock server was away, which shows them still: to one address, or to all who see the user.
+    pub(super) owed: BTreeSet<(UserId, Jid, Option<Jid>)>,
+    /// What went through.
+    pub(super) passed: Passed,
+    /// Of several processes with one database this one leads by this number.
+    epoch: Option<u64>,
 }
 
 impl Gate {
@@ -118,6 +125,9 @@ impl Gate {
             inward: Rates::default(),
             effects: Vec::new(),
             refused: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            passed: Passed::default(),
+            epoch: None,
         };
         for (key, letter) in database.all_upstream::<HeldStanza>(ALL_OUTGOING, outgoing::ALL)? {
             let (Some(number), Some(user)) = (read_outgoing(&key), UserId::from_slice(&letter.by)) else {
@@ -132,6 +142,28 @@ impl Gate {
             gate.moved((vec![Waiting::new(letter)], Vec::new()));
         }
         Ok(gate)
+    }
+
+    /// Of several processes with one database this one leads, by this number: all that is known here is so as long as that
+    /// number stands there.
+    pub fn leads_by(&mut self, epoch: u64) {
+        self.epoch = Some(epoch);
+    }
+
+    /// Makes a change durable, unless another process has led meanwhile.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Changed`] then, and when the database fails.
+    pub(super) fn commit(&self, database: &Database, change: Change) -> Result<(), DatabaseError> {
+        match self.epoch {
+            Some(epoch) if passing::epoch(database)? != epoch => Err(DatabaseError::Changed),
+            _ => database.commit(change),
+        }
+    }
+
+    /// Nodes of the laptops that are here.
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        self.seats.values().map(|seat| seat.node).collect()
     }
 
     /// What is to be done now, in this order.
@@ -163,8 +195,23 @@ impl Gate {
     /// When the database fails.
     pub fn connected(&mut self, database: &Database, now: Now) -> Result<(), GateError> {
         self.link = Link { up: true, since: now.wall, pings: self.link.pings, ..Link::default() };
+        self.say_who_is_gone(database)?;
         self.say_who_is_there(database)?;
         self.go_on(database, now)
+    }
+
+    /// The link ends in order: nobody here is seen outside any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn close(&mut self, database: &Database) -> Result<(), GateError> {
+        let devices: Vec<DeviceId> = self.seats.keys().copied().collect();
+        devices.into_iter().try_for_each(|device| self.leaves(database, device))
+    }
+
+    /// What went through since the start, and who is here.
+    pub fn passed(&self) -> Passed {
+        Passed { laptops: self.seats.len() as u64, ..self.passed }
     }
 
     /// The connection is lost, or was not to be had.
@@ -236,6 +283,7 @@ impl Gate {
     pub(super) fn send_letter(&mut self, user: UserId, at: u64, stanza: &Stanza, change: Change) -> Change {
         let by = user.as_bytes().to_vec();
         let letter = HeldStanza { at, stanza: stanza.to_bytes(), by, ..HeldStanza::default() };
+        self.passed.taken_out += 1;
         change.upstream(outgoing_key(self.out.add(user)), Some(&letter))
     }
 
@@ -295,8 +343,8 @@ impl Gate {
             return Ok(true);
         };
         let gone = |change: Change, number: u64| change.upstream::<HeldStanza>(outgoing_key(number), None);
-        database.commit(self.out.up_to(last).into_iter().fold(Change::default(), gone))?;
-        self.out.done(last);
+        self.commit(database, self.out.up_to(last).into_iter().fold(Change::default(), gone))?;
+        self.passed.handled += self.out.done(last) as u64;
         self.go_on(database, now)?;
         Ok(true)
     }

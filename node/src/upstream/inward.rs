@@ -111,7 +111,7 @@ impl Gate {
         now: Now,
     ) -> Result<(), GateError> {
         if self.is_blocked(database, &user, from)? {
-            return self.from_blocked(database, user, from, &stanza);
+            return self.refuse_blocked(database, user, from, &stanza);
         }
         if !self.inward.takes_from(from, &user, now.mono) {
             self.refuse("stanzas from outside that came too fast");
@@ -159,7 +159,7 @@ impl Gate {
             self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, refusal(full)));
             return Ok(());
         }
-        if let Err(error) = database.commit(change) {
+        if let Err(error) = self.commit(database, change) {
             // Its sender hears of it, as long as there is a way back.
             let text = "messages cannot be kept here now: try again later";
             self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, text));
@@ -167,6 +167,7 @@ impl Gate {
         }
         let moved = self.book(database, &user)?.apply(page);
         self.moved(moved);
+        self.passed.taken_in += 1;
         self.news_for(user);
         Ok(())
     }
@@ -277,8 +278,8 @@ impl Gate {
         }
         let mut page = Page::default();
         let change = page.contact(book, &user, (address, after), Change::default())?;
-        database.commit(change)?;
-        let _ = book.apply(page);
+        self.commit(database, change)?;
+        let _ = self.book(database, &user)?.apply(page);
         self.news_for(user);
         Ok(())
     }

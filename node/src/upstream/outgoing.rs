@@ -54,11 +54,13 @@ impl Outgoing {
         self.letters.range(..=number).map(|(number, _)| *number).collect()
     }
 
-    /// The letters up to one are out.
-    pub(super) fn done(&mut self, number: u64) {
+    /// The letters up to one are out; how many that were.
+    pub(super) fn done(&mut self, number: u64) -> usize {
         let left = self.letters.split_off(&(number + 1));
         let gone = std::mem::replace(&mut self.letters, left);
+        let count = gone.len();
         self.forget(gone);
+        count
     }
 
     /// Takes back those behind one: the change that takes them in was not made.
@@ -96,7 +98,7 @@ mod tests {
         out.take_back(out.last() - 1);
         assert!(out.has_room(&one));
         assert_eq!(out.add(one), 8 + OF_USER as u64, "the number of what was not kept may have been seen");
-        out.done(out.last());
+        assert_eq!(out.done(out.last()), OF_USER + 1);
         assert!(out.len() == 0 && out.of.is_empty() && out.has_room(&one));
         assert_eq!(out.behind(0, 10), Vec::<u64>::new());
     }

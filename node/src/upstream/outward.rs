@@ -134,12 +134,13 @@ impl Gate {
         let book = self.book(database, &who.user)?;
         change = page.device(book, &who.user, (who.device, device), now, change);
         if !change.is_empty_upstream()
-            && let Err(error) = database.commit(change)
+            && let Err(error) = self.commit(database, change)
         {
             self.out.take_back(mark);
             return Err(error.into());
         }
         let moved = self.book(database, &who.user)?.apply(page);
+        self.passed.fetched += moved.1.len() as u64;
         self.moved(moved);
         for (type_, to) in said {
             self.said(who.user, type_, &to);

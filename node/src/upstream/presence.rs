@@ -20,6 +20,8 @@ const LIVE_BYTES: usize = 512 << 10;
 const RESOURCES: usize = 16;
 /// Addresses that one laptop's directed presence is remembered for.
 const DIRECTED: usize = 500;
+/// Sessions that ended while the stock server was away; further ones stay shown there.
+const OWED: usize = 20_000;
 /// Sessions of contacts outside, of all users, and of one contact.
 const PRESENCES: usize = 50_000;
 const OF_CONTACT: usize = 16;
@@ -197,6 +199,9 @@ impl Gate {
             _ if seat.resources.remove(&resource).is_none() => return Ok(()),
             _ => {}
         }
+        if presence.type_ != Type::Available {
+            self.owe(user, presence.from.clone(), None);
+        }
         self.broadcast(database, user, &presence)?;
         if !was_there {
             self.probe(database, user, &presence)?;
@@ -225,6 +230,32 @@ impl Gate {
         for to in self.unblocked(database, &user, watched)? {
             let probe = Stanza::new(Kind::Presence, Type::Probe);
             self.write(&Stanza { from: from.clone(), to: Some(to), ..probe });
+        }
+        Ok(())
+    }
+
+    /// While the stock server is away it cannot be told that a session has ended.
+    fn owe(&mut self, user: UserId, from: Option<Jid>, to: Option<Jid>) {
+        if let Some(from) = from.filter(|_| !self.is_up()) {
+            match self.owed.len() < OWED {
+                true => drop(self.owed.insert((user, from, to))),
+                false => self.refuse("ends of sessions that other servers were not told of"),
+            }
+        }
+    }
+
+    /// It is back: who has gone meanwhile, and is not here again, is shown there still.
+    pub(super) fn say_who_is_gone(&mut self, database: &Database) -> Result<(), GateError> {
+        for (user, from, to) in std::mem::take(&mut self.owed) {
+            if from.resource().is_some_and(|part| self.seat_with(user, part.as_str()).is_some()) {
+                continue;
+            }
+            let mut end = Stanza::new(Kind::Presence, Type::Unavailable);
+            (end.from, end.to) = (Some(from), to);
+            match end.to {
+                Some(_) => self.write(&end),
+                None => self.broadcast(database, user, &end)?,
+            }
         }
         Ok(())
     }
@@ -283,6 +314,7 @@ impl Gate {
             }
             let mut end = Stanza::new(Kind::Presence, Type::Unavailable);
             end.from = Jid::new(&format!("{name}@{}/{resource}", self.domain)).ok();
+            self.owe(user, end.from.clone(), Some(to.clone()));
             end.to = Some(to);
             self.write(&end);
         }

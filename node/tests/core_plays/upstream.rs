@@ -613,3 +613,27 @@ fn who_is_blocked_sees_nothing_and_says_nothing() {
         assert_eq!(received(&school.clients[0]), ["r2"]);
     }
 }
+
+/// Whoever goes while the stock server is away is not shown there for ever; nor is anybody once the server has ended.
+#[test]
+fn nobody_stays_shown_who_has_gone() {
+    let school = School::met(2);
+    school.befriended();
+    let away = |got: &[String], desk: u8| {
+        let away =
+            |text: &&String| text.contains(&format!("/desk{desk}'")) && text.contains("type='unavailable'");
+        got.iter().filter(away).count()
+    };
+    school.stock(false);
+    school.clients[0].send("<presence type='unavailable'/>");
+    school.rest();
+    school.clients[0].send("<presence/>");
+    school.part(1);
+    school.wait(80);
+    school.stock(true);
+    let got = school.outside_got();
+    assert_eq!((away(&got, 0), away(&got, 1)), (0, 1), "{got:?}");
+    school.server.door(|desk, now| desk.close(now));
+    let got = school.outside_got();
+    assert_eq!((away(&got, 0), away(&got, 1)), (1, 0), "{got:?}");
+}

@@ -97,6 +97,12 @@ impl Desk {
         self.perform(now);
     }
 
+    /// The server ends in order.
+    pub fn close(&mut self, now: Now) {
+        self.door.as_mut().unwrap().gate.close(&self.database).unwrap();
+        self.perform(now);
+    }
+
     /// What the stock server was sent since it was asked last, as XML; and answers to its pings.
     pub fn stock_got(&mut self) -> Vec<String> {
         std::mem::take(&mut self.door.as_mut().unwrap().got)

@@ -9,7 +9,6 @@ use super::choice::{MIN_BACKOFF, Rank};
 use super::timers::Timer;
 use super::{Output, Overlay};
 use crate::id::NodeId;
-use crate::mutant::{Mutant, is_on};
 use crate::time::{MINUTE, Now, SECOND};
 
 /// Between two dials of one node at most, before jitter.
@@ -191,7 +190,6 @@ impl Overlay {
             Some(haste) => (last + self.jitter(haste)).max(now.mono + MIN_BACKOFF / 4),
             None => now.mono + self.jitter(backoff),
         };
-        let when = if is_on(Mutant::EagerDial) { now.mono } else { when };
         self.timers.set(Timer::Dial(node), when);
         self.survey_soon(now);
     }

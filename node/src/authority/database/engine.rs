@@ -67,6 +67,9 @@ pub(super) trait Engine: Send {
     /// How often [`Engine::tend`] is wanted while nothing is asked; nothing: not at all.
     fn pause(&self) -> Option<Duration>;
 
+    /// Whether other processes may have it, too.
+    fn is_shared(&self) -> bool;
+
     /// Ends in order.
     ///
     /// # Errors

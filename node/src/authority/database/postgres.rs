@@ -237,6 +237,10 @@ impl Engine for Postgres {
         Some(LOOK)
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn close(self: Box<Self>) -> Result<(), DatabaseError> {
         self.rest();
         let link = self.link.borrow_mut().take();

@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     Step { trees: &FIRST, change: count_lines },
     Step { trees: &OUTSIDE, change: |_, _| Ok(()) },
     Step { trees: &[Tree::Introduced], change: |_, _| Ok(()) },
+    Step { trees: &[Tree::Passed], change: |_, _| Ok(()) },
 ];
 
 const FIRST: [Tree; 7] = [

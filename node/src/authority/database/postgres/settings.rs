@@ -62,8 +62,15 @@ impl Postgres {
     /// # Errors
     /// See [`SettingsError`].
     pub fn new(url: &str, password: Option<&Path>, ca: Option<&Path>) -> Result<Self, SettingsError> {
-        let mut config: Config =
-            url.parse().map_err(|error: tokio_postgres::Error| SettingsError::Url(told(&error)))?;
+        // What it always does with certificates to check by; the client knows no word for it.
+        let verified = "sslmode=verify-full";
+        if url.contains(verified) && ca.is_none() {
+            return Err(SettingsError::Open);
+        }
+        let mut config: Config = url
+            .replace(verified, "sslmode=require")
+            .parse()
+            .map_err(|error: tokio_postgres::Error| SettingsError::Url(told(&error)))?;
         if config.get_password().is_some() {
             return Err(SettingsError::Password);
         }
@@ -157,5 +164,12 @@ mod tests {
         let made = rcgen::CertificateParams::new(vec!["db".to_owned()]).and_then(|of| of.self_signed(&key));
         std::fs::write(nothing.path(), made.expect("a certificate").pem()).expect("written");
         assert!(of(nothing.path()).is_ok());
+        for url in [
+            "postgresql://a@db.office.example/b?sslmode=verify-full",
+            "host=db.office.example user=a sslmode=verify-full",
+        ] {
+            assert!(Postgres::new(url, None, Some(nothing.path())).is_ok(), "{url}");
+            assert!(matches!(new(url), Err(SettingsError::Open)), "{url}");
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
@@ -16,6 +16,27 @@ pub(super) struct Tls(pub(super) Option<Arc<ClientConfig>>);
 
 /// TLS to one host.
 pub(super) struct ToHost(Option<(TlsConnector, ServerName<'static>)>);
+
+/// Why a certificate is not believed, for whoever has to put that right.
+fn told(error: io::Error, name: &ServerName<'_>) -> io::Error {
+    let Some(rustls::Error::InvalidCertificate(why)) = error.get_ref().and_then(|error| error.downcast_ref())
+    else {
+        return error;
+    };
+    let name = name.to_str();
+    io::Error::other(match why {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate is not signed by any of those in `database_ca`".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("its certificate is not for {name}, which `database` in [authority] names")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has ended, or the clock of this machine is wrong".to_owned()
+        }
+        other => format!("its certificate is not believed: {other}"),
+    })
+}
 
 /// A stream inside TLS.
 pub(super) struct Inside<S>(tokio_rustls::client::TlsStream<S>);
@@ -40,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for ToHos
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
             let (connector, name) = self.0.ok_or_else(|| io::Error::other("no certificates are known"))?;
-            Ok(Inside(connector.connect(name, stream).await?))
+            Ok(Inside(connector.connect(name.clone(), stream).await.map_err(|error| told(error, &name))?))
         })
     }
 }

@@ -1,0 +1,233 @@
+//! Two processes of one server, one of which keeps the link to other servers: what laptops bring the other goes by it, and
+//! when it ends the other goes on.
+
+use crosstalk_overlay::enrol::{Ask, Exchange, Exchanged, Letter};
+use crosstalk_overlay::id::NodeId;
+use crosstalk_overlay::keys::NodeKey;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant};
+
+use super::passing;
+use super::private::{Instance, home};
+use super::tests_on_postgres::{ALICE, BLOCK, Said, Stage, begin, say, told, user};
+use crate::upstream::connection::Event;
+use crate::xmpp::Stanza;
+
+/// A process, and what the stock server has heard of it.
+struct Process {
+    stage: Stage,
+    written: Option<mpsc::Receiver<Vec<u8>>>,
+}
+
+impl Process {
+    fn new(mut stage: Stage, number: u8) -> Self {
+        stage.office.node = NodeId::from_bytes([number; 32]);
+        stage.office.open_door("stock:5347").expect("opened");
+        Self { stage, written: None }
+    }
+
+    /// What the task does while nobody asks; whether it has the link then.
+    fn works(&mut self) -> bool {
+        self.stage.office.maintain();
+        self.stage.office.attend();
+        self.state() == "down" || self.state() == "up"
+    }
+
+    fn state(&self) -> String {
+        self.stage.office.component().expect("a door").state
+    }
+
+    fn connects(&mut self) {
+        let (orders, written) = mpsc::channel(1_024);
+        self.stage.office.component_event(Event::Up(orders));
+        self.written = Some(written);
+    }
+
+    fn hears(&mut self, xml: &str) {
+        let stanza = Stanza::read(xml.as_bytes()).expect("a stanza");
+        self.stage.office.component_event(Event::Element(stanza.to_element()));
+    }
+
+    /// What it has written to the stock server, which sends pings back as it handles them.
+    fn said(&mut self) -> String {
+        let mut all = String::new();
+        while let Some(Ok(bytes)) = self.written.as_mut().map(mpsc::Receiver::try_recv) {
+            let text = String::from_utf8(bytes).expect("text");
+            if let Some(begin) = text.find("<iq") {
+                self.hears(&text[begin..]);
+            }
+            all.push_str(&text);
+        }
+        all
+    }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn letter(number: u64) -> Letter {
+    let text = format!(
+        "<message from='{ALICE}/desk' to='romeo@stock.example' type='chat' id='m{number}'><body>m{number}</body></message>"
+    );
+    Letter { number, stanza: text.into_bytes(), ..Letter::default() }
+}
+
+fn message(body: &str) -> String {
+    format!(
+        "<message from='romeo@stock.example/o' to='{ALICE}' type='chat' id='{body}'><body>{body}</body></message>"
+    )
+}
+
+/// What a laptop at the one that has no link gets, while the one that has goes on.
+fn exchanged(at: &mut Process, other: &mut Process, laptop: NodeId, ask: Exchange) -> Exchanged {
+    assert!(at.stage.office.passes_on(laptop, 7, &Ask::Exchange(ask).to_bytes()), "it is passed on");
+    let mut answers = Vec::new();
+    until("no answer", || {
+        other.works();
+        at.works();
+        answers.extend(at.stage.office.outside_answers());
+        !answers.is_empty()
+    });
+    let (node, request, answer) = answers.remove(0);
+    assert_eq!((node, request, answers.len()), (laptop, 7, 0));
+    match Said::from_bytes(&answer).expect("an answer") {
+        Said::Exchanged(exchanged) => exchanged,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn session(at: &mut Process, laptop: &NodeKey) -> u64 {
+    match say(&mut at.stage, laptop, &begin(3, ALICE, laptop)) {
+        Said::Begun(begun) => {
+            assert!(begun.upstream, "there is a door");
+            begun.session
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_one_process_is_brought_goes_by_the_one_that_leads_and_nothing_is_lost_when_that_dies() {
+    let (laptop, url) = (NodeKey::from_seed([5; 32]), Instance::shared().database());
+    let mut stage = Stage::at(home(&url));
+    stage.enrolled("alice", 3);
+    let beside = stage.beside();
+    let mut first = Process::new(stage, 1);
+    until("nobody leads", || first.works());
+    let mut second = Process::new(beside, 2);
+    assert!(!second.works() && second.state() == "elsewhere");
+    first.connects();
+    let at_second = session(&mut second, &laptop);
+    let ask = Exchange { session: at_second, fresh: true, letters: vec![letter(1)], ..Exchange::default() };
+    let answer = exchanged(&mut second, &mut first, laptop.id(), ask);
+    assert_eq!((answer.taken, answer.up), (1, true));
+    let said = first.said();
+    assert!(said.contains("<body>m1</body>"), "{said}");
+    // What comes is told to the process that has the laptop, and fetched by it.
+    first.hears(&message("r1"));
+    let mut news = Vec::new();
+    until("no news", || {
+        first.works();
+        second.works();
+        news.extend(second.stage.office.outside_news());
+        !news.is_empty()
+    });
+    assert_eq!((news, first.stage.office.outside_news()), (vec![laptop.id()], Vec::new()));
+    let ask = Exchange { session: at_second, queue: answer.queue, ..Exchange::default() };
+    let answer = exchanged(&mut second, &mut first, laptop.id(), ask);
+    let bodies = |answer: &Exchanged| {
+        let all = answer.letters.iter().map(|letter| String::from_utf8_lossy(&letter.stanza).into_owned());
+        all.collect::<String>().matches("<body>").count()
+    };
+    assert_eq!((bodies(&answer), answer.letters[0].number), (1, 1));
+    // A block that is told to the one is passed to the other, and is in nobody's way.
+    first.hears(&format!("<presence from='romeo@stock.example' to='{ALICE}' type='subscribe'/>"));
+    first.said();
+    let block = told(at_second, 0x83, &user(3), BLOCK);
+    assert!(matches!(say(&mut second.stage, &laptop, &block), Said::Statements(_)));
+    // The laptop writes, the leader takes it in, and dies before it is out.
+    let ask = Exchange {
+        session: at_second,
+        queue: answer.queue,
+        come: 1,
+        letters: vec![letter(2)],
+        ..Exchange::default()
+    };
+    assert_eq!(exchanged(&mut second, &mut first, laptop.id(), ask).taken, 2);
+    first.hears(&message("r2"));
+    drop(first);
+    until("nobody leads", || second.works());
+    second.connects();
+    let said = second.said();
+    assert!(said.contains("<body>m2</body>") && !said.contains("<body>m1</body>"), "{said}");
+    // Its answer was lost: the same again, and not twice.
+    let ask = Exchange {
+        session: at_second,
+        queue: answer.queue,
+        come: 1,
+        letters: vec![letter(2)],
+        ..Exchange::default()
+    };
+    let Said::Exchanged(answer) = say(&mut second.stage, &laptop, &Ask::Exchange(ask)) else {
+        panic!("refused")
+    };
+    assert_eq!((answer.taken, bodies(&answer), answer.anew), (2, 1, true));
+    assert!(!second.said().contains("<body>m2</body>"));
+}
+
+/// Where two believe that they lead, which they do not while the lock is what it is, the one that came first writes nothing.
+#[test]
+fn who_led_before_takes_nothing_in() {
+    let url = Instance::shared().database();
+    let mut stage = Stage::at(home(&url));
+    stage.enrolled("alice", 3);
+    let beside = stage.beside();
+    let mut first = Process::new(stage, 1);
+    until("nobody leads", || first.works());
+    first.connects();
+    first.hears(&message("r1"));
+    assert_eq!(first.stage.office.component().expect("a door").waiting, 1);
+    beside.office.database.rest();
+    let epoch = passing::lead(&beside.office.database, NodeId::from_bytes([2; 32])).expect("written");
+    assert_eq!(epoch, 2);
+    first.hears(&message("r2"));
+    let said = first.said();
+    assert!(said.contains("resource-constraint") && said.contains("id='r2'"), "{said}");
+    // It reads anew what there is, and leads by a number of its own.
+    until("nobody leads", || first.works());
+    assert_eq!(first.stage.office.component().expect("a door").waiting, 1);
+    first.connects();
+    first.hears(&message("r3"));
+    assert_eq!(first.stage.office.component().expect("a door").waiting, 2);
+}
+
+/// Nobody leads: whoever asks is told to come again, in time.
+#[test]
+fn nothing_waits_for_ever() {
+    let (laptop, url) = (NodeKey::from_seed([5; 32]), Instance::shared().database());
+    let mut stage = Stage::at(home(&url));
+    stage.enrolled("alice", 3);
+    let beside = stage.beside();
+    let mut first = Process::new(stage, 1);
+    until("nobody leads", || first.works());
+    let mut second = Process::new(beside, 2);
+    let at_second = session(&mut second, &laptop);
+    let ask = Ask::Exchange(Exchange { session: at_second, ..Exchange::default() }).to_bytes();
+    let begun = Instant::now();
+    assert!(second.stage.office.passes_on(laptop.id(), 9, &ask));
+    let mut answers = Vec::new();
+    until("no answer", || {
+        second.stage.office.attend();
+        answers.extend(second.stage.office.outside_answers());
+        !answers.is_empty()
+    });
+    assert!(
+        begun.elapsed() > Duration::from_secs(5)
+            && matches!(Said::from_bytes(&answers[0].2), Some(Said::Refused(_)))
+    );
+}

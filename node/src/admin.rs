@@ -8,7 +8,9 @@ pub mod compromised;
 pub mod devices;
 mod domains;
 pub mod enrol;
+pub mod login;
 pub mod news;
+pub mod password;
 pub mod reach;
 pub mod registration;
 pub mod renewal;
@@ -26,8 +28,8 @@ pub use crate::secret::Secret;
 
 /// Name of the socket in the data directory.
 pub const SOCKET: &str = "crosstalk.sock";
-/// Longest request line, bytes.
-pub const MAX_REQUEST: usize = 16 * 1024;
+/// Longest request line, bytes: some users that are imported, with their contact lists.
+pub const MAX_REQUEST: usize = 1024 * 1024;
 /// Longest response line, bytes: some thousand contacts or accounts.
 pub const MAX_RESPONSE: u64 = 16 * 1024 * 1024;
 
@@ -241,6 +243,8 @@ pub enum Response {
         password: Option<Secret>,
         /// Whether the user key is sealed under the new password now.
         resealed: bool,
+        /// Whether the user has a server, which takes the new password as soon as it is met if the key is.
+        server: bool,
     },
     /// What multicast DNS costs the link; `None` where it is off or no node runs.
     Link(Option<Box<LinkReport>>),

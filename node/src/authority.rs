@@ -7,6 +7,9 @@
 //! | --- | --- |
 //! | [`office`] | what the command line asks: users, invitations, the audit log |
 //! | [`counter`] | what laptops ask: enrolment by invitation, login by password |
+//! | [`import`] | users that come from another server, and what they bring along |
+//! | `password` | a changed password follows |
+//! | [`derived`] | secrets that stand for a password |
 //! | `devices` | which devices its users have, and which are void |
 //! | [`lists`] | what it keeps of its users' accounts for all their devices |
 //! | [`standing`] | whether the database can be asked, and which process leads |
@@ -23,9 +26,11 @@ pub mod counter;
 #[cfg(test)]
 mod crowd;
 pub mod database;
+pub mod derived;
 mod devices;
 #[cfg(test)]
 mod encrypted;
+pub mod import;
 mod introduce;
 pub mod lists;
 pub mod office;
@@ -33,6 +38,7 @@ pub mod opaque;
 #[cfg(test)]
 mod passed_on;
 pub(crate) mod passing;
+mod password;
 #[cfg(test)]
 pub(crate) mod private;
 mod rotate;
@@ -96,6 +102,13 @@ pub enum Question {
     AddUser {
         /// The name before the `@`.
         name: String,
+    },
+    /// Take users in that another server had.
+    Import {
+        /// At most [`import::AT_ONCE`].
+        users: Vec<import::ImportedUser>,
+        /// Else only what would become of them is said.
+        really: bool,
     },
     /// All users.
     ListUsers,
@@ -193,6 +206,8 @@ pub enum Answer {
     Archived(u64, u64),
     /// Users.
     Users(Vec<UserView>),
+    /// What became of users of another server.
+    Imported(import::ImportView),
     /// An invitation.
     Invited(InvitationView),
     /// Devices of a user.
@@ -242,7 +257,7 @@ pub struct IntroducedView {
 pub struct UserView {
     /// The name before the `@`.
     pub name: String,
-    /// `new`, `invited`, `enrolled`, `disabled`.
+    /// `new`, `imported`: logs in with the password of the other server, `invited`, `enrolled`, `disabled`.
     pub state: String,
     /// Self-certified address (XEP-0516); nothing without a key.
     pub xid: Option<String>,

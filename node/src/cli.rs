@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod domain;
 pub mod enrol;
 pub mod failure;
+pub mod import;
 pub mod introduce;
 pub mod lookup;
 pub mod output;
@@ -292,6 +293,7 @@ mod tests {
             "crosstalk doctor --json",
             "crosstalk authority init school.example",
             "crosstalk authority user add alice",
+            "crosstalk authority user import exports one.xml --host chat.school.example --dry-run --json",
             "crosstalk authority invite alice --days 3",
             "crosstalk authority key export /tmp/stick",
             "crosstalk authority backup /tmp/stick/school",

@@ -50,6 +50,7 @@ mod management;
 mod message;
 mod names;
 pub(crate) mod nearby;
+pub mod password;
 mod presence;
 mod profile;
 mod remote;
@@ -145,6 +146,8 @@ pub struct Core {
     watchers_changed: BTreeSet<UserId>,
     /// Password changes that wait for their credentials: who asked, and the request.
     passwords: BTreeMap<u64, (SessionId, Stanza)>,
+    /// Who waits for a changed password that a server can be told of.
+    password_asked: Option<u64>,
     /// Recovery codes of new accounts that nobody has seen.
     recoveries: BTreeMap<UserId, Secret>,
     timers: BTreeSet<(u64, Timer)>,

@@ -111,10 +111,10 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let servants = [
         tokio::spawn(registration::serve(wished, service.clone())),
         tokio::spawn(renewal::serve(logged_in, service.clone())),
+        tokio::spawn(admin::password::serve(service.clone())),
         tokio::spawn(admin::server::serve(socket, service.clone())),
         tokio::spawn(admin::news::hear(news, service.clone())),
     ];
-
     let mut event_loop = EventLoop::new(
         core,
         clock,

@@ -10,11 +10,17 @@ use sha2::{Digest as _, Sha256};
 use crate::id::{AuthorityId, NodeId, UserId};
 use crate::keys::{Domain, Signs as _, UserKey, verify};
 
+mod imported;
 mod invitation;
+mod password;
 mod sync;
 mod upstream;
 
+pub use imported::{Brought, BroughtContact, Collect, Collected};
 pub use invitation::{Invitation, NoInvitation, TOKEN, token_mark};
+pub use password::{
+    Admitted, Change, Changed, MAX_SALT, MOST_ROUNDS, PasswordOf, Salted, Scheme, permit, permits,
+};
 pub use sync::{
     BUCKETS, Begin, Begun, Compare, Compared, Fetch, INTRODUCTIONS, MARK, MAX_FETCH, MAX_INTRODUCTIONS,
     MAX_STATEMENT, PAGE, Statement, Statements, Tell,
@@ -66,6 +72,15 @@ pub enum Ask {
     /// What is for outside, and what came from there?
     #[prost(message, tag = "20")]
     Exchange(Exchange),
+    /// What did my user bring along from another server?
+    #[prost(message, tag = "80")]
+    Collect(Collect),
+    /// I have a new password: the first message of OPAQUE's registration.
+    #[prost(message, tag = "81")]
+    Change(Change),
+    /// Its last message.
+    #[prost(message, tag = "82")]
+    Changed(Changed),
 }
 
 /// What the server answers.
@@ -99,6 +114,18 @@ pub enum Answer {
     /// To [`Ask::Exchange`].
     #[prost(message, tag = "20")]
     Exchanged(Exchanged),
+    /// To [`Ask::Collect`].
+    #[prost(message, tag = "80")]
+    Collected(Collected),
+    /// To [`Ask::Login`]: log in with what is derived from the password.
+    #[prost(message, tag = "81")]
+    Salted(Salted),
+    /// To [`Ask::Prove`], where the user has no key yet.
+    #[prost(message, tag = "82")]
+    Admitted(Admitted),
+    /// To [`Ask::Changed`].
+    #[prost(message, tag = "83")]
+    PasswordOf(PasswordOf),
 }
 
 /// The domain that somebody looks for.
@@ -158,6 +185,9 @@ pub struct Login {
     /// What the work came to, if it was asked for.
     #[prost(uint64, tag = "3")]
     pub nonce: u64,
+    /// KE1 is over the secret that [`Salted`] says.
+    #[prost(bool, tag = "4")]
+    pub derived: bool,
 }
 
 /// See [`Ask::Prove`].
@@ -170,6 +200,9 @@ pub struct Prove {
     /// OPAQUE's KE3.
     #[prost(bytes = "vec", tag = "2")]
     pub proof: Vec<u8>,
+    /// Where the secret is of SCRAM: its ClientKey, which nobody has who has only seen what the other server kept.
+    #[prost(bytes = "vec", tag = "3")]
+    pub client_key: Vec<u8>,
 }
 
 /// See [`Answer::Found`]. To be believed only when OPAQUE has proved it.
@@ -286,6 +319,9 @@ impl std::fmt::Debug for Ask {
             Self::Fetch(_) => "Fetch",
             Self::Tell(_) => "Tell",
             Self::Exchange(_) => "Exchange",
+            Self::Collect(_) => "Collect",
+            Self::Change(_) => "Change",
+            Self::Changed(_) => "Changed",
         })
     }
 }
@@ -301,6 +337,10 @@ impl std::fmt::Debug for Answer {
             Self::Compared(_) => f.write_str("Compared"),
             Self::Statements(_) => f.write_str("Statements"),
             Self::Exchanged(_) => f.write_str("Exchanged"),
+            Self::Collected(_) => f.write_str("Collected"),
+            Self::Salted(_) => f.write_str("Salted"),
+            Self::Admitted(_) => f.write_str("Admitted"),
+            Self::PasswordOf(_) => f.write_str("PasswordOf"),
             Self::Refused(refused) => write!(f, "{refused:?}"),
         }
     }
@@ -319,13 +359,14 @@ macro_rules! unprinted {
 unprinted!(Register, Enrol, Login, Prove, Registering, Enrolled, Challenged, AskField, AnswerField);
 unprinted!(Begin, Begun, Compare, Compared, Fetch, Statement, Statements, Tell);
 unprinted!(Exchange, Exchanged, Letter, OutsideContact);
+unprinted!(Brought, BroughtContact, Collect, Collected, Salted, Admitted, Change, Changed, PasswordOf);
 
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 struct AskField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11, 20")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11, 20, 80, 81, 82")]
     ask: Option<Ask>,
 }
 
@@ -334,7 +375,7 @@ struct AskField {
 struct AnswerField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10, 20")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10, 20, 80, 81, 82, 83")]
     answer: Option<Answer>,
 }
 
@@ -412,7 +453,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let ask = Ask::Login(Login { address: "a@b".into(), request: vec![1], nonce: 7 });
+        let ask = Ask::Login(Login { address: "a@b".into(), request: vec![1], nonce: 7, derived: true });
         assert_eq!(Ask::from_bytes(&ask.to_bytes()), Some(ask));
         let answer = Answer::refused(Why::Used);
         assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));

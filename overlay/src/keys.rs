@@ -50,11 +50,13 @@ pub enum Domain {
     RotationConsent,
     /// [`crate::record::Introduction`]
     Introduction,
+    /// [`crate::enrol::permit`]
+    PasswordChange,
 }
 
 impl Domain {
     /// Every domain, in the order of the protocol document.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::DeviceCert,
         Self::NameCert,
         Self::Revocation,
@@ -75,6 +77,7 @@ impl Domain {
         Self::Rotation,
         Self::RotationConsent,
         Self::Introduction,
+        Self::PasswordChange,
     ];
 
     /// The string that starts what is signed; a zero byte follows it.
@@ -100,6 +103,7 @@ impl Domain {
             Self::Rotation => "crosstalk/1/rotation",
             Self::RotationConsent => "crosstalk/1/rotation-consent",
             Self::Introduction => "crosstalk/1/introduction",
+            Self::PasswordChange => "crosstalk/1/password-change",
         }
     }
 

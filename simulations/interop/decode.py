@@ -326,12 +326,15 @@ HASH = sized(8)
 LETTER = {1: ("number", integer), 2: ("at", integer), 3: ("stanza", stanza), 4: ("copy", boolean)}
 OUTSIDE = {1: ("address", text()), 2: ("to", boolean), 3: ("from", boolean), 4: ("ask", boolean), 5: ("pending in", boolean),
            6: ("version", integer)}
+BROUGHT = {1: ("contacts", each({1: ("address", text()), 2: ("name", text(1_023)), 3: ("groups", each(text(1_023), 50)), 4: ("to", boolean),
+                                 5: ("from", boolean), 6: ("ask", boolean), 7: ("pending in", boolean), 8: ("listed", boolean)}, 2_000)),
+           2: ("blocked", each(text(), 1_000)), 3: ("nickname", text(256)), 4: ("vcard", some)}
 ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
        3: ("register", optional({1: ("token", ID16), 2: ("request", sized(32))})),
        4: ("enrol", optional({1: ("token", ID16), 2: ("upload", sized(192)), 3: ("user", KEY), 4: ("sealed", sized(98)),
                               5: ("recovery", sized(98)), 6: ("consent", sized(64))})),
-       5: ("login", optional({1: ("address", text()), 2: ("request", sized(96)), 3: ("nonce", integer)})),
-       6: ("prove", optional({1: ("login", integer), 2: ("proof", sized(64))})),
+       5: ("login", optional({1: ("address", text()), 2: ("request", sized(96)), 3: ("nonce", integer), 4: ("derived", boolean)})),
+       6: ("prove", optional({1: ("login", integer), 2: ("proof", sized(64)), 3: ("client key", some)})),
        8: ("begin", optional({1: ("address", text()), 2: ("user", KEY), 3: ("certificate", signed("device-cert")),
                               4: ("binding", signed("node-binding")), 5: ("record", HASH), 6: ("root", HASH),
                               7: ("serial", integer), 8: ("places", HASH), 9: ("authority", KEY), 60: ("introduced", later(integer))})),
@@ -339,21 +342,28 @@ ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
        10: ("fetch", optional({1: ("session", integer), 2: ("marks", concatenated(8, 1_024))})),
        11: ("tell", optional({1: ("session", integer), 2: ("statements", each(STATEMENT, 4_096)), 3: ("record", later(whole_user))})),
        20: ("exchange", optional({1: ("session", integer), 2: ("letters", each(LETTER, 4_096)), 3: ("queue", integer), 4: ("come", integer),
-                                  5: ("version", integer), 6: ("live", each(stanza, 256)), 7: ("fresh", boolean)}))}
+                                  5: ("version", integer), 6: ("live", each(stanza, 256)), 7: ("fresh", boolean)})),
+       80: ("collect", optional({1: ("session", integer), 2: ("taken", integer)})),
+       81: ("change", optional({1: ("session", integer), 2: ("request", sized(32))})),
+       82: ("changed", optional({1: ("session", integer), 2: ("upload", sized(192)), 3: ("sealed", sized(139)), 4: ("at", integer),
+                                 5: ("permit", sized(64))}))}
 ANSWER = {1: ("version", integer), 2: ("found", optional({1: ("authority", KEY), 2: ("rotations", each(signed("rotation"), 16))})),
           3: ("registering", optional({1: ("response", sized(64))})), 4: ("enrolled", optional(SEALED)),
           5: ("challenged", optional({1: ("login", integer), 2: ("response", sized(320))})),
           7: ("refused", optional({1: ("why", integer), 2: ("wait", integer), 3: ("bits", integer), 4: ("challenge", optional(ID16))})),
           8: ("begun", optional({1: ("session", integer), 2: ("record", later(whole_user)), 3: ("other record", boolean),
                                  4: ("name", later(signed("name-cert"))), 5: ("buckets", concatenated(8, 256)),
-                                 6: ("places", each(text(), 64)), 7: ("rotations", each(signed("rotation"), 16)), 8: ("upstream", boolean),
+                                 6: ("places", each(text(), 64)), 7: ("rotations", each(signed("rotation"), 16)), 8: ("upstream", boolean), 9: ("brought", boolean),
                                  60: ("introductions", each(signed("introduction"), 64))})),
           9: ("compared", optional({1: ("buckets", integer), 2: ("marks", concatenated(8, 8_192))})),
           10: ("statements", optional({1: ("marks", integer), 2: ("statements", each(STATEMENT, 4_096)),
                                        3: ("certificates", each(signed("device-cert"), 64)), 4: ("full", integer), 5: ("ahead", integer)})),
           20: ("exchanged", optional({1: ("taken", integer), 2: ("queue", integer), 3: ("letters", each(LETTER, 4_096)),
                                       4: ("contacts", each(OUTSIDE, 4_096)), 5: ("live", each(stanza, 4_096)), 6: ("more", boolean),
-                                      7: ("up", boolean), 8: ("anew", boolean)}))}
+                                      7: ("up", boolean), 8: ("anew", boolean)})),
+          80: ("collected", optional({1: ("number", integer), 2: ("page", optional(BROUGHT))})),
+          81: ("salted", optional({1: ("scheme", integer), 2: ("salt", some), 3: ("rounds", integer)})),
+          82: ("admitted", optional({1: ("token", ID16)})), 83: ("password of", optional({1: ("at", integer)}))}
 
 
 def enrolment(shape, most, data):
@@ -374,6 +384,12 @@ def stated(user, statement):
 def consents(says, authority, address):
     """Whether the user key agrees to have the address from the authority."""
     verify(bytes.fromhex(says["user"]), "crosstalk/1/enrol-consent", authority + address.encode(), bytes.fromhex(says["consent"]))
+
+
+def permits(says, user, device, authority, address):
+    """Whether the user key says that this device has a new password of that time."""
+    said = authority + device + says["at"].to_bytes(8, "big") + address.encode()
+    verify(user, "crosstalk/1/password-change", said, bytes.fromhex(says["permit"]))
 
 
 def worked(challenge, nonce, bits):

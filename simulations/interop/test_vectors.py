@@ -157,6 +157,16 @@ def test_the_consent_is_for_this_address_of_this_authority():
             decode.consents(says, *wrong)
 
 
+def test_the_permit_is_for_this_device_at_this_time():
+    says = decode.frame(unhex(PROTOCOL["frames"]["enrol-changed"]))[1]["ask"]["changed"]
+    device = unhex(decode.record("device-cert", unhex(PROTOCOL["records"]["device-cert"]))["device"])
+    whole = (unhex(KEYS["alice user"]), device, unhex(KEYS["authority"]), "alice@school.example")
+    decode.permits(says, *whole)
+    for wrong in (({**says, "at": says["at"] + 1}, *whole), (says, *whole[:3], "bob@school.example"), (says, whole[0], whole[0], *whole[2:])):
+        with pytest.raises(Wrong):
+            decode.permits(*wrong)
+
+
 def test_work_is_counted_as_the_protocol_says():
     refused = decode.frame(unhex(PROTOCOL["frames"]["enrol-answer-work"]))[1]["answer"]["refused"]
     done = [nonce for nonce in range(5_000) if decode.worked(unhex(refused["challenge"]), nonce, refused["bits"])]

@@ -87,6 +87,8 @@ pub enum Tree {
     Unaddressed = 40,
     /// Other domains that the domain which this node serves introduces to its users.
     Introduced = 41,
+    /// What users brought along from another server and no laptop has collected yet.
+    Brought = 42,
     /// What server processes that share a database pass to each other.
     Passed = 44,
 }
@@ -126,6 +128,7 @@ impl Tree {
         Tree::Outside,
         Tree::Unaddressed,
         Tree::Introduced,
+        Tree::Brought,
         Tree::Passed,
     ];
 
@@ -164,6 +167,7 @@ impl Tree {
             Tree::Outside => "outside",
             Tree::Unaddressed => "unaddressed",
             Tree::Introduced => "introduced",
+            Tree::Brought => "brought",
             Tree::Passed => "passed",
         }
     }
@@ -187,7 +191,7 @@ impl Tree {
             Tree::Member | Tree::Invitation | Tree::Owner => 20_000,
             Tree::Statement => 8_000_000,
             Tree::Audit => 200_000,
-            Tree::Upstream => 100_000,
+            Tree::Upstream | Tree::Brought => 100_000,
             Tree::Outside => 400_000,
             Tree::Account | Tree::Session | Tree::OwnAudience => 4_096,
             Tree::Roster => 65_536,
@@ -223,7 +227,7 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain(38..=41).chain([44]).collect::<Vec<u8>>());
+        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain(38..=42).chain([44]).collect::<Vec<u8>>());
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

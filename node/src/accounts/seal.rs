@@ -3,12 +3,16 @@
 //! Layout, version 1: version (1), memory in KiB (4), passes (4), lanes (1), salt (16), nonce (24), sealed seed (32)
 //! with its tag (16); numbers big-endian. Key = Argon2id(secret, salt), cipher = XChaCha20-Poly1305; everything
 //! before the nonce and the user id are authenticated with it, so that a sealed key cannot be given to another user.
+//!
+//! Version 2 covers one of version 1 under a key that nobody guesses: version (1), nonce (24), all of version 1 sealed, with
+//! its tag (16). Key = SHA-256(`crosstalk/1/covered-user-key` ‖ 0x00 ‖ secret), authenticated with the user id.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::keys::UserKey;
+use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Random bytes that a sealing uses: salt and nonce.
@@ -16,10 +20,13 @@ pub const RANDOM: usize = SALT + NONCE;
 
 const VERSION: u8 = 1;
 const SALT: usize = 16;
-const NONCE: usize = 24;
+/// Bytes of a nonce.
+pub const NONCE: usize = 24;
 const HEAD: usize = 1 + 4 + 4 + 1 + SALT;
 const LENGTH: usize = HEAD + NONCE + 32 + 16;
 const TAG: &[u8] = b"crosstalk/1/sealed-user-key";
+const COVERED: u8 = 2;
+const COVER_TAG: &[u8] = b"crosstalk/1/covered-user-key";
 
 /// What an attempt to guess the secret costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +108,35 @@ pub fn open(user: UserId, sealed: &[u8], secret: &[u8]) -> Result<UserKey, SealE
     if key.id() == user { Ok(key) } else { Err(SealError::WrongSecret) }
 }
 
+/// Covers a sealed key of `user` once more, under 64 random bytes. `random` is used here only.
+///
+/// # Errors
+/// When it is none.
+pub fn cover(user: UserId, sealed: &[u8], secret: &[u8], random: &[u8; NONCE]) -> Result<Vec<u8>, SealError> {
+    let payload = Payload { msg: sealed, aad: user.as_bytes() };
+    let nonce = XNonce::from(*random);
+    let covered = cover_cipher(secret)?.encrypt(&nonce, payload).map_err(|_| SealError::Unreadable)?;
+    Ok([&[COVERED][..], random, &covered].concat())
+}
+
+/// What [`cover`] has covered; nothing if it is sealed once only.
+///
+/// # Errors
+/// When the secret is another.
+pub fn uncovered(user: UserId, covered: &[u8], secret: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+    let Some(rest) = covered.strip_prefix(&[COVERED]) else { return Ok(None) };
+    let (nonce, sealed) = rest.split_at_checked(NONCE).ok_or(SealError::Unreadable)?;
+    let nonce = XNonce::try_from(nonce).map_err(|_| SealError::Unreadable)?;
+    let payload = Payload { msg: sealed, aad: user.as_bytes() };
+    cover_cipher(secret)?.decrypt(&nonce, payload).map(Some).map_err(|_| SealError::WrongSecret)
+}
+
+fn cover_cipher(secret: &[u8]) -> Result<XChaCha20Poly1305, SealError> {
+    let digest = Sha256::new_with_prefix(COVER_TAG).chain_update([0]).chain_update(secret).finalize();
+    let key = Zeroizing::new(<[u8; 32]>::from(digest));
+    XChaCha20Poly1305::new_from_slice(key.as_slice()).map_err(|_| SealError::Unreadable)
+}
+
 fn cost_of(sealed: &[u8]) -> Option<Cost> {
     if sealed.len() != LENGTH || sealed[0] != VERSION {
         return None;
@@ -143,6 +179,26 @@ mod tests {
         assert_eq!(open(key.id(), &sealed, b"Romeo").err(), Some(SealError::WrongSecret));
         let other = UserKey::from_seed([8; 32]).id();
         assert_eq!(open(other, &sealed, b"romeo").err(), Some(SealError::WrongSecret));
+    }
+
+    /// Also by who comes later: golden bytes.
+    #[test]
+    fn a_covered_key_opens_with_both_secrets() {
+        let (key, sealed) = sealed();
+        let covered = cover(key.id(), &sealed, &[5; 64], &[6; NONCE]).expect("covered");
+        assert_eq!(uncovered(key.id(), &covered, &[5; 64]), Ok(Some(sealed.clone())));
+        assert_eq!(uncovered(key.id(), &covered, &[4; 64]), Err(SealError::WrongSecret));
+        assert_eq!(
+            uncovered(UserKey::from_seed([8; 32]).id(), &covered, &[5; 64]),
+            Err(SealError::WrongSecret)
+        );
+        assert_eq!(uncovered(key.id(), &sealed, &[5; 64]), Ok(None));
+        assert_eq!(covered.len(), 139);
+        // Made by the Python that reads the vectors.
+        let golden =
+            "02060606060606060606060606060606060606060606060606c319ddb4cf4eec5e99d7d992e623d21820ab8f2dec01";
+        let made = cover(key.id(), b"sealed", &[5; 64], &[6; NONCE]).expect("covered");
+        assert_eq!(crate::core::hex(&made), golden);
     }
 
     #[test]

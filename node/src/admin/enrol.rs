@@ -5,9 +5,7 @@
 //! commit the account is there and the authority is pinned. The password stays in this process.
 
 use crosstalk_overlay::core::Server;
-use crosstalk_overlay::enrol::{
-    self, Answer, Ask, Enrol, Enrolled, Find, Found, Invitation, Login, Prove, Refused as No, Register, Why,
-};
+use crosstalk_overlay::enrol::{self, Answer, Ask, Enrol, Enrolled, Find, Found, Invitation, Register, Why};
 use crosstalk_overlay::id::{AuthorityId, NodeId, UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::UserKey;
 use crosstalk_overlay::record::{Context, NameCert, NoCertificates, RevocationSet, Unverified, domain_of};
@@ -19,26 +17,23 @@ use super::{Opener, Response, Secret};
 use crate::accounts::seal::{self, Cost};
 use crate::accounts::{AccountError, Accounts, random, secrets};
 use crate::authority::keys_of;
-use crate::authority::opaque::{Account, ExportKey, LoginAttempt, OpaqueError, Registration};
+use crate::authority::opaque::{Account, OpaqueError, Registration};
 use crate::c2s::credentials::prepare_password;
 use crate::core::admin::{AccountView, Command, NewAccount, Refused, Reply};
 use crate::core::enrol::Home;
-
-/// Times that work is done for one login: it grows only while somebody else is guessing.
-const WORKS: usize = 4;
 
 /// Times that a server is asked that has too much to do, and the pause between.
 const TRIES: u32 = 20;
 const MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Whom this node becomes a laptop of, and whom it asks.
-struct Goal {
-    address: String,
-    server: Server,
+pub(super) struct Goal {
+    pub(super) address: String,
+    pub(super) server: Server,
     /// The key that signs now.
     authority: AuthorityId,
     /// The first key of the domain, which passwords are registered with.
-    identity: AuthorityId,
+    pub(super) identity: AuthorityId,
     rotations: Vec<Vec<u8>>,
 }
 
@@ -57,10 +52,10 @@ impl Goal {
 }
 
 /// A user key that was made or fetched, with its certificate.
-struct Obtained {
-    key: UserKey,
-    enrolled: Enrolled,
-    recovery: Option<Zeroizing<String>>,
+pub(super) struct Obtained {
+    pub(super) key: UserKey,
+    pub(super) enrolled: Enrolled,
+    pub(super) recovery: Option<Zeroizing<String>>,
 }
 
 /// What a server says of its keys has to hang together; that they are the domain's, the password proves or the link says.
@@ -73,7 +68,7 @@ fn goal(address: String, server: Server, found: &Found, domain: &str) -> Result<
 
 /// An account of this laptop that is to get a name.
 #[derive(Clone)]
-struct Present {
+pub(super) struct Present {
     key: UserKey,
     /// The key sealed under the recovery code.
     recovery: Vec<u8>,
@@ -111,9 +106,9 @@ impl Service {
         let obtained = match token {
             Some(token) => match self.register(&goal, token, prepared.clone(), present.as_ref()).await? {
                 Some(obtained) => obtained,
-                None => self.log_in(&goal, prepared, USED).await?,
+                None => self.log_in(&goal, prepared, USED, present.as_ref()).await?,
             },
-            None => self.log_in(&goal, prepared, WRONG).await?,
+            None => self.log_in(&goal, prepared, WRONG, present.as_ref()).await?,
         };
         if present.is_some_and(|present| present.key.id() != obtained.key.id()) {
             return Err(refused(format!(
@@ -198,7 +193,7 @@ impl Service {
     }
 
     /// Nothing: the invitation was used already.
-    async fn register(
+    pub(super) async fn register(
         &self,
         goal: &Goal,
         token: Zeroizing<[u8; enrol::TOKEN]>,
@@ -241,65 +236,6 @@ impl Service {
             Answer::Refused(no) if no.why() == Why::Used => Ok(None),
             answer => Err(no(&answer, WRONG)),
         }
-    }
-
-    async fn log_in(
-        &self,
-        goal: &Goal,
-        password: Zeroizing<Vec<u8>>,
-        wrong: &'static str,
-    ) -> Result<Obtained, ServiceError> {
-        let begun = LoginAttempt::start(&password).map_err(failed)?;
-        let (node, challenged) = self.challenge(goal, &begun.request, wrong).await?;
-        let context = enrol::login_context(&self.node_id().await?, &node);
-        let (address, authority) = (goal.address.clone(), goal.identity);
-        let finished = self.laborious(move |_| {
-            let account = Account { address: &address, authority: &authority };
-            Ok(begun.finish(&password, &challenged.response, account, &context))
-        });
-        let (proof, export) = match finished.await? {
-            Ok(finished) => finished,
-            Err(OpaqueError::Password) => return Err(refused(wrong.to_owned())),
-            Err(other) => return Err(failed(other)),
-        };
-        let ask = Ask::Prove(Prove { login: challenged.login, proof });
-        match self.ask_server(Server::At(node, Vec::new()), &ask).await?.1 {
-            Answer::Enrolled(enrolled) => {
-                let key = self.opened(&enrolled, export).await?;
-                Ok(Obtained { key, enrolled, recovery: None })
-            }
-            answer => Err(no(&answer, wrong)),
-        }
-    }
-
-    /// The server's challenge, with work before it if the server wants some.
-    async fn challenge(
-        &self,
-        goal: &Goal,
-        request: &[u8],
-        wrong: &'static str,
-    ) -> Result<(NodeId, enrol::Challenged), ServiceError> {
-        let mut nonce = 0;
-        for _ in 0..WORKS {
-            let ask = Ask::Login(Login { address: goal.address.clone(), request: request.to_vec(), nonce });
-            match self.ask_server(goal.server.clone(), &ask).await? {
-                (node, Answer::Challenged(challenged)) => return Ok((node, challenged)),
-                (_, Answer::Refused(No { why, bits, challenge, .. })) if why == i32::from(Why::Work) => {
-                    let worked = self.laborious(move |_| Ok(enrol::work(&challenge, bits)));
-                    nonce = worked.await?.ok_or_else(misunderstood)?;
-                }
-                (_, answer) => return Err(no(&answer, wrong)),
-            }
-        }
-        Err(refused(
-            "many others are trying passwords for this name just now: try again in a while".to_owned(),
-        ))
-    }
-
-    async fn opened(&self, enrolled: &Enrolled, export: ExportKey) -> Result<UserKey, ServiceError> {
-        let user = UserId::from_slice(&enrolled.user).ok_or_else(misunderstood)?;
-        let sealed = enrolled.sealed.clone();
-        self.laborious(move |_| Ok(seal::open(user, &sealed, export.as_slice())?)).await
     }
 
     /// The account, in one commit with the authority. What the server gave is looked at first.
@@ -347,7 +283,11 @@ impl Service {
         self.account(goal.address.clone()).await
     }
 
-    async fn ask_server(&self, server: Server, ask: &Ask) -> Result<(NodeId, Answer), ServiceError> {
+    pub(super) async fn ask_server(
+        &self,
+        server: Server,
+        ask: &Ask,
+    ) -> Result<(NodeId, Answer), ServiceError> {
         let mut tries = 0;
         loop {
             let (server, ask) = (server.clone(), ask.to_bytes());
@@ -365,7 +305,7 @@ impl Service {
         }
     }
 
-    async fn node_id(&self) -> Result<NodeId, ServiceError> {
+    pub(super) async fn node_id(&self) -> Result<NodeId, ServiceError> {
         match self.ask(Command::Status).await? {
             Reply::Status(status) => NodeId::from_hex(&status.node).ok_or(ServiceError::Confused),
             reply => Err(unexpected(reply)),
@@ -401,7 +341,7 @@ const USED: &str = "this invitation was used already. If by you, type the passwo
                     has used it: tell whoever gave it to you, and ask for a new one";
 
 /// What a refusal means, and what to do.
-fn no(answer: &Answer, wrong: &str) -> ServiceError {
+pub(super) fn no(answer: &Answer, wrong: &str) -> ServiceError {
     let Answer::Refused(no) = answer else { return misunderstood() };
     refused(match no.why() {
         Why::Policy | Why::Forgotten | Why::Full | Why::Revoked => {
@@ -426,15 +366,15 @@ fn no(answer: &Answer, wrong: &str) -> ServiceError {
     })
 }
 
-fn refused(text: String) -> ServiceError {
+pub(super) fn refused(text: String) -> ServiceError {
     Refused::NotEnrolled(text).into()
 }
 
-fn failed(error: OpaqueError) -> ServiceError {
+pub(super) fn failed(error: OpaqueError) -> ServiceError {
     refused(error.to_string())
 }
 
-fn misunderstood() -> ServiceError {
+pub(super) fn misunderstood() -> ServiceError {
     refused(
         "the server said something that this node does not understand: use the same version on both"
             .to_owned(),

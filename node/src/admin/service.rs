@@ -233,16 +233,25 @@ impl Service {
     ) -> Result<Response, ServiceError> {
         let (user, key) = self.open(&account, opener).await?;
         let made = password.is_none();
-        let fresh =
-            self.laborious(move |accounts| accounts.new_password(user, key.as_ref(), password)).await?;
+        let home = self.password_home(&account).await?;
+        let server = home.is_some();
+        let work = move |accounts: &Accounts| {
+            let fresh = accounts.new_password(user, key.as_ref(), password)?;
+            let held = match key.zip(home) {
+                Some((key, home)) => super::password::held(&key, &fresh.password, &home)?,
+                None => None,
+            };
+            Ok((fresh, held))
+        };
+        let (fresh, held) = self.laborious(work).await?;
         let (resealed, renewed) = (fresh.sealed.is_some(), fresh.device_cert);
         let sealed = fresh.sealed.map(Sealed);
-        let command = Command::SetPassword { account, credentials: fresh.credentials, sealed };
+        let command = Command::SetPassword { account, credentials: fresh.credentials, sealed, held };
         done(self.ask(command).await)?;
         if renewed.is_some() {
             done(self.ask(Command::Renew { user, device_cert: renewed, name_cert: None }).await)?;
         }
-        Ok(Response::PasswordSet { password: made.then_some(Secret::from(fresh.password)), resealed })
+        Ok(Response::PasswordSet { password: made.then_some(Secret::from(fresh.password)), resealed, server })
     }
 
     /// Renews the device certificate of a user whose password is known to be right, if it ends soon. Returns whether it

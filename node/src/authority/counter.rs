@@ -35,7 +35,7 @@ const LONGEST_NAME: usize = 255;
 /// Bytes around what is answered, and more.
 const SMALL: usize = 64;
 /// Bytes of a sealed user key at most.
-const MAX_SEALED: usize = 512;
+pub(super) const MAX_SEALED: usize = 512;
 
 /// Logins under way, and who has to wait.
 pub(super) struct Counter {
@@ -155,6 +155,9 @@ impl Office {
             Ask::Fetch(ask) => Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask)?)),
             Ask::Tell(ask) => self.tell(node, ask),
             Ask::Exchange(ask) => self.exchange(node, ask),
+            Ask::Collect(ask) => self.collect(node, *ask),
+            Ask::Change(ask) => self.change_password(node, ask),
+            Ask::Changed(ask) => self.password_changed(node, ask),
         }
     }
 
@@ -193,6 +196,7 @@ impl Office {
             return Err(Stop::Why(Why::Policy));
         }
         member.password = Server::record(&ask.upload)?;
+        (member.verifier, member.stretched, member.changed) = Default::default();
         self.certify(&name, &mut member, user)?;
         member.state = MemberState::Enrolled.into();
         (member.user, member.enrolled) = (ask.user.clone(), wall_millis());
@@ -201,6 +205,7 @@ impl Office {
         let told = self.told("name issued", &name, node, &member);
         let used = StoredInvitation { used: ask.user.clone(), ..invitation };
         let change = Change::told(told).invitation(mark, Some(used)).member(&name, member);
+        let change = self.with_outside(&name, &user, change)?;
         self.database.commit(change).map_err(OfficeError::from)?;
         tracing::info!("{} is enrolled", self.address(&name));
         Ok(answer)
@@ -213,8 +218,10 @@ impl Office {
         let name = name.ok_or(Stop::Why(Why::Policy))?;
         let name = name.as_str();
         // Read before the try counts: where the database is away nobody has failed.
-        let record = self.database.member(name)?.map(|member| member.password);
-        let record = record.as_deref().filter(|record| !record.is_empty());
+        let member = self.database.member(name)?;
+        if let Some(salted) = member.as_ref().filter(|_| !ask.derived).and_then(Self::salted) {
+            return Ok(Answer::Salted(salted));
+        }
         let fresh: [u8; CHALLENGE] = random::bytes().map_err(OfficeError::from)?;
         let now = self.counter.clock.now().mono;
         match self.counter.slow.begin(node, name, ask.nonce, fresh, now) {
@@ -225,6 +232,8 @@ impl Office {
                 return Ok(Answer::Refused(Refused { bits, challenge, ..refusal(Why::Work) }));
             }
         }
+        let record = member.map(|member| self.record_of(name, member)).transpose()?;
+        let record = record.as_deref().filter(|record| !record.is_empty());
         let (address, authority) = (self.address(name), self.identity()?);
         let account = Account { address: &address, authority: &authority };
         let context = login_context(&node, &self.node);
@@ -241,14 +250,27 @@ impl Office {
         if !Server::proves(attempt.challenge.clone(), &ask.proof, account, &context) {
             return Err(Stop::Why(Why::Password));
         }
-        self.counter.slow.succeeded(&node, &attempt.name);
-        match self.renewed(&attempt.name, node) {
-            Ok(member) => Ok(enrolled(&member)),
+        match self.let_in(&attempt.name, ask, node) {
+            Ok(answer) => {
+                self.counter.slow.succeeded(&node, &attempt.name);
+                Ok(answer)
+            }
+            Err(Stop::Why(Why::Password)) => Err(Stop::Why(Why::Password)),
             Err(stop) => {
+                self.counter.slow.succeeded(&node, &attempt.name);
                 // The same proof counts when it is asked again: nobody has failed.
                 self.counter.logins.insert(ask.login, attempt);
                 Err(stop)
             }
+        }
+    }
+
+    /// Somebody has proved the secret of a user.
+    fn let_in(&mut self, name: &str, ask: &Prove, node: NodeId) -> Result<Answer, Stop> {
+        let member = self.database.member(name)?;
+        match member.filter(|member| member.verifier.is_some() && member.state() == MemberState::New) {
+            Some(member) => self.admit(name, &member, &ask.client_key),
+            None => Ok(enrolled(&self.renewed(name, node)?)),
         }
     }
 
@@ -278,6 +300,7 @@ impl Office {
             begun.places = places.to_vec();
         }
         begun.upstream = self.door.is_some();
+        begun.brought = self.has_brought(&name)?;
         begun.introductions = self.introductions_after(ask.introduced)?;
         if begun.encoded_len() > MAX_ANSWER - SMALL {
             // They come with the next pass, when the rest is in step.

@@ -409,9 +409,13 @@ impl Database {
         let members = change.members.iter().map(|(name, _)| name.as_bytes().to_vec()).collect();
         let made = change.invitations.iter().filter(|(_, invitation)| invitation.is_some());
         let invitations = made.map(|(mark, _)| mark.to_vec()).collect();
-        for (what, tree, keys) in
-            [("users", Tree::Member, members), ("invitations", Tree::Invitation, invitations)]
-        {
+        let pages = change.upstream.iter().filter(|(tree, _, page)| *tree == Tree::Brought && page.is_some());
+        let pages = pages.map(|(_, key, _)| key.clone()).collect();
+        for (what, tree, keys) in [
+            ("users", Tree::Member, members),
+            ("invitations", Tree::Invitation, invitations),
+            ("pages of what users brought along", Tree::Brought, pages),
+        ] {
             let keys: Vec<Vec<u8>> = keys;
             let more = self.engine.get(tree, &keys)?.iter().filter(|found| found.is_none()).count();
             if more > 0 && self.engine.count(tree)? + more > tree.limit() {

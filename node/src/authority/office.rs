@@ -201,6 +201,7 @@ impl Office {
             Question::Init { .. } | Question::Standing => Ok(done()),
             Question::Show => Ok(Answer::Domain(self.view()?)),
             Question::AddUser { name } => self.add(&names::account_name(&name)?),
+            Question::Import { users, really } => self.import(users, really),
             Question::ListUsers => Ok(Answer::Users(self.users()?)),
             Question::DisableUser { name } => self.end_name(&name, MemberState::Disabled, "user disabled"),
             Question::ResetUser { name } => self.end_name(&name, MemberState::New, "user reset"),
@@ -275,6 +276,7 @@ impl Office {
         let invited: std::collections::BTreeSet<String> = open.map(|(_, one)| one.name).collect();
         let view = |(name, member): (String, Member)| UserView {
             state: match member.state() {
+                MemberState::New if member.verifier.is_some() => "imported",
                 MemberState::New if invited.contains(name.as_str()) => "invited",
                 MemberState::New => "new",
                 MemberState::Enrolled => "enrolled",
@@ -313,6 +315,7 @@ impl Office {
             }
             (member.user, member.name, member.password) = Default::default();
             (member.sealed, member.recovery) = Default::default();
+            (member.verifier, member.stretched, member.changed) = Default::default();
         }
         for (mark, _) in self.database.invitations()?.into_iter().filter(|(_, one)| one.name == name) {
             change = change.invitation(mark, None);
@@ -354,7 +357,7 @@ impl Office {
     }
 
     /// Invitations that make room: those of anybody that have ended, and of this user all but the newest.
-    fn surplus_invitations(&self, name: &str, now: u64) -> Result<Vec<[u8; 32]>, OfficeError> {
+    pub(super) fn surplus_invitations(&self, name: &str, now: u64) -> Result<Vec<[u8; 32]>, OfficeError> {
         let ended = |one: &StoredInvitation| one.expires.saturating_add(LONGEST) < now;
         let all = self.database.invitations()?;
         let mut of_user: Vec<_> =

@@ -22,6 +22,8 @@ mod introduced;
 mod kept;
 #[path = "tests/lost.rs"]
 mod lost;
+#[path = "tests/moved.rs"]
+mod moved;
 #[path = "tests/rotated.rs"]
 mod rotated;
 
@@ -140,7 +142,8 @@ impl Stage {
         password: &[u8],
     ) -> Result<enrol::Enrolled, Why> {
         let begun = LoginAttempt::start(password).expect("begun");
-        let login = Login { address: address.into(), request: begun.request.clone(), nonce: 0 };
+        let login =
+            Login { address: address.into(), request: begun.request.clone(), nonce: 0, derived: false };
         let challenged = match self.ask(from, &Ask::Login(login)) {
             Said::Challenged(challenged) => challenged,
             other => return Err(why(&other)),
@@ -149,7 +152,7 @@ impl Stage {
         let account = Account { address, authority: &authority };
         let finished = begun.finish(password, &challenged.response, account, &context);
         let (proof, _) = finished.map_err(|_| Why::Password)?;
-        match self.ask(from, &Ask::Prove(Prove { login: challenged.login, proof })) {
+        match self.ask(from, &Ask::Prove(Prove { login: challenged.login, proof, client_key: Vec::new() })) {
             Said::Enrolled(enrolled) => Ok(enrolled),
             other => Err(why(&other)),
         }
@@ -239,12 +242,12 @@ fn a_login_is_for_one_node() {
     let mut stage = Stage::new();
     stage.enrolled("alice", 3);
     let begun = LoginAttempt::start(PASSWORD).expect("begun");
-    let login = Login { address: ALICE.into(), request: begun.request.clone(), nonce: 0 };
+    let login = Login { address: ALICE.into(), request: begun.request.clone(), nonce: 0, derived: false };
     let Said::Challenged(challenged) = stage.ask(2, &Ask::Login(login)) else { panic!("no challenge") };
     let (authority, context) = (key().id(), login_context(&node(2), &node(0)));
     let account = Account { address: ALICE, authority: &authority };
     let (proof, _) = begun.finish(PASSWORD, &challenged.response, account, &context).expect("in");
-    let prove = Ask::Prove(Prove { login: challenged.login, proof });
+    let prove = Ask::Prove(Prove { login: challenged.login, proof, client_key: Vec::new() });
     assert_eq!(why(&stage.ask(3, &prove)), Why::Password);
     assert!(matches!(stage.ask(2, &prove), Said::Enrolled(_)));
     assert_eq!(why(&stage.ask(2, &prove)), Why::Password);

@@ -81,34 +81,59 @@ pub fn decoy(secret: &[u8; 32], name: &str) -> (ScramKeys, ScramKeys) {
 }
 
 /// The hash functions of one SCRAM mechanism.
-struct Hash {
+pub(crate) struct Hash {
     hmac: hmac::Algorithm,
     digest: &'static digest::Algorithm,
     pbkdf2: fn() -> pbkdf2::Algorithm,
 }
 
-const SHA1: Hash = Hash {
+pub(crate) const SHA1: Hash = Hash {
     hmac: hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
     digest: &digest::SHA1_FOR_LEGACY_USE_ONLY,
     pbkdf2: || pbkdf2::PBKDF2_HMAC_SHA1,
 };
 
-const SHA256: Hash =
+pub(crate) const SHA256: Hash =
     Hash { hmac: hmac::HMAC_SHA256, digest: &digest::SHA256, pbkdf2: || pbkdf2::PBKDF2_HMAC_SHA256 };
 
+/// Only for what other servers kept: clients are offered the two others.
+pub(crate) const SHA512: Hash =
+    Hash { hmac: hmac::HMAC_SHA512, digest: &digest::SHA512, pbkdf2: || pbkdf2::PBKDF2_HMAC_SHA512 };
+
 impl Hash {
-    /// RFC 5802 §3.
+    /// Bytes of each key.
+    pub(crate) fn length(&self) -> usize {
+        self.digest.output_len()
+    }
+
+    /// Whether a ClientKey belongs to a StoredKey.
+    pub(crate) fn is_client_key(&self, client_key: &[u8], stored_key: &[u8]) -> bool {
+        // What is compared is a hash of what the other side chose: time says nothing about it.
+        digest::digest(self.digest, client_key).as_ref() == stored_key
+    }
+
     fn keys(&self, password: &str, salt: &[u8], iterations: NonZeroU32) -> ScramKeys {
+        self.all_keys(password, salt, iterations).1
+    }
+
+    /// ClientKey, and what a server keeps (RFC 5802 §3). The password is prepared.
+    pub(crate) fn all_keys(
+        &self,
+        password: &str,
+        salt: &[u8],
+        iterations: NonZeroU32,
+    ) -> (Zeroizing<Vec<u8>>, ScramKeys) {
         let mut salted = Zeroizing::new(vec![0; self.digest.output_len()]);
         pbkdf2::derive((self.pbkdf2)(), iterations, salt, password.as_bytes(), &mut salted);
         let key = hmac::Key::new(self.hmac, &salted);
         let client_key = hmac::sign(&key, b"Client Key");
-        ScramKeys {
+        let keys = ScramKeys {
             salt: salt.to_vec(),
             iterations: iterations.get(),
             stored_key: digest::digest(self.digest, client_key.as_ref()).as_ref().to_vec(),
             server_key: hmac::sign(&key, b"Server Key").as_ref().to_vec(),
-        }
+        };
+        (Zeroizing::new(client_key.as_ref().to_vec()), keys)
     }
 }
 

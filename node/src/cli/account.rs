@@ -219,15 +219,31 @@ fn password(
         false => None,
     };
     let request = Request::SetPassword { account: name.to_owned(), password, opener };
-    let Response::PasswordSet { password, resealed } = node.ask(request)? else { return Err(confused()) };
+    let Response::PasswordSet { password, resealed, server } = node.ask(request)? else {
+        return Err(confused());
+    };
     let password = password.as_ref().map(Secret::reveal);
     if json {
-        output::json(&serde_json::json!({ "account": name, "password": password, "resealed": resealed }));
+        output::json(
+            &serde_json::json!({ "account": name, "password": password, "resealed": resealed, "server": server && resealed }),
+        );
         return Ok(());
     }
     output::line(format!("The password of {name} is changed."));
     if let Some(password) = password {
         output::line(format!("  password  {password}"));
+    }
+    if server && resealed {
+        output::line(
+            "The server of your domain learns of it when it is met next (`crosstalk status`): further laptops are enrolled with \
+             it from then on. On the other laptops that you have, change it, too.",
+        );
+    }
+    if server && !resealed {
+        output::line(
+            "At the server of your domain the earlier password goes on to count, for further laptops: to change it there, too, \
+             run this again and type the earlier password, or the recovery code, when asked.",
+        );
     }
     if !resealed {
         output::line(

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use crosstalk_overlay::keys::AuthorityKey;
 
 use super::failure::Failure;
-use super::{Node, confused, output, show};
+use super::{Node, confused, import, output, show};
 use crate::accounts::key_dir::KeyDir;
 use crate::admin::{Request, Response};
 use crate::authority::database::Database;
@@ -75,6 +75,9 @@ pub enum UserCommand {
         /// The name before the @
         name: String,
     },
+    /// Take over the users of a Prosody or ejabberd, from its export (XEP-0227): names, passwords as they were kept, contact
+    /// lists, blocks, vCards. Who is there already stays as it is, so it may be done again
+    Import(import::Args),
     /// All users
     List,
     /// Take a user's name back: nobody believes it any more
@@ -192,6 +195,7 @@ fn user(command: UserCommand, node: &mut Node, json: bool) -> Result<(), Failure
             let text = format!("{name} is added. `crosstalk authority invite {name}` makes the invitation.");
             change(node, Question::AddUser { name }, &text, json)
         }
+        UserCommand::Import(args) => import::execute(&args, node, json),
         UserCommand::List => match ask(node, Question::ListUsers)? {
             Answer::Users(users) if json => {
                 output::json(&users);

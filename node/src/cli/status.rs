@@ -155,7 +155,8 @@ fn of_server(server: &ServerView, now: u64) -> String {
     let outside = server.outside.as_ref();
     let outside =
         outside.map(|way| format!("; other XMPP: {}, {} held", way.state, way.held)).unwrap_or_default();
-    format!("of {}: {state}; {held}; {synced}{progress}{outside}", output::plain(&server.address))
+    let password = if server.password.is_some() { "; a new password waits for it" } else { "" };
+    format!("of {}: {state}; {held}{password}; {synced}{progress}{outside}", output::plain(&server.address))
 }
 
 fn of_database(database: &Standing, now: u64) -> String {
@@ -312,6 +313,7 @@ mod tests {
             why: None,
             synced: 1_000,
             held: 3,
+            password: Some(1),
             progress: Some((1, 7)),
             outside: Some(OutsideView { state: "down".into(), held: 2 }),
             sent: 500,
@@ -321,7 +323,7 @@ mod tests {
         for part in [
             "anna@school.example",
             "down",
-            "3 changes held",
+            "3 changes held; a new password waits for it",
             "500 B out",
             "1 of 7",
             "other XMPP: down, 2 held",

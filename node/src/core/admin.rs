@@ -5,6 +5,7 @@
 
 use crosstalk_overlay::core::Server;
 use crosstalk_overlay::id::{AuthorityId, UserId};
+use crosstalk_storage::tree::account::HeldPassword;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
@@ -15,6 +16,7 @@ pub use super::enrol::NewAccount;
 use super::enrol::{Home, NameView, NamedAccount};
 use super::io::Credentials;
 use super::lookup::LookupView;
+use super::password::{DuePassword, PasswordHome};
 use super::requests::RequestView;
 use super::settings::LinkMode;
 use super::sync::server::ServerView;
@@ -83,6 +85,19 @@ pub enum Command {
         credentials: Credentials,
         /// The user key sealed under the new password; `None` leaves it under an earlier one.
         sealed: Option<Sealed>,
+        /// For the server of the user's domain.
+        held: Option<HeldPassword>,
+    },
+    /// What a changed password of an account is registered with at its server.
+    PasswordHome(String),
+    /// Answered when there is a changed password that a server can be told of.
+    AwaitPassword,
+    /// The server knows the password of that time.
+    PasswordTold {
+        /// Whose.
+        user: UserId,
+        /// Unix milliseconds.
+        at: u64,
     },
     /// Show a recovery code to the first client that logs in to an account and is available. It is kept in memory only.
     ShowRecovery {
@@ -185,6 +200,7 @@ impl Command {
         match self {
             Self::AddAccount(_)
             | Self::SetPassword { .. }
+            | Self::PasswordTold { .. }
             | Self::SetProfile { .. }
             | Self::SetLink { .. }
             | Self::Renew { .. }
@@ -204,6 +220,8 @@ impl Command {
             | Self::ShowAccount(_)
             | Self::ShowRecovery { .. }
             | Self::SealedKeys(_)
+            | Self::PasswordHome(_)
+            | Self::AwaitPassword
             | Self::Status
             | Self::Peers
             | Self::Outbox
@@ -283,6 +301,10 @@ pub enum Reply {
         /// Sealed under the recovery code.
         by_recovery: Sealed,
     },
+    /// What a changed password is registered with; nothing for who has no server.
+    PasswordHome(Option<Box<PasswordHome>>),
+    /// A changed password that a server can be told of.
+    DuePassword(Box<DuePassword>),
     /// Status.
     Status(Box<StatusView>),
     /// Peers.

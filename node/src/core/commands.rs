@@ -51,6 +51,10 @@ impl Core {
                 self.ask_server(request, server, ask);
                 return Ok(None);
             }
+            Command::AwaitPassword => {
+                self.wait_for_password(request);
+                return Ok(None);
+            }
             Command::AddAccount(new) => self.add_account(*new),
             Command::AddEnrolled { account, home } => self.add_enrolled(*account, home),
             Command::NameAccount { account, home } => self.name_account(*account, home),
@@ -69,10 +73,11 @@ impl Core {
                 let user = self.named(&name)?;
                 self.view(user)
             }
-            Command::SetPassword { account, credentials, sealed } => {
+            Command::SetPassword { account, credentials, sealed, held } => {
                 let user = self.named(&account)?;
                 self.saveable()?;
                 self.set_credentials(user, credentials, sealed.map(|sealed| sealed.0));
+                self.hold_password(user, held);
                 Ok(Reply::Done)
             }
             Command::ShowRecovery { account, recovery } => {
@@ -80,6 +85,8 @@ impl Core {
                 self.show_recovery(user, recovery);
                 Ok(Reply::Done)
             }
+            Command::PasswordHome(name) => self.password_home(&name),
+            Command::PasswordTold { user, at } => self.password_told(user, at),
             Command::SealedKeys(name) => self.sealed_keys(&name),
             Command::SetProfile { account, nickname, visible } => {
                 let user = self.named(&account)?;
@@ -167,6 +174,7 @@ impl Core {
             link: 0,
             devices: Vec::new(),
             server: None,
+            held_password: None,
         };
         let keys = DeviceKeys { device: new.device, sealing: vec![new.sealing] };
         let opened = self.open_account(new.user, stored, keys, None);

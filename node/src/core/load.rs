@@ -75,6 +75,7 @@ impl Core {
             dirty: BTreeSet::new(),
             watchers_changed: BTreeSet::new(),
             passwords: BTreeMap::new(),
+            password_asked: None,
             recoveries: BTreeMap::new(),
             timers: BTreeSet::new(),
             next_session: 1,

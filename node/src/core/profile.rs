@@ -106,9 +106,14 @@ impl Core {
                 self.set_credentials(user, credentials, None);
                 self.changed_by(Origin::Session(id));
                 self.answer(Origin::Session(id), iq.result(None), true);
-                let name = self.accounts.get(&user).map(|account| account.stored.name.clone());
+                let stored = self.accounts.get(&user).map(|account| &account.stored);
+                let name = stored.map(|stored| stored.name.clone());
+                let at_server = match stored.is_some_and(|stored| stored.server.is_some()) {
+                    true => " and the server of your domain asks for that on a further laptop",
+                    false => "",
+                };
                 let text = format!(
-                    "Your user key is still sealed under the earlier password: keep that or the recovery code, or run \
+                    "Your user key is still sealed under the earlier password{at_server}: keep that or the recovery code, or run \
                      `crosstalk account password {}` to seal it under the new one.",
                     name.unwrap_or_default()
                 );

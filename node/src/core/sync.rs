@@ -7,6 +7,7 @@
 //! The server of the user's domain is one more place where all of this stands ([`server`], `pass`): merged by the same
 //! laws, of the same shapes, signed by the devices.
 
+mod brought;
 pub(crate) mod entry;
 mod merge;
 mod pass;

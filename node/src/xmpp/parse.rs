@@ -7,6 +7,7 @@ use compact_str::CompactString;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
+use super::chars::{is_ncname, is_xml_char};
 use super::element::{Attribute, Element, escaped_len};
 use super::error::{StreamCondition, StreamError};
 use super::ns::{self, Namespace};
@@ -157,8 +158,35 @@ pub fn header(text: &str, limits: &Limits, default: &str) -> Result<Header, Stre
     Ok(Header { element, scope, qualified_name: tag.name().into_inner().into() })
 }
 
+/// Reads a start tag: an element without nodes, and the namespaces that hold inside it.
+pub(super) fn scope_of(
+    tag: &BytesStart<'_>,
+    base: &Scope,
+    limits: &Limits,
+) -> Result<(Element, Scope), StreamError> {
+    let mut bindings = Bindings { base, local: Vec::new() };
+    let element = read_tag(tag, &mut bindings, limits)?;
+    let mut scope = base.clone();
+    for (prefix, namespace) in bindings.local {
+        match prefix.as_str() {
+            "" => scope.default = namespace,
+            _ => {
+                scope.prefixes.retain(|(known, _)| *known != prefix);
+                scope.prefixes.push((prefix, namespace));
+            }
+        }
+    }
+    Ok((element, scope))
+}
+
+/// What `&name;` stands for.
+pub(super) fn reference_text(name: &str) -> Result<CompactString, StreamError> {
+    let mut utf8 = [0; 4];
+    Ok(CompactString::new(reference(name)?.encode_utf8(&mut utf8)))
+}
+
 /// Elements that are open, and the namespaces declared in them.
-struct Tree<'a> {
+pub(super) struct Tree<'a> {
     open: Vec<Open>,
     bindings: Bindings<'a>,
     limits: &'a Limits,
@@ -177,13 +205,13 @@ struct Open {
 }
 
 impl<'a> Tree<'a> {
-    fn new(scope: &'a Scope, limits: &'a Limits, read: usize) -> Self {
+    pub(super) fn new(scope: &'a Scope, limits: &'a Limits, read: usize) -> Self {
         let bindings = Bindings { base: scope, local: Vec::new() };
         let most_written = limits.written_bytes.max(read);
         Self { open: Vec::with_capacity(4), bindings, limits, elements: 0, written: 0, most_written }
     }
 
-    fn open(&mut self, tag: &BytesStart<'_>) -> Result<(), StreamError> {
+    pub(super) fn open(&mut self, tag: &BytesStart<'_>) -> Result<(), StreamError> {
         self.elements += 1;
         if self.open.len() >= self.limits.depth {
             return Err(too_much("elements inside each other", self.limits.depth));
@@ -207,7 +235,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Ends the innermost element; gives it back when it was the outermost, too.
-    fn close(&mut self) -> Result<Option<Element>, StreamError> {
+    pub(super) fn close(&mut self) -> Result<Option<Element>, StreamError> {
         let Some(Open { element, outer, .. }) = self.open.pop() else { return Ok(None) };
         self.bindings.local.truncate(outer);
         if !element.nodes().is_empty() {
@@ -232,7 +260,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn text(&mut self, raw: &str) -> Result<Option<Element>, StreamError> {
+    pub(super) fn text(&mut self, raw: &str) -> Result<Option<Element>, StreamError> {
         if memchr::memchr(b']', raw.as_bytes()).is_some() && raw.contains("]]>") {
             return Err(not_well_formed(&"']]>' stands in text"));
         }
@@ -240,14 +268,14 @@ impl<'a> Tree<'a> {
     }
 
     /// Adds text with its line ends normalised (XML 1.0, 2.11).
-    fn push_lines(&mut self, raw: &str) -> Result<Option<Element>, StreamError> {
+    pub(super) fn push_lines(&mut self, raw: &str) -> Result<Option<Element>, StreamError> {
         if memchr::memchr(b'\r', raw.as_bytes()).is_none() {
             return self.push_text(raw);
         }
         self.push_text(&raw.replace("\r\n", "\n").replace('\r', "\n"))
     }
 
-    fn push_text(&mut self, text: &str) -> Result<Option<Element>, StreamError> {
+    pub(super) fn push_text(&mut self, text: &str) -> Result<Option<Element>, StreamError> {
         if let Some(open) = self.open.last_mut() {
             open.element.push_text(text);
             self.grow(escaped_len(text, false))?;
@@ -425,37 +453,6 @@ fn split(name: &str) -> Result<(&str, &str), StreamError> {
         true => Ok((prefix, local)),
         false => Err(not_well_formed(&"a prefix has a character that names cannot have")),
     }
-}
-
-/// Namespaces in XML 1.0, production 4.
-fn is_ncname(name: &str) -> bool {
-    let ascii = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    let Some(first) = name.bytes().next() else { return false };
-    if name.bytes().all(ascii) {
-        return first.is_ascii_alphabetic() || first == b'_';
-    }
-    let mut chars = name.chars();
-    chars.next().is_some_and(is_name_start) && chars.all(is_name_char)
-}
-
-/// XML 1.0, production 4, without the colon.
-fn is_name_start(c: char) -> bool {
-    matches!(c,
-        'A'..='Z' | '_' | 'a'..='z' | '\u{C0}'..='\u{D6}' | '\u{D8}'..='\u{F6}' | '\u{F8}'..='\u{2FF}'
-        | '\u{370}'..='\u{37D}' | '\u{37F}'..='\u{1FFF}' | '\u{200C}'..='\u{200D}' | '\u{2070}'..='\u{218F}'
-        | '\u{2C00}'..='\u{2FEF}' | '\u{3001}'..='\u{D7FF}' | '\u{F900}'..='\u{FDCF}'
-        | '\u{FDF0}'..='\u{FFFD}' | '\u{10000}'..='\u{EFFFF}')
-}
-
-/// XML 1.0, production 4a, without the colon.
-fn is_name_char(c: char) -> bool {
-    is_name_start(c)
-        || matches!(c, '-' | '.' | '0'..='9' | '\u{B7}' | '\u{300}'..='\u{36F}' | '\u{203F}'..='\u{2040}')
-}
-
-/// XML 1.0, production 2.
-fn is_xml_char(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }
 
 fn is_space(c: char) -> bool {

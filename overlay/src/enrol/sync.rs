@@ -114,6 +114,9 @@ pub struct Begun {
     /// The server has a way to addresses outside the overlay (§14).
     #[prost(bool, tag = "8")]
     pub upstream: bool,
+    /// Something that the user brought along from another server waits to be collected.
+    #[prost(bool, tag = "9")]
+    pub brought: bool,
     /// Signed introductions of other domains, with higher serials than the laptop has, ascending.
     #[prost(bytes = "vec", repeated, tag = "60")]
     pub introductions: Vec<Vec<u8>>,

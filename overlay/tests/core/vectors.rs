@@ -9,7 +9,8 @@ use std::path::Path;
 use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
 use crosstalk_overlay::enrol::{
-    self, Ask, Begin, Begun, Enrol, Enrolled, Exchange, Exchanged, Letter, OutsideContact, Refused,
+    self, Admitted, Ask, Begin, Begun, Brought, BroughtContact, Change, Changed, Collect, Collected, Enrol,
+    Enrolled, Exchange, Exchanged, Letter, Login, OutsideContact, PasswordOf, Prove, Refused, Salted, Scheme,
     Statement, Statements, Tell, Why,
 };
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
@@ -271,6 +272,15 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("enrol-answer-statements", Frame::EnrolAnswer { request: 11, answer: statements().to_bytes() }),
         ("enrol-exchange", Frame::Enrol { request: 12, ask: exchange().to_bytes() }),
         ("enrol-answer-exchanged", Frame::EnrolAnswer { request: 12, answer: exchanged().to_bytes() }),
+        ("enrol-login-derived", Frame::Enrol { request: 13, ask: login().to_bytes() }),
+        ("enrol-answer-salted", Frame::EnrolAnswer { request: 13, answer: salted().to_bytes() }),
+        ("enrol-prove-scram", Frame::Enrol { request: 14, ask: prove().to_bytes() }),
+        ("enrol-answer-admitted", Frame::EnrolAnswer { request: 14, answer: admitted().to_bytes() }),
+        ("enrol-collect", Frame::Enrol { request: 15, ask: collect().to_bytes() }),
+        ("enrol-answer-collected", Frame::EnrolAnswer { request: 15, answer: collected().to_bytes() }),
+        ("enrol-change", Frame::Enrol { request: 16, ask: change().to_bytes() }),
+        ("enrol-changed", Frame::Enrol { request: 17, ask: changed().to_bytes() }),
+        ("enrol-answer-password", Frame::EnrolAnswer { request: 17, answer: password_of().to_bytes() }),
         ("upstream", Frame::Upstream),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
@@ -379,6 +389,74 @@ fn exchanged() -> enrol::Answer {
         up: true,
         anew: true,
     })
+}
+
+/// Of a user whom another server had: how, and then with the secret that is made so.
+fn login() -> Ask {
+    Ask::Login(Login {
+        address: "alice@school.example".into(),
+        request: vec![1; 96],
+        nonce: 0,
+        derived: true,
+    })
+}
+
+fn salted() -> enrol::Answer {
+    let scheme = Scheme::ScramSha1.into();
+    enrol::Answer::Salted(Salted { scheme, salt: b"a salt of theirs".to_vec(), rounds: 10_000 })
+}
+
+fn prove() -> Ask {
+    Ask::Prove(Prove { login: 1, proof: vec![2; 64], client_key: vec![3; 20] })
+}
+
+fn admitted() -> enrol::Answer {
+    enrol::Answer::Admitted(Admitted { token: vec![0x77; 16] })
+}
+
+fn collect() -> Ask {
+    Ask::Collect(Collect { session: 9, taken: 1 })
+}
+
+fn collected() -> enrol::Answer {
+    let contact = BroughtContact {
+        address: "bob@school.example".into(),
+        name: "Bob".into(),
+        groups: vec!["Work".into()],
+        to: true,
+        from: true,
+        listed: true,
+        ..BroughtContact::default()
+    };
+    let asks = BroughtContact {
+        address: "eve@far.example".into(),
+        ask: true,
+        pending_in: true,
+        ..BroughtContact::default()
+    };
+    let page = Brought {
+        contacts: vec![contact, asks],
+        blocked: vec!["spam@far.example".into()],
+        nickname: "Alice".into(),
+        vcard: b"<vCard xmlns='vcard-temp'/>".to_vec(),
+    };
+    enrol::Answer::Collected(Collected { number: 2, page: Some(page) })
+}
+
+fn change() -> Ask {
+    Ask::Change(Change { session: 9, request: vec![1; 32] })
+}
+
+/// With the word of the user key.
+fn changed() -> Ask {
+    let (alice, authority) = (cast(0x10), AuthorityKey::from_seed([0x40; 32]));
+    let permit =
+        enrol::permit(&alice.user, &authority.id(), "alice@school.example", &alice.device.id(), AT).to_vec();
+    Ask::Changed(Changed { session: 9, upload: vec![1; 192], sealed: vec![2; 139], at: AT, permit })
+}
+
+fn password_of() -> enrol::Answer {
+    enrol::Answer::PasswordOf(PasswordOf { at: AT })
 }
 
 fn wants_work() -> enrol::Answer {

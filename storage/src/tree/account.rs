@@ -78,6 +78,30 @@ pub struct Account {
     /// The server of the user's domain; absent for who has none.
     #[prost(message, optional, tag = "18")]
     pub server: Option<HomeServer>,
+    /// A new password that the server does not know yet.
+    #[prost(message, optional, tag = "19")]
+    pub held_password: Option<HeldPassword>,
+}
+
+/// A new password on its way to the server; what lets its user in there, and opens nothing by itself.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct HeldPassword {
+    /// When it was changed, Unix milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    /// The password, stretched.
+    #[prost(bytes = "vec", tag = "2")]
+    pub secret: Vec<u8>,
+    /// The user key's word that this device has changed it then.
+    #[prost(bytes = "vec", tag = "3")]
+    pub permit: Vec<u8>,
+}
+
+impl std::fmt::Debug for HeldPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HeldPassword(of {})", self.at)
+    }
 }
 
 /// Where the server of a user's domain is, and when both had the same.
@@ -148,6 +172,11 @@ mod tests {
         let listens = Account { link: 1, ..account };
         let new = [&old[..], b"\x80\x01\x01"].concat();
         assert_eq!(encode(&listens), new);
-        assert_eq!(decode::<Account>(&new), Ok(listens));
+        assert_eq!(decode::<Account>(&new), Ok(listens.clone()));
+        let held = HeldPassword { at: 1, secret: vec![2], permit: vec![3] };
+        let holds = Account { held_password: Some(held), ..listens };
+        let newer = [&new[..], b"\x9a\x01\x08\x08\x01\x12\x01\x02\x1a\x01\x03"].concat();
+        assert_eq!(encode(&holds), newer);
+        assert_eq!(decode::<Account>(&newer), Ok(holds));
     }
 }

@@ -1,6 +1,6 @@
 //! What the server of a domain keeps, in a store of its own: the domain, its users, invitations, the audit log. *Pure.*
 
-use crosstalk_overlay::enrol::Statement;
+use crosstalk_overlay::enrol::{Brought, Statement};
 
 use crate::Tree;
 use crate::codec::Stored;
@@ -96,6 +96,71 @@ pub struct Member {
     /// Signed Revocations of devices by the authority, oldest first: told to the overlay at each start.
     #[prost(bytes = "vec", repeated, tag = "11")]
     pub devices: Vec<Vec<u8>>,
+    /// How another server checked the password; absent once the user is enrolled here. `password` is then over a secret that
+    /// is made of this, or empty.
+    #[prost(message, optional, tag = "12")]
+    pub verifier: Option<Verifier>,
+    /// The password is registered stretched, and the user key sealed under both.
+    #[prost(bool, tag = "13")]
+    pub stretched: bool,
+    /// When the user last changed the password, Unix milliseconds; 0: never.
+    #[prost(uint64, tag = "14")]
+    pub changed: u64,
+}
+
+/// What a server of SCRAM keeps of a password (RFC 5802 §3).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Verifier {
+    /// A [`crosstalk_overlay::enrol::Scheme`].
+    #[prost(int32, tag = "1")]
+    pub scheme: i32,
+    /// Salt.
+    #[prost(bytes = "vec", tag = "2")]
+    pub salt: Vec<u8>,
+    /// PBKDF2 rounds.
+    #[prost(uint32, tag = "3")]
+    pub rounds: u32,
+    /// H(ClientKey).
+    #[prost(bytes = "vec", tag = "4")]
+    pub stored_key: Vec<u8>,
+    /// ServerKey.
+    #[prost(bytes = "vec", tag = "5")]
+    pub server_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Verifier(scheme {}, {} rounds)", self.scheme, self.rounds)
+    }
+}
+
+/// A page of what a user brought along from another server; keyed by [`brought_page`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct BroughtPage {
+    /// As it is collected.
+    #[prost(message, required, tag = "1")]
+    pub page: Brought,
+}
+
+impl Stored for BroughtPage {
+    const TREE: Tree = Tree::Brought;
+    const VERSION: u8 = 1;
+}
+
+/// What the keys of one user's pages begin with; no name has a zero byte.
+pub fn brought_by(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
+}
+
+/// Key of a page; the first is 1.
+pub fn brought_page(name: &str, number: u64) -> Vec<u8> {
+    [&brought_by(name)[..], &number.to_be_bytes()].concat()
+}
+
+/// Number of such a key.
+pub fn read_brought_page(name: &str, key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(&brought_by(name)[..])?.try_into().ok()?))
 }
 
 /// Nothing that helps to guess a password.
@@ -199,6 +264,8 @@ impl Stored for Said {
 
 #[cfg(test)]
 mod tests {
+    use crosstalk_overlay::enrol::BroughtContact;
+
     use super::*;
     use crate::codec::{decode, encode};
 
@@ -223,6 +290,7 @@ mod tests {
             revocations: vec![vec![8]],
             enrolled: 9,
             devices: vec![vec![10]],
+            ..Member::default()
         };
         // As it was before the authority revoked devices.
         let before = Member { devices: Vec::new(), ..member.clone() };
@@ -245,6 +313,16 @@ mod tests {
         assert_eq!(encode(&invitation), b"\x01\x0a\x01a\x10\x01\x1a\x01\x02");
         assert_eq!(encode(&line), b"\x01\x08\x01\x12\x01b\x1a\x01a\x22\x01\x02\x28\x03\x32\x01\x04");
         assert_eq!(decode::<Member>(&encode(&member)), Ok(member));
+        let verifier =
+            Verifier { scheme: 1, salt: vec![2], rounds: 3, stored_key: vec![4], server_key: vec![5] };
+        // As it is where passwords came from another server, or were changed.
+        let moved =
+            Member { created: 1, verifier: Some(verifier), stretched: true, changed: 2, ..Member::default() };
+        assert_eq!(
+            encode(&moved),
+            b"\x01\x10\x01\x62\x0d\x08\x01\x12\x01\x02\x18\x03\x22\x01\x04\x2a\x01\x05\x68\x01\x70\x02"
+        );
+        assert_eq!(decode::<Member>(&encode(&moved)), Ok(moved));
         let owner = Owner { record: vec![1], certificates: vec![vec![2]], changes: 3 };
         let statement = Statement { said: vec![1], device: vec![2], signature: vec![3] };
         assert_eq!(encode(&owner), b"\x01\x0a\x01\x01\x12\x01\x02\x78\x03");
@@ -252,5 +330,24 @@ mod tests {
             encode(&Said { statements: vec![statement] }),
             b"\x01\x0a\x09\x0a\x01\x01\x12\x01\x02\x1a\x01\x03"
         );
+    }
+    #[test]
+    fn pages_have_golden_bytes_and_keys_in_order() {
+        let contact = BroughtContact { address: "a@b".into(), to: true, listed: true, ..Default::default() };
+        let page = Brought {
+            contacts: vec![contact],
+            blocked: vec!["c@d".into()],
+            nickname: "A".into(),
+            vcard: vec![60],
+        };
+        let page = BroughtPage { page };
+        assert_eq!(
+            encode(&page),
+            b"\x01\x0a\x16\x0a\x09\x0a\x03a@b\x20\x01\x40\x01\x12\x03c@d\x1a\x01A\x22\x01\x3c"
+        );
+        assert_eq!(decode(&encode(&page)), Ok(page));
+        assert!(brought_page("a", 255) < brought_page("a", 256));
+        assert_eq!(read_brought_page("a", &brought_page("a", 300)), Some(300));
+        assert_eq!(read_brought_page("a", &brought_page("ab", 300)), None);
     }
 }

@@ -23,6 +23,7 @@ const STEPS: &[Step] = &[
     Step { trees: &OUTSIDE, change: |_, _| Ok(()) },
     Step { trees: &[Tree::Introduced], change: |_, _| Ok(()) },
     Step { trees: &[Tree::Passed], change: |_, _| Ok(()) },
+    Step { trees: &[Tree::Brought], change: |_, _| Ok(()) },
 ];
 
 const FIRST: [Tree; 7] = [

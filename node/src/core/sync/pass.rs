@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crosstalk_overlay::authority::MAX_ROTATIONS;
 use crosstalk_overlay::enrol::{
-    Answer, Ask, Begin, Begun, Compare, Fetch, MARK, MAX_FETCH, MAX_INTRODUCTIONS, PAGE, Statement,
-    Statements, Tell,
+    Answer, Ask, Begin, Begun, Collect, Collected, Compare, Fetch, MARK, MAX_FETCH, MAX_INTRODUCTIONS, PAGE,
+    Statement, Statements, Tell,
 };
 use crosstalk_overlay::id::{DeviceId, UserId};
 use crosstalk_overlay::record::{
@@ -31,7 +31,7 @@ const MOST_MARKS: usize = 65_536;
 /// Where a pass stands.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
-    session: u64,
+    pub(super) session: u64,
     /// Buckets that differ.
     differing: Vec<u8>,
     /// Of them, from here on their marks are not known yet.
@@ -45,6 +45,8 @@ pub(super) struct Pass {
     told: usize,
     told_again: usize,
     record: bool,
+    /// Pages of what the user brought along that are here; nothing: there is none left to collect.
+    collected: Option<u64>,
     /// Of what was told, not taken: no room, made in the future.
     pub(super) left_out: (u32, u32),
     /// Of all questions and answers.
@@ -110,6 +112,14 @@ impl Core {
                     self.compared(user, pass);
                 }
             }
+            Answer::Collected(Collected { number, page }) => {
+                let had = pass.collected.ok_or("answers of servers to other questions")?;
+                if number > 0 && number <= had {
+                    return Err("answers of servers that lead nowhere");
+                }
+                self.take_brought(user, page.unwrap_or_default());
+                pass.collected = Some(number).filter(|number| *number > 0);
+            }
             Answer::Statements(page) if pass.gathered => self.told(user, pass, &page)?,
             Answer::Statements(page) => {
                 let count = usize::try_from(page.marks).unwrap_or(usize::MAX);
@@ -127,6 +137,9 @@ impl Core {
 
     /// What is to be asked next.
     fn after(&mut self, user: UserId, pass: &mut Pass) -> Option<Ask> {
+        if let Some(taken) = pass.collected {
+            return Some(Ask::Collect(Collect { session: pass.session, taken }));
+        }
         if pass.compared < pass.differing.len() {
             let buckets = pass.differing[pass.compared..].to_vec();
             return Some(Ask::Compare(Compare { session: pass.session, buckets }));
@@ -150,6 +163,7 @@ impl Core {
         }
         let introductions = begun.introductions.get(..MAX_INTRODUCTIONS).unwrap_or(&begun.introductions);
         self.take_introductions(introductions);
+        pass.collected = begun.brought.then_some(0);
         self.way_opens(user, begun.session, begun.upstream);
         if !begun.name.is_empty() && self.renew(user, None, Some(begun.name)).is_err() {
             self.count("certificates of servers that were not taken");

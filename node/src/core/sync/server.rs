@@ -51,6 +51,8 @@ struct Link {
     /// Something changed here since the present pass began.
     changed: bool,
     pass: Option<Pass>,
+    /// By which the server knows this device since the last whole pass.
+    session: Option<u64>,
     /// Bytes of the questions and answers of the last whole pass.
     last: (u64, u64),
     /// Of what it told, how much the server had no room for, and how much it took for made in the future.
@@ -82,6 +84,8 @@ pub struct ServerView {
     pub synced: u64,
     /// Changes here since then.
     pub held: usize,
+    /// A password of this time waits for it, Unix milliseconds.
+    pub password: Option<u64>,
     /// While they are compared: how much is done, of how much.
     pub progress: Option<(usize, usize)>,
     /// The way to addresses outside, if the server has one.
@@ -205,6 +209,8 @@ impl Core {
     fn ask_home_server(&mut self, user: UserId, ask: &Ask) {
         let Some(home) = self.home_server(&user).cloned() else { return };
         let Some(node) = NodeId::from_slice(&home.node) else { return };
+        // What was brought along is deleted there once it is on the disk here.
+        let durable = matches!(ask, Ask::Collect(_));
         let ask = ask.to_bytes();
         let ticket = FIRST_TICKET + self.sync.servers.next;
         self.sync.servers.next += 1;
@@ -212,7 +218,11 @@ impl Core {
         if let Some(pass) = self.sync.servers.links.get_mut(&user).and_then(|link| link.pass.as_mut()) {
             pass.bytes.0 += ask.len() as u64;
         }
-        self.overlay.ask_server(ticket, Server::At(node, home.places), ask, self.now);
+        let server = Server::At(node, home.places);
+        match durable {
+            true => self.overlay.ask_server_durably(ticket, server, ask, self.now),
+            false => self.overlay.ask_server(ticket, server, ask, self.now),
+        }
     }
 
     /// An answer to a question of a pass; false if the question was another's.
@@ -278,6 +288,7 @@ impl Core {
         let now = self.now;
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
         link.failures = link.failures.saturating_add(1);
+        link.session = None;
         // Whoever has just started again is asked at once.
         link.due = now.mono + if state.is_none() && link.failures == 1 { GATHER } else { pause };
         link.changed = true;
@@ -291,13 +302,20 @@ impl Core {
         (link.failures, link.last, link.left_out) = (0, pass.bytes, pass.left_out);
         let changed = link.changed;
         link.due = now.mono + if changed { GATHER } else { LOOK };
+        link.session = Some(pass.session);
         let clock = self.overlay.tick(now).millis;
+        self.password_due();
         let Some(account) = self.accounts.get_mut(&user).filter(|_| !changed) else { return };
         let (version, root) = (account.stored.roster_version, marks_of(account).root().to_vec());
         let Some(home) = account.stored.server.as_mut() else { return };
         (home.synced, home.version, home.clock, home.root) = (now.wall, version, clock, root);
         let (key, value) = (user.as_bytes().to_vec(), crosstalk_storage::encode(&account.stored));
         self.put_lazily(crosstalk_storage::Tree::Account, key, value);
+    }
+
+    /// By which number a server that is reached knows the device here.
+    pub(in crate::core) fn server_session(&self, user: &UserId) -> Option<u64> {
+        self.sync.servers.links.get(user).and_then(|link| link.session)
     }
 
     /// How the servers of users here stand.
@@ -334,6 +352,7 @@ fn server_view(account: &Account, link: &Link) -> ServerView {
         why,
         synced: home.synced,
         held: held(account, &home),
+        password: account.stored.held_password.as_ref().map(|held| held.at),
         progress: link.pass.as_ref().and_then(Pass::progress),
         outside: None,
         sent: link.last.0,

@@ -1,0 +1,55 @@
+//! A password that its user has changed on a laptop follows to the server (`overlay/PROTOCOL.md` §12): old and new take
+//! each other's place in one commit, with the user key sealed under each.
+
+use crosstalk_overlay::enrol::{
+    Answer as Said, Change as Begin, Changed, PasswordOf, Registering, Why, permits,
+};
+use crosstalk_overlay::id::NodeId;
+use crosstalk_overlay::time::DAY;
+use crosstalk_storage::tree::authority::{Member, MemberState};
+
+use super::counter::{MAX_SEALED, Stop};
+use super::database::Change;
+use super::office::{Office, OfficeError, line};
+use super::opaque::Server;
+use crate::event_loop::clock::wall_millis;
+
+/// A change that claims to be made later than this from now is none: later ones would never count.
+const AHEAD: u64 = 2 * DAY;
+
+impl Office {
+    /// A device begins.
+    pub(super) fn change_password(&self, node: NodeId, ask: &Begin) -> Result<Said, Stop> {
+        let (_, _, name) = self.lists.user_of(node, ask.session)?;
+        let response = self.opaque.respond(&ask.request, &self.address(&name))?;
+        Ok(Said::Registering(Registering { response }))
+    }
+
+    /// And ends. The later change counts; the same one again is answered alike.
+    pub(super) fn password_changed(&mut self, node: NodeId, ask: &Changed) -> Result<Said, Stop> {
+        let (user, device, name) = self.lists.user_of(node, ask.session)?;
+        let member = self.database.member(&name)?.filter(|member| member.user == user.as_bytes());
+        let member = member.filter(|member| member.state() == MemberState::Enrolled);
+        let member = member.ok_or(Stop::Why(Why::Password))?;
+        let (address, authority) = (self.address(&name), self.identity()?);
+        let permitted = permits(&user, &authority, &address, (&device, ask.at), &ask.permit);
+        let possible = ask.at <= wall_millis().saturating_add(AHEAD) && ask.sealed.len() <= MAX_SEALED;
+        if !permitted || !possible {
+            return Err(Stop::Why(Why::Policy));
+        }
+        if member.changed >= ask.at {
+            return Ok(Said::PasswordOf(PasswordOf { at: member.changed }));
+        }
+        let mut told = line("password changed", &name);
+        (told.user, told.node) = (member.user.clone(), node.as_bytes().to_vec());
+        let member = Member {
+            password: Server::record(&ask.upload)?,
+            sealed: ask.sealed.clone(),
+            stretched: true,
+            changed: ask.at,
+            ..member
+        };
+        self.database.commit(Change::told(told).member(&name, member)).map_err(OfficeError::from)?;
+        Ok(Said::PasswordOf(PasswordOf { at: ask.at }))
+    }
+}

@@ -65,7 +65,7 @@ impl Office {
     /// Takes that back.
     pub(super) fn withdraw(&mut self, domain: &str) -> Result<Answer, OfficeError> {
         let known = all(&self.database)?.into_iter().find(|one| one.said.domain == domain);
-        if !known.is_some_and(|one| one.said.key.is_some()) {
+        if known.is_none_or(|one| one.said.key.is_none()) {
             return Err(OfficeError::Refused(format!(
                 "{domain} is not introduced: `crosstalk authority domain list` shows who is"
             )));
@@ -125,11 +125,10 @@ impl Office {
         let (mut known, now) = (all(&self.database)?, wall_millis());
         let mut change = Change::default();
         let mut renewed = Vec::new();
-        let mut number = next(&known, now);
-        for one in known.iter_mut().filter(|one| one.is_due(self.key.id(), now)) {
+        let numbers = next(&known, now)..;
+        for (one, number) in known.iter_mut().filter(|one| one.is_due(self.key.id(), now)).zip(numbers) {
             let Introduction { domain, key, .. } = one.said.clone();
             let said = Introduction::issue(&self.key, &self.domain, (&domain, key), number, now)?;
-            number += 1;
             change = change.introduction(&domain, Some(StoredIntroduction { signed: said.bytes().to_vec() }));
             renewed.push(said.bytes().to_vec());
             change = change.and_told(line("introduction renewed", &domain));

@@ -40,12 +40,12 @@ impl Stage {
         }
     }
 
-    fn salted(&mut self, address: &str) -> Result<Salted, Said> {
+    fn salted(&mut self, address: &str) -> Result<Salted, Box<Said>> {
         let begun = LoginAttempt::start(PASSWORD).expect("begun");
         let login = Login { address: address.into(), request: begun.request, nonce: 0, derived: false };
         match self.ask(4, &Ask::Login(login)) {
             Said::Salted(salted) => Ok(salted),
-            other => Err(other),
+            other => Err(Box::new(other)),
         }
     }
 

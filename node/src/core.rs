@@ -148,6 +148,8 @@ pub struct Core {
     passwords: BTreeMap<u64, (SessionId, Stanza)>,
     /// Who waits for a changed password that a server can be told of.
     password_asked: Option<u64>,
+    /// When the server was told last of a password of these users, monotonic milliseconds.
+    password_tried: BTreeMap<UserId, u64>,
     /// Recovery codes of new accounts that nobody has seen.
     recoveries: BTreeMap<UserId, Secret>,
     timers: BTreeSet<(u64, Timer)>,

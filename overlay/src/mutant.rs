@@ -1,5 +1,5 @@
 //! Deliberate bugs, each of which the simulations have to catch: the proof that they see. Only code built with the feature
-//! `mutants` can have one, on the thread that asked for it; in every other build they are nothing.
+//! `mutants` can have one, on the thread that asked for it; in every other build they are nothing. *Pure.*
 
 /// Makes the catalogue: each bug with what it does to those who use the program.
 macro_rules! catalogue {

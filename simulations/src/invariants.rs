@@ -110,6 +110,12 @@ impl Book {
         self.sent.values().map(|count| u64::from(*count)).sum()
     }
 
+    /// The node of a client has forgotten what was not saved: it may say what it had before.
+    pub(crate) fn forget_statuses(&mut self, is_its: impl Fn(ClientId) -> bool) {
+        let client = |number: u32| ClientId(usize::try_from(number).unwrap_or(usize::MAX));
+        self.newest_status.retain(|(_, _, number), _| !is_its(client(*number)));
+    }
+
     fn has_stated(&self, by: PersonId, to: PersonId, what: &str) -> bool {
         self.stated.iter().any(|(who, whom, stated)| (*who, *whom, *stated) == (by, to, what))
     }

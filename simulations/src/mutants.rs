@@ -41,6 +41,7 @@ fn scenario_for(mutant: Mutant) -> &'static str {
         }
         Mutant::OldWord | Mutant::NoFade | Mutant::NeighboursStay => "camp",
         Mutant::UnsureCounts => "clock_in_1970",
+        Mutant::PermissionForgotten => "request_refused",
         Mutant::NoCourier => "village_with_one_courier",
         _ => "two_laptops",
     }

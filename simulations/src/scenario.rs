@@ -7,6 +7,7 @@ mod flash_crowd_after_a_cut;
 mod lid_closed_and_opened;
 mod power_cuts_every_minute;
 mod radio_with_40_percent_loss;
+mod request_refused;
 mod school_day;
 mod stranger_attacks;
 mod three_nodes;
@@ -85,6 +86,11 @@ pub const ALL: &[Scenario] = &[
         name: "power_cuts_every_minute",
         about: "each laptop loses its power about once a minute",
         run: power_cuts_every_minute::run,
+    },
+    Scenario {
+        name: "request_refused",
+        about: "a request is left open, refused, put again and granted, while both are there",
+        run: request_refused::run,
     },
     Scenario {
         name: "camp",

@@ -5,7 +5,7 @@
 use crosstalk_simulations::mutants::{Case, cases, hunt};
 
 /// Seeds within which a bug has to be caught.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 60;
 
 fn are_caught(those: impl Fn(&Case) -> bool) {
     let uncaught: Vec<_> =

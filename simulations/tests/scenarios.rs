@@ -78,6 +78,11 @@ fn power_cuts_every_minute() {
 }
 
 #[test]
+fn request_refused() {
+    all_keep_their_promises("request_refused", 0..20);
+}
+
+#[test]
 fn camp() {
     all_keep_their_promises("camp", 0..6);
 }

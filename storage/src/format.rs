@@ -7,7 +7,7 @@
 use crate::Tree;
 
 /// The version of journal and snapshot that this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Longest body of a sealed header that is believed.
 const MAX_BODY: usize = 64 * 1024;

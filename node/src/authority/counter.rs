@@ -311,7 +311,7 @@ impl Office {
 
     /// A device tells what is lacking here. What it revokes the authority revokes in the same moment.
     fn tell(&mut self, node: NodeId, ask: &Tell) -> Result<Answer, Stop> {
-        let (user, _, name) = self.lists.user_of(node, ask.session)?;
+        let (user, _, name) = self.lists.user_of(&self.database, node, ask.session)?;
         let told = self.lists.tell(&self.database, node, ask, wall_millis())?;
         if !ask.record.is_empty() {
             self.second(&name, &user, node)?;

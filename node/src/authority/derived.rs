@@ -113,7 +113,7 @@ mod tests {
             scheme: Scheme::ScramSha1.into(),
             salt: bytes("oPF4PFpYlZTPMGVxPxkThQ=="),
             rounds: 4_096,
-            stored_key: bytes("t3vSF2cQcWfb4VH72eOg3wBXWUE="),
+            stored_key: bytes("t3vSF2cQcWfb4VH72eOg3wBXUWE="),
             server_key: bytes("ZxU4/braox+Oyz0eCKcZuMIFjmk="),
         };
         for kept in [prosody, ejabberd] {

@@ -285,6 +285,12 @@ impl Office {
         Ok(pages.into_iter().filter_map(page).collect())
     }
 
+    /// What somebody brought along is not for whoever has the name next.
+    pub(super) fn without_brought(&self, name: &str, change: Change) -> Result<Change, OfficeError> {
+        let pages = self.database.all_upstream::<BroughtPage>(&brought_by(name), PAGES)?;
+        Ok(pages.into_iter().fold(change, |change, (key, _)| change.upstream::<BroughtPage>(key, None)))
+    }
+
     /// Whether something waits for the user's laptop.
     pub(super) fn has_brought(&self, name: &str) -> Result<bool, Stop> {
         Ok(!self.database.all_upstream::<BroughtPage>(&brought_by(name), 1)?.is_empty())
@@ -292,7 +298,7 @@ impl Office {
 
     /// The next page for a laptop, which has those before it on its disk.
     pub(super) fn collect(&mut self, node: NodeId, ask: Collect) -> Result<Said, Stop> {
-        let (_, _, name) = self.lists.user_of(node, ask.session)?;
+        let (_, _, name) = self.lists.user_of(&self.database, node, ask.session)?;
         let (had, waiting): (Vec<_>, Vec<_>) =
             self.brought(&name)?.into_iter().partition(|(number, _)| *number <= ask.taken);
         if !had.is_empty() {

@@ -139,14 +139,9 @@ impl Office {
             self.introduced.extend(renewed);
             known.sort_by_key(|one| one.said.serial);
         }
-        // Who has nothing yet need not be told what was taken back.
-        let lacking = |one: &Signed| one.said.serial > serial && (serial > 0 || one.said.key.is_some());
-        Ok(known
-            .into_iter()
-            .filter(lacking)
-            .filter(|one| one.said.expires >= now)
-            .map(|one| one.bytes)
-            .collect())
+        // What was taken back too, also for who says that it has nothing: it may have forgotten how far it was.
+        let lacking = |one: &Signed| one.said.serial > serial && one.said.expires >= now;
+        Ok(known.into_iter().filter(lacking).map(|one| one.bytes).collect())
     }
 
     /// What was introduced or taken back since this was asked last, for the overlay.

@@ -316,6 +316,7 @@ impl Office {
             (member.user, member.name, member.password) = Default::default();
             (member.sealed, member.recovery) = Default::default();
             (member.verifier, member.stretched, member.changed) = Default::default();
+            change = self.without_brought(&name, change)?;
         }
         for (mark, _) in self.database.invitations()?.into_iter().filter(|(_, one)| one.name == name) {
             change = change.invitation(mark, None);

@@ -4,7 +4,7 @@
 //! A question that is passed on changes nothing before the leader answers it, and may be put again like any other: where a
 //! process dies in between, the laptop asks anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crosstalk_overlay::enrol::{Answer, Ask, Exchange, Why};
@@ -26,6 +26,8 @@ pub(super) const LOOK: Duration = Duration::from_millis(150);
 const WAITING: usize = 256;
 /// Who has no answer by then is told to come again.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// Words to the leader that it has not read by then are taken back.
+const WORD_PATIENCE: Duration = Duration::from_secs(60);
 /// Laptops that are told when another process leads, and how long after their last question.
 const LAPTOPS: usize = 4_096;
 const LATELY: Duration = Duration::from_secs(75);
@@ -57,6 +59,8 @@ pub(super) struct Passing {
     waiting: BTreeMap<u64, (NodeId, u64, Instant)>,
     last: u64,
     looked: Option<Instant>,
+    /// Changed block lists that the leader was told of, and when.
+    told: VecDeque<(u64, Instant)>,
     /// Laptops that have asked by this process lately, and when.
     laptops: BTreeMap<NodeId, Instant>,
     /// Who led when it looked last.
@@ -120,7 +124,9 @@ impl Passing {
     ) -> Result<(), DatabaseError> {
         for (user, jid) in blocks {
             let word = Blocks { user: user.as_bytes().to_vec(), jid: jid.to_string() };
-            database.commit(said(for_leader(own.as_bytes(), self.next()), Word::Blocked(word)))?;
+            let number = self.next();
+            database.commit(said(for_leader(own.as_bytes(), number), Word::Blocked(word)))?;
+            self.told.push_back((number, Instant::now()));
         }
         Ok(())
     }
@@ -136,9 +142,11 @@ impl Passing {
         database.rest();
         let mut gone = Change::default();
         let (mut heard, mut nodes) = (Vec::new(), Vec::new());
+        let mut answered = BTreeSet::new();
         for (key, passed) in answers {
-            let waited = read(&key).and_then(|(_, number)| self.waiting.remove(&number));
-            if let (Some((node, request, _)), Some(Word::Answer(answer))) = (waited, passed.word) {
+            let waited = read(&key).and_then(|(_, number)| Some((number, *self.waiting.get(&number)?)));
+            if let (Some((number, (node, request, _))), Some(Word::Answer(answer))) = (waited, passed.word) {
+                answered.insert(number);
                 heard.push((node, request, answer));
             }
             gone = gone.upstream::<Passed>(key, None);
@@ -147,9 +155,21 @@ impl Passing {
             nodes.extend(key.get(33..).and_then(NodeId::from_slice));
             gone = gone.upstream::<Passed>(key, None);
         }
+        // Nobody is to carry out later what its laptop was told has failed.
+        let late = |(_, (_, _, since)): &(&u64, &(NodeId, u64, Instant))| since.elapsed() > PATIENCE;
+        let late = self.waiting.iter().filter(late).map(|(number, _)| *number);
+        for number in late.filter(|number| !answered.contains(number)) {
+            gone = gone.upstream::<Passed>(for_leader(own.as_bytes(), number), None);
+        }
+        // A leader reads them within moments, or there is none: then its gate is read anew.
+        let old = |(_, since): &(u64, Instant)| since.elapsed() > WORD_PATIENCE;
+        while let Some((number, _)) = self.told.pop_front_if(|told| old(told)) {
+            gone = gone.upstream::<Passed>(for_leader(own.as_bytes(), number), None);
+        }
         if !gone.is_empty_upstream() {
             database.commit(gone)?;
         }
+        self.waiting.retain(|number, _| !answered.contains(number));
         self.laptops.retain(|_, asked| asked.elapsed() < LATELY);
         if std::mem::replace(&mut self.epoch, epoch) != epoch {
             // Whoever leads now knows nothing of them.

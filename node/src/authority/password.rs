@@ -19,15 +19,15 @@ const AHEAD: u64 = 2 * DAY;
 
 impl Office {
     /// A device begins.
-    pub(super) fn change_password(&self, node: NodeId, ask: &Begin) -> Result<Said, Stop> {
-        let (_, _, name) = self.lists.user_of(node, ask.session)?;
+    pub(super) fn change_password(&mut self, node: NodeId, ask: &Begin) -> Result<Said, Stop> {
+        let (_, _, name) = self.lists.user_of(&self.database, node, ask.session)?;
         let response = self.opaque.respond(&ask.request, &self.address(&name))?;
         Ok(Said::Registering(Registering { response }))
     }
 
     /// And ends. The later change counts; the same one again is answered alike.
     pub(super) fn password_changed(&mut self, node: NodeId, ask: &Changed) -> Result<Said, Stop> {
-        let (user, device, name) = self.lists.user_of(node, ask.session)?;
+        let (user, device, name) = self.lists.user_of(&self.database, node, ask.session)?;
         let member = self.database.member(&name)?.filter(|member| member.user == user.as_bytes());
         let member = member.filter(|member| member.state() == MemberState::Enrolled);
         let member = member.ok_or(Stop::Why(Why::Password))?;

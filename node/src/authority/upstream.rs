@@ -144,20 +144,19 @@ impl Office {
         if door.gate.is_none() {
             return Ok(());
         }
-        let mut change = Change::default();
+        let (mut change, mut stopped) = (Change::default(), None);
         for question in passing::questions(&self.database)? {
-            let answer = match &question.word {
-                Told::Asked { by, who, name, ask } => {
-                    if *by != own {
-                        door.via.insert(who.node, *by);
-                    }
-                    Some(door.exchange(&self.database, (*who, name), ask)?.to_bytes())
+            let answer = match door.heed(&self.database, own, &question.word) {
+                Ok(answer) => answer,
+                Err(error @ GateError::Database(DatabaseError::Away(_) | DatabaseError::Changed)) => {
+                    // What was answered before stands; the rest is asked again.
+                    stopped = Some(error);
+                    break;
                 }
-                Told::Blocked(user, jid) => {
-                    door.blocks_changed(&self.database, &[(*user, jid.clone())])?;
-                    None
+                Err(error) => {
+                    tracing::warn!("what another process of this server has passed on: {error}");
+                    Some(Answer::refused(Why::Trouble).to_bytes())
                 }
-                Told::Nothing => None,
             };
             change = question.done(answer, change);
         }
@@ -170,10 +169,13 @@ impl Office {
         }
         // What is read for an answer is of moments before: nothing of it is needed for this to be right.
         self.database.rest();
-        if !change.is_empty_upstream() {
-            self.database.commit(change)?;
+        if !change.is_empty_upstream()
+            && let Err(error) = self.database.commit(change)
+        {
+            door.news.extend(others);
+            return Err(error.into());
         }
-        Ok(())
+        stopped.map_or(Ok(()), Err)
     }
 
     /// Whether a question of a laptop goes to another process, which answers it.
@@ -181,7 +183,9 @@ impl Office {
         let own = self.node;
         let Some(door) = self.door.as_mut().filter(|door| door.gate.is_none()) else { return false };
         let Some(Ask::Exchange(ask)) = Ask::from_bytes(bytes) else { return false };
-        let Ok((user, device, name)) = self.lists.user_of(node, ask.session) else { return false };
+        let Ok((user, device, name)) = self.lists.user_of(&self.database, node, ask.session) else {
+            return false;
+        };
         let who = Who { node, user, device };
         let passed = door.passing.pass(&self.database, own, (who, name, bytes.to_vec()), request);
         self.database.rest();
@@ -190,7 +194,7 @@ impl Office {
 
     /// A laptop brings and fetches what goes to and comes from outside.
     pub(super) fn exchange(&mut self, node: NodeId, ask: &Exchange) -> Result<Answer, Stop> {
-        let (user, device, name) = self.lists.user_of(node, ask.session)?;
+        let (user, device, name) = self.lists.user_of(&self.database, node, ask.session)?;
         let door = self.door.as_mut().ok_or(Stop::Why(Why::Elsewhere))?;
         // Nobody leads, or too much waits for who does.
         let door = Some(door).filter(|door| door.gate.is_some()).ok_or(Stop::Why(Why::Trouble))?;
@@ -293,6 +297,28 @@ impl Office {
 }
 
 impl Door {
+    /// What another process has passed on. Returns the answer, where there is one.
+    fn heed(
+        &mut self,
+        database: &super::database::Database,
+        own: NodeId,
+        word: &Told,
+    ) -> Result<Option<Vec<u8>>, GateError> {
+        match word {
+            Told::Asked { by, who, name, ask } => {
+                if *by != own {
+                    self.via.insert(who.node, *by);
+                }
+                Ok(Some(self.exchange(database, (*who, name), ask)?.to_bytes()))
+            }
+            Told::Blocked(user, jid) => {
+                self.blocks_changed(database, &[(*user, jid.clone())])?;
+                Ok(None)
+            }
+            Told::Nothing => Ok(None),
+        }
+    }
+
     /// An exchange with a laptop, by this process or another.
     fn exchange(
         &mut self,

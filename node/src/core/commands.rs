@@ -76,8 +76,11 @@ impl Core {
             Command::SetPassword { account, credentials, sealed, held } => {
                 let user = self.named(&account)?;
                 self.saveable()?;
+                let is_sealed_anew = sealed.is_some();
                 self.set_credentials(user, credentials, sealed.map(|sealed| sealed.0));
-                self.hold_password(user, held);
+                if is_sealed_anew {
+                    self.hold_password(user, held);
+                }
                 Ok(Reply::Done)
             }
             Command::ShowRecovery { account, recovery } => {

@@ -76,6 +76,7 @@ impl Core {
             watchers_changed: BTreeSet::new(),
             passwords: BTreeMap::new(),
             password_asked: None,
+            password_tried: BTreeMap::new(),
             recoveries: BTreeMap::new(),
             timers: BTreeSet::new(),
             next_session: 1,

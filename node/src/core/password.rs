@@ -83,9 +83,13 @@ impl Core {
     /// A server was reached, or a password changed.
     pub(super) fn password_due(&mut self) {
         let Some(request) = self.password_asked else { return };
-        let due = self.accounts.iter().map(|account| account.user).find_map(|user| self.due_password(user));
-        if let Some(due) = due {
+        // One that the server does not take holds up nobody else's.
+        let users = self.accounts.iter().map(|account| account.user);
+        let tried = |user: &UserId| self.password_tried.get(user).copied();
+        let due = users.filter_map(|user| Some((tried(&user), self.due_password(user)?)));
+        if let Some((_, due)) = due.min_by_key(|(tried, _)| *tried) {
             self.password_asked = None;
+            self.password_tried.insert(UserId::from_bytes(due.user), self.now.mono);
             let reply = Box::new(Reply::DuePassword(Box::new(due)));
             self.output(Output::Answer { request, reply }, false);
         }
@@ -107,9 +111,12 @@ impl Core {
         })
     }
 
-    /// Holds a new password for the server.
+    /// Holds a new password for the server; with none, what was held of an earlier one does not go with the key that is there now.
     pub(super) fn hold_password(&mut self, user: UserId, held: Option<HeldPassword>) {
-        let Some(account) = self.accounts.get_mut(&user).filter(|_| held.is_some()) else { return };
+        let Some(account) = self.accounts.get_mut(&user) else { return };
+        if account.stored.held_password == held {
+            return;
+        }
         account.stored.held_password = held;
         self.save_account(&user);
         self.password_due();
@@ -119,9 +126,17 @@ impl Core {
     pub(super) fn password_told(&mut self, user: UserId, at: u64) -> Result<Reply, Refused> {
         self.saveable()?;
         let Some(account) = self.accounts.get_mut(&user) else { return Ok(Reply::Done) };
-        if account.stored.held_password.as_ref().is_some_and(|held| held.at <= at) {
-            account.stored.held_password = None;
-            self.save_account(&user);
+        let name = account.stored.name.clone();
+        let Some(held) = account.stored.held_password.take_if(|held| held.at <= at) else {
+            return Ok(Reply::Done);
+        };
+        self.password_tried.remove(&user);
+        self.save_account(&user);
+        if held.at < at {
+            self.notice(format!(
+                "the new password of {name} does not count at the server, as the clock says that another was chosen later: \
+                 if it is to be this one, set the clock and run `crosstalk account password {name}` once more"
+            ));
         }
         Ok(Reply::Done)
     }

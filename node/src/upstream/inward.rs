@@ -110,14 +110,16 @@ impl Gate {
         stanza: Stanza,
         now: Now,
     ) -> Result<(), GateError> {
-        if self.is_blocked(database, &user, from)? {
-            return self.refuse_blocked(database, user, from, &stanza);
-        }
-        if !self.inward.takes_from(from, &user, now.mono) {
+        // Whoever goes, or ends a subscription, is heard at any rate.
+        let ends = matches!(stanza.type_, Type::Unavailable | Type::Unsubscribe | Type::Unsubscribed);
+        if !self.inward.takes_from(from, &user, now.mono) && !ends {
             self.refuse("stanzas from outside that came too fast");
             let text = "too much comes at once: try again later";
             self.bounce(&stanza, &StanzaError::new(Condition::ResourceConstraint, text));
             return Ok(());
+        }
+        if self.is_blocked(database, &user, from)? {
+            return self.refuse_blocked(database, user, from, &stanza);
         }
         match stanza.kind {
             Kind::Message => self.message_in(database, user, stanza, now),

@@ -172,7 +172,7 @@ impl Desk {
                 .map(|begun| Answer::Begun(Begun { upstream: self.door.is_some(), ..begun })),
             Ask::Exchange(ask) if self.door.is_some() => {
                 let door = self.door.as_mut().unwrap();
-                lists.user_of(node, ask.session).and_then(|(user, device, name)| {
+                lists.user_of(database, node, ask.session).and_then(|(user, device, name)| {
                     let who = (Who { node, user, device }, &name[..]);
                     let answer = door.gate.exchange(database, who, ask, at).unwrap();
                     answer.map(Answer::Exchanged).ok_or(Stop::No(Why::Disabled))

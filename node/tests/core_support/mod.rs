@@ -79,6 +79,12 @@ impl Play {
         play
     }
 
+    /// The same, with a store on a disk.
+    pub fn on_disk(self) -> Self {
+        self.0.borrow_mut().disk = Some(stage::OnDisk::new());
+        self
+    }
+
     /// The server of [`DOMAIN`].
     pub fn server() -> Self {
         let play = Self::elsewhere(stage::SERVER);

@@ -16,7 +16,7 @@ use crosstalk_overlay::id::{UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NameCert};
 use crosstalk_overlay::time::Now;
-use crosstalk_storage::{Contents, MAX_KEY, MAX_VALUE, WriteSet};
+use crosstalk_storage::{Contents, MAX_KEY, MAX_VALUE, Options, Store, WriteSet};
 
 /// Domain of the node, where it has one.
 pub const DOMAIN: &str = "school.example";
@@ -50,6 +50,36 @@ pub(super) struct Stage {
     pub(super) desk: Option<super::Desk>,
     /// People here are enrolled at the server.
     pub(super) enrolled: bool,
+    /// The store of the program, where what is kept is on a disk too.
+    pub(super) disk: Option<OnDisk>,
+}
+
+/// A store in a directory of its own.
+pub(super) struct OnDisk {
+    dir: tempfile::TempDir,
+    store: Option<Store>,
+}
+
+impl OnDisk {
+    pub(super) fn new() -> Self {
+        let mut disk = Self { dir: tempfile::TempDir::new().unwrap(), store: None };
+        disk.open();
+        disk
+    }
+
+    /// As after SIGKILL: nothing was closed.
+    fn open(&mut self) -> Contents {
+        drop(self.store.take());
+        let (store, contents, _) = Store::open(self.dir.path(), Options::default()).unwrap();
+        self.store = Some(store);
+        contents
+    }
+
+    fn commit(&mut self, writes: &WriteSet) {
+        let store = self.store.as_mut().unwrap();
+        store.commit(std::slice::from_ref(writes)).unwrap();
+        store.maintain().unwrap();
+    }
 }
 
 /// What stands in a hash table that several nodes reach.
@@ -91,6 +121,7 @@ impl Stage {
             table: None,
             desk: None,
             enrolled: false,
+            disk: None,
         }
     }
 
@@ -271,6 +302,9 @@ impl Stage {
     pub(super) fn commit_waiting(&mut self) {
         while let Some((batch, writes)) = self.waiting.pop_front() {
             self.contents.apply(&writes);
+            if let Some(disk) = &mut self.disk {
+                disk.commit(&writes);
+            }
             self.core.handle(Input::Committed { batch }, self.now);
         }
     }
@@ -291,6 +325,9 @@ impl Stage {
 
     pub(super) fn restart(&mut self) {
         self.waiting.clear();
+        if let Some(disk) = &mut self.disk {
+            assert_eq!(disk.open(), self.contents, "the disk holds what was committed");
+        }
         let keys = self.people.values().map(|person| {
             (person.user, DeviceKeys { device: person.device.clone(), sealing: vec![person.sealing.clone()] })
         });

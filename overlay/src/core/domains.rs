@@ -110,6 +110,13 @@ impl Overlay {
         if by.heard >= said.serial {
             return Ok(false);
         }
+        let full = self.users.authorities.len() >= self.limits.authorities;
+        if full && said.key.is_some() && !self.users.authorities.contains_key(&said.domain) {
+            // It comes again.
+            self.counters.drop("no room for another authority");
+            return Ok(false);
+        }
+        let Some(by) = self.users.authorities.get_mut(&said.by) else { return Ok(false) };
         by.heard = said.serial;
         self.save_authority(&said.by, now);
         self.believe_introduction(said, now);

@@ -2,16 +2,20 @@
 //! *Pure.*
 
 use crosstalk::xmpp::{Element, ns};
-use crosstalk_overlay::id::XID_DOMAIN;
+use crosstalk_overlay::id::{UserId, XID_DOMAIN};
+use crosstalk_overlay::record::{PresenceRecord, Unverified};
+use crosstalk_overlay::wire::{self, Frame};
 
 use super::ownership::numbered;
 use crate::client::contacts::NOBODY;
 use crate::client::view::bare_of;
 use crate::world::World;
-use crate::world::events::{ClientId, PersonId};
+use crate::world::events::{ClientId, HostId, PersonId};
 use crate::world::host::Power;
 use crate::world::story::Checked;
 
+/// How a frame with presence begins: field 5, a message (`overlay/PROTOCOL.md` §3).
+const PRESENCE: u8 = 5 << 3 | 2;
 /// Leaving is seen within 30 s (DESIGN.md §6), counted from what the last frame may have needed on its way.
 const LEAVING: u64 = 30_000 + 8_000;
 
@@ -165,5 +169,25 @@ impl World {
         let mut clients =
             self.clients.iter().filter(|client| client.person == person && client.resource == resource);
         clients.any(|client| client.left.is_some_and(|left| left.max(here_since) + LEAVING < self.time))
+    }
+
+    /// What a node tells another of a contact's presence is for those only whom its owner has permitted it.
+    pub(crate) fn check_told(&self, by: HostId, frame: &[u8]) -> Checked {
+        if self.hosts[by.0].attacker.is_some() || frame.first() != Some(&PRESENCE) {
+            return Ok(());
+        }
+        let Ok(Frame::Presence { to, record }) = wire::decode(frame) else { return Ok(()) };
+        let Ok(said) = Unverified::<PresenceRecord>::parse(&record) else { return Ok(()) };
+        let person = |user: &UserId| self.people.iter().position(|person| person.user == *user).map(PersonId);
+        let Some(owner) = person(&said.claim().user) else { return Ok(()) };
+        for watcher in to.iter().filter_map(person).filter(|watcher| *watcher != owner) {
+            if !self.book.has_stated(owner, watcher, "subscribed") {
+                let (owner, watcher) = (self.who(owner), self.who(watcher));
+                return Err(self.violation(format!(
+                    "presence of {owner} was sent to {watcher}, who was not permitted it"
+                )));
+            }
+        }
+        Ok(())
     }
 }

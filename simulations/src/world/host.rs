@@ -205,6 +205,8 @@ impl World {
         host.heard.clear();
         host.answers.clear();
         host.afterwards.clear();
+        self.book.forget_statuses(|client| self.clients[client.0].host == id);
+        let host = &mut self.hosts[id.0];
         let durable = host.disk.crash(&mut self.dice);
         let durable = durable.map_err(|why| self.violation(why))?;
         for set in &durable {
@@ -303,6 +305,7 @@ impl World {
             Output::Frame { node, frame } => {
                 self.story.mark(self.time, 4, id.0 as u64, &frame);
                 self.tell_frame(id, &node, &frame);
+                self.check_told(id, &frame)?;
                 self.send_frame(id, node, frame);
             }
             Output::Datagram { address, port, bytes } => {

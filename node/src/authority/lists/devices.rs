@@ -7,11 +7,17 @@ use super::{Lists, Stop, stored_record};
 use crate::authority::database::{Database, DatabaseError};
 
 impl Lists {
-    /// Whose session that is, on which device, and the name of that user.
+    /// Whose session that is, on which device, and the name of that user: as the database has it now.
     ///
     /// # Errors
-    /// When it is forgotten.
-    pub fn user_of(&self, node: NodeId, session: u64) -> Result<(UserId, DeviceId, String), Stop> {
+    /// When it is forgotten, or has ended: the name was taken back, or the device revoked, perhaps by another process.
+    pub fn user_of(
+        &mut self,
+        database: &Database,
+        node: NodeId,
+        session: u64,
+    ) -> Result<(UserId, DeviceId, String), Stop> {
+        self.who(database, node, session)?;
         let session = self.session(node, session)?;
         Ok((session.user, session.device, session.name.clone()))
     }

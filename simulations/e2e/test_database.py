@@ -94,7 +94,9 @@ def test_a_full_disk_is_waited_for(labs, nodes_of):
     assert users(server) == added
     assert host.run(["rm", fill]).returncode == 0
     until(lambda: standing(server)["up"], 30, "room to be found")
-    assert standing(server)["leads"] and server.log().count("of the domain is away") == 1, server.log(20)
+    assert standing(server)["leads"], server.log(20)
+    # Small changes may still have found room in between.
+    assert 1 <= server.log().count("of the domain is away") <= 3, server.log(20)
     assert enrolled(laptop, link)["account"]["jid"] == ALICE
     server.kill()
     server.start()

@@ -162,8 +162,8 @@ impl Passing {
             gone = gone.upstream::<Passed>(for_leader(own.as_bytes(), number), None);
         }
         // A leader reads them within moments, or there is none: then its gate is read anew.
-        let old = |(_, since): &(u64, Instant)| since.elapsed() > WORD_PATIENCE;
-        while let Some((number, _)) = self.told.pop_front_if(|told| old(told)) {
+        let old = self.told.partition_point(|(_, since)| since.elapsed() > WORD_PATIENCE);
+        for (number, _) in self.told.drain(..old) {
             gone = gone.upstream::<Passed>(for_leader(own.as_bytes(), number), None);
         }
         if !gone.is_empty_upstream() {

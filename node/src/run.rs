@@ -86,7 +86,8 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     neighbourhood::tell(&mut setup.settings, &place.config, opened.as_ref());
     let core = Core::new(setup, clock.now())?;
 
-    // The faces: chat programs, other nodes, neighbours without a node, the command line.
+    // The faces: the command line, which takes a node without it for none, chat programs, other nodes, neighbours without a node.
+    let socket = admin::server::open(&place.data)?;
     let directory = directory(&ground.node);
     let (wishes, wished) = mpsc::channel(registration::QUEUE);
     let (plain_logins, logged_in) = mpsc::channel(renewal::QUEUE);
@@ -99,7 +100,6 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     bootstrap(&network.0, &place.config, memory.addresses);
     let link = opened.map(|opened| opened.connect(to_core, tls, neighbourhood::hints(&network.0)));
     let service = service.with_link(link.as_ref().map(link::Handle::view)).with_network(network.0.views());
-    let socket = admin::server::open(&place.data)?;
     let store = StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?;
     let sources =
         metrics::Sources { service: service.clone(), authority: authority.clone(), flushes: store.flushes() };

@@ -86,14 +86,7 @@ impl Service {
         let (upload, sealed) = made.await?;
         let ask = Ask::Changed(Changed { session, upload, sealed, at, permit });
         match self.ask_server(server, &ask).await?.1 {
-            Answer::PasswordOf(counts) => {
-                if counts.at > at {
-                    tracing::warn!(
-                        "the password of {user} was changed later on another laptop: that one counts"
-                    );
-                }
-                done(self.ask(Command::PasswordTold { user, at: counts.at }).await)
-            }
+            Answer::PasswordOf(counts) => done(self.ask(Command::PasswordTold { user, at: counts.at }).await),
             answer => Err(no(&answer, UNKNOWN)),
         }
     }

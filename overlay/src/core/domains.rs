@@ -51,7 +51,6 @@ impl Overlay {
     }
 
     fn known_domain(&self, domain: &str, known: &Authority) -> KnownDomain {
-        let vouched = known.introductions.iter().filter(|one| known.is_introduced_by(one));
         let alarmed = self.users.alarmed.iter();
         let claimed = alarmed.filter(|(alarmed, key)| alarmed == domain && !known.chain.holds(key));
         KnownDomain {
@@ -60,7 +59,7 @@ impl Overlay {
             how: known.how,
             handed_over: known.chain.keys().count() - 1,
             disputed: known.chain.disputed(),
-            introduced: vouched.map(|one| (one.by.clone(), one.expires)).collect(),
+            introduced: known.vouched().map(|one| (one.by.clone(), one.expires)).collect(),
             claimed: claimed.map(|(_, key)| *key).collect(),
         }
     }
@@ -68,10 +67,7 @@ impl Overlay {
     /// Which domains introduce one, with the key that is known for it.
     pub fn introducers(&self, domain: &str) -> Vec<String> {
         let known = self.users.authorities.get(domain).into_iter();
-        known
-            .flat_map(|known| known.introductions.iter().filter(|one| known.is_introduced_by(one)))
-            .map(|one| one.by.clone())
-            .collect()
+        known.flat_map(Authority::vouched).map(|one| one.by.clone()).collect()
     }
 
     /// Forgets the key of a domain, and all that was said of it; false if none is known. The next one that is seen is a first
@@ -110,8 +106,8 @@ impl Overlay {
         if by.heard >= said.serial {
             return Ok(false);
         }
-        let full = self.users.authorities.len() >= self.limits.authorities;
-        if full && said.key.is_some() && !self.users.authorities.contains_key(&said.domain) {
+        let new = said.key.is_some() && !self.users.authorities.contains_key(&said.domain);
+        if new && !self.make_room_for_domain(now) {
             // It comes again.
             self.counters.drop("no room for another authority");
             return Ok(false);
@@ -148,9 +144,6 @@ impl Overlay {
         let other = known.filter(|known| !known.chain.holds(&key) && known.is_introduced());
         if let Some(known) = other.map(|known| known.chain.current()) {
             return self.second_authority(domain.to_owned(), known, key);
-        }
-        if known.is_none() && !self.make_room_for_domain(now) {
-            return self.counters.drop("no room for another authority");
         }
         self.set_authority(domain, key, Provenance::Introduced, now);
     }
@@ -223,10 +216,12 @@ impl Authority {
 
     /// Whether somebody says that the key which is known speaks for the domain.
     fn is_introduced(&self) -> bool {
-        self.introductions.iter().any(|one| self.is_introduced_by(one))
+        self.vouched().next().is_some()
     }
 
-    fn is_introduced_by(&self, one: &Introduction) -> bool {
-        one.key.is_some_and(|key| self.chain.holds(&key))
+    /// The words of others for the key that is known.
+    fn vouched(&self) -> impl Iterator<Item = &Verified<Introduction>> {
+        let is_for_it = |one: &&Verified<Introduction>| one.key.is_some_and(|key| self.chain.holds(&key));
+        self.introductions.iter().filter(is_for_it)
     }
 }

@@ -117,11 +117,13 @@ def test_twenty_nodes_in_three_networks_two_behind_nat(labs, figure):
     begin = time.monotonic()
     crowd = Crowd(labs(COUNT, "ipv4", lambda count, kind: Subnets(count, kind, BEHIND)))
     figure(f"{COUNT} nodes up after {time.monotonic() - begin:.0f} s")
-    for name, address in crowd.address.items():
-        until(lambda: millis(crowd.nodes[1], address), 90, f"{name}'s record", every=0.5)
+    # Who comes while the tables fill leaves its record with those it has met till then, and nearer ones get it in time.
     addresses = list(crowd.address.values())
-    took = [millis(node, addresses[number % len(addresses)]) for number, node in enumerate(crowd.nodes)]
-    assert None not in took
+    wanted = {node: addresses[number % len(addresses)] for number, node in enumerate(crowd.nodes)}
+    for node, address in wanted.items():
+        until(lambda: millis(node, address) is not None, 90, f"{address} at {node.host.name}", every=0.5)
+    figure(f"found from everywhere {time.monotonic() - begin:.0f} s after the start")
+    took = [millis(node, address) for node, address in wanted.items()]
     figure(f"found by address in {median(took):.0f} ms (median of {len(took)}, {max(took)} at most)")
     assert median(took) < 1_000
 

@@ -78,6 +78,12 @@ catalogue! {
     ContactsUnsaved,
     /// The contact list is kept in memory only.
     RosterUnsaved,
+    /// A contact is shown as a neighbour too.
+    NeighbourTwice,
+    /// Whoever was blocked is shown all the same.
+    BlocksForgotten,
+    /// A lost laptop is believed.
+    LostBelieved,
     /// A commit is answered before it is on the disk, where it never comes.
     CommitInMemory,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::id::{DeviceId, UserId, XID_DOMAIN};
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_storage::tree::account::{Account as Stored, ScramKeys as StoredKeys};
 use crosstalk_storage::tree::block::Blocked;
 use jid::{BareJid, Jid};
@@ -146,7 +147,7 @@ pub(crate) fn block_forms(jid: &Jid) -> [String; 3] {
 impl Account {
     /// Whether XEP-0191 keeps `other` from this account, and this account from `other`.
     pub(crate) fn blocks(&self, other: &Jid) -> bool {
-        if self.blocked.is_empty() {
+        if self.blocked.is_empty() || is_on(Mutant::BlocksForgotten) {
             return false;
         }
         block_forms(other).iter().any(|form| self.blocked.contains(form))

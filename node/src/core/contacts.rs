@@ -44,9 +44,6 @@ impl Core {
         let known =
             self.accounts.get(&user).and_then(|account| account.roster.get(address.as_str())).cloned();
         let other = self.resolve(&address);
-        if let (None, Some(other)) = (&known, other) {
-            self.neighbour_becomes_contact(user, other);
-        }
         let item = known.unwrap_or_else(|| new_item(&address, other));
         let seen = self.shown_nearby(user);
         let is_new = self.accounts.get(&user).is_none_or(|account| account.roster.get(&item.jid).is_none());
@@ -74,9 +71,6 @@ impl Core {
     ) -> Result<(), StanzaError> {
         if self.accounts.get(&user).is_some_and(|account| account.roster.get(jid.as_str()).is_some()) {
             return Ok(());
-        }
-        if let Some(other) = other {
-            self.neighbour_becomes_contact(user, other);
         }
         let name = other.and_then(|other| self.nickname_of(&other));
         self.write_contact(user, RosterItem { name, ..new_item(jid, other) }).map(drop)
@@ -141,6 +135,7 @@ impl Core {
         if !account.roster.items.contains_key(&item.jid) && !self.has_room(Tree::Roster, 1) {
             return Err(super::room::full("contacts"));
         }
+        self.neighbour_becomes_contact(user, &item);
         let Some(account) = self.accounts.get_mut(&user) else { return Err(Condition::ItemNotFound.into()) };
         account.stored.roster_version += 1;
         let at = self.overlay.tick(now);

@@ -12,12 +12,14 @@ use crosstalk_link_local::neighbours::{Event, Neighbour, Who};
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::LinkStatus;
+use crosstalk_storage::tree::roster::RosterItem;
 use jid::Jid;
 
 use crate::xmpp::{Stanza, ns};
 
 use super::Core;
 use super::io::Output;
+use super::roster::user_of;
 use super::session::SessionId;
 use super::settings::LinkMode;
 
@@ -287,10 +289,11 @@ impl Core {
         }
     }
 
-    /// Before a neighbour becomes a contact: its presence as a neighbour is taken back, the list's own push follows.
-    pub(super) fn neighbour_becomes_contact(&mut self, viewer: UserId, user: UserId) {
-        let who = Who::User(user);
-        if self.sees_nearby(viewer, &who) {
+    /// Before an entry of the list is written: if it makes a neighbour a contact, its presence as a neighbour is taken back; the
+    /// list's own push follows.
+    pub(super) fn neighbour_becomes_contact(&mut self, viewer: UserId, entry: &RosterItem) {
+        let Some(who) = user_of(entry).filter(|_| !entry.removed).map(Who::User) else { return };
+        if self.sees_nearby(viewer, &who) && !is_on(Mutant::NeighbourTwice) {
             self.show_neighbour(viewer, &who, false);
         }
     }

@@ -195,7 +195,7 @@ impl Core {
                     }
                     Says::Request | Says::Grant | Says::Refuse | Says::Withdraw => {}
                 }
-                self.record_for_local(to, record);
+                self.record_from_elsewhere(to, record);
                 Disposition::Held
             }
             Ok(_) | Err(_) => {

@@ -181,7 +181,6 @@ impl Core {
             Some(item) if item.approved == approved => return Ok(()),
             Some(item) => item,
             None if approved => {
-                self.neighbour_becomes_contact(user, other);
                 RosterItem { name: self.nickname_of(&other), ..new_item(&address, Some(other)) }
             }
             None => return Ok(()),
@@ -235,18 +234,29 @@ impl Core {
         sent.map_err(|full| StanzaError::new(Condition::ResourceConstraint, full.to_string()))
     }
 
-    /// A record of somebody else for an account of this node, verified.
-    pub(super) fn record_for_local(&mut self, user: UserId, record: Verified<ContactRecord>) {
+    /// A record of somebody else for an account of this node, verified. The user's other devices are told it: whoever made it may
+    /// not have known of them.
+    pub(super) fn record_from_elsewhere(&mut self, user: UserId, record: Verified<ContactRecord>) {
+        let bytes = record.bytes().to_vec();
+        if self.record_for_local(user, record) {
+            self.sync_record(user, &bytes);
+        }
+    }
+
+    /// The same, whoever brought it. False: nothing new.
+    pub(super) fn record_for_local(&mut self, user: UserId, record: Verified<ContactRecord>) -> bool {
         let other = record.from;
-        let Some(address) = self.address_for(user, &other) else { return };
+        let Some(address) = self.address_for(user, &other) else { return false };
         // Who is blocked may end what was between the two, so that both sides agree, but not be heard.
         let blocked = self.is_blocked(user, &other);
         if blocked && matches!(record.says, Says::Request | Says::Grant) {
-            return self.count("contact records from blocked addresses");
+            self.count("contact records from blocked addresses");
+            return false;
         }
         let before = self.subscription_between(user, other);
         if !self.store_record(user, other, &record) {
-            return self.answer_again(user, other, &record);
+            self.answer_again(user, other, &record);
+            return false;
         }
         let after = self.subscription_between(user, other);
         let bare = address.to_bare();
@@ -272,6 +282,7 @@ impl Core {
         if after.to && !before.to {
             self.presence_shown(user, other);
         }
+        true
     }
 
     /// A request: answered at once when it was approved before, else put before the person.

@@ -79,7 +79,7 @@ impl Core {
         }
     }
 
-    /// A contact record was made on this node, by the user or for it.
+    /// A contact record was made on this node, by the user or for it, or has come to it.
     pub(super) fn sync_record(&mut self, user: UserId, record: &[u8]) {
         self.tell_server_soon(user);
         if self.overlay.has_other_devices(&user) {
@@ -262,9 +262,6 @@ impl Core {
             return self.count("contacts of own devices beyond the limit");
         }
         let other = user_of(&merged);
-        if let Some(other) = other.filter(|_| after && !before) {
-            self.neighbour_becomes_contact(user, other);
-        }
         let item = self.keep_contact(user, merged);
         if let Some(item) = item.filter(|_| before || after) {
             self.push_contact(user, &item);
@@ -276,6 +273,7 @@ impl Core {
 
     /// Stores a merged contact as a new version of the list here.
     fn keep_contact(&mut self, user: UserId, merged: RosterItem) -> Option<RosterItem> {
+        self.neighbour_becomes_contact(user, &merged);
         let account = self.accounts.get_mut(&user)?;
         account.stored.roster_version += 1;
         let last = shape::edits(&merged).into_iter().flatten().max().cloned().unwrap_or_default();
@@ -335,7 +333,9 @@ impl Core {
                     self.presence_shown(user, other);
                 }
             }
-            Ok(record) if record.to == user && record.from != user => self.record_for_local(user, record),
+            Ok(record) if record.to == user && record.from != user => {
+                self.record_for_local(user, record);
+            }
             Ok(_) | Err(_) => self.count("contact records of own devices that did not verify"),
         }
     }

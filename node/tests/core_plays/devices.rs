@@ -241,6 +241,29 @@ fn an_answer_given_on_one_device_is_the_answer_of_both() {
     friend.forget();
 }
 
+/// Bob has met one of anna's devices only: what he says comes to the other one all the same.
+#[test]
+fn what_somebody_tells_one_device_both_know() {
+    let two = Two::new();
+    let bob = Play::elsewhere(3);
+    let friend = bob.online("bob/phone");
+    let nodes = [&two.nodes[0], &two.nodes[1], &bob];
+    join(&nodes, &two.nodes[0], &bob);
+    two.forget();
+    let [desk, couch] = &two.clients;
+    friend.send("<presence to='anna@xid' type='subscribe'/>");
+    rest(&nodes);
+    desk.expects("<presence from='bob@xid' type='subscribe'/>");
+    let xid = format!("{}@id.internal", bob.user("bob").xid());
+    couch.expects(&format!("<presence from='{xid}' type='subscribe'/>"));
+    couch.send(&format!("<presence to='{xid}' type='subscribed'/>"));
+    rest(&nodes);
+    desk.expects_item("<item jid='bob@xid' subscription='none'/>");
+    desk.expects_item("<item jid='bob@xid' subscription='from'/>");
+    two.forget();
+    friend.forget();
+}
+
 /// What was sent on one device is shown on the other when somebody comes there.
 #[test]
 fn a_copy_waits_for_a_client_of_the_other_device() {

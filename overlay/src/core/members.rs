@@ -24,6 +24,8 @@ const PAUSE: u64 = 2 * SECOND;
 const NO_NEWS: u64 = 15 * SECOND;
 /// A node that hears more than so many has to be heard by two.
 const FEW: usize = 3;
+/// When somebody came, what others have said before counts again after so long: by then who came has told what is newer.
+const HEARSAY: u64 = SECOND / 2;
 /// Whoever is heard by too few for so long is gone.
 const FADE: u64 = 4 * SECOND;
 /// The end of a statement. Nobody looks at it: readers count from when it arrived.
@@ -48,6 +50,14 @@ pub(super) struct Members {
     parted: BTreeSet<NodePrefix>,
     /// When the first of them did.
     parted_at: u64,
+}
+
+/// Whom a node says it hears.
+struct Word<'a> {
+    node: NodeId,
+    links: &'a NodeLinks,
+    /// When it came here, monotonic milliseconds.
+    since: u64,
 }
 
 impl Overlay {
@@ -75,7 +85,7 @@ impl Overlay {
 
     /// Finds out who is here, tells who came and went, and chooses whom to be connected with.
     pub(super) fn on_survey_timer(&mut self, now: Now) {
-        self.members.heard = self.heard_nodes();
+        self.members.heard = self.heard_nodes(now);
         self.end_lingering(now);
         self.doubt(now);
         let present = self.devices_present();
@@ -132,38 +142,54 @@ impl Overlay {
 
     /// The nodes that at least two, or the only ones they hear, say they hear. Only those that were discovered on this link
     /// too: a relay may be on two, and may make up any number of others who hear each other.
-    fn heard_nodes(&self) -> BTreeSet<NodeId> {
+    fn heard_nodes(&mut self, now: Now) -> BTreeSet<NodeId> {
         // What a connected node said before it came back is about those whom it heard then.
         let is_news = |node: &NodeId, since| {
             is_on(Mutant::OldWord) || self.peers.connected.get(node).is_none_or(|peer| since >= peer.hello_at)
         };
-        let said: BTreeMap<NodePrefix, (NodeId, &NodeLinks)> = self
+        let said: BTreeMap<NodePrefix, Word<'_>> = self
             .gossip
             .links()
             .filter(|(node, _, since)| is_news(node, *since))
-            .map(|(node, links, _)| (NodePrefix::of(node), (*node, &**links)))
+            .map(|(node, links, since)| (NodePrefix::of(node), Word { node: *node, links, since }))
             .collect();
         let own = NodePrefix::of(&self.node);
-        let connected: BTreeSet<NodePrefix> = self.peers.near().iter().map(NodePrefix::of).collect();
+        let hello_at = |node: &NodeId| self.peers.connected.get(node).map_or(0, |peer| peer.hello_at);
+        let connected: BTreeMap<NodePrefix, u64> =
+            self.peers.near().iter().map(|node| (NodePrefix::of(node), hello_at(node))).collect();
         let (mut heard, mut ears) = (BTreeSet::new(), BTreeMap::<NodePrefix, usize>::new());
-        let (mut voices, mut next) = (connected.clone(), Vec::from_iter(connected.iter().copied()));
-        while let Some(ear) = next.pop() {
-            let Some((_, links)) = said.get(&ear) else { continue };
-            for other in links.hears.iter().filter(|other| **other != own) {
-                let Some((node, back)) = said.get(other) else { continue };
-                if back.hears.binary_search(&ear).is_err() {
+        let mut voices: BTreeSet<NodePrefix> = connected.keys().copied().collect();
+        let mut next: Vec<(NodePrefix, u64)> = connected.iter().map(|(ear, came)| (*ear, *came)).collect();
+        // Last in is first out: whoever has been connected for longest.
+        next.sort_by_key(|(_, came)| std::cmp::Reverse(*came));
+        let mut again = None;
+        while let Some((ear, came)) = next.pop() {
+            let mut counts = |word: &Word<'_>| {
+                let counts = word.since >= came || now.mono >= came + HEARSAY;
+                if !counts {
+                    again = Some(again.unwrap_or(u64::MAX).min(came + HEARSAY));
+                }
+                counts
+            };
+            let Some(word) = said.get(&ear).filter(|word| counts(word)) else { continue };
+            for other in word.links.hears.iter().filter(|other| **other != own) {
+                let Some(back) = said.get(other).filter(|word| counts(word)) else { continue };
+                if back.links.hears.binary_search(&ear).is_err() {
                     continue;
                 }
                 let ears = ears.entry(*other).or_default();
                 *ears += 1;
-                let enough = if back.hears.len() > FEW { 2 } else { 1 };
-                if *ears >= enough && self.peers.candidates.contains_key(node) {
-                    heard.insert(*node);
+                let enough = if back.links.hears.len() > FEW { 2 } else { 1 };
+                if *ears >= enough && self.peers.candidates.contains_key(&back.node) {
+                    heard.insert(back.node);
                 }
-                if (*ears >= enough || connected.contains(&ear)) && voices.insert(*other) {
-                    next.push(*other);
+                if (*ears >= enough || connected.contains_key(&ear)) && voices.insert(*other) {
+                    next.push((*other, came));
                 }
             }
+        }
+        if let Some(again) = again {
+            self.timers.set_earlier(Timer::Survey, again);
         }
         heard
     }

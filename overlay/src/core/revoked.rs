@@ -6,6 +6,7 @@ use super::gossip::{Budget, Key, mark};
 use super::timers::Timer;
 use super::{Alarm, Output, Overlay, Write};
 use crate::id::{AuthorityId, DeviceId, NodeId, UserId};
+use crate::mutant::{Mutant, is_on};
 use crate::record::{
     Refusal, Revocation, RevocationSet, Revoked, RevokedBy, Unverified, UserRecord, Verified, domain_of,
 };
@@ -178,6 +179,9 @@ impl Overlay {
 
     /// Takes in a verified one that counts here: kept, followed, told on. False: nothing new, or no room.
     fn revoke(&mut self, revocation: &Verified<Revocation>, way: Way, now: Now) -> bool {
+        if is_on(Mutant::LostBelieved) {
+            return false;
+        }
         if !self.has_room_for(revocation) {
             self.counters.drop("no room for another revocation");
             return false;

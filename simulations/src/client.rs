@@ -62,7 +62,7 @@ pub(crate) struct Client {
     /// What is to be sent once it is ready.
     waiting: VecDeque<Note>,
     /// What is to be sent now.
-    out: Vec<Element>,
+    pub(crate) out: Vec<Element>,
     pub(crate) view: View,
     next_id: u32,
     /// Its presence is published by this text.
@@ -74,6 +74,8 @@ pub(crate) struct Client {
     away_until: u64,
     /// When it logged out in order, if it has not come back.
     pub(crate) left: Option<u64>,
+    /// It is in other hands, or means harm: nothing is promised to it.
+    pub(crate) lawless: bool,
     /// Since when it has been ready.
     pub(crate) ready_since: u64,
 }
@@ -146,7 +148,7 @@ impl Client {
         }
     }
 
-    fn send_plain(&mut self, element: Element) {
+    pub(crate) fn send_plain(&mut self, element: Element) {
         self.send(Note { element, message: None });
     }
 

@@ -5,9 +5,11 @@
 //! | `delivery` | exactly once, in order |
 //! | `refusal` | refused only for want of room; then told, and not delivered |
 //! | `ownership` | from its acknowledgement on a message always has a durable owner |
+//! | `blocked` | who was blocked is not shown |
 //! | `shown` | nothing unverified is shown; nobody who is gone is shown as here |
 //! | `ending` | when all is well again: all delivered, nothing left over, both sides agree; bounds |
 
+mod blocked;
 mod delivery;
 mod ending;
 mod ownership;
@@ -70,6 +72,8 @@ pub(crate) struct Book {
     newest_status: BTreeMap<(ClientId, String, u32), u32>,
     /// Statements about subscriptions: who, to whom, what.
     stated: BTreeSet<(PersonId, PersonId, &'static str)>,
+    /// Who has blocked whom, since when it is so.
+    blocked: BTreeMap<(PersonId, PersonId), u64>,
     /// Order may give way: a gap is released after 30 s (DESIGN.md §5), which happens only when frames are lost.
     pub(crate) any_order: bool,
     /// That somebody is gone may have to be noticed by so many, one after the other; 0 counts as one.

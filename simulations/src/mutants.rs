@@ -36,9 +36,12 @@ pub fn cases() -> impl Iterator<Item = Case> {
 fn scenario_for(mutant: Mutant) -> &'static str {
     match mutant {
         Mutant::SkipSignature | Mutant::UnprovenLive => "stranger_attacks",
-        Mutant::CarbonsForgotten | Mutant::CopiesForgotten | Mutant::LastMergeWins => {
-            "three_nodes_two_devices"
-        }
+        Mutant::CarbonsForgotten
+        | Mutant::CopiesForgotten
+        | Mutant::LastMergeWins
+        | Mutant::NeighbourTwice => "three_nodes_two_devices",
+        Mutant::BlocksForgotten => "spam_storm",
+        Mutant::LostBelieved => "stolen_laptop",
         Mutant::OldWord | Mutant::NoFade | Mutant::NeighboursStay => "camp",
         Mutant::UnsureCounts => "clock_in_1970",
         Mutant::PermissionForgotten => "request_refused",

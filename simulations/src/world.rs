@@ -3,6 +3,7 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `events` | the queue of what will happen |
+//! | `incidents` | what of it a run can be told without |
 //! | `dice`, `story` | chance; what is told and hashed |
 //! | `host`, `disk` | one core by its law; its store, crashes |
 //! | `network` | links, cables, discovery |
@@ -13,6 +14,8 @@
 //! | `people` | keys, certificates, accounts |
 //! | `faults` | what goes wrong |
 //! | `attacker` | a peer that means harm |
+//! | `spam` | strangers who write and ask without end, and how they are blocked |
+//! | `theft` | a laptop in other hands |
 //! | `sabotage` | promises that the world breaks to try out the invariants |
 
 pub(crate) mod attacker;
@@ -22,13 +25,16 @@ pub(crate) mod events;
 pub(crate) mod faults;
 pub(crate) mod ground;
 pub(crate) mod host;
+pub mod incidents;
 pub(crate) mod network;
 pub(crate) mod news;
 pub(crate) mod people;
 pub(crate) mod radio;
 pub mod sabotage;
+pub(crate) mod spam;
 pub mod story;
 pub(crate) mod streams;
+pub(crate) mod theft;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +47,7 @@ use crate::invariants::Book;
 use dice::Dice;
 use events::{Event, Queue};
 use host::Host;
+use incidents::Incidents;
 use network::Network;
 use people::Person;
 use sabotage::Sabotage;
@@ -59,6 +66,7 @@ pub(crate) struct World {
     pub(crate) time: u64,
     pub(crate) dice: Dice,
     pub(crate) queue: Queue,
+    pub(crate) incidents: Incidents,
     pub(crate) story: Story,
     pub(crate) hosts: Vec<Host>,
     pub(crate) people: Vec<Person>,
@@ -69,6 +77,7 @@ pub(crate) struct World {
     pub(crate) next_conn: u64,
     pub(crate) book: Book,
     pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) theft: Option<theft::Theft>,
     /// All is well again: what was still to go wrong does not.
     pub(crate) healed: bool,
     /// For a sabotage: what is held back of a stream.
@@ -77,13 +86,14 @@ pub(crate) struct World {
 
 impl World {
     /// An empty world.
-    pub(crate) fn new(seed: u64, story: Story, sabotage: Option<Sabotage>) -> Self {
+    pub(crate) fn new(seed: u64, story: Story, sabotage: Option<Sabotage>, incidents: Incidents) -> Self {
         let mut queue = Queue::default();
         queue.push(WATCH, Event::Watch);
         Self {
             time: 0,
             dice: Dice::new(seed),
             queue,
+            incidents,
             story,
             hosts: Vec::new(),
             people: Vec::new(),
@@ -94,6 +104,7 @@ impl World {
             next_conn: 0,
             book: Book::default(),
             sabotage,
+            theft: None,
             healed: false,
             swapped: BTreeMap::new(),
         }

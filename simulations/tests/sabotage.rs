@@ -52,7 +52,7 @@ fn sessions_lost_at_a_start() {
 
 #[test]
 fn a_forged_acknowledgement_of_a_client() {
-    is_caught_as(Sabotage::ForgedAck, &["nobody holds"]);
+    is_caught_as(Sabotage::ForgedAck, &["nobody holds", "order is lost"]);
 }
 
 #[test]

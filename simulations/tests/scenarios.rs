@@ -2,7 +2,10 @@
 
 #![allow(clippy::panic, reason = "a test fails by it")]
 
-use crosstalk_simulations::scenario::{self, Broken, Scenario};
+use std::collections::BTreeSet;
+
+use crosstalk_simulations::scenario::{self, ALL, Broken, Scenario};
+use crosstalk_simulations::world::sabotage::Sabotage;
 
 fn find(name: &str) -> &'static Scenario {
     scenario::find(name).unwrap_or_else(|| panic!("there is no scenario {name}"))
@@ -83,6 +86,16 @@ fn request_refused() {
 }
 
 #[test]
+fn spam_storm() {
+    all_keep_their_promises("spam_storm", 0..3);
+}
+
+#[test]
+fn stolen_laptop() {
+    all_keep_their_promises("stolen_laptop", 0..5);
+}
+
+#[test]
 fn camp() {
     all_keep_their_promises("camp", 0..6);
 }
@@ -96,6 +109,26 @@ fn the_same_seed_is_the_same_run_and_another_is_another() {
     let other = run(8).unwrap_or_else(|broken| panic!("{}", story(scenario, &broken)));
     assert_eq!(first, again);
     assert_ne!(first.0, other.0);
+}
+
+/// What is told of a broken promise is short, and the promise is broken by it alone.
+#[test]
+fn a_broken_promise_is_told_by_little() {
+    let (scenario, lies) = (find("two_laptops"), Some(Sabotage::DoubleStanza));
+    let broken = (0..25).find_map(|seed| scenario::run(scenario, seed, lies).err());
+    let broken = broken.unwrap_or_else(|| panic!("the sabotage went unseen"));
+    let shrunk = scenario::shrink(scenario, &broken, lies, 200, |_| true);
+    assert_eq!(shrunk.broken.violation.kind(), broken.violation.kind());
+    let (before, after) = (shrunk.before, shrunk.broken.incidents.len());
+    assert!(after < before && after <= 5, "{after} of {before}");
+    assert!(shrunk.broken.incidents.is_subset(&broken.incidents));
+}
+
+#[test]
+fn mixed_seeds_have_many_scenarios() {
+    let names: BTreeSet<&str> = (0..2_000).map(|seed| scenario::mixed(seed).name).collect();
+    assert_eq!(names.len(), ALL.len() - 1, "all but the class of fifty: {names:?}");
+    assert_eq!(scenario::mixed(17).name, scenario::mixed(17).name);
 }
 
 #[test]

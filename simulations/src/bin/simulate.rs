@@ -1,6 +1,6 @@
-//! Owns `crosstalk-simulate`: runs a scenario for many seeds, or tells the story of one.
+//! Owns `crosstalk-simulate`: runs scenarios for many seeds, or tells the story of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,20 +8,30 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use crosstalk_simulations::interrupt::{INTERRUPTED, Interrupt};
 use crosstalk_simulations::mutants::{self, Case, Caught};
 use crosstalk_simulations::progress;
 use crosstalk_simulations::scenario::{self, ALL, Broken, Kept, Scenario};
+use crosstalk_simulations::world::incidents::Numbers;
 
 /// Lines of a story that are shown with a broken promise; `--story` shows all.
 const LAST: usize = 60;
+/// What seeds draw their scenarios from.
+const MIXED: &str = "mixed";
+/// Runs to find a short story, at most.
+const TRIES: usize = 400;
+/// Time for that.
+const PATIENCE: Duration = Duration::from_secs(120);
+const DAY: f64 = 86_400_000.0;
 
 /// Runs nodes on virtual time and a simulated network that fails, and checks after each step that every promise
-/// is kept. A seed decides everything: the same seed is the same run.
+/// is kept. A seed decides everything: the same seed is the same run. When a promise is broken, what went wrong before is left
+/// out as far as it does not matter, and the rest is told.
 #[derive(Parser)]
 #[command(name = "crosstalk-simulate", version)]
 struct Options {
-    /// Which scenario; `--list` names them.
-    #[arg(long, default_value = "two_laptops")]
+    /// Which scenario; `--list` names them. `mixed`: each seed has one of all.
+    #[arg(long, default_value = MIXED)]
     scenario: String,
     /// Seeds from A up to and without B.
     #[arg(long, value_name = "A..B", default_value = "0..1000", value_parser = seeds)]
@@ -32,6 +42,9 @@ struct Options {
     /// Tell everything that happens in that one run.
     #[arg(long, requires = "seed")]
     story: bool,
+    /// Of what was planned in that run let these happen only: as `3,17`, or `-` for none.
+    #[arg(long, value_name = "NUMBERS", requires = "story", value_parser = numbers)]
+    only: Option<Numbers>,
     /// How many runs at the same time.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: u8,
@@ -48,7 +61,7 @@ struct Options {
         value_name = "NAME",
         num_args = 0..=1,
         default_missing_value = "",
-        conflicts_with_all = ["scenario", "seeds", "seed", "story", "keep_going", "list"]
+        conflicts_with_all = ["scenario", "seeds", "seed", "story", "only", "keep_going", "list"]
     )]
     mutants: Option<String>,
     /// Name the scenarios and end.
@@ -63,16 +76,34 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
     if from < to { Ok((from, to)) } else { Err(wrong()) }
 }
 
+fn numbers(text: &str) -> Result<Numbers, String> {
+    let wrong = |part: &str| format!("{part:?} is no number of an incident: write them as 3,17");
+    let parts = text.split(',').filter(|part| *part != "-");
+    parts.map(|part| part.parse().map_err(|_| wrong(part))).collect()
+}
+
 /// What all runs came to.
 #[derive(Default)]
 struct Tally {
     runs: u64,
     virtual_millis: u64,
+    node_millis: u64,
     events: u64,
     messages: u64,
     broken: Option<Box<Broken>>,
     /// How often, by kind: what was said without its numbers; with one seed.
     kinds: BTreeMap<String, (u64, u64)>,
+    /// Scenarios that seeds had.
+    scenarios: BTreeSet<&'static str>,
+    /// Somebody wanted it to end.
+    interrupted: bool,
+}
+
+/// How the program ends.
+enum Outcome {
+    Kept,
+    Broken,
+    Interrupted,
 }
 
 fn main() -> ExitCode {
@@ -85,8 +116,9 @@ fn main() -> ExitCode {
         },
     };
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Outcome::Kept) => ExitCode::SUCCESS,
+        Ok(Outcome::Broken) => ExitCode::FAILURE,
+        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(why) => {
             // Nothing is left to do when even this cannot be written.
             let _ = writeln!(io::stderr(), "crosstalk-simulate: {why}");
@@ -95,10 +127,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn list() -> Result<bool, String> {
+fn list() -> Result<Outcome, String> {
     let lines: String =
         ALL.iter().map(|scenario| format!("{}: {}\n", scenario.name, scenario.about)).collect();
-    print(&lines)
+    print(&lines).map(|()| Outcome::Kept)
 }
 
 /// Seeds within which a bug has to be caught, in each hunt.
@@ -106,7 +138,7 @@ const MOST: u64 = 100;
 /// Hunts for each bug.
 const HUNTS: u64 = 5;
 
-fn hunt_all(only: &str, json: bool) -> Result<bool, String> {
+fn hunt_all(only: &str, json: bool) -> Result<Outcome, String> {
     std::panic::set_hook(Box::new(|_| {}));
     let is_wanted = |case: &Case| only.is_empty() || format!("{:?}", case.mutant) == only;
     let cases: Vec<Case> = mutants::cases().filter(is_wanted).collect();
@@ -145,90 +177,149 @@ fn hunt_all(only: &str, json: bool) -> Result<bool, String> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(all_caught)
+    Ok(if all_caught { Outcome::Kept } else { Outcome::Broken })
 }
 
-fn simulate(options: &Options) -> Result<bool, String> {
-    let scenario = scenario::find(&options.scenario)
-        .ok_or_else(|| format!("there is no scenario {}: --list names those that are", options.scenario))?;
+/// Where seeds have their scenarios from.
+#[derive(Clone, Copy)]
+enum Chosen {
+    One(&'static Scenario),
+    Mixed,
+}
+
+impl Chosen {
+    fn named(name: &str) -> Result<Self, String> {
+        let unknown =
+            || format!("there is no scenario {name}: --list names those that are, {MIXED} is all of them");
+        match name {
+            MIXED => Ok(Self::Mixed),
+            name => scenario::find(name).map(Self::One).ok_or_else(unknown),
+        }
+    }
+
+    fn of(self, seed: u64) -> &'static Scenario {
+        match self {
+            Self::One(scenario) => scenario,
+            Self::Mixed => scenario::mixed(seed),
+        }
+    }
+}
+
+fn simulate(options: &Options) -> Result<Outcome, String> {
+    let chosen = Chosen::named(&options.scenario)?;
     // A panic is a broken promise like any other, and told as such.
     std::panic::set_hook(Box::new(|_| {}));
     if let (Some(seed), true) = (options.seed, options.story) {
-        let (result, story) = scenario::tell(scenario, seed, None);
+        let (result, story) = scenario::tell(chosen.of(seed), seed, options.only.as_ref());
         let end = match &result {
             Ok(kept) => format!("every promise was kept; trace {:016x}", kept.trace),
             Err(violation) => violation.to_string(),
         };
         print(&(story.join("\n") + "\n" + &end + "\n"))?;
-        return Ok(result.is_ok());
+        return Ok(if result.is_ok() { Outcome::Kept } else { Outcome::Broken });
     }
+    let interrupt = Interrupt::listen().map_err(|why| format!("signals cannot be heard: {why}"))?;
     let range = options.seed.map_or(options.seeds, |seed| (seed, seed + 1));
     let began = now();
-    let tally = run_all(scenario, range, options);
-    report(options, &tally, began.elapsed())?;
-    Ok(tally.broken.is_none())
+    let mut tally = run_all(chosen, range, options, &interrupt);
+    let took = began.elapsed();
+    let before = tally.broken.as_ref().map(|broken| broken.incidents.len());
+    tally.broken = tally.broken.map(|broken| Box::new(shortened(*broken, &interrupt)));
+    report(options, &tally, before.unwrap_or_default(), took)?;
+    Ok(match tally.broken {
+        Some(_) => Outcome::Broken,
+        None if tally.interrupted => Outcome::Interrupted,
+        None => Outcome::Kept,
+    })
 }
 
-/// Runs all seeds until one breaks a promise.
-fn run_all(scenario: &'static Scenario, (from, to): (u64, u64), options: &Options) -> Tally {
+/// The same promise broken with as few incidents as can be found.
+fn shortened(broken: Broken, interrupt: &Interrupt) -> Broken {
+    let Some(scenario) = scenario::find(broken.scenario) else { return broken };
+    let (bar, began) = (progress::bar(TRIES as u64, "a short story"), now());
+    let go_on = |runs: usize| {
+        bar.set_position(runs as u64);
+        began.elapsed() < PATIENCE && !interrupt.is_asked()
+    };
+    let shrunk = scenario::shrink(scenario, &broken, None, TRIES, go_on);
+    bar.finish_and_clear();
+    shrunk.broken
+}
+
+/// Runs all seeds until one breaks a promise, or somebody wants an end.
+fn run_all(chosen: Chosen, (from, to): (u64, u64), options: &Options, interrupt: &Interrupt) -> Tally {
     let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
     let (sender, receiver) = sync_channel(64);
     let mut tally = Tally::default();
     std::thread::scope(|scope| {
         for _ in 0..options.threads {
             let sender = sender.clone();
-            scope.spawn(|| work(scenario, &next, to, &stop, sender));
+            scope.spawn(|| work(chosen, &next, to, &stop, sender));
         }
         drop(sender);
-        let progress = progress::bar(to - from, scenario.name);
-        for result in receiver {
+        let progress = progress::bar(to - from, &options.scenario);
+        for (scenario, result) in receiver {
             tally.runs += 1;
+            tally.scenarios.insert(scenario);
             match result {
-                Ok(kept) => {
-                    tally.virtual_millis += kept.lasted;
-                    tally.events += kept.events;
-                    tally.messages += kept.messages;
-                }
+                Ok(kept) => tally.kept(&kept),
                 Err(broken) => {
                     stop.store(!options.keep_going, Ordering::Relaxed);
-                    let what =
-                        broken.violation.what.chars().filter(|c| !c.is_ascii_digit()).take(90).collect();
-                    tally.kinds.entry(what).or_insert((0, broken.seed)).0 += 1;
-                    if tally.broken.as_ref().is_none_or(|earlier| broken.seed < earlier.seed) {
-                        tally.broken = Some(broken);
-                    }
+                    tally.broken(broken);
                 }
             }
             progress.inc(1);
+            if interrupt.is_asked() {
+                stop.store(true, Ordering::Relaxed);
+                tally.interrupted = true;
+            }
         }
         progress.finish_and_clear();
     });
     tally
 }
 
-fn work(
-    scenario: &Scenario,
-    next: &AtomicU64,
-    to: u64,
-    stop: &AtomicBool,
-    results: SyncSender<Result<Kept, Box<Broken>>>,
-) {
+impl Tally {
+    fn kept(&mut self, kept: &Kept) {
+        self.virtual_millis += kept.lasted;
+        self.node_millis += kept.lasted * kept.nodes;
+        self.events += kept.events;
+        self.messages += kept.messages;
+    }
+
+    fn broken(&mut self, broken: Box<Broken>) {
+        self.kinds.entry(broken.violation.kind()).or_insert((0, broken.seed)).0 += 1;
+        if self.broken.as_ref().is_none_or(|earlier| broken.seed < earlier.seed) {
+            self.broken = Some(broken);
+        }
+    }
+}
+
+/// What a run of a scenario came to.
+type Ran = (&'static str, Result<Kept, Box<Broken>>);
+
+fn work(chosen: Chosen, next: &AtomicU64, to: u64, stop: &AtomicBool, results: SyncSender<Ran>) {
     while !stop.load(Ordering::Relaxed) {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= to || results.send(scenario::run(scenario, seed, None)).is_err() {
+        let scenario = chosen.of(seed);
+        if seed >= to || results.send((scenario.name, scenario::run(scenario, seed, None))).is_err() {
             return;
         }
     }
 }
 
-fn report(options: &Options, tally: &Tally, took: Duration) -> Result<bool, String> {
+fn report(options: &Options, tally: &Tally, before: usize, took: Duration) -> Result<(), String> {
     let seconds = took.as_secs_f64().max(0.001);
     let rate = tally.runs as f64 / seconds;
     let faster = tally.virtual_millis as f64 / 1_000.0 / seconds;
+    let node_days = tally.node_millis as f64 / DAY;
     if options.json {
         let broken = tally.broken.as_ref().map(|broken| {
             serde_json::json!({
+                "scenario": broken.scenario,
                 "seed": broken.seed,
+                "incidents": broken.incidents,
+                "incidents_before": before,
                 "at_ms": broken.violation.at,
                 "what": broken.violation.what,
                 "story": last(&broken.story),
@@ -236,11 +327,14 @@ fn report(options: &Options, tally: &Tally, took: Duration) -> Result<bool, Stri
         });
         let report = serde_json::json!({
             "scenario": options.scenario,
+            "scenarios": tally.scenarios,
             "runs": tally.runs,
+            "interrupted": tally.interrupted,
             "seconds": seconds,
             "runs_per_second": rate,
             "virtual_seconds": tally.virtual_millis / 1_000,
             "virtual_per_real": faster,
+            "node_days": node_days,
             "events": tally.events,
             "messages": tally.messages,
             "broken": broken,
@@ -248,8 +342,9 @@ fn report(options: &Options, tally: &Tally, took: Duration) -> Result<bool, Stri
         return print(&format!("{report}\n"));
     }
     let mut text = format!(
-        "{} runs of {} in {seconds:.1} s: {rate:.0} runs a second, {} virtual hours ({faster:.0} times as fast as \
-         real time), {} messages, {} events\n",
+        "{}{} runs of {} in {seconds:.1} s: {rate:.0} runs a second, {} virtual hours ({faster:.0} times as fast as \
+         real time), {node_days:.0} days of nodes, {} messages, {} events\n",
+        if tally.interrupted { "interrupted after " } else { "" },
         tally.runs,
         options.scenario,
         tally.virtual_millis / 3_600_000,
@@ -258,27 +353,35 @@ fn report(options: &Options, tally: &Tally, took: Duration) -> Result<bool, Stri
     );
     match &tally.broken {
         None => text += "every promise was kept\n",
-        Some(broken) => {
-            for (what, (count, seed)) in &tally.kinds {
-                text += &format!("{count:>6} times, as with seed {seed}: {what}\n");
-            }
-            text += &last(&broken.story).join("\n");
-            text += &format!("\n\nseed {}: {}\n", broken.seed, broken.violation);
-            text += &format!(
-                "the whole story: crosstalk-simulate --scenario {} --seed {} --story\n",
-                options.scenario, broken.seed
-            );
-        }
+        Some(broken) => text += &told(tally, broken, before),
     }
     print(&text)
+}
+
+fn told(tally: &Tally, broken: &Broken, before: usize) -> String {
+    let mut text = String::new();
+    for (what, (count, seed)) in &tally.kinds {
+        text += &format!("{count:>6} times, as with seed {seed}: {what}\n");
+    }
+    text += &last(&broken.story).join("\n");
+    text += &format!("\n\nseed {} of {}: {}\n", broken.seed, broken.scenario, broken.violation);
+    let left = broken.incidents.len();
+    text += &format!("of {before} things said and gone wrong until then, {left} were enough for it\n");
+    let numbers: Vec<String> = broken.incidents.iter().map(usize::to_string).collect();
+    let only = if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") };
+    text += &format!(
+        "the whole story: crosstalk-simulate --scenario {} --seed {} --story --only {only}\n",
+        broken.scenario, broken.seed
+    );
+    text
 }
 
 fn last(story: &[String]) -> &[String] {
     &story[story.len().saturating_sub(LAST)..]
 }
 
-fn print(text: &str) -> Result<bool, String> {
-    io::stdout().write_all(text.as_bytes()).map(|()| true).map_err(|why| why.to_string())
+fn print(text: &str) -> Result<(), String> {
+    io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string())
 }
 
 #[expect(clippy::disallowed_methods, reason = "how fast the simulation is, is measured in real time")]

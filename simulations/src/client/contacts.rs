@@ -17,7 +17,7 @@ impl World {
     pub(crate) fn gardening(&mut self, id: ClientId, count: u64, span: u64) {
         for _ in 0..count {
             let when = self.time + self.dice.below(span);
-            self.queue.push(when, Event::Edit(id));
+            self.plan([(when, Event::Edit(id))]);
         }
     }
 

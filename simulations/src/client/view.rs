@@ -63,6 +63,11 @@ impl View {
         self.contacts.get(bare).is_some_and(|contact| contact.groups.iter().any(|group| group == "Nearby"))
     }
 
+    /// Whether somebody is in the list, and not as a neighbour.
+    pub(crate) fn is_contact(&self, bare: &str) -> bool {
+        self.contacts.contains_key(bare) && !self.is_nearby(bare)
+    }
+
     /// Whether somebody is shown as available.
     pub(crate) fn is_online(&self, bare: &str) -> bool {
         self.online.keys().any(|full| bare_of(full) == bare)

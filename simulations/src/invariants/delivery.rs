@@ -12,7 +12,7 @@ impl World {
         self.clients
             .iter()
             .enumerate()
-            .filter(move |(_, client)| client.person == to)
+            .filter(move |(_, client)| client.person == to && !client.lawless)
             .map(|(id, _)| ClientId(id))
     }
 

@@ -2,6 +2,7 @@
 
 use crosstalk::core::admin::{Command, Reply, StatusView};
 
+use crate::client::Client;
 use crate::client::view::View;
 use crate::world::World;
 use crate::world::events::{ClientId, HostId};
@@ -17,13 +18,16 @@ const MOST_COUNTERS: usize = 200;
 impl World {
     /// Heals everything, waits until all is done and checks what has to be so then.
     pub(crate) fn check_ending(&mut self) -> Checked {
+        for host in self.nodes().into_iter().filter(|host| self.is_lawless(*host)).collect::<Vec<_>>() {
+            self.crash(host, Power::Off)?;
+        }
         self.heal()?;
         self.until("all clients are logged in", CATCH_UP, |world| {
-            world.clients.iter().all(|client| client.is_ready())
+            world.honest().all(|client| client.is_ready())
         })?;
         self.all_arrives()?;
         self.until("all that was sent is acknowledged", CATCH_UP, |world| {
-            world.clients.iter().all(|client| client.is_done())
+            world.honest().all(|client| client.is_done())
         })?;
         self.run(5_000)?;
         for host in self.nodes() {
@@ -42,6 +46,16 @@ impl World {
             }
             violation
         })
+    }
+
+    /// Whether a host has clients to whom nothing is promised.
+    pub(crate) fn is_lawless(&self, host: HostId) -> bool {
+        self.clients.iter().any(|client| client.lawless && client.host == host)
+    }
+
+    /// The other clients.
+    fn honest(&self) -> impl Iterator<Item = &Client> {
+        self.clients.iter().filter(|client| !client.lawless)
     }
 
     /// Hosts that run a node.
@@ -100,13 +114,14 @@ impl World {
 
     /// What clients learned by pushes is what they get when they ask.
     fn views_agree(&mut self) -> Checked {
-        let all: Vec<ClientId> = (0..self.clients.len()).map(ClientId).collect();
-        let before: Vec<View> = self.clients.iter().map(|client| client.view.clone()).collect();
+        let all = (0..self.clients.len()).map(ClientId);
+        let all: Vec<ClientId> = all.filter(|client| !self.clients[client.0].lawless).collect();
+        let before: Vec<View> = self.honest().map(|client| client.view.clone()).collect();
         all.iter().for_each(|client| self.refresh_contacts(*client));
         self.until("all have their contact lists again", CATCH_UP, |world| {
-            world.clients.iter().all(|client| client.is_ready())
+            world.honest().all(|client| client.is_ready())
         })?;
-        for (client, before) in self.clients.iter().zip(before) {
+        for (client, before) in self.honest().zip(before) {
             if client.view.real_contacts() != before.real_contacts() {
                 let (pushed, fetched) = (before.real_contacts(), client.view.real_contacts());
                 let why = format!(
@@ -121,8 +136,8 @@ impl World {
 
     /// What one sees as `to` the other sees as `from`.
     fn lists_mirror(&self) -> Checked {
-        for client in &self.clients {
-            for other in self.clients.iter().filter(|other| other.person != client.person) {
+        for client in self.honest() {
+            for other in self.honest().filter(|other| other.person != client.person) {
                 let (mine, theirs) = (&self.people[client.person.0].jid, &self.people[other.person.0].jid);
                 let mirrored = match client.view.subscription(theirs) {
                     "to" => "from",

@@ -7,6 +7,7 @@ use super::{Book, MessageKey};
 use crate::client::contacts::EDIT;
 use crate::world::World;
 use crate::world::events::{ClientId, HostId};
+use crate::world::spam::SPAM;
 use crate::world::story::Checked;
 
 /// A message that a node did not take.
@@ -30,7 +31,7 @@ impl World {
     pub(crate) fn note_refusals(&mut self, host: HostId, data: &[u8]) -> Checked {
         let text = String::from_utf8_lossy(data);
         let messages = text.split("<message ").skip(1).filter_map(|text| text.split("</message>").next());
-        for stanza in messages.filter(|text| is_refusal(text)) {
+        for stanza in messages.filter(|text| is_refusal(text) && !text.contains(SPAM)) {
             let key = stanza.split_once(" id='").and_then(|(_, id)| key_of(id.split('\'').next()?));
             let key = key.filter(|_| self.hosts[host.0].disk.was_full);
             let key = key.ok_or_else(|| self.violation(format!("refused without a reason: {stanza}")))?;

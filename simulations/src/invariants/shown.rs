@@ -12,16 +12,24 @@ use crate::client::view::bare_of;
 use crate::world::World;
 use crate::world::events::{ClientId, HostId, PersonId};
 use crate::world::host::Power;
+use crate::world::spam::is_spam;
 use crate::world::story::Checked;
+use crate::world::theft::is_lie;
 
 /// How a frame with presence begins: field 5, a message (`overlay/PROTOCOL.md` §3).
 const PRESENCE: u8 = 5 << 3 | 2;
+/// How the address of somebody ends who is shown as a neighbour.
+const NEARBY: &str = "/nearby";
 /// Leaving is seen within 30 s (DESIGN.md §6), counted from what the last frame may have needed on its way.
 const LEAVING: u64 = 30_000 + 8_000;
 
 impl World {
     /// A client got a stanza.
     pub(crate) fn check_stanza(&mut self, to: ClientId, stanza: &Element) -> Checked {
+        if self.clients[to.0].lawless {
+            let key = numbered(&stanza.to_bytes(ns::CLIENT)).filter(|key| key.from.0 < self.clients.len());
+            return key.map_or(Ok(()), |key| self.check_thief_got(key));
+        }
         if stanza.get_attr("type") == Some("error") {
             return self.check_error(to, stanza);
         }
@@ -32,7 +40,7 @@ impl World {
         }
     }
 
-    fn forged(&self, to: ClientId, stanza: &Element, why: &str) -> crate::world::Violation {
+    pub(super) fn forged(&self, to: ClientId, stanza: &Element, why: &str) -> crate::world::Violation {
         let text = String::from_utf8_lossy(&stanza.to_bytes(ns::CLIENT)).into_owned();
         self.violation(format!("{} was shown what {why}: {text}", self.clients[to.0].name))
     }
@@ -46,6 +54,15 @@ impl World {
                 Some(key) => self.check_copy(to, key),
                 None => Err(self.forged(to, message, "is no copy of anything sent")),
             };
+        }
+        if is_lie(message) && self.stolen_address().is_some_and(|stolen| from == stolen) {
+            return match self.has_known_since(self.clients[to.0].host) {
+                Some(_) => Err(self.forged(to, message, "a thief said")),
+                None => Ok(()),
+            };
+        }
+        if is_spam(message) {
+            return self.check_blocked(to, message);
         }
         let key = numbered(&message.to_bytes(ns::CLIENT)).filter(|key| key.from.0 < self.clients.len());
         let Some(key) = key else { return Err(self.forged(to, message, "nobody said")) };
@@ -66,6 +83,13 @@ impl World {
         match presence.get_attr("type") {
             None => self.check_available(to, presence, person, viewer),
             Some("unavailable") => Ok(()),
+            Some("subscribe") => {
+                self.check_blocked(to, presence)?;
+                match self.book.has_stated(person, viewer, "subscribe") {
+                    true => Ok(()),
+                    false => Err(self.forged(to, presence, "was never stated")),
+                }
+            }
             Some(type_) if self.book.has_stated(person, viewer, type_) => Ok(()),
             Some(_) => Err(self.forged(to, presence, "was never stated")),
         }
@@ -89,6 +113,11 @@ impl World {
                 return Err(self.forged(to, presence, "its owner did not permit"));
             }
         }
+        let known = self.has_known_since(self.clients[to.0].host).is_some();
+        if known && self.stolen_address().is_some_and(|stolen| from == stolen) {
+            return Err(self.forged(to, presence, "a thief said of itself"));
+        }
+        self.check_blocked(to, presence)?;
         let Some(status) = presence.get("status", ns::CLIENT).map(|status| status.own_text().to_string())
         else {
             return Ok(());
@@ -113,7 +142,8 @@ impl World {
         Ok(())
     }
 
-    fn check_iq(&self, to: ClientId, iq: &Element) -> Checked {
+    fn check_iq(&mut self, to: ClientId, iq: &Element) -> Checked {
+        self.note_blocked(to, iq);
         let from = iq.get_attr("from").unwrap_or_default();
         let own = &self.people[self.clients[to.0].person.0].jid;
         if !from.is_empty() && from != XID_DOMAIN && bare_of(from) != own {
@@ -133,17 +163,32 @@ impl World {
     /// tells a client may wait behind a promise; so its word counts from when it can.
     pub(crate) fn check_departed(&self) -> Checked {
         let leaving = LEAVING * self.book.hops.max(1);
-        for client in self.clients.iter().filter(|client| client.is_ready()) {
+        let stolen = self.stolen_address();
+        for client in self.clients.iter().filter(|client| client.is_ready() && !client.lawless) {
             let host = &self.hosts[client.host.0];
             let here_since = client.ready_since.max(host.booted).max(host.disk.roomy_since);
             if host.power != Power::On || host.disk.full || here_since + LEAVING > self.time {
                 continue;
             }
+            let told = self.has_known_since(client.host);
             for full in client.view.online.keys() {
+                if told.is_some_and(|told| told + LEAVING < self.time) && stolen.as_ref() == Some(full) {
+                    let name = client.name;
+                    return Err(
+                        self.violation(format!("{name} is still shown a thief, of whom its node knows"))
+                    );
+                }
                 let Some(person) = self.person_at(bare_of(full)) else { continue };
+                if full.ends_with(NEARBY) && client.view.is_contact(bare_of(full)) {
+                    let (name, who) = (client.name, self.who(person));
+                    return Err(
+                        self.violation(format!("{name} is shown {who} as a neighbour and as a contact"))
+                    );
+                }
                 let gone = |other: &crate::world::events::HostId| {
                     let since = self.network.news_from(client.host, *other);
-                    *other != client.host && since.is_some_and(|since| since + leaving < self.time)
+                    let void = told.is_some_and(|told| told + leaving < self.time) && self.is_stolen(*other);
+                    void || *other != client.host && since.is_some_and(|since| since + leaving < self.time)
                 };
                 if self.has_logged_out(full, person, here_since) {
                     let (name, gone) = (client.name, self.who(person));

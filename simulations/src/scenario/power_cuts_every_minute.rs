@@ -21,8 +21,8 @@ pub(super) fn run(world: &mut World) -> Checked {
             let after = u32::try_from(world.dice.below(20)).ok().filter(|_| world.dice.chance(50));
             let crash = Fault::Crash { host: one.host, power: Power::Off, after };
             let dark = world.dice.between(500, MINUTE / 3);
-            world.queue.push(when, Event::Fault(crash));
-            world.queue.push(when + dark, Event::Fault(Fault::Boot(one.host)));
+            let boot = Fault::Boot(one.host);
+            world.plan([(when, Event::Fault(crash)), (when + dark, Event::Fault(boot))]);
         }
     }
     world.run(minutes * MINUTE)?;

@@ -85,9 +85,8 @@ impl World {
             if when >= until {
                 return;
             }
-            for (after, fault) in self.draw(weather) {
-                self.queue.push(when + after, Event::Fault(fault));
-            }
+            let drawn = self.draw(weather);
+            self.plan(drawn.into_iter().map(|(after, fault)| (when + after, Event::Fault(fault))));
         }
     }
 
@@ -179,7 +178,9 @@ impl World {
             self.hosts[host.0].disk.latency = (0, 4);
             self.hosts[host.0].disk.set_full(false, self.time);
             self.hosts[host.0].wrong = 0;
-            self.boot(host)?;
+            if !self.is_lawless(host) {
+                self.boot(host)?;
+            }
         }
         Ok(())
     }

@@ -24,13 +24,13 @@ pub(crate) struct Ground {
 struct Field {
     /// Metres of its sides.
     side: f64,
-    /// How far radios reach, metres.
-    range: f64,
     walkers: BTreeMap<HostId, Walker>,
 }
 
 #[derive(Clone, Copy)]
 struct Walker {
+    /// How far its radio reaches, metres.
+    range: f64,
     at: (f64, f64),
     to: (f64, f64),
 }
@@ -48,17 +48,23 @@ impl World {
         self.note_apart();
     }
 
-    /// These hosts walk about a field, `side` metres long and wide, with radios that reach `range` metres.
+    /// These hosts walk about a field, `side` metres long and wide, with radios that reach `range` metres, some a quarter more and
+    /// others less: whoever has the weaker one hears some who do not hear it.
     pub(crate) fn walk(&mut self, hosts: &[HostId], side: f64, range: f64) {
-        let mut point = || (self.dice.share() * side, self.dice.share() * side);
-        let walkers = hosts.iter().map(|host| (*host, Walker { at: point(), to: point() })).collect();
-        self.ground.field = Some(Field { side, range, walkers });
+        let mut walker = || {
+            let mut point = || (self.dice.share() * side, self.dice.share() * side);
+            let (at, to) = (point(), point());
+            Walker { range: range * (0.75 + 0.5 * self.dice.share()), at, to }
+        };
+        let walkers = hosts.iter().map(|host| (*host, walker())).collect();
+        self.ground.field = Some(Field { side, walkers });
         self.queue.push(self.time + 1, Event::Walk);
     }
 
     /// Everybody stands together.
     pub(crate) fn gather(&mut self) {
         self.ground.field = None;
+        self.network.one_way.clear();
         for host in (0..self.hosts.len()).map(HostId) {
             self.carry(host, Some(""));
         }
@@ -67,7 +73,7 @@ impl World {
     /// Everybody has walked on.
     pub(crate) fn step_on(&mut self) {
         let Some(field) = &mut self.ground.field else { return };
-        let (side, range) = (field.side, field.range);
+        let side = field.side;
         for walker in field.walkers.values_mut() {
             let way = (walker.to.0 - walker.at.0, walker.to.1 - walker.at.1);
             let left = way.0.hypot(way.1);
@@ -83,7 +89,14 @@ impl World {
         for (index, (a, first)) in walkers.iter().enumerate() {
             for (b, second) in &walkers[index + 1..] {
                 let apart = (first.at.0 - second.at.0).hypot(first.at.1 - second.at.1);
-                self.reach(*a, *b, apart <= range);
+                let (there, back) = (apart <= first.range, apart <= second.range);
+                for (pair, hears) in [((*a, *b), there && !back), ((*b, *a), back && !there)] {
+                    match hears {
+                        true => self.network.one_way.insert(pair),
+                        false => self.network.one_way.remove(&pair),
+                    };
+                }
+                self.reach(*a, *b, there && back);
             }
         }
         self.note_apart();

@@ -25,6 +25,8 @@ const BUILT: u64 = 1_790_000_000_000;
 const MOST_OUTPUTS: usize = 50_000;
 /// Time-outs within a virtual second; more means that a timer spins.
 const MOST_WAKES: u32 = 200;
+/// A quartz is wrong by this at most, millionths: 9 s a day.
+const MOST_DRIFT: u64 = 100;
 /// How long after a refused write the next try follows, milliseconds.
 const TRY_AGAIN: u64 = 5_000;
 /// How long an answer to the command line may take, milliseconds.
@@ -59,6 +61,8 @@ pub(crate) struct Host {
     pub(crate) booted: u64,
     /// What its wall clock is wrong by always, milliseconds.
     skew: i64,
+    /// How much faster its quartz swings than it should, millionths: each clock of the host gains as much.
+    drift: i64,
     /// What it is wrong by beside that, by a [fault](super::faults::Fault::Clock), milliseconds.
     pub(crate) wrong: i64,
     timeout: Option<u64>,
@@ -102,6 +106,8 @@ impl World {
         let key = NodeKey::from_seed(self.dice.seed());
         let disk = Disk::new().map_err(|why| self.violation(why))?;
         let skew = i64::try_from(self.dice.below(1_200_000)).unwrap_or_default() - 600_000;
+        let drift = i64::try_from(self.dice.below(2 * MOST_DRIFT + 1)).unwrap_or_default();
+        let drift = drift.saturating_sub_unsigned(MOST_DRIFT);
         self.hosts.push(Host {
             name,
             node: key.id(),
@@ -114,6 +120,7 @@ impl World {
             lives: 0,
             booted: 0,
             skew,
+            drift,
             wrong: 0,
             timeout: None,
             drain_planned: false,
@@ -133,8 +140,8 @@ impl World {
     /// Both clocks of a host.
     pub(crate) fn now(&self, host: HostId) -> Now {
         let host = &self.hosts[host.0];
-        let wall = (EPOCH + self.time).saturating_add_signed(host.skew + host.wrong);
-        Now { mono: self.time - host.booted, wall }
+        let wall = (EPOCH + gained(self.time, host.drift)).saturating_add_signed(host.skew + host.wrong);
+        Now { mono: gained(self.time - host.booted, host.drift), wall }
     }
 
     /// The present life of a host.
@@ -257,7 +264,7 @@ impl World {
     fn set_timer(&mut self, id: HostId) -> Checked {
         let host = &mut self.hosts[id.0];
         let Some((when, why)) = host.core.as_ref().and_then(Core::poll_timeout) else { return Ok(()) };
-        let when = (host.booted + when).max(self.time + 1);
+        let when = (host.booted + lasts(when, host.drift)).max(self.time + 1);
         if host.timeout == Some(when) {
             return Ok(());
         }
@@ -414,6 +421,19 @@ impl World {
     }
 }
 
+/// What a clock that gains so many millionths shows after some milliseconds.
+fn gained(millis: u64, drift: i64) -> u64 {
+    let gain = i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(drift) / 1_000_000;
+    millis.saturating_add_signed(gain)
+}
+
+/// After how many milliseconds such a clock shows so many.
+fn lasts(shown: u64, drift: i64) -> u64 {
+    let swings = 1_000_000_u64.saturating_add_signed(drift);
+    let about = u64::try_from(u128::from(shown) * 1_000_000 / u128::from(swings)).unwrap_or(u64::MAX);
+    (about..).find(|millis| gained(*millis, drift) >= shown).unwrap_or(about)
+}
+
 /// What an input is, for the story's hash.
 fn kind(input: &Input) -> &'static str {
     match input {
@@ -437,4 +457,20 @@ fn kind(input: &Input) -> &'static str {
 /// The key file is read again at each start.
 fn copy(keys: &DeviceKeys) -> DeviceKeys {
     DeviceKeys { device: DeviceKey::from_seed(*keys.device.seed()), sealing: keys.sealing.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A timer does not fire before the core's clock shows its time.
+    #[test]
+    fn a_clock_that_gains_or_loses() {
+        assert_eq!((gained(1_000_000, 100), gained(1_000_000, -100)), (1_000_100, 999_900));
+        for (shown, drift) in [(0, 5), (1, -100), (999, 100), (86_400_000, -37), (86_400_000, 100)] {
+            let millis = lasts(shown, drift);
+            assert!(gained(millis, drift) >= shown, "{shown} at {drift}");
+            assert!(millis == 0 || gained(millis - 1, drift) < shown, "{shown} at {drift}: not before");
+        }
+    }
 }

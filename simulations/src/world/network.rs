@@ -32,6 +32,8 @@ pub(crate) struct Network {
     cut: BTreeSet<(HostId, HostId)>,
     /// Pairs that are in different places, or out of each other's range.
     pub(super) far: BTreeSet<(HostId, HostId)>,
+    /// Who is heard by whom all the same, though no answer comes back: the first has the stronger radio.
+    pub(super) one_way: BTreeSet<(HostId, HostId)>,
     /// What one host can know of another: how old the newest news are, virtual milliseconds; `None` while there is a way.
     known: BTreeMap<(HostId, HostId), Option<u64>>,
     /// Milliseconds that a frame takes, from and to.
@@ -73,6 +75,7 @@ impl Default for Network {
             next: 0,
             cut: BTreeSet::new(),
             far: BTreeSet::new(),
+            one_way: BTreeSet::new(),
             known: BTreeMap::new(),
             delay: (1, 5),
             radio: None,
@@ -122,6 +125,7 @@ impl World {
     /// of the third too; and whoever comes from there brings the news, as old as they are then.
     pub(crate) fn note_apart(&mut self) {
         let parts = self.parts();
+        self.note_met(&parts);
         let (hosts, time) = (0..parts.len(), self.time);
         let known = &mut self.network.known;
         for (a, b) in hosts.clone().flat_map(|a| hosts.clone().map(move |b| (HostId(a), HostId(b)))) {
@@ -165,12 +169,12 @@ impl World {
             self.queue.push(self.time + QUERY_INTERVAL, Event::Query(life, true));
         }
         for other in (0..self.hosts.len()).map(HostId) {
-            let there = self.hosts[other.0].power == Power::On && !self.network.is_cut(host, other);
-            if other == host || !there {
+            if other == host || self.hosts[other.0].power != Power::On {
                 continue;
             }
             for (by, whom) in [(host, other), (other, host)] {
-                if !self.is_lost_in_the_air(whom, by, DISCOVERY) {
+                let hears = !self.network.is_cut(whom, by) || self.network.one_way.contains(&(whom, by));
+                if hears && !self.is_lost_in_the_air(whom, by, DISCOVERY) {
                     self.sighted(by, whom);
                 }
             }

@@ -75,6 +75,13 @@ pub struct Violation {
     pub what: String,
 }
 
+impl Violation {
+    /// Which promise it was, whoever and whenever: its text without numbers.
+    pub fn kind(&self) -> String {
+        self.what.chars().filter(|c| !c.is_ascii_digit()).take(90).collect()
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at {}.{:03} s: {}", self.at / 1_000, self.at % 1_000, self.what)

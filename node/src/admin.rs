@@ -17,6 +17,8 @@ pub mod renewal;
 pub mod server;
 pub mod service;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::authority;
@@ -165,6 +167,11 @@ pub enum Request {
         /// Login name here; `None` takes that of the other device.
         name: Option<String>,
     },
+    /// Write the whole node to a new file.
+    BackUp {
+        /// Absolute.
+        path: PathBuf,
+    },
     /// Something for the server of a domain that this node is.
     Authority(authority::Question),
     /// Become the laptop of a user of a domain.
@@ -227,6 +234,13 @@ pub enum Response {
         password: Option<Secret>,
         /// The recovery code, shown this once.
         recovery: Secret,
+    },
+    /// The node is in the file.
+    BackedUp {
+        /// How many things.
+        entries: u64,
+        /// Their bytes.
+        bytes: u64,
     },
     /// What the server of a domain says.
     Authority(authority::Answer),

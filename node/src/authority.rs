@@ -394,11 +394,11 @@ impl Authority {
         self.ground.signs.figures()
     }
 
-    /// Whether this process leads, and when that changes: of all that share a database one does, and the one process
-    /// that has a database of its own always does. Between the loss of a connection and its discovery, five seconds,
-    /// two may believe it.
-    pub fn leading(&self) -> watch::Receiver<bool> {
-        self.ground.signs.leading()
+    /// Whether this process keeps the link to other servers, and when that changes: of all that share a database and can,
+    /// one does, and the one process that has a database of its own always does. Between the loss of a connection and its
+    /// discovery, five seconds, two may believe it.
+    pub fn linking(&self) -> watch::Receiver<bool> {
+        self.ground.signs.linking()
     }
 
     /// How the domain's key was handed over before the start.
@@ -486,11 +486,11 @@ impl Authority {
             && let Ok(mut link) = self.link.try_lock()
             && link.is_none()
         {
-            let leading = self.leading();
+            let linking = self.linking();
             *link = Some(tokio::spawn(connection::keep(
                 component.clone(),
                 domain.to_owned(),
-                leading,
+                linking,
                 jobs.clone(),
             )));
         }

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod authority;
+mod backup;
 mod compromised;
 pub mod contact;
 pub mod device;
@@ -96,6 +97,16 @@ enum Command {
         /// Address (NAME@DOMAIN) or XID
         address: String,
     },
+    /// Write the whole node to one new file: accounts and their keys, contact lists, messages that wait, settings
+    Backup {
+        /// The file; it must not be there yet
+        file: PathBuf,
+    },
+    /// Put such a file into an empty data directory
+    Restore {
+        /// The file
+        file: PathBuf,
+    },
     /// What is wrong, and what to do about it
     Doctor,
     /// Settings
@@ -162,6 +173,8 @@ fn execute(line: Line) -> Result<(), Failure> {
         Command::Outbox => status::outbox(&mut Node::open(place)?, json),
         Command::Requests(args) => requests::execute(args, &mut Node::open(place)?, json),
         Command::Lookup { address } => lookup::execute(address, &mut Node::open(place)?, json),
+        Command::Backup { file } => backup::back_up(&file, &mut Node::open(place)?, json),
+        Command::Restore { file } => backup::restore(&file, &place, json),
         Command::Doctor => doctor::execute(place, json),
         Command::Config(_) => {
             output::line(if json { "{\"ok\":true}" } else { "The settings are in order." });
@@ -233,6 +246,7 @@ impl Node {
             | Response::Added { .. }
             | Response::PasswordSet { .. }
             | Response::Enrolled { .. }
+            | Response::BackedUp { .. }
             | Response::Authority(_)
             | Response::Link(_)
             | Response::Reach(_)
@@ -247,6 +261,7 @@ impl Node {
             Response::Added { .. }
             | Response::PasswordSet { .. }
             | Response::Enrolled { .. }
+            | Response::BackedUp { .. }
             | Response::Authority(_)
             | Response::Link(_)
             | Response::Reach(_)
@@ -291,6 +306,8 @@ mod tests {
             "crosstalk requests accept --account juliet romeo@id.internal",
             "crosstalk lookup romeo@office.example",
             "crosstalk doctor --json",
+            "crosstalk backup /tmp/stick/node --json",
+            "crosstalk restore /tmp/stick/node --data d",
             "crosstalk authority init school.example",
             "crosstalk authority user add alice",
             "crosstalk authority user import exports one.xml --host chat.school.example --dry-run --json",

@@ -25,6 +25,7 @@ use crate::core::admin::Reply;
 use crate::core::link::io::LinkCommand;
 use crate::core::{Core, Input, Output};
 use crate::link;
+use crate::store_thread::copying::Copier;
 use crate::store_thread::{CloseError, State, StoreThread};
 use chores::{Chore, Chores};
 use clock::Clock;
@@ -56,6 +57,8 @@ pub struct Surroundings {
     pub authority: Authority,
     /// The store.
     pub store: StoreThread,
+    /// Who wishes for a copy of it.
+    pub copies: mpsc::Receiver<Copier>,
     /// Key files.
     pub keys: KeyDir,
     /// Who reads the core's notices.
@@ -83,6 +86,7 @@ pub struct EventLoop {
     next_ask: u64,
     authority: Authority,
     store: StoreThread,
+    copies: mpsc::Receiver<Copier>,
     store_state: watch::Receiver<State>,
     trouble: bool,
     /// Batches that are not durable yet.
@@ -116,6 +120,7 @@ impl EventLoop {
             authority: around.authority,
             store_state: around.store.state(),
             store: around.store,
+            copies: around.copies,
             trouble: false,
             in_flight: VecDeque::new(),
             chores: Chores::new(around.keys),
@@ -195,7 +200,9 @@ impl EventLoop {
     /// Waits until there is something to do. Puts into `inputs` what it had to take to know. Cancel-safe.
     async fn wait(&mut self, read: bool) -> Result<(), CloseError> {
         let waits = !(self.for_swarm.is_empty() && self.for_link.is_empty());
-        let Self { from_clients, from_swarm, asks, store_state, chores, inputs, timer, armed, .. } = self;
+        let Self {
+            from_clients, from_swarm, asks, store, copies, store_state, chores, inputs, timer, armed, ..
+        } = self;
         tokio::select! {
             biased;
             changed = store_state.changed() => return changed.map_err(|_| CloseError::Failed),
@@ -210,6 +217,7 @@ impl EventLoop {
                 self.asked.insert(request, ask.answer);
                 inputs.push(Input::Admin { request, command: ask.command });
             }
+            Some(copier) = copies.recv() => store.copy(copier),
             Some(event) = next(from_swarm), if read => note(event, inputs),
             // The tasks of swarm and link run on this thread: let them take commands.
             () = tokio::task::yield_now(), if waits => {}

@@ -2,7 +2,9 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod archive;
 pub mod authority;
+pub mod backup;
 pub mod c2s;
 pub mod cli;
 pub mod config;

@@ -28,6 +28,7 @@ use crate::accounts::{Accounts, OwnDomain, names, random};
 use crate::admin::service::{ASKS, Service};
 use crate::admin::{self, Request, Response, registration, renewal};
 use crate::authority::{Authority, News};
+use crate::backup::{self, Backups};
 use crate::c2s;
 use crate::cli::failure::{DomainError, Failure};
 use crate::cli::output;
@@ -74,6 +75,8 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let (asking, asks) = mpsc::channel(ASKS);
     let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
     let service = Service::new(asking, Arc::clone(&accounts)).with_web(place.config.domains.ca_file.clone());
+    let (backups, copies) = Backups::new(place.data.clone());
+    let service = service.with_backups(backups);
     // Before the swarm: it has to see whether the port of multicast DNS was free.
     let opened = neighbourhood::open(&place.config, &ground.node, clock)?;
     let memory = table::read(&ground.contents, swarm::peer_id)?;
@@ -127,6 +130,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
             asks,
             authority,
             store,
+            copies,
             keys: ground.keys,
             notice: |text| tracing::warn!("{text}"),
         },
@@ -166,6 +170,9 @@ impl Ground {
         // First of all, because it locks the directory.
         let (store, contents, opened) = Store::open(&place.data.join(STORE), options)?;
         report(&opened);
+        if contents.get(Tree::Meta, backup::RESTORING).is_some() {
+            return Err(Failure::HalfRestored(place.data.clone()));
+        }
         let keys = KeyDir::open(&place.data)?;
         let (node, made) = keys.node_key()?;
         if made && !contents.is_empty() {
@@ -415,6 +422,7 @@ impl Offline {
         let clock = Clock::start();
         let (_, from_clients) = mpsc::channel(1);
         let (asking, asks) = mpsc::channel(ASKS);
+        let (backups, copies) = Backups::new(place.data.clone());
         let accounts = Arc::new(Accounts::new(ground.keys.clone(), ground.own));
         let own = accounts.own();
         let (authority, _) = authority(&place, &ground.keys, &ground.node, own, None)?;
@@ -432,6 +440,7 @@ impl Offline {
                 asks,
                 authority: authority.clone(),
                 store: StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?,
+                copies,
                 keys: ground.keys,
                 notice: |text| tracing::debug!("{text}"),
             },
@@ -440,7 +449,10 @@ impl Offline {
         Ok(Self {
             runtime,
             event_loop: Some(event_loop),
-            service: Service::new(asking, accounts).with_authority(authority).with_web(ca_file),
+            service: Service::new(asking, accounts)
+                .with_authority(authority)
+                .with_web(ca_file)
+                .with_backups(backups),
         })
     }
 

@@ -5,16 +5,21 @@
 //! message for each batch, so this thread never waits for the event loop either. A store that cannot write says so and
 //! tries again every five seconds, together with what has come since: what is not durable is never called durable. What
 //! can never be written ends the thread, and with it the node: nothing of it was promised, and the next start is in order.
+//! A copy of the store ([`copying`]) is made between commits, a page at a time.
+
+pub mod copying;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crosstalk_storage::{CheckpointError, CommitError, Store, WriteSet};
 use tokio::sync::watch;
+
+use copying::{Copier, Copying, Step};
 
 /// Batches that wait for the thread.
 pub const QUEUE: usize = 128;
@@ -22,6 +27,8 @@ pub const QUEUE: usize = 128;
 const GROUP_BYTES: usize = 4 << 20;
 /// How long after a failure the same changes are tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long until it is looked again whether there is room for the next piece of a copy.
+const ROOM: Duration = Duration::from_millis(20);
 
 /// What the thread says about the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,12 +64,22 @@ impl Flushes {
     }
 }
 
+/// A batch and its number.
+type Batch = (u64, WriteSet);
+
+/// What the thread is to do.
+#[derive(Debug)]
+enum Order {
+    Commit(Batch),
+    Copy(Copier),
+}
+
 /// Handle of the thread.
 #[derive(Debug)]
 pub struct StoreThread {
-    batches: SyncSender<(u64, WriteSet)>,
+    orders: SyncSender<Order>,
     /// What found the queue full: the number of the last batch, and all changes since.
-    held: Option<(u64, WriteSet)>,
+    held: Option<Batch>,
     state: watch::Receiver<State>,
     flushes: Flushes,
     stopping: Arc<AtomicBool>,
@@ -75,14 +92,15 @@ impl StoreThread {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(store: Store) -> io::Result<Self> {
-        let (batches, queue) = sync_channel(QUEUE);
+        let (orders, queue) = sync_channel(QUEUE);
         let (publish, state) = watch::channel(State::default());
         let stopping = Arc::new(AtomicBool::new(false));
         let flushes = Flushes::default();
         let counted = flushes.clone();
-        let keeper = Keeper { store, queue, publish, flushes: counted, stopping: Arc::clone(&stopping) };
+        let stop = Arc::clone(&stopping);
+        let keeper = Keeper { store, queue, publish, flushes: counted, stopping: stop, copying: None };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run())?;
-        Ok(Self { batches, held: None, state, flushes, stopping, thread })
+        Ok(Self { orders, held: None, state, flushes, stopping, thread })
     }
 
     /// Hands a batch over; never blocks.
@@ -100,12 +118,17 @@ impl StoreThread {
     /// Hands over what found the queue full; call it when the state has changed.
     pub fn push(&mut self) {
         let Some(held) = self.held.take() else { return };
-        match self.batches.try_send(held) {
-            Ok(()) => {}
-            Err(TrySendError::Full(held)) => self.held = Some(held),
+        match self.orders.try_send(Order::Commit(held)) {
+            Err(TrySendError::Full(Order::Commit(held))) => self.held = Some(held),
             // That the thread has failed shows in its state.
-            Err(TrySendError::Disconnected(_)) => {}
+            Ok(()) | Err(TrySendError::Full(Order::Copy(_)) | TrySendError::Disconnected(_)) => {}
         }
+    }
+
+    /// Has the store copied, beside whatever is committed meanwhile. Dropped without a last piece: there is no room for
+    /// it now, another copy is being made, or the thread ends.
+    pub fn copy(&mut self, to: Copier) {
+        let _ = self.orders.try_send(Order::Copy(to));
     }
 
     /// What the thread says, now and whenever it changes.
@@ -127,40 +150,74 @@ impl StoreThread {
         self.thread.thread().unpark();
         if let Some(held) = self.held {
             // The thread is emptying the queue, or has ended, which the join below tells.
-            let _ = self.batches.send(held);
+            let _ = self.orders.send(Order::Commit(held));
         }
-        drop(self.batches);
+        drop(self.orders);
         self.thread.join().unwrap_or(Err(CloseError::Failed))
     }
 }
 
 struct Keeper {
     store: Store,
-    queue: Receiver<(u64, WriteSet)>,
+    queue: Receiver<Order>,
     publish: watch::Sender<State>,
     flushes: Flushes,
     stopping: Arc<AtomicBool>,
+    copying: Option<Copying>,
 }
 
 impl Keeper {
     fn run(mut self) -> Result<(), CloseError> {
         let mut next = None;
         loop {
-            let Some(first) = next.take().or_else(|| self.queue.try_recv().ok()) else {
-                self.maintain();
-                match self.queue.recv() {
-                    Ok(first) => next = Some(first),
-                    Err(_) => return Ok(self.store.close()?),
+            let Some(order) = next.take().or_else(|| self.queue.try_recv().ok()) else {
+                match self.rest() {
+                    Ok(order) => next = order,
+                    Err(Ended) => return Ok(self.store.close()?),
                 }
                 continue;
             };
-            let mut group = Group { last: first.0, bytes: first.1.bytes(), sets: vec![first.1] };
-            next = self.write(&mut group)?;
+            match order {
+                Order::Commit(first) => {
+                    let mut group = Group { last: first.0, bytes: first.1.bytes(), sets: vec![first.1] };
+                    next = self.write(&mut group)?;
+                    self.copy_on(&group.sets);
+                }
+                Order::Copy(to) if self.copying.is_none() => self.copying = Some(Copying::new(to)),
+                Order::Copy(_) => {}
+            }
         }
     }
 
-    /// Commits what waits together, however long it takes, unless the node is stopping. Gives back what did not fit.
-    fn write(&mut self, group: &mut Group) -> Result<Option<(u64, WriteSet)>, CloseError> {
+    /// Nothing waits to be committed.
+    fn rest(&mut self) -> Result<Option<Order>, Ended> {
+        match self.copy_on(&[]) {
+            Step::More => Ok(None),
+            Step::Full => match self.queue.recv_timeout(ROOM) {
+                Ok(order) => Ok(Some(order)),
+                Err(RecvTimeoutError::Timeout) => Ok(None),
+                Err(RecvTimeoutError::Disconnected) => Err(Ended),
+            },
+            Step::End => {
+                self.maintain();
+                self.queue.recv().map(Some).map_err(|_| Ended)
+            }
+        }
+    }
+
+    /// A copy that is being made goes on by a piece, also where commits never pause.
+    fn copy_on(&mut self, committed: &[WriteSet]) -> Step {
+        let Some(copying) = &mut self.copying else { return Step::End };
+        copying.changed(committed);
+        let step = copying.step(&self.store);
+        if step == Step::End {
+            self.copying = None;
+        }
+        step
+    }
+
+    /// Commits what waits together, however long it takes, unless the node is stopping. Gives back what does not belong to them.
+    fn write(&mut self, group: &mut Group) -> Result<Option<Order>, CloseError> {
         let mut left = group.fill(&self.queue);
         while let Err(error) = self.store.commit(&group.sets) {
             if error.is_final() {
@@ -198,6 +255,9 @@ impl Keeper {
     }
 }
 
+/// Nobody gives orders any more.
+struct Ended;
+
 /// Batches that are committed together.
 struct Group {
     last: u64,
@@ -206,11 +266,12 @@ struct Group {
 }
 
 impl Group {
-    /// Takes what waits and fits; gives back what did not fit.
-    fn fill(&mut self, queue: &Receiver<(u64, WriteSet)>) -> Option<(u64, WriteSet)> {
-        while let Ok((batch, writes)) = queue.try_recv() {
+    /// Takes what waits and fits; gives back what did not, or is no batch.
+    fn fill(&mut self, queue: &Receiver<Order>) -> Option<Order> {
+        while let Ok(order) = queue.try_recv() {
+            let Order::Commit((batch, writes)) = order else { return Some(order) };
             if self.bytes + writes.bytes() > GROUP_BYTES {
-                return Some((batch, writes));
+                return Some(Order::Commit((batch, writes)));
             }
             self.bytes += writes.bytes();
             self.last = batch;

@@ -15,16 +15,16 @@ read -r word; kill -QUIT $pid; wait $pid"""
 
 
 class Postgres:
-    """Running after the start, and again after `start`. `stop` is as a power cut to it."""
+    """Running after the start, and again after `start`. `stop` is as a power cut to it. Below `home`, if one is named."""
 
-    def __init__(self):
+    def __init__(self, home=None):
         found = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
         if not found:
             unavailable("PostgreSQL is not installed (apt-get install postgresql)")
-        self.programs, self.dir, self.keeper = found[-1], tempfile.mkdtemp(prefix="crosstalk-pg-"), None
+        self.programs, self.dir, self.keeper = found[-1], tempfile.mkdtemp(prefix="crosstalk-pg-", dir=home), None
         if os.getuid() == 0:
             os.chown(self.dir, self.user().pw_uid, self.user().pw_gid)
-        self.run("initdb", "--no-sync", "--auth=trust", "-U", "crosstalk", "-D", f"{self.dir}/data")
+        self.run("initdb", "--no-sync", "--auth=trust", "--wal-segsize=1", "-U", "crosstalk", "-D", f"{self.dir}/data")
         self.start()
         self.run("createdb", "-h", self.dir, "-U", "crosstalk", "school")
 

@@ -1,11 +1,16 @@
 """The database of a domain's server in PostgreSQL: away and back, several servers on one, back-ups between both kinds, figures."""
 
+import contextlib
 import os
 import shutil
+import subprocess
+import tempfile
 import time
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from conftest import unavailable
+from postgres import Postgres
 from test_authority import ALICE, PASSWORD, client, enrol, enrolled, found, invite, issued, refusal, users
 from test_power_cut import mount
 from waiting import until
@@ -103,6 +108,58 @@ def test_a_full_disk_is_waited_for(labs, nodes_of):
     assert users(server) == {**added, "alice": "enrolled"}
     server.kill()
     assert host.run(["umount", disk]).returncode == 0
+
+
+def test_a_full_disk_of_postgresql_is_waited_for(labs, nodes_of):
+    """As a full disk of our own database: laptops come again, nothing acknowledged is lost, it is said once."""
+    # Before the hosts: each has its own view of what is mounted.
+    with disk_of_its_own() as disk:
+        server, laptop = nodes_of(labs(2))
+        postgres = Postgres(disk)
+        try:
+            server.configure(postgres.settings())
+            for node in (server, laptop):
+                node.start()
+            found(server)
+            link = invite(server, "alice")
+            fill = os.path.join(disk, "fill")
+            with open(fill, "wb") as file, contextlib.suppress(OSError):
+                while True:
+                    os.write(file.fileno(), bytes(4096))
+            added = {"alice": "invited"}
+            # What is left of the pages and of the log that PostgreSQL has takes some more.
+            for number in range(2000):
+                done = server.cli("authority", "user", "add", f"user{number}", "--json")
+                if done.returncode != 0:
+                    break
+                added[f"user{number}"] = "new"
+            assert "is away" in refusal(done), done.stderr
+            assert "try again later" in refusal(enrol(laptop, link))
+            assert "AWAY" in server.cli("status").stdout
+            os.remove(fill)
+            until(lambda: standing(server)["up"], 60, lambda: f"room to be found; {server.log(20)}")
+            # PostgreSQL may have ended for want of room, and come back by itself.
+            assert 1 <= server.log().count("of the domain is away") <= 2, server.log(20)
+            known = users(server)
+            assert all(known.get(name) == state for name, state in added.items()), (known, added)
+            assert enrolled(laptop, link)["account"]["jid"] == ALICE
+        finally:
+            server.kill()
+            postgres.close()
+
+
+@contextlib.contextmanager
+def disk_of_its_own():
+    """A small one, in memory, that others can look into."""
+    with tempfile.TemporaryDirectory(prefix="crosstalk-disk-") as folder:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m,mode=0755", "tmpfs", folder], capture_output=True, text=True, check=False)
+        if done.returncode:
+            unavailable(f"a disk in memory: {done.stderr.strip()}")
+        try:
+            os.chmod(folder, 0o755)
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_two_servers_are_one(labs, nodes_of, postgres, figure):

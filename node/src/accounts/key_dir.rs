@@ -14,6 +14,8 @@ use super::key_file::{self, FormatError, Kind};
 use super::random;
 use crate::core::settings::DeviceKeys;
 
+/// Where they are in the data directory.
+pub const KEYS: &str = "keys";
 const NODE: &str = "node.key";
 const AUTHORITY: &str = "authority.key";
 /// The key that is to take the place of [`AUTHORITY`].
@@ -78,7 +80,7 @@ impl KeyDir {
     /// # Errors
     /// When it cannot be made, or others may read it.
     pub fn open(data: &Path) -> Result<Self, KeyError> {
-        let path = data.join("keys");
+        let path = data.join(KEYS);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed("make", &path))?;
         refuse_exposed(&path, &fs::metadata(&path).map_err(failed("read", &path))?, "700")?;
         Ok(Self { path })
@@ -283,6 +285,18 @@ impl KeyDir {
     fn sync(&self) -> Result<(), KeyError> {
         File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(failed("save", &self.path))
     }
+}
+
+/// Whether a file of the directory holds keys that count.
+pub fn is_key_file(name: &str) -> bool {
+    let seeds = [NODE, AUTHORITY, NEXT, ENROLMENT];
+    let of_user = |xid: &str| !xid.is_empty() && xid.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    seeds.contains(&name) || name.strip_suffix(USER_SUFFIX).is_some_and(of_user)
+}
+
+/// A user's key file, from the data directory on.
+pub fn user_file(user: UserId) -> String {
+    format!("{KEYS}/{}", file_name(user))
 }
 
 fn file_name(user: UserId) -> String {

@@ -11,6 +11,8 @@ use super::{MAX_RESPONSE, Request, Response, SOCKET};
 
 /// How long a node may take to answer, with a slow disk and Argon2 in between.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// And to write all it has to a slow stick.
+const PATIENCE_FOR_A_BACK_UP: Duration = Duration::from_secs(3_600);
 
 /// Why a running node could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +37,6 @@ impl Client {
     /// Connects to the node that runs in `data`, if one does.
     pub fn connect(data: &Path) -> Option<Self> {
         let stream = UnixStream::connect(data.join(SOCKET)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_write_timeout(Some(PATIENCE)).ok()?;
         Some(Self { stream: BufReader::new(stream) })
     }
@@ -48,6 +49,11 @@ impl Client {
         let mut line = Zeroizing::new(serde_json::to_vec(request)?);
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
+        let patience = match request {
+            Request::BackUp { .. } => PATIENCE_FOR_A_BACK_UP,
+            _ => PATIENCE,
+        };
+        self.stream.get_mut().set_read_timeout(Some(patience))?;
         let mut answer = Zeroizing::new(Vec::new());
         (&mut self.stream).take(MAX_RESPONSE).read_until(b'\n', &mut answer)?;
         if answer.is_empty() {

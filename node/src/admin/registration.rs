@@ -37,7 +37,7 @@ fn answer(error: &ServiceError) -> StanzaError {
         ServiceError::Refused(_) | ServiceError::Busy | ServiceError::Stopping => {
             Condition::ResourceConstraint
         }
-        ServiceError::Account(_) | ServiceError::Confused => {
+        ServiceError::Account(_) | ServiceError::Backup(_) | ServiceError::Confused => {
             // The reason names files of the node: it is for the log.
             tracing::error!("an account could not be made: {error}");
             return Condition::InternalServerError.into();

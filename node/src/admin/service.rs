@@ -16,6 +16,7 @@ use super::reach::ReachView;
 use super::{Opener, Request, Response, Secret};
 use crate::accounts::{AccountError, Accounts, Prepared, RENEW_BEFORE};
 use crate::authority::{self, Authority};
+use crate::backup::{BackupError, Backups};
 use crate::core::admin::{AccountView, Command, Refused, Reply, Sealed};
 use crate::core::domains::DomainCommand;
 use crate::event_loop::clock::wall_millis;
@@ -50,6 +51,9 @@ pub enum ServiceError {
     /// The node is stopping.
     #[error("the node is stopping: try again when it runs")]
     Stopping,
+    /// There is no back-up.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// An answer to another question: a fault of this program.
     #[error("the node gave an answer to another question: please report this as a fault")]
     Confused,
@@ -87,6 +91,7 @@ pub struct Service {
     link: Option<View>,
     network: Option<Views>,
     pub(super) ca_file: Option<PathBuf>,
+    backups: Option<Backups>,
 }
 
 impl Service {
@@ -94,8 +99,8 @@ impl Service {
     pub fn new(core: mpsc::Sender<Ask>, accounts: Arc<Accounts>) -> Self {
         let (making, waiting) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WAITING)));
         let enrolling = Arc::new(Semaphore::new(1));
-        let (authority, link, network, ca_file) = (None, None, None, None);
-        Self { core, accounts, making, waiting, enrolling, authority, link, network, ca_file }
+        let (authority, link, network, ca_file, backups) = (None, None, None, None, None);
+        Self { core, accounts, making, waiting, enrolling, authority, link, network, ca_file, backups }
     }
 
     /// With the server of a domain that this node may be.
@@ -116,6 +121,13 @@ impl Service {
     #[must_use]
     pub fn with_network(mut self, network: Views) -> Self {
         self.network = Some(network);
+        self
+    }
+
+    /// With a way to copy the store.
+    #[must_use]
+    pub fn with_backups(mut self, backups: Backups) -> Self {
+        self.backups = Some(backups);
         self
     }
 
@@ -155,6 +167,11 @@ impl Service {
             Request::Carried => {
                 let carried = self.network.as_ref().map(|network| network.carried().into());
                 return Ok(Response::Carried(carried));
+            }
+            Request::BackUp { path } => {
+                let backups = self.backups.as_ref().ok_or(ServiceError::Stopping)?;
+                let contents = backups.make(path).await?;
+                return Ok(Response::BackedUp { entries: contents.entries, bytes: contents.bytes });
             }
             Request::Authority(question) => return self.authority(question).await,
             Request::Enrol { to, server, password, account } => {

@@ -42,20 +42,22 @@ use crosstalk_storage::{
 };
 use tokio::time::Instant;
 
-pub use archive::{ArchiveError, Contents};
+pub use crate::archive::{ArchiveError, Contents};
 pub use change::Change;
 use change::said_key;
 use engine::Engine;
 pub use postgres::{Settings as PostgresSettings, SettingsError};
 
 use super::standing::Signs;
+use crate::accounts::random;
 
 /// Where it lies in the data directory.
 pub const DATABASE: &str = "authority";
 /// Where the number of the next line of the audit log stands, in [`Tree::Meta`]: 8 bytes, big-endian.
 const NEXT_LINE: &[u8] = b"next-line";
-/// Entries that are read at once.
-const AT_ONCE: usize = 1_000;
+/// Entries that are read at once: letters of outside are the largest, 12 MiB together, which a slow way to PostgreSQL brings in
+/// good time.
+const AT_ONCE: usize = 256;
 /// How often a question is put because others have changed what it has read.
 pub(super) const TRIES: u32 = 32;
 
@@ -91,6 +93,9 @@ pub enum DatabaseError {
     /// A back-up.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// A restored one needs numbers that nobody had before.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] random::NoRandomness),
     /// Another process has changed what was read: the question is put again.
     #[error("others change the same at the same time: try again")]
     Changed,
@@ -166,7 +171,7 @@ impl Database {
                 versions::raise(&engine)?;
                 signs.is("data directory");
                 signs.there();
-                signs.lead(true);
+                signs.alone();
                 Box::new(engine)
             }
             Home::Postgres(settings) => {
@@ -244,11 +249,13 @@ impl Database {
     /// As [`Self::domain`].
     pub fn all_said(&self, user: &UserId, most: usize) -> Result<Vec<([u8; 16], Said)>, DatabaseError> {
         let mut all = Vec::new();
-        for (key, value) in self.engine.scan(Said::TREE, user.as_bytes(), user.as_bytes(), most)? {
+        let whose = user.as_bytes();
+        some_pages(&*self.engine, Said::TREE, (whose, whose, most), |key, value| {
             if let Some(Ok(place)) = key.get(32..).map(TryInto::try_into) {
-                all.push((place, decode(&value)?));
+                all.push((place, decode(value)?));
             }
-        }
+            Ok(())
+        })?;
         Ok(all)
     }
 
@@ -269,8 +276,28 @@ impl Database {
         prefix: &[u8],
         most: usize,
     ) -> Result<Vec<(Vec<u8>, T)>, DatabaseError> {
-        let found = self.engine.scan(T::TREE, prefix, prefix, most)?;
-        found.into_iter().map(|(key, value)| Ok((key, decode(&value)?))).collect()
+        let mut all = Vec::new();
+        some_pages(&*self.engine, T::TREE, (prefix, prefix, most), |key, value| {
+            all.push((key.to_vec(), decode(value)?));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Shows each of that in turn, at most so many: for what is too large to be held together.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn each_upstream<T: Stored>(
+        &self,
+        prefix: &[u8],
+        most: usize,
+        mut take: impl FnMut(&[u8], T),
+    ) -> Result<(), DatabaseError> {
+        some_pages(&*self.engine, T::TREE, (prefix, prefix, most), |key, value| {
+            take(key, decode(value)?);
+            Ok(())
+        })
     }
 
     /// The newest lines of the audit log, oldest first, with their numbers.
@@ -497,16 +524,28 @@ fn pages(
     engine: &dyn Engine,
     tree: Tree,
     (prefix, start): (&[u8], &[u8]),
+    take: impl FnMut(&[u8], &[u8]) -> Result<(), DatabaseError>,
+) -> Result<(), DatabaseError> {
+    some_pages(engine, tree, (prefix, start, usize::MAX), take)
+}
+
+/// The same, at most so many.
+fn some_pages(
+    engine: &dyn Engine,
+    tree: Tree,
+    (prefix, start, mut most): (&[u8], &[u8], usize),
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), DatabaseError>,
 ) -> Result<(), DatabaseError> {
     let mut start = start.to_vec();
     loop {
-        let page = engine.scan(tree, prefix, &start, AT_ONCE)?;
+        let wanted = most.min(AT_ONCE);
+        let page = engine.scan(tree, prefix, &start, wanted)?;
         for (key, value) in &page {
             take(key, value)?;
         }
+        most -= page.len().min(wanted);
         match page.last() {
-            Some((key, _)) if page.len() == AT_ONCE => start = [&key[..], &[0]].concat(),
+            Some((key, _)) if page.len() == wanted && most > 0 => start = [&key[..], &[0]].concat(),
             _ => return Ok(()),
         }
     }

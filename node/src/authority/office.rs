@@ -310,8 +310,7 @@ impl Office {
         if state == MemberState::New {
             // Nobody reads it any more: the next key is another user's.
             if let Some(user) = UserId::from_slice(&member.user) {
-                self.shut_out(&user)?;
-                change = change.forgotten(&user);
+                change = self.shut_out(&user, change.forgotten(&user))?;
             }
             (member.user, member.name, member.password) = Default::default();
             (member.sealed, member.recovery) = Default::default();

@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant};
 
 use super::passing;
 use super::private::{Instance, home};
+use super::Question;
 use super::tests_on_postgres::{ALICE, BLOCK, Said, Stage, begin, say, told, user};
 use crate::upstream::connection::Event;
 use crate::xmpp::Stanza;
@@ -230,4 +231,49 @@ fn nothing_waits_for_ever() {
         begun.elapsed() > Duration::from_secs(5)
             && matches!(Said::from_bytes(&answers[0].2), Some(Said::Refused(_)))
     );
+}
+
+/// A process whose settings name no stock server may come first: it leaves the link to one that can keep it.
+#[test]
+fn who_has_no_way_outside_does_not_keep_the_link() {
+    let url = Instance::shared().database();
+    let mut without = Stage::at(home(&url));
+    without.enrolled("alice", 3);
+    without.office.maintain();
+    assert!(without.office.database.signs().leads());
+    let mut with = Process::new(without.beside(), 2);
+    until("nobody keeps the link", || {
+        without.office.maintain();
+        without.office.attend();
+        with.works()
+    });
+    assert!(without.office.database.signs().leads() && !with.stage.office.database.signs().leads());
+    with.connects();
+    with.hears(&message("r1"));
+    assert_eq!(with.stage.office.component().expect("a door").waiting, 1);
+}
+
+/// What was kept of a user is deleted by a process that has no link: the one that has counts it no longer.
+#[test]
+fn a_user_who_is_reset_elsewhere_leaves_room() {
+    let url = Instance::shared().database();
+    let mut stage = Stage::at(home(&url));
+    stage.enrolled("alice", 3);
+    let mut beside = stage.beside();
+    let mut first = Process::new(stage, 1);
+    until("nobody leads", || first.works());
+    first.connects();
+    for body in ["r1", "r2"] {
+        first.hears(&message(body));
+    }
+    let waiting = |first: &Process| first.stage.office.component().expect("a door").waiting;
+    assert_eq!(waiting(&first), 2);
+    beside.done(Question::ResetUser { name: "alice".to_owned() });
+    until("it is not told", || {
+        first.works();
+        first.stage.office.component_event(Event::Tick);
+        waiting(&first) == 0
+    });
+    first.hears(&message("r3"));
+    assert_eq!(waiting(&first), 0, "nobody has that name");
 }

@@ -48,6 +48,8 @@ pub(super) enum Told {
     Asked { by: NodeId, who: Who, name: String, ask: Box<Exchange> },
     /// A block list has changed.
     Blocked(UserId, Jid),
+    /// A user's name was given up, and all that was kept is deleted.
+    Forgotten(UserId),
     /// Nothing that is understood, or not any more.
     Nothing,
 }
@@ -207,6 +209,26 @@ pub(crate) fn epoch(database: &Database) -> Result<u64, DatabaseError> {
     Ok(if let Some(Word::Leads(leads)) = word { leads.epoch } else { 0 })
 }
 
+/// Tells whoever leads that all that is kept of a user is deleted, in the change that does so. Where nobody ever led there is
+/// nobody to tell.
+///
+/// # Errors
+/// When it cannot be read who leads.
+pub(super) fn forgotten(
+    database: &Database,
+    own: NodeId,
+    user: &UserId,
+    change: Change,
+) -> Result<Change, DatabaseError> {
+    if epoch(database)? == 0 {
+        return Ok(change);
+    }
+    // The user in place of a number: told twice is told once.
+    let number = user.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let passed = Passed { at: wall_millis(), word: Some(Word::Forgotten(user.as_bytes().to_vec())) };
+    Ok(change.upstream(for_leader(own.as_bytes(), number), Some(&passed)))
+}
+
 /// What was passed to the leader.
 ///
 /// # Errors
@@ -235,6 +257,7 @@ fn told(by: NodeId, word: Word) -> Option<Told> {
         Word::Blocked(blocks) => {
             Some(Told::Blocked(UserId::from_slice(&blocks.user)?, Jid::new(&blocks.jid).ok()?))
         }
+        Word::Forgotten(user) => Some(Told::Forgotten(UserId::from_slice(&user)?)),
         Word::Leads(_) | Word::Answer(_) | Word::News(_) => None,
     }
 }

@@ -1,6 +1,8 @@
 //! How the database of a domain's server stands, for status, metrics, and whoever must be the only one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,9 @@ pub struct Figures {
 pub struct Signs {
     standing: watch::Sender<Standing>,
     leads: watch::Sender<bool>,
+    /// Whether this process wants the link to other servers, and whether it is the one that keeps it.
+    wants_link: Arc<AtomicBool>,
+    keeps_link: watch::Sender<bool>,
     figures: watch::Sender<Figures>,
 }
 
@@ -64,6 +69,8 @@ impl Default for Signs {
         Self {
             standing: watch::channel(Standing::default()).0,
             leads: watch::channel(false).0,
+            wants_link: Arc::default(),
+            keeps_link: watch::channel(false).0,
             figures: watch::channel(Figures::default()).0,
         }
     }
@@ -75,9 +82,9 @@ impl Signs {
         Standing { leads: self.leads(), ..self.standing.borrow().clone() }
     }
 
-    /// Whether this process leads, and when that changes.
-    pub fn leading(&self) -> watch::Receiver<bool> {
-        self.leads.subscribe()
+    /// Whether this process keeps the link to other servers, and when that changes.
+    pub fn linking(&self) -> watch::Receiver<bool> {
+        self.keeps_link.subscribe()
     }
 
     /// What was done since the start.
@@ -96,6 +103,29 @@ impl Signs {
     /// Who cannot ask does not lead.
     pub(super) fn lead(&self, leads: bool) {
         self.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
+    }
+
+    /// This process can keep the link to other servers. One that cannot leaves it to the others, also while it leads.
+    pub(super) fn want_link(&self) {
+        self.wants_link.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn wants_link(&self) -> bool {
+        self.wants_link.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn keeps_link(&self) -> bool {
+        *self.keeps_link.borrow()
+    }
+
+    pub(super) fn keep_link(&self, keeps: bool) {
+        self.keeps_link.send_if_modified(|before| std::mem::replace(before, keeps) != keeps);
+    }
+
+    /// There is no other process.
+    pub(super) fn alone(&self) {
+        self.lead(true);
+        self.keep_link(true);
     }
 
     pub(super) fn is(&self, kind: &str) {
@@ -123,6 +153,7 @@ impl Signs {
     /// It cannot; said once, until it is back.
     pub(super) fn away(&self, why: &str) {
         self.lead(false);
+        self.keep_link(false);
         let changed = self.standing.send_if_modified(|standing| {
             let news = standing.up || standing.since == 0;
             if news {
@@ -153,11 +184,11 @@ mod tests {
     fn who_cannot_ask_does_not_lead() {
         let signs = Signs::default();
         signs.there();
-        signs.lead(true);
-        let mut leading = signs.leading();
-        assert!(*leading.borrow_and_update() && signs.standing().up);
+        signs.alone();
+        let mut linking = signs.linking();
+        assert!(*linking.borrow_and_update() && signs.leads() && signs.standing().up);
         signs.away("the connection was lost");
-        assert!(leading.has_changed().is_ok_and(|changed| changed) && !signs.leads());
+        assert!(linking.has_changed().is_ok_and(|changed| changed) && !signs.leads() && !signs.keeps_link());
         let standing = signs.standing();
         assert_eq!((standing.up, standing.why.as_deref()), (false, Some("the connection was lost")));
         signs.there();

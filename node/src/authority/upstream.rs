@@ -75,6 +75,7 @@ impl Office {
     /// # Errors
     /// When the database cannot be read.
     pub(super) fn open_door(&mut self, address: &str) -> Result<(), GateError> {
+        self.database.signs().want_link();
         self.door = Some(Door {
             address: address.to_owned(),
             gate: None,
@@ -102,7 +103,7 @@ impl Office {
     /// # Errors
     /// When the database cannot be read.
     fn follow_the_lead(&mut self) -> Result<(), GateError> {
-        let leads = self.database.signs().leads();
+        let leads = self.database.signs().keeps_link();
         let (node, domain) = (self.node, self.domain.clone());
         let Some(door) = self.door.as_mut() else { return Ok(()) };
         if !leads {
@@ -253,16 +254,22 @@ impl Office {
         self.database.rest();
     }
 
-    /// A user has no name here any more, and what waited for the next devices goes with that.
+    /// A user has no name here any more, and what waited for the next devices goes with that. Who has the gate is told in the
+    /// same change, if that is another process.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub(super) fn shut_out(&mut self, user: &UserId) -> Result<(), GateError> {
-        // Who leads finds by itself that the name is gone.
-        let Some(door) = self.door.as_mut() else { return Ok(()) };
-        let done = door.gate.iter_mut().try_for_each(|gate| gate.forget_user(&self.database, user));
-        door.perform();
-        done
+    pub(super) fn shut_out(&mut self, user: &UserId, change: Change) -> Result<Change, OfficeError> {
+        if let Some(door) = self.door.as_mut()
+            && let Some(gate) = door.gate.as_mut()
+        {
+            let done = gate.forget_user(&self.database, user);
+            door.perform();
+            done?;
+        } else if self.database.is_shared() {
+            return Ok(passing::forgotten(&self.database, self.node, user, change)?);
+        }
+        Ok(change)
     }
 
     /// Nodes that something waits for since it was asked last.
@@ -314,6 +321,11 @@ impl Door {
             Told::Blocked(user, jid) => {
                 self.blocks_changed(database, &[(*user, jid.clone())])?;
                 Ok(None)
+            }
+            Told::Forgotten(user) => {
+                let done = self.gate.iter_mut().try_for_each(|gate| gate.forgotten_elsewhere(database, user));
+                self.perform();
+                done.map(|()| None)
             }
             Told::Nothing => Ok(None),
         }

@@ -16,7 +16,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// Certificate and private key in one file, readable by its owner only.
-const FILE: &str = "client-tls.pem";
+pub const FILE: &str = "client-tls.pem";
 const YEARS: i32 = 10;
 
 /// Why there is no TLS.

@@ -24,6 +24,8 @@ use crate::accounts::key_dir::KeyError;
 use crate::admin::client::AskError;
 use crate::admin::server::SocketError;
 use crate::admin::service::ServiceError;
+use crate::archive::ArchiveError;
+use crate::backup::RestoreError;
 use crate::c2s;
 use crate::config::ConfigError;
 use crate::core::LoadError;
@@ -47,6 +49,14 @@ pub enum Failure {
     /// Nothing has been made there yet.
     #[error("there is no node in {path} yet: start one with `crosstalk`, or name its directory with --data DIR", path = .0.display())]
     NoNode(PathBuf),
+    /// A back-up was not put back to its end.
+    #[error(
+        "a back-up was being restored to {path} and is not whole: run `crosstalk restore FILE` again", path = .0.display()
+    )]
+    HalfRestored(PathBuf),
+    /// A back-up cannot be put back.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The node's domain.
     #[error(transparent)]
     Domain(#[from] DomainError),
@@ -168,9 +178,14 @@ impl Failure {
                 ServiceError::Refused(_) => 4,
                 ServiceError::Account(AccountError::Key(_)) => 5,
                 ServiceError::Account(_) => 4,
-                ServiceError::Busy | ServiceError::Stopping | ServiceError::Confused => 1,
+                ServiceError::Busy
+                | ServiceError::Stopping
+                | ServiceError::Confused
+                | ServiceError::Backup(_) => 1,
             },
-            Self::Open(OpenError::Locked { .. }) => 6,
+            Self::Open(OpenError::Locked { .. }) | Self::Restore(RestoreError::Open(OpenError::Locked { .. })) => 6,
+            Self::Restore(RestoreError::Archive(ArchiveError::File { .. })) => 1,
+            Self::Restore(RestoreError::NotEmpty(_)) => 4,
             Self::Open(_)
             | Self::Load(_)
             | Self::Keys(_)
@@ -178,6 +193,8 @@ impl Failure {
             | Self::Component(_)
             | Self::Data { .. }
             | Self::NoNode(_)
+            | Self::HalfRestored(_)
+            | Self::Restore(_)
             | Self::Tls(_) => 5,
             Self::Listen { .. } | Self::Door(_) => 7,
             Self::Unhealthy => 8,

@@ -230,9 +230,7 @@ impl Page {
         if queue.id != 0 {
             return Ok(queue);
         }
-        // Small enough for any reader of numbers, and never 0.
-        let id = u64::from_be_bytes(random::bytes()?) >> 1 | 1;
-        Ok(Queue { id, ..queue })
+        Ok(Queue { id: random::queue_id()?, ..queue })
     }
 
     /// A letter for the devices. Where there is no room, those that one device has make it; or it says what is full.

@@ -43,6 +43,8 @@ const BOOKS: usize = 512;
 const WINDOW: usize = 64;
 /// How long it may take for that, milliseconds; then the connection is given up.
 const PATIENCE: u64 = 30 * SECOND;
+/// How often letters are counted again, at most: all are read for it.
+const COUNT_AGAIN: u64 = 60 * SECOND;
 /// What is later than this is stamped (XEP-0203).
 const NOTICEABLE: u64 = 10 * SECOND;
 
@@ -103,6 +105,10 @@ pub struct Gate {
     pub(super) passed: Passed,
     /// Of several processes with one database this one leads by this number.
     epoch: Option<u64>,
+    /// Another process has deleted letters: they are to be counted again.
+    miscounted: bool,
+    /// When they were counted so last, monotonic milliseconds.
+    counted: u64,
 }
 
 impl Gate {
@@ -128,20 +134,32 @@ impl Gate {
             owed: BTreeSet::new(),
             passed: Passed::default(),
             epoch: None,
+            miscounted: false,
+            counted: 0,
         };
-        for (key, letter) in database.all_upstream::<HeldStanza>(ALL_OUTGOING, outgoing::ALL)? {
-            let (Some(number), Some(user)) = (read_outgoing(&key), UserId::from_slice(&letter.by)) else {
-                continue;
-            };
-            gate.out.load(number, user);
-        }
+        database.each_upstream(ALL_OUTGOING, outgoing::ALL, |key, letter: HeldStanza| {
+            if let (Some(number), Some(user)) = (read_outgoing(key), UserId::from_slice(&letter.by)) {
+                gate.out.load(number, user);
+            }
+        })?;
+        gate.count_waiting(database)?;
+        Ok(gate)
+    }
+
+    /// Counts what waits for the devices of all users.
+    fn count_waiting(&mut self, database: &Database) -> Result<(), DatabaseError> {
+        let mut waiting = Shares::default();
         // The first letter of the key alone: of all users.
         let queues = queue_of(&[0; 32]);
-        let waiting = database.all_upstream::<HeldStanza>(&queues[..1], WAITING + LETTERS)?;
-        for (_, letter) in waiting.iter().filter(|(key, _)| read_queued(key).is_some()) {
-            gate.moved((vec![Waiting::new(letter)], Vec::new()));
-        }
-        Ok(gate)
+        database.each_upstream(&queues[..1], WAITING + LETTERS, |key, letter: HeldStanza| {
+            if read_queued(key).is_some() {
+                let letter = Waiting::new(&letter);
+                let (writer, bytes) = letter.part();
+                waiting.add(writer, bytes);
+            }
+        })?;
+        self.waiting = waiting;
+        Ok(())
     }
 
     /// Of several processes with one database this one leads, by this number: all that is known here is so as long as that
@@ -233,7 +251,19 @@ impl Gate {
         self.outward.forget(now.mono);
         self.inward.forget(now.mono);
         self.who_is_gone(database, now)?;
+        self.count_again(database, now)?;
         self.go_on(database, now)
+    }
+
+    fn count_again(&mut self, database: &Database, now: Now) -> Result<(), DatabaseError> {
+        if !self.miscounted || self.counted > 0 && now.mono < self.counted + COUNT_AGAIN {
+            return Ok(());
+        }
+        // What is counted is of one moment, and so of none of this process's own changes half.
+        database.rest();
+        self.count_waiting(database)?;
+        (self.miscounted, self.counted) = (false, now.mono);
+        Ok(())
     }
 
     /// Counts something refused.
@@ -259,6 +289,19 @@ impl Gate {
         let all = std::mem::take(self.book(database, user)?).into_letters();
         self.books.remove(user);
         self.moved((Vec::new(), all));
+        Ok(())
+    }
+
+    /// Another process has deleted all that was kept of a user.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn forgotten_elsewhere(&mut self, database: &Database, user: &UserId) -> Result<(), GateError> {
+        for device in self.seats_of(*user) {
+            self.leaves(database, device)?;
+        }
+        self.books.remove(user);
+        self.miscounted = true;
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 mod core_support;
 
 mod answers;
+mod backup;
 mod binding;
 mod blocking;
 mod compromised;

@@ -13,7 +13,7 @@ pub struct Passed {
     #[prost(uint64, tag = "1")]
     pub at: u64,
     /// What.
-    #[prost(oneof = "Word", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Word", tags = "2, 3, 4, 5, 6, 7")]
     pub word: Option<Word>,
 }
 
@@ -35,6 +35,9 @@ pub enum Word {
     /// At [`news_of`]: something waits for users of that node.
     #[prost(bool, tag = "6")]
     News(bool),
+    /// At [`for_leader`]: all that was kept of that user is deleted.
+    #[prost(bytes = "vec", tag = "7")]
+    Forgotten(Vec<u8>),
 }
 
 /// The process that leads.
@@ -151,7 +154,9 @@ mod tests {
         assert_eq!(encode(&answer), b"\x01\x08\x05\x2a\x01\x09");
         let news = passed(Word::News(true));
         assert_eq!(encode(&news), b"\x01\x08\x05\x30\x01");
-        for each in [leads, asked, blocked, answer, news] {
+        let forgotten = passed(Word::Forgotten(vec![2]));
+        assert_eq!(encode(&forgotten), b"\x01\x08\x05\x3a\x01\x02");
+        for each in [leads, asked, blocked, answer, news, forgotten] {
             assert_eq!(decode(&encode(&each)), Ok(each));
         }
     }

@@ -55,7 +55,7 @@ impl Engine for Own {
         match &done {
             Ok(()) if self.full.replace(false) => {
                 self.signs.there();
-                self.signs.lead(true);
+                self.signs.alone();
             }
             Ok(()) => {}
             Err(error) => {

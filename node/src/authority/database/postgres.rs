@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const LOCKS: i32 = 0x4354_5441;
 /// Held by the process that leads, as long as its connection lasts.
 const LEADING: i32 = 1;
+/// Held by the process that keeps the link to other servers, as long as its connection lasts.
+const LINKING: i32 = 3;
 /// Held while the version is raised.
 const RAISING: i32 = 2;
 
@@ -49,6 +51,8 @@ pub(super) struct Postgres {
     tried: Cell<Option<Instant>>,
     /// When was looked last who leads.
     looked: Cell<Option<Instant>>,
+    /// It had no room last: it is back when something finds room.
+    full: Cell<bool>,
 }
 
 impl Postgres {
@@ -56,8 +60,8 @@ impl Postgres {
     pub(super) fn new(settings: Settings, signs: Signs) -> Result<Self, DatabaseError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| DatabaseError::Away(error.to_string()))?;
-        let (link, open, tried, looked) = Default::default();
-        Ok(Self { runtime, settings, signs, link, open, tried, looked })
+        let (link, open, tried, looked, full) = Default::default();
+        Ok(Self { runtime, settings, signs, link, open, tried, looked, full })
     }
 
     /// Does something in the transaction that is open, or in a new one.
@@ -91,7 +95,10 @@ impl Postgres {
                 self.signs.took(begun.elapsed());
                 return Ok(value);
             }
-            Some(Err(error)) => judge(&error, link.is_closed()),
+            Some(Err(error)) => {
+                self.full.set(self.full.get() || is_full(&error));
+                judge(&error, link.is_closed())
+            }
             None => DatabaseError::Away("it does not answer".to_owned()),
         };
         let keeps = !matches!(error, DatabaseError::Away(_))
@@ -132,7 +139,7 @@ impl Postgres {
                 return Err(DatabaseError::Away(why));
             }
         }
-        if let Err(error) = versions::raise(self) {
+        if let Err(error) = versions::raise(self).and_then(|()| self.find_room()) {
             *self.link.borrow_mut() = None;
             self.signs.away(&error.to_string());
             return Err(error);
@@ -141,6 +148,21 @@ impl Postgres {
         self.signs.there();
         Ok(())
     }
+
+    /// Whether there is room again, if there was none: else it would be back and away in turn.
+    fn find_room(&self) -> Result<(), DatabaseError> {
+        if self.full.get() {
+            self.bare(async |link| link.find_room().await)?;
+            self.full.set(false);
+        }
+        Ok(())
+    }
+}
+
+/// Whether it has no room, or has lost what it was about to write.
+fn is_full(error: &tokio_postgres::Error) -> bool {
+    let full = [SqlState::DISK_FULL, SqlState::IO_ERROR, SqlState::INSUFFICIENT_RESOURCES];
+    error.code().is_some_and(|code| full.contains(code))
 }
 
 /// What an error of PostgreSQL means.
@@ -165,6 +187,7 @@ fn judge(error: &tokio_postgres::Error, closed: bool) -> DatabaseError {
     ];
     match code {
         code if changed.contains(code) => DatabaseError::Changed,
+        _ if is_full(error) => DatabaseError::Away(format!("{text}: free some space on its disk")),
         code if closed || away.contains(code) || code.code().starts_with("08") => DatabaseError::Away(text),
         _ => DatabaseError::Postgres(text),
     }
@@ -227,9 +250,12 @@ impl Engine for Postgres {
         }
         self.looked.set(Some(Instant::now()));
         // Who leads holds a lock of its connection: as long as that answers it does.
-        let leads = self.signs.leads() || self.bare(async |link| link.lead().await)?;
+        let leads = self.signs.leads() || self.bare(async |link| link.hold(LEADING).await)?;
+        let links = self.signs.wants_link()
+            && (self.signs.keeps_link() || self.bare(async |link| link.hold(LINKING).await)?);
         self.bare(async |link| link.look().await)?;
         self.signs.lead(leads);
+        self.signs.keep_link(links);
         Ok(())
     }
 
@@ -245,6 +271,7 @@ impl Engine for Postgres {
         self.rest();
         let link = self.link.borrow_mut().take();
         self.signs.lead(false);
+        self.signs.keep_link(false);
         link.map(|link| self.wait(link.close()));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The database, whatever holds it.
 
 use crosstalk_overlay::enrol::Statement;
+use crosstalk_storage::tree::upstream::{Device, HeldStanza, OutsideState, Queue, State, of_device, queued};
 
 use super::super::private::{self, Data, Instance};
 use super::*;
@@ -192,4 +193,54 @@ fn a_damaged_back_up_changes_nothing_and_one_that_was_cut_off_is_begun_again() {
     other.restore(&path).expect("restored");
     let names: Vec<String> = other.members().expect("read").into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["alice"]);
+}
+
+/// Some at a time, and yet all, each once, in their order.
+#[test]
+fn what_is_large_is_read_in_pages() {
+    let data = Data::new(module_path!());
+    let database = data.open();
+    let (user, many) = ([7; 32], 2 * u64::try_from(AT_ONCE).expect("small") + 3);
+    let mut change = Change::default();
+    for number in 0..many {
+        let letter = HeldStanza { at: number, ..HeldStanza::default() };
+        change = change.upstream(queued(&user, number), Some(&letter));
+    }
+    // Of somebody else, behind them.
+    change = change.upstream(queued(&[8; 32], 1), Some(&HeldStanza::default()));
+    database.commit(change).expect("written");
+    let prefix = queue_of(&user);
+    let read = |most| {
+        let mut read = Vec::new();
+        database.each_upstream(&prefix, most, |_, letter: HeldStanza| read.push(letter.at)).expect("read");
+        read
+    };
+    assert_eq!(read(usize::MAX), (0..many).collect::<Vec<_>>());
+    for most in [0, 1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE] {
+        assert_eq!(read(most).len(), most);
+        assert_eq!(database.all_upstream::<HeldStanza>(&prefix, most).expect("read").len(), most);
+    }
+}
+
+/// Laptops know numbers that were given after the back-up: they must not count for what is restored.
+#[test]
+fn what_goes_outside_gets_other_queues_with_a_restore() {
+    let (data, other) = (Data::new(module_path!()), Data::new(module_path!()));
+    let (database, restored) = (data.open(), other.open());
+    let state = |state| OutsideState { state: Some(state) };
+    let queue = Queue { id: 9, last: 5, version: 4 };
+    let device = State::Device(Device { taken: 3, come: 2, heard: 1 });
+    let change = Change::default()
+        .domain(ServedDomain { domain: "school.example".to_owned(), ..ServedDomain::default() })
+        .upstream(of_user(&[7; 32]), Some(&state(State::Queue(queue))))
+        .upstream(of_device(&[7; 32], &[1; 32]), Some(&state(device.clone())));
+    database.commit(change).expect("written");
+    let path = data.dir.path().join("file");
+    database.back_up(&path).expect("written");
+    restored.restore(&path).expect("restored");
+    let read = |key: &[u8]| restored.upstream::<OutsideState>(key).expect("read").and_then(|found| found.state);
+    let Some(State::Queue(found)) = read(&of_user(&[7; 32])) else { panic!("no queue") };
+    assert!(found.id != queue.id && found.id != 0);
+    assert_eq!(Queue { id: queue.id, ..found }, queue);
+    assert_eq!(read(&of_device(&[7; 32], &[1; 32])), Some(device));
 }

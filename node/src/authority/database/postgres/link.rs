@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};
 
 use super::super::versions::VERSION;
 use super::settings::Postgres;
-use super::{LEADING, LOCKS, RAISING, tls};
+use super::{LOCKS, RAISING, tls};
 
 /// How every connection is set. What is acknowledged is durable whatever the server's settings say; who hangs in a
 /// transaction does not hold up the others; keys are looked up by their index however few there are, so that
@@ -79,9 +79,9 @@ impl Link {
         self.client.batch_execute("COMMIT").await
     }
 
-    /// Whether this process leads from now on.
-    pub(super) async fn lead(&mut self) -> Result<bool, Error> {
-        let text = format!("SELECT pg_try_advisory_lock({LOCKS}, {LEADING})");
+    /// Whether this process holds one of our locks from now on.
+    pub(super) async fn hold(&mut self, what: i32) -> Result<bool, Error> {
+        let text = format!("SELECT pg_try_advisory_lock({LOCKS}, {what})");
         let statement = self.prepared(text).await?;
         self.client.query_one(&statement, &[]).await?.try_get(0)
     }
@@ -89,6 +89,15 @@ impl Link {
     /// Whether it is there.
     pub(super) async fn look(&mut self) -> Result<(), Error> {
         self.client.batch_execute("").await
+    }
+
+    /// Fails unless there is room for some more than what is written at once as a rule. Nothing is kept of it.
+    pub(super) async fn find_room(&mut self) -> Result<(), Error> {
+        let transaction = self.client.transaction().await?;
+        // A megabyte that does not get shorter when it is compressed.
+        let text = "CREATE TABLE crosstalk.room AS SELECT sha512(number::text::bytea) FROM generate_series(1, 10000) AS number";
+        transaction.batch_execute(text).await?;
+        transaction.rollback().await
     }
 
     /// Makes tables that are not there.

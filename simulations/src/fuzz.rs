@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | [`stream`] | `xmpp::framer`, `xmpp::parse` | one verdict for every way to cut the bytes; limits; what is written reads back |
 //! | [`stanza`] | `Element::read`, `Stanza` | what is written reads back; errors can be answered |
+//! | [`export`] | `xmpp::pie`, `cli::import::user` (XEP-0227) | one verdict for every way to read the bytes; limits |
 //! | [`txt`] | XEP-0174 TXT record | what is written reads back; limits |
 //! | [`address`] | instance names, JIDs, XIDs, names | normal forms stay as they are; limits |
 //! | [`record`] | every kind of signed record | what is written reads back; nothing is verified but with a signature |
@@ -21,6 +22,7 @@
 //! | [`key_file`] | key files | what is read is written byte for byte the same |
 
 mod bytes;
+mod export;
 mod files;
 mod link;
 mod mutate;
@@ -29,6 +31,7 @@ mod text;
 mod xml;
 
 pub use bytes::{admin, key_file, stored};
+pub use export::export;
 pub use files::store;
 pub use link::{address, txt};
 pub use mutate::mutated;
@@ -57,6 +60,7 @@ macro_rules! targets {
 
 targets! {
     stream, stanza, txt, address, record, envelope, frame, framing, settings, admin, stored, store, key_file,
+    export,
 }
 
 /// As much of an input as is looked at.

@@ -1,15 +1,16 @@
 //! Two processes of one server, one of which keeps the link to other servers: what laptops bring the other goes by it, and
 //! when it ends the other goes on.
 
-use crosstalk_overlay::enrol::{Ask, Exchange, Exchanged, Letter};
+use crosstalk_overlay::enrol::{self, Ask, Exchange, Exchanged, Letter};
 use crosstalk_overlay::id::NodeId;
-use crosstalk_overlay::keys::NodeKey;
+use crosstalk_overlay::keys::{DeviceKey, NodeKey};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
 use super::passing;
-use super::private::{Instance, home};
+use super::private::{Instance, home, say as say_to};
 use super::Question;
+use super::tests_on_postgres::lost;
 use super::tests_on_postgres::{ALICE, BLOCK, Said, Stage, begin, say, told, user};
 use crate::upstream::connection::Event;
 use crate::xmpp::Stanza;
@@ -103,7 +104,11 @@ fn exchanged(at: &mut Process, other: &mut Process, laptop: NodeId, ask: Exchang
 }
 
 fn session(at: &mut Process, laptop: &NodeKey) -> u64 {
-    match say(&mut at.stage, laptop, &begin(3, ALICE, laptop)) {
+    session_of(at, laptop, 3, ALICE)
+}
+
+fn session_of(at: &mut Process, laptop: &NodeKey, user: u8, address: &str) -> u64 {
+    match say(&mut at.stage, laptop, &begin(user, address, laptop)) {
         Said::Begun(begun) => {
             assert!(begun.upstream, "there is a door");
             begun.session
@@ -231,6 +236,70 @@ fn nothing_waits_for_ever() {
         begun.elapsed() > Duration::from_secs(5)
             && matches!(Said::from_bytes(&answers[0].2), Some(Said::Refused(_)))
     );
+    // Nor does what was passed, if nobody ever reads it: and nobody carries it out later.
+    let left = passing::questions(&second.stage.office.database).expect("read").len();
+    assert_eq!(left, 0);
+}
+
+/// A session is whose the database says, at each process: also where another one has revoked its device meanwhile.
+#[test]
+fn a_laptop_that_one_process_revokes_is_sent_away_by_the_other() {
+    let (laptop, url) = (NodeKey::from_seed([5; 32]), Instance::shared().database());
+    let mut stage = Stage::at(home(&url));
+    stage.enrolled("alice", 3);
+    let beside = stage.beside();
+    let mut first = Process::new(stage, 1);
+    until("nobody leads", || first.works());
+    let mut second = Process::new(beside, 2);
+    let at_second = session(&mut second, &laptop);
+    let told = lost::tells(&mut second.stage, &laptop, at_second, &lost::record(3, 0x83));
+    assert!(matches!(told, Said::Statements(_)));
+    let ask = Ask::Exchange(Exchange { session: at_second, ..Exchange::default() });
+    let compare = Ask::Compare(enrol::Compare { session: at_second, buckets: vec![0] });
+    assert!(second.stage.office.passes_on(laptop.id(), 8, &ask.to_bytes()), "it is its user's");
+    let device = DeviceKey::from_seed([0x83; 32]).id().to_hex();
+    let revoked = first.stage.done(Question::RevokeDevice { name: "alice".to_owned(), device });
+    assert_eq!(revoked.len(), 1);
+    assert!(!second.stage.office.passes_on(laptop.id(), 9, &ask.to_bytes()), "not at the door");
+    for ask in [ask, compare] {
+        let said = say(&mut second.stage, &laptop, &ask);
+        assert!(matches!(said, Said::Refused(_)), "{said:?}");
+    }
+}
+
+/// Of what several laptops ask by another process one cannot be carried out: it is refused, and the others have their answers.
+#[test]
+fn a_question_that_fails_spoils_no_others() {
+    let (of_alice, of_bob) = (NodeKey::from_seed([5; 32]), NodeKey::from_seed([6; 32]));
+    let url = Instance::shared().database();
+    let mut stage = Stage::at(home(&url));
+    stage.enrolled("alice", 3);
+    stage.enrolled("bob", 4);
+    let beside = stage.beside();
+    let mut first = Process::new(stage, 1);
+    until("nobody leads", || first.works());
+    first.connects();
+    let mut second = Process::new(beside, 2);
+    let sessions = [session(&mut second, &of_alice), session_of(&mut second, &of_bob, 4, "bob@school.example")];
+    // What is kept of Alice is not what anybody writes.
+    let key = crate::core::hex(&crosstalk_storage::tree::upstream::of_user(user(3).as_bytes()));
+    say_to(&url, &format!("INSERT INTO crosstalk.\"outside\" VALUES ('\\x{key}', '\\xffff')")).expect("written");
+    for (laptop, session) in [&of_alice, &of_bob].into_iter().zip(sessions) {
+        let ask = Ask::Exchange(Exchange { session, fresh: true, ..Exchange::default() });
+        assert!(second.stage.office.passes_on(laptop.id(), 7, &ask.to_bytes()));
+    }
+    let mut answers = Vec::new();
+    until("no answers", || {
+        first.works();
+        second.works();
+        answers.extend(second.stage.office.outside_answers());
+        answers.len() == 2
+    });
+    let answer = |of: &NodeKey| {
+        let (_, _, answer) = answers.iter().find(|(node, ..)| *node == of.id()).expect("answered");
+        Said::from_bytes(answer).expect("an answer")
+    };
+    assert!(matches!(answer(&of_alice), Said::Refused(_)) && matches!(answer(&of_bob), Said::Exchanged(_)));
 }
 
 /// A process whose settings name no stock server may come first: it leaves the link to one that can keep it.

@@ -21,7 +21,7 @@ mod introduced;
 #[path = "tests/kept.rs"]
 mod kept;
 #[path = "tests/lost.rs"]
-mod lost;
+pub(super) mod lost;
 #[path = "tests/moved.rs"]
 mod moved;
 #[path = "tests/rotated.rs"]

@@ -17,7 +17,7 @@ use crate::authority::{Answer, Question};
 use crate::c2s::credentials::SALT_BYTES;
 use crate::xmpp::pie::{Document, Piece};
 
-mod user;
+pub mod user;
 
 use user::{Making, is_wanted};
 

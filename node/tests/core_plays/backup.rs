@@ -98,7 +98,7 @@ fn a_session_from_before_cannot_be_resumed_and_what_it_had_not_is_held() {
     restore(&here, &before, 1_900_000_000_000);
     anna.reconnects();
     anna.send(&format!("<resume xmlns='urn:xmpp:sm:3' h='0' previd='{session}'/>"));
-    anna.expects("<failed xmlns='urn:xmpp:sm:3'/>");
+    anna.expects("<failed xmlns='urn:xmpp:sm:3'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>");
     anna.bind("desk");
     anna.send("<presence/>");
     let held = anna.takes_all();

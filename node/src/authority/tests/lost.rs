@@ -13,7 +13,7 @@ use crate::authority::{Answer, DeviceView, Question};
 use crate::event_loop::clock::wall_millis;
 
 /// A device of the user of that seed, as its record tells it.
-fn record(user: u8, device: u8) -> UserRecord {
+pub(in crate::authority) fn record(user: u8, device: u8) -> UserRecord {
     let (user, device) = (UserKey::from_seed([user; 32]), DeviceKey::from_seed([device; 32]));
     let now = wall_millis();
     let cert = DeviceCert::issue(&user, device.id(), now).expect("signed");
@@ -49,7 +49,12 @@ fn void(bytes: &[u8]) -> Revoked {
     revocation.what.clone()
 }
 
-fn tells(stage: &mut Stage, laptop: &NodeKey, session: u64, record: &UserRecord) -> Said {
+pub(in crate::authority) fn tells(
+    stage: &mut Stage,
+    laptop: &NodeKey,
+    session: u64,
+    record: &UserRecord,
+) -> Said {
     say(stage, laptop, &Ask::Tell(enrol::Tell { session, statements: Vec::new(), record: record.encode() }))
 }
 

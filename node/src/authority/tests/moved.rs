@@ -162,6 +162,20 @@ fn an_import_may_be_repeated_and_overwrites_nobody() {
     assert!(matches!(said, Said::Begun(begun) if begun.brought));
 }
 
+/// What somebody brought along is nobody else's: the next holder of the name does not get it.
+#[test]
+fn what_was_brought_along_goes_with_the_name() {
+    let mut stage = Stage::new();
+    let unknown = ImportedUser { name: "eve".into(), verifier: None, ..carol() };
+    stage.import(vec![unknown], true);
+    stage.enrolled("eve", 4);
+    stage.done(Question::ResetUser { name: "eve".into() });
+    stage.enrolled("eve", 7);
+    let laptop = NodeKey::from_seed([5; 32]);
+    let said = say(&mut stage, &laptop, &begin(7, "eve@school.example", &laptop));
+    assert!(matches!(&said, Said::Begun(begun) if !begun.brought), "{said:?}");
+}
+
 /// A new password with the user key's word for it; the later one counts, and a reset ends all.
 #[test]
 fn a_changed_password_takes_the_place_of_the_old_one() {

@@ -22,7 +22,7 @@ const GROUPS: usize = 50;
 const BYTES: usize = 256 * 1_024;
 
 /// Whether something of a user is of use.
-pub(super) fn is_wanted(name: &str, of: &str) -> bool {
+pub fn is_wanted(name: &str, of: &str) -> bool {
     matches!(
         (name, of),
         ("query", ns::ROSTER)
@@ -34,7 +34,7 @@ pub(super) fn is_wanted(name: &str, of: &str) -> bool {
 }
 
 /// A user that is being read.
-pub(super) struct Making {
+pub struct Making {
     user: ImportedUser,
     verifier: Option<Verifier>,
     /// The domain there, and here.
@@ -45,7 +45,10 @@ pub(super) struct Making {
 
 impl Making {
     /// Begins with the element of the user. With a salt a password is made into what is kept of it.
-    pub(super) fn new(
+    ///
+    /// # Errors
+    /// When it has no name.
+    pub fn new(
         element: &Element,
         domains: (&str, &str),
         salt: Option<[u8; SALT_BYTES]>,
@@ -77,7 +80,10 @@ impl Making {
     }
 
     /// Something of the user.
-    pub(super) fn add(&mut self, child: &Element) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// When what there is of the password cannot be used.
+    pub fn add(&mut self, child: &Element) -> Result<(), String> {
         match child.name() {
             "query" => {
                 child.children().filter(|item| item.is("item", ns::ROSTER)).for_each(|item| self.item(item))
@@ -211,7 +217,7 @@ impl Making {
     }
 
     /// What is known of the user, and what was left out.
-    pub(super) fn done(self) -> (ImportedUser, Vec<String>) {
+    pub fn done(self) -> (ImportedUser, Vec<String>) {
         let verifier = self.verifier.map(Into::into);
         (ImportedUser { verifier, ..self.user }, self.left_out)
     }

@@ -44,7 +44,9 @@ impl Kind {
 
     const fn instead(self) -> &'static str {
         match self {
-            Self::Server => "the database of a domain's server, which `crosstalk authority restore` puts back",
+            Self::Server => {
+                "the database of a domain's server, which `crosstalk authority restore` puts back"
+            }
             Self::Node => "a node, which `crosstalk restore` puts back",
         }
     }

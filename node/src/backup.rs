@@ -48,7 +48,9 @@ pub enum BackupError {
     #[error("the store cannot be copied: {0}")]
     Store(String),
     /// The store's thread has something else to do.
-    #[error("no back-up can be made now: another one is being made, or the node is stopping. Try again in a moment")]
+    #[error(
+        "no back-up can be made now: another one is being made, or the node is stopping. Try again in a moment"
+    )]
     Busy,
     /// Accounts came or went while it was made.
     #[error("accounts were made or removed meanwhile, there is no back-up: try again")]
@@ -232,7 +234,8 @@ mod tests {
     #[test]
     fn a_node_comes_back_with_its_keys_and_in_a_new_epoch() {
         let home = tempfile::tempdir().expect("dir");
-        let (data, file, fresh) = (home.path().join("data"), home.path().join("file"), home.path().join("new"));
+        let (data, file, fresh) =
+            (home.path().join("data"), home.path().join("file"), home.path().join("new"));
         let user = node(&data);
         let contents = backed_up(&data, &file).expect("written");
         // Account, message, settings, two key files.
@@ -242,7 +245,8 @@ mod tests {
         let restored = restore(&file, &fresh).expect("restored");
         assert_eq!((restored.contents, restored.accounts), (contents, vec!["juliet".to_owned()]));
         let (_, store, _) = Store::open(&fresh.join(STORE), Options::default()).expect("opened");
-        let account: Account = decode(store.get(Tree::Account, user.as_bytes()).expect("there")).expect("read");
+        let account: Account =
+            decode(store.get(Tree::Account, user.as_bytes()).expect("there")).expect("read");
         assert!(account.epoch > 1 && store.get(Tree::Meta, RESTORING).is_none());
         assert_eq!(store.get(Tree::Outbox, b"1"), Some(&b"a message that waits"[..]));
         let (old, new) = (KeyDir::open(&data).expect("opened"), KeyDir::open(&fresh).expect("opened"));
@@ -254,7 +258,8 @@ mod tests {
     #[test]
     fn what_is_no_whole_back_up_leaves_nothing_behind_and_what_was_cut_off_is_begun_again() {
         let home = tempfile::tempdir().expect("dir");
-        let (data, file, fresh) = (home.path().join("data"), home.path().join("file"), home.path().join("new"));
+        let (data, file, fresh) =
+            (home.path().join("data"), home.path().join("file"), home.path().join("new"));
         node(&data);
         backed_up(&data, &file).expect("written");
         let whole = fs::read(&file).expect("read");
@@ -267,7 +272,9 @@ mod tests {
             assert!(error.contains("nothing was restored") && !fresh.exists(), "{error}");
         }
         // A store of a newer program, and a file that would go elsewhere.
-        for (version, number, name) in [(FORMAT_VERSION + 1, FILE, "keys/node.key"), (1, FILE, "keys/../../elsewhere.key")] {
+        for (version, number, name) in
+            [(FORMAT_VERSION + 1, FILE, "keys/node.key"), (1, FILE, "keys/../../elsewhere.key")]
+        {
             fs::remove_file(&broken).expect("removed");
             let mut writer = Writer::create(&broken, Kind::Node, version).expect("made");
             writer.put(number, name.as_bytes(), Some(b"x")).expect("written");

@@ -201,7 +201,17 @@ impl EventLoop {
     async fn wait(&mut self, read: bool) -> Result<(), CloseError> {
         let waits = !(self.for_swarm.is_empty() && self.for_link.is_empty());
         let Self {
-            from_clients, from_swarm, asks, store, copies, store_state, chores, inputs, timer, armed, ..
+            from_clients,
+            from_swarm,
+            asks,
+            store,
+            copies,
+            store_state,
+            chores,
+            inputs,
+            timer,
+            armed,
+            ..
         } = self;
         tokio::select! {
             biased;

@@ -7,9 +7,9 @@ use crosstalk_overlay::keys::{DeviceKey, NodeKey};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
+use super::Question;
 use super::passing;
 use super::private::{Instance, home, say as say_to};
-use super::Question;
 use super::tests_on_postgres::lost;
 use super::tests_on_postgres::{ALICE, BLOCK, Said, Stage, begin, say, told, user};
 use crate::upstream::connection::Event;
@@ -280,10 +280,12 @@ fn a_question_that_fails_spoils_no_others() {
     until("nobody leads", || first.works());
     first.connects();
     let mut second = Process::new(beside, 2);
-    let sessions = [session(&mut second, &of_alice), session_of(&mut second, &of_bob, 4, "bob@school.example")];
+    let sessions =
+        [session(&mut second, &of_alice), session_of(&mut second, &of_bob, 4, "bob@school.example")];
     // What is kept of Alice is not what anybody writes.
     let key = crate::core::hex(&crosstalk_storage::tree::upstream::of_user(user(3).as_bytes()));
-    say_to(&url, &format!("INSERT INTO crosstalk.\"outside\" VALUES ('\\x{key}', '\\xffff')")).expect("written");
+    say_to(&url, &format!("INSERT INTO crosstalk.\"outside\" VALUES ('\\x{key}', '\\xffff')"))
+        .expect("written");
     for (laptop, session) in [&of_alice, &of_bob].into_iter().zip(sessions) {
         let ask = Ask::Exchange(Exchange { session, fresh: true, ..Exchange::default() });
         assert!(second.stage.office.passes_on(laptop.id(), 7, &ask.to_bytes()));

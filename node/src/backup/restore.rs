@@ -16,8 +16,8 @@ use crosstalk_storage::tree::account::Account;
 use crosstalk_storage::tree::session::StoredSession;
 use crosstalk_storage::tree::upstream::{OutsideState, State};
 use crosstalk_storage::{
-    CheckpointError, CodecError, CommitError, FORMAT_VERSION, OpenError, Options, ReadError, Store, Tree, WriteSet,
-    decode, encode,
+    CheckpointError, CodecError, CommitError, FORMAT_VERSION, OpenError, Options, ReadError, Store, Tree,
+    WriteSet, decode, encode,
 };
 use sha2::{Digest, Sha256};
 

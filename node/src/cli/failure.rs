@@ -183,7 +183,8 @@ impl Failure {
                 | ServiceError::Confused
                 | ServiceError::Backup(_) => 1,
             },
-            Self::Open(OpenError::Locked { .. }) | Self::Restore(RestoreError::Open(OpenError::Locked { .. })) => 6,
+            Self::Open(OpenError::Locked { .. })
+            | Self::Restore(RestoreError::Open(OpenError::Locked { .. })) => 6,
             Self::Restore(RestoreError::Archive(ArchiveError::File { .. })) => 1,
             Self::Restore(RestoreError::NotEmpty(_)) => 4,
             Self::Open(_)

@@ -61,7 +61,9 @@ impl Copying {
     /// Goes on by one piece, without waiting.
     pub(super) fn step(&mut self, store: &Store) -> Step {
         if self.changes.bytes() > CHANGES {
-            let _ = self.to.try_send(Piece::Failed("it is written more slowly than the store changes".to_owned()));
+            let _ = self
+                .to
+                .try_send(Piece::Failed("it is written more slowly than the store changes".to_owned()));
             return Step::End;
         }
         let piece = match self.held.take().map_or_else(|| self.next(store), Ok) {
@@ -126,7 +128,11 @@ mod tests {
         let (mut turn, mut ended) = (0_u32, false);
         while !ended {
             // Moves back over what was read, and forward into what was not: nothing of it may be lost or doubled.
-            let moved = [set(turn * 7 % 1_000, None), set(999 - turn * 11 % 1_000, Some("after")), set(2_000 + turn, Some("new"))];
+            let moved = [
+                set(turn * 7 % 1_000, None),
+                set(999 - turn * 11 % 1_000, Some("after")),
+                set(2_000 + turn, Some("new")),
+            ];
             store.commit(&moved).expect("committed");
             copying.changed(&moved);
             ended = (0..3).any(|_| copying.step(&store) == Step::End);

@@ -30,7 +30,10 @@ fn shown(client: &Client) -> Vec<String> {
     client.answers_pings();
     let all = client.takes_all();
     let messages = all.iter().filter(|element| element.name() == "message");
-    messages.filter_map(|message| message.get("body", "jabber:client")).map(|body| body.own_text().to_string()).collect()
+    messages
+        .filter_map(|message| message.get("body", "jabber:client"))
+        .map(|body| body.own_text().to_string())
+        .collect()
 }
 
 #[test]

@@ -40,9 +40,8 @@ fn verdict(input: impl BufRead, size: usize) -> Verdict {
         assert!(others <= size, "more pieces than bytes");
         let read = match piece {
             // No password is stretched: that takes long, and reads nothing.
-            Piece::User(element) => {
-                Making::new(&element, ("stock.example", "school.example"), None).map(|made| making = Some(made))
-            }
+            Piece::User(element) => Making::new(&element, ("stock.example", "school.example"), None)
+                .map(|made| making = Some(made)),
             Piece::Child(child) => making.as_mut().map_or(Ok(()), |making| making.add(&child)),
             Piece::UserEnd => {
                 users.extend(making.take().map(|made| made.done().0));

@@ -238,7 +238,8 @@ fn what_goes_outside_gets_other_queues_with_a_restore() {
     let path = data.dir.path().join("file");
     database.back_up(&path).expect("written");
     restored.restore(&path).expect("restored");
-    let read = |key: &[u8]| restored.upstream::<OutsideState>(key).expect("read").and_then(|found| found.state);
+    let read =
+        |key: &[u8]| restored.upstream::<OutsideState>(key).expect("read").and_then(|found| found.state);
     let Some(State::Queue(found)) = read(&of_user(&[7; 32])) else { panic!("no queue") };
     assert!(found.id != queue.id && found.id != 0);
     assert_eq!(Queue { id: queue.id, ..found }, queue);

@@ -312,7 +312,9 @@ mod tests {
         writer.finish().expect("whole");
     }
 
-    fn taken(path: &Path, kind: Kind) -> Result<Vec<(u8, Vec<u8>, Option<Vec<u8>>)>, ArchiveError> {
+    type Taken = (u8, Vec<u8>, Option<Vec<u8>>);
+
+    fn taken(path: &Path, kind: Kind) -> Result<Vec<Taken>, ArchiveError> {
         let mut taken = Vec::new();
         read(path, kind, &mut |number, key, value| {
             taken.push((number, key, value.map(|value| value.to_vec())));

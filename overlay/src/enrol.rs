@@ -19,7 +19,8 @@ mod upstream;
 pub use imported::{Brought, BroughtContact, Collect, Collected};
 pub use invitation::{Invitation, NoInvitation, TOKEN, token_mark};
 pub use password::{
-    Admitted, Change, Changed, MAX_SALT, MOST_ROUNDS, PasswordOf, Salted, Scheme, permit, permits,
+    Admitted, Change, Changed, MAX_SALT, MOST_FOLLOWED, MOST_ROUNDS, PasswordOf, Salted, Scheme, permit,
+    permits,
 };
 pub use sync::{
     BUCKETS, Begin, Begun, Compare, Compared, Fetch, INTRODUCTIONS, MARK, MAX_FETCH, MAX_INTRODUCTIONS,

@@ -107,6 +107,18 @@ def concatenated(size, most, least=0):
     return read
 
 
+def packed(most):
+    """Numbers behind each other, as proto3 writes repeated ones; absent where they were not known yet: not shown then."""
+    def read(value):
+        numbers, at = [], 0
+        while at < len(value):
+            number, at = varint(value, at)
+            numbers.append(number)
+        need(0 < len(numbers) <= most, "packed")
+        return numbers
+    return later(read)
+
+
 def each(kind, most, least=0):
     return ("each", kind, least, most)
 
@@ -346,7 +358,7 @@ ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
        80: ("collect", optional({1: ("session", integer), 2: ("taken", integer)})),
        81: ("change", optional({1: ("session", integer), 2: ("request", sized(32))})),
        82: ("changed", optional({1: ("session", integer), 2: ("upload", sized(192)), 3: ("sealed", sized(139)), 4: ("at", integer),
-                                 5: ("permit", sized(64))}))}
+                                 5: ("permit", sized(64)), 71: ("follows", packed(64))}))}
 ANSWER = {1: ("version", integer), 2: ("found", optional({1: ("authority", KEY), 2: ("rotations", each(signed("rotation"), 16))})),
           3: ("registering", optional({1: ("response", sized(64))})), 4: ("enrolled", optional(SEALED)),
           5: ("challenged", optional({1: ("login", integer), 2: ("response", sized(320))})),
@@ -354,7 +366,7 @@ ANSWER = {1: ("version", integer), 2: ("found", optional({1: ("authority", KEY),
           8: ("begun", optional({1: ("session", integer), 2: ("record", later(whole_user)), 3: ("other record", boolean),
                                  4: ("name", later(signed("name-cert"))), 5: ("buckets", concatenated(8, 256)),
                                  6: ("places", each(text(), 64)), 7: ("rotations", each(signed("rotation"), 16)), 8: ("upstream", boolean), 9: ("brought", boolean),
-                                 60: ("introductions", each(signed("introduction"), 64))})),
+                                 60: ("introductions", each(signed("introduction"), 64)), 71: ("password", later(integer))})),
           9: ("compared", optional({1: ("buckets", integer), 2: ("marks", concatenated(8, 8_192))})),
           10: ("statements", optional({1: ("marks", integer), 2: ("statements", each(STATEMENT, 4_096)),
                                        3: ("certificates", each(signed("device-cert"), 64)), 4: ("full", integer), 5: ("ahead", integer)})),

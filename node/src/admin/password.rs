@@ -59,14 +59,17 @@ pub(super) fn held(
     let Some(identity) = identity(home) else { return Ok(None) };
     let account = Account { address: &home.address, authority: &identity };
     let secret = derived::stretched(prepare_password(password)?.as_bytes(), account)?;
-    let at = wall_millis();
-    let permit = permit(key, &identity, &home.address, &DeviceId::from_bytes(home.device), at);
-    Ok(Some(HeldPassword { at, secret: secret.to_vec(), permit: permit.to_vec() }))
+    let follows = home.follows.clone();
+    // It only has to be another than those before: the clock may be wrong.
+    let at = follows.iter().max().map_or(0, |last| last.saturating_add(1)).max(wall_millis());
+    let device = DeviceId::from_bytes(home.device);
+    let permit = permit(key, &identity, &home.address, &device, (at, &follows));
+    Ok(Some(HeldPassword { at, secret: secret.to_vec(), permit: permit.to_vec(), follows }))
 }
 
 impl Service {
     async fn tell_password(&self, due: DuePassword) -> Result<(), ServiceError> {
-        let DuePassword { user, session, server, places, home, secret, at, permit, sealed } = due;
+        let DuePassword { user, session, server, places, home, secret, at, follows, permit, sealed } = due;
         let identity = identity(&home).ok_or_else(misunderstood)?;
         let user = UserId::from_bytes(user);
         let server = Server::At(NodeId::from_bytes(server), places);
@@ -84,7 +87,7 @@ impl Service {
             Ok((upload, covered))
         });
         let (upload, sealed) = made.await?;
-        let ask = Ask::Changed(Changed { session, upload, sealed, at, permit });
+        let ask = Ask::Changed(Changed { session, upload, sealed, at, permit, follows });
         match self.ask_server(server, &ask).await?.1 {
             Answer::PasswordOf(counts) => done(self.ask(Command::PasswordTold { user, at: counts.at }).await),
             answer => Err(no(&answer, UNKNOWN)),

@@ -293,6 +293,7 @@ impl Office {
         if ask.authority != self.key.id().as_bytes() {
             begun.rotations = self.rotations()?;
         }
+        begun.password = Some(member.changed);
         if certificate(&member.name).is_some_and(|cert| cert.serial > ask.serial) {
             begun.name = member.name;
         }

@@ -2,7 +2,7 @@
 //! each other's place in one commit, with the user key sealed under each.
 
 use crosstalk_overlay::enrol::{
-    Answer as Said, Change as Begin, Changed, PasswordOf, Registering, Why, permits,
+    Answer as Said, Change as Begin, Changed, MOST_FOLLOWED, PasswordOf, Registering, Why, permits,
 };
 use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::time::DAY;
@@ -14,7 +14,7 @@ use super::office::{Office, OfficeError, line};
 use super::opaque::Server;
 use crate::event_loop::clock::wall_millis;
 
-/// A change that claims to be made later than this from now is none: later ones would never count.
+/// Where clocks decide, a change that claims to be made later than this from now is none: later ones would never count.
 const AHEAD: u64 = 2 * DAY;
 
 impl Office {
@@ -25,19 +25,26 @@ impl Office {
         Ok(Said::Registering(Registering { response }))
     }
 
-    /// And ends. The later change counts; the same one again is answered alike.
+    /// And ends. One counts that was made by somebody who knew of the one that counted; of two that were made apart it is the
+    /// one that came first, and the other laptop is told. The same one again is answered alike.
     pub(super) fn password_changed(&mut self, node: NodeId, ask: &Changed) -> Result<Said, Stop> {
         let (user, device, name) = self.lists.user_of(&self.database, node, ask.session)?;
         let member = self.database.member(&name)?.filter(|member| member.user == user.as_bytes());
         let member = member.filter(|member| member.state() == MemberState::Enrolled);
         let member = member.ok_or(Stop::Why(Why::Password))?;
         let (address, authority) = (self.address(&name), self.identity()?);
-        let permitted = permits(&user, &authority, &address, (&device, ask.at), &ask.permit);
-        let possible = ask.at <= wall_millis().saturating_add(AHEAD) && ask.sealed.len() <= MAX_SEALED;
-        if !permitted || !possible {
+        let change = (ask.at, &ask.follows[..]);
+        let permitted = permits(&user, &authority, &address, &device, change, &ask.permit);
+        let early = ask.follows.is_empty() && ask.at > wall_millis().saturating_add(AHEAD);
+        let possible = ask.sealed.len() <= MAX_SEALED && ask.follows.len() <= MOST_FOLLOWED;
+        if !permitted || early || !possible {
             return Err(Stop::Why(Why::Policy));
         }
-        if member.changed >= ask.at {
+        let counts = match ask.follows.is_empty() {
+            true => member.changed < ask.at,
+            false => member.changed != ask.at && ask.follows.contains(&member.changed),
+        };
+        if !counts {
             return Ok(Said::PasswordOf(PasswordOf { at: member.changed }));
         }
         let mut told = line("password changed", &name);

@@ -1,8 +1,9 @@
 //! A new password that the server of the user's domain has to learn of: held until it was told (`overlay/PROTOCOL.md` §12).
 //! What is said to the server takes time to make, so that is done outside, whenever there is somebody to say it to. *Pure.*
 
+use crosstalk_overlay::enrol::MOST_FOLLOWED;
 use crosstalk_overlay::id::UserId;
-use crosstalk_storage::tree::account::HeldPassword;
+use crosstalk_storage::tree::account::{HeldPassword, HomeServer};
 use serde::{Deserialize, Serialize};
 
 use super::Core;
@@ -22,6 +23,8 @@ pub struct PasswordHome {
     pub rotations: Vec<Vec<u8>>,
     /// The domain.
     pub domain: String,
+    /// Changes that a new one is made after; empty if the server has not said which counts there.
+    pub follows: Vec<u64>,
 }
 
 /// A password that the server can be told of now.
@@ -41,6 +44,8 @@ pub struct DuePassword {
     pub secret: Sealed,
     /// When it was changed, Unix milliseconds.
     pub at: u64,
+    /// The changes that it was made after.
+    pub follows: Vec<u64>,
     /// The user key's word.
     pub permit: Vec<u8>,
     /// The user key sealed under it.
@@ -62,7 +67,7 @@ impl Core {
 
     fn home_of(&self, user: &UserId) -> Option<PasswordHome> {
         let account = self.accounts.get(user)?;
-        account.stored.server.as_ref()?;
+        let follows = followed(account.stored.server.as_ref()?, account.stored.held_password.as_ref());
         let domain = account.stored.domain.clone();
         Some(PasswordHome {
             address: account.jid.to_string(),
@@ -70,6 +75,7 @@ impl Core {
             authority: *self.overlay.pinned_authority(&domain)?.as_bytes(),
             rotations: self.overlay.rotations(&domain),
             domain,
+            follows,
         })
     }
 
@@ -106,6 +112,7 @@ impl Core {
             home: self.home_of(&user)?,
             secret: Sealed(held.secret.clone()),
             at: held.at,
+            follows: held.follows.clone(),
             permit: held.permit.clone(),
             sealed: Sealed(stored.sealed_by_password.clone()),
         })
@@ -122,22 +129,64 @@ impl Core {
         self.password_due();
     }
 
-    /// The server has the password of this time, or a later one.
+    /// The server says which change of a user's password counts there.
+    pub(super) fn password_counts(&mut self, user: UserId, at: u64) {
+        let Some(home) = self.accounts.get_mut(&user).and_then(|account| account.stored.server.as_mut())
+        else {
+            return;
+        };
+        if home.password.replace(at) != Some(at) {
+            self.save_account(&user);
+        }
+    }
+
+    /// The server was told of a change: this one counts now, the one that was told or another.
     pub(super) fn password_told(&mut self, user: UserId, at: u64) -> Result<Reply, Refused> {
         self.saveable()?;
+        self.password_counts(user, at);
         let Some(account) = self.accounts.get_mut(&user) else { return Ok(Reply::Done) };
         let name = account.stored.name.clone();
-        let Some(held) = account.stored.held_password.take_if(|held| held.at <= at) else {
+        // What was changed since on this laptop still waits.
+        let Some(held) = account.stored.held_password.take_if(|held| !held.follows.contains(&at)) else {
             return Ok(Reply::Done);
         };
         self.password_tried.remove(&user);
         self.save_account(&user);
-        if held.at < at {
+        if held.at != at {
             self.notice(format!(
-                "the new password of {name} does not count at the server, as the clock says that another was chosen later: \
-                 if it is to be this one, set the clock and run `crosstalk account password {name}` once more"
+                "the new password of {name} does not count at the server, as another one was chosen on another laptop: if it is to be \
+                 this one, run `crosstalk account password {name}` once more"
             ));
         }
         Ok(Reply::Done)
+    }
+}
+
+/// What a change that is made now is made after. Empty: it is not known, and the clocks decide.
+fn followed(home: &HomeServer, held: Option<&HeldPassword>) -> Vec<u64> {
+    let Some(counts) = home.password else { return Vec::new() };
+    let untold = held.into_iter().flat_map(|held| held.follows.iter().copied().chain([held.at]));
+    let mut untold: Vec<u64> = untold.filter(|change| *change != counts).collect();
+    let surplus = (untold.len() + 1).saturating_sub(MOST_FOLLOWED);
+    untold.drain(..surplus);
+    [vec![counts], untold].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_follows_what_counts_and_what_waits() {
+        let held =
+            |at, follows: &[u64]| HeldPassword { at, follows: follows.to_vec(), ..HeldPassword::default() };
+        let home = |password| HomeServer { password, ..HomeServer::default() };
+        assert_eq!(followed(&home(None), Some(&held(7, &[]))), [0; 0]);
+        assert_eq!(followed(&home(Some(0)), None), [0]);
+        assert_eq!(followed(&home(Some(5)), Some(&held(7, &[5, 6]))), [5, 6, 7]);
+        assert_eq!(followed(&home(Some(6)), Some(&held(7, &[5, 6]))), [6, 5, 7]);
+        let many: Vec<u64> = (1..100).collect();
+        let all = followed(&home(Some(200)), Some(&held(100, &many)));
+        assert_eq!((all.len(), all.first(), all.last()), (MOST_FOLLOWED, Some(&200), Some(&100)));
     }
 }

@@ -77,26 +77,40 @@ pub struct Changed {
     /// The user key, sealed under the password and then under OPAQUE's export key.
     #[prost(bytes = "vec", tag = "3")]
     pub sealed: Vec<u8>,
-    /// When the user changed it; Unix milliseconds.
+    /// When the user changed it, as the laptop's clock said; Unix milliseconds. No two changes that follow each other have the same.
     #[prost(uint64, tag = "4")]
     pub at: u64,
     /// [`permit`] by the user key.
     #[prost(bytes = "vec", tag = "5")]
     pub permit: Vec<u8>,
+    /// The changes that it was made after: the one of which the device knew that it counts at the server (0: the password was
+    /// never changed), and its own since, of which it does not know. Empty: it knew nothing; then the clocks decide.
+    #[prost(uint64, repeated, tag = "71")]
+    pub follows: Vec<u64>,
 }
+
+/// Changes that one may have been made after: those of a laptop that the server has not answered.
+pub const MOST_FOLLOWED: usize = 64;
 
 /// The password that counts at the server is the one of that time.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 #[prost(skip_debug)]
 pub struct PasswordOf {
-    /// Unix milliseconds, as in [`Changed`]; of two changes the later one counts.
+    /// As in [`Changed`].
     #[prost(uint64, tag = "1")]
     pub at: u64,
 }
 
-/// The user key's word that one of its devices has a new password of this time: a stolen device alone changes none.
-pub fn permit(key: &UserKey, authority: &AuthorityId, address: &str, device: &DeviceId, at: u64) -> [u8; 64] {
-    key.sign(Domain::PasswordChange, &permitted(authority, address, device, at))
+/// The user key's word that one of its devices has a new password of this time, made after these: a stolen device alone
+/// changes none.
+pub fn permit(
+    key: &UserKey,
+    authority: &AuthorityId,
+    address: &str,
+    device: &DeviceId,
+    (at, follows): (u64, &[u64]),
+) -> [u8; 64] {
+    key.sign(Domain::PasswordChange, &permitted(authority, address, device, at, follows))
 }
 
 /// Whether that is the word of `user`.
@@ -104,14 +118,23 @@ pub fn permits(
     user: &UserId,
     authority: &AuthorityId,
     address: &str,
-    (device, at): (&DeviceId, u64),
+    device: &DeviceId,
+    (at, follows): (u64, &[u64]),
     signature: &[u8],
 ) -> bool {
-    verify(user.as_bytes(), Domain::PasswordChange, &permitted(authority, address, device, at), signature)
+    let permitted = permitted(authority, address, device, at, follows);
+    verify(user.as_bytes(), Domain::PasswordChange, &permitted, signature)
 }
 
-fn permitted(authority: &AuthorityId, address: &str, device: &DeviceId, at: u64) -> Vec<u8> {
-    [authority.as_bytes(), device.as_bytes(), &at.to_be_bytes()[..], address.as_bytes()].concat()
+/// No address has the zero byte that stands before what is followed.
+fn permitted(authority: &AuthorityId, address: &str, device: &DeviceId, at: u64, follows: &[u64]) -> Vec<u8> {
+    let mut bytes =
+        [authority.as_bytes(), device.as_bytes(), &at.to_be_bytes()[..], address.as_bytes()].concat();
+    if !follows.is_empty() {
+        bytes.push(0);
+        bytes.extend(follows.iter().flat_map(|change| change.to_be_bytes()));
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -119,14 +142,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_permit_is_for_one_device_address_and_time() {
+    fn a_permit_is_for_one_device_address_time_and_past() {
         let (key, authority) = (UserKey::from_seed([1; 32]), AuthorityId::from_bytes([2; 32]));
         let (one, other) = (DeviceId::from_bytes([3; 32]), DeviceId::from_bytes([4; 32]));
-        let signature = permit(&key, &authority, "a@b", &one, 7);
-        assert!(permits(&key.id(), &authority, "a@b", (&one, 7), &signature));
-        assert!(!permits(&key.id(), &authority, "a@b", (&other, 7), &signature));
-        assert!(!permits(&key.id(), &authority, "a@b", (&one, 8), &signature));
-        assert!(!permits(&key.id(), &authority, "c@b", (&one, 7), &signature));
-        assert!(!permits(&UserKey::from_seed([5; 32]).id(), &authority, "a@b", (&one, 7), &signature));
+        let signature = permit(&key, &authority, "a@b", &one, (7, &[0, 5]));
+        let permits = |by: &UserKey, address: &str, device: &DeviceId, at: u64, follows: &[u64]| {
+            permits(&by.id(), &authority, address, device, (at, follows), &signature)
+        };
+        assert!(permits(&key, "a@b", &one, 7, &[0, 5]));
+        assert!(!permits(&key, "a@b", &other, 7, &[0, 5]));
+        assert!(!permits(&key, "a@b", &one, 8, &[0, 5]));
+        assert!(!permits(&key, "a@b", &one, 7, &[0, 6]) && !permits(&key, "a@b", &one, 7, &[]));
+        assert!(!permits(&key, "c@b", &one, 7, &[0, 5]));
+        assert!(!permits(&UserKey::from_seed([5; 32]), "a@b", &one, 7, &[0, 5]));
     }
 }

@@ -120,6 +120,9 @@ pub struct Begun {
     /// Signed introductions of other domains, with higher serials than the laptop has, ascending.
     #[prost(bytes = "vec", repeated, tag = "60")]
     pub introductions: Vec<Vec<u8>>,
+    /// The change of the password that counts, [`super::PasswordOf`]; 0: it was never changed; none: this server does not say.
+    #[prost(uint64, optional, tag = "71")]
+    pub password: Option<u64>,
 }
 
 /// Domains that one domain may introduce, with those taken back lately: all fit into one answer.

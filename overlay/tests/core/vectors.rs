@@ -279,7 +279,12 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ("enrol-collect", Frame::Enrol { request: 15, ask: collect().to_bytes() }),
         ("enrol-answer-collected", Frame::EnrolAnswer { request: 15, answer: collected().to_bytes() }),
         ("enrol-change", Frame::Enrol { request: 16, ask: change().to_bytes() }),
-        ("enrol-changed", Frame::Enrol { request: 17, ask: changed().to_bytes() }),
+        ("enrol-changed", Frame::Enrol { request: 17, ask: changed(Vec::new()).to_bytes() }),
+        ("enrol-changed-after", Frame::Enrol { request: 18, ask: changed(vec![0, AT - 1]).to_bytes() }),
+        (
+            "enrol-answer-begun-password",
+            Frame::EnrolAnswer { request: 18, answer: begun_password().to_bytes() },
+        ),
         ("enrol-answer-password", Frame::EnrolAnswer { request: 17, answer: password_of().to_bytes() }),
         ("upstream", Frame::Upstream),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
@@ -324,6 +329,10 @@ fn begin() -> Ask {
 fn begins_with(introduced: u64) -> Ask {
     let Ask::Begin(begin) = begin() else { unreachable!() };
     Ask::Begin(Begin { introduced, ..begin })
+}
+
+fn begun_password() -> enrol::Answer {
+    enrol::Answer::Begun(Begun { session: 3, password: Some(0), ..Begun::default() })
 }
 
 fn begun() -> enrol::Answer {
@@ -448,11 +457,17 @@ fn change() -> Ask {
 }
 
 /// With the word of the user key.
-fn changed() -> Ask {
+fn changed(follows: Vec<u64>) -> Ask {
     let (alice, authority) = (cast(0x10), AuthorityKey::from_seed([0x40; 32]));
-    let permit =
-        enrol::permit(&alice.user, &authority.id(), "alice@school.example", &alice.device.id(), AT).to_vec();
-    Ask::Changed(Changed { session: 9, upload: vec![1; 192], sealed: vec![2; 139], at: AT, permit })
+    let permit = enrol::permit(
+        &alice.user,
+        &authority.id(),
+        "alice@school.example",
+        &alice.device.id(),
+        (AT, &follows),
+    )
+    .to_vec();
+    Ask::Changed(Changed { session: 9, upload: vec![1; 192], sealed: vec![2; 139], at: AT, permit, follows })
 }
 
 fn password_of() -> enrol::Answer {

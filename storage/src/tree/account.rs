@@ -96,6 +96,9 @@ pub struct HeldPassword {
     /// The user key's word that this device has changed it then.
     #[prost(bytes = "vec", tag = "3")]
     pub permit: Vec<u8>,
+    /// The changes that it was made after, one of which the server may have; empty if nothing is known of them.
+    #[prost(uint64, repeated, tag = "4")]
+    pub follows: Vec<u64>,
 }
 
 impl std::fmt::Debug for HeldPassword {
@@ -128,6 +131,9 @@ pub struct HomeServer {
     /// It has a way to addresses outside the overlay.
     #[prost(bool, tag = "7")]
     pub upstream: bool,
+    /// The change of the password that counts there, 0: none ever; absent: it has not said.
+    #[prost(uint64, optional, tag = "8")]
+    pub password: Option<u64>,
 }
 
 /// What the machine of a device is called.
@@ -173,10 +179,18 @@ mod tests {
         let new = [&old[..], b"\x80\x01\x01"].concat();
         assert_eq!(encode(&listens), new);
         assert_eq!(decode::<Account>(&new), Ok(listens.clone()));
-        let held = HeldPassword { at: 1, secret: vec![2], permit: vec![3] };
-        let holds = Account { held_password: Some(held), ..listens };
+        let held = HeldPassword { at: 1, secret: vec![2], permit: vec![3], follows: Vec::new() };
+        let holds = Account { held_password: Some(held.clone()), ..listens.clone() };
         let newer = [&new[..], b"\x9a\x01\x08\x08\x01\x12\x01\x02\x1a\x01\x03"].concat();
         assert_eq!(encode(&holds), newer);
         assert_eq!(decode::<Account>(&newer), Ok(holds));
+        // Changes of passwords follow each other, and it is known which counts at the server.
+        let home = HomeServer { password: Some(5), ..listens.server.clone().unwrap_or_default() };
+        let held = HeldPassword { follows: vec![5, 7], ..held };
+        let follows = Account { held_password: Some(held.clone()), ..listens };
+        let newest = [&new[..], b"\x9a\x01\x0c\x08\x01\x12\x01\x02\x1a\x01\x03\x22\x02\x05\x07"].concat();
+        assert_eq!(encode(&follows), newest);
+        assert_eq!(decode::<Account>(&newest), Ok(follows));
+        assert!(prost::Message::encode_to_vec(&home).ends_with(b"\x40\x05"));
     }
 }

@@ -186,6 +186,7 @@ fn a_changed_password_takes_the_place_of_the_old_one() {
     let (authority, device) = (key().id(), DeviceKey::from_seed([0x83; 32]).id());
     let account = Account { address: ALICE, authority: &authority };
     let now = wall_millis();
+    assert_eq!(begun.password, Some(0));
     let change = |stage: &mut Stage, password: &[u8], at: u64, by: u8| {
         let secret = stretched(password, account).expect("stretched");
         let registration = Registration::start(&secret).expect("begun");
@@ -193,8 +194,9 @@ fn a_changed_password_takes_the_place_of_the_old_one() {
         let ask = Ask::Change(Change { session: begun.session, request });
         let Said::Registering(registering) = say(stage, &laptop, &ask) else { panic!("refused") };
         let (upload, _) = registration.finish(&secret, &registering.response, account).expect("ended");
-        let permit = permit(&UserKey::from_seed([by; 32]), &authority, ALICE, &device, at).to_vec();
-        let changed = Changed { session: begun.session, upload, sealed: vec![1; 139], at, permit };
+        let permit = permit(&UserKey::from_seed([by; 32]), &authority, ALICE, &device, (at, &[])).to_vec();
+        let (session, sealed) = (begun.session, vec![1; 139]);
+        let changed = Changed { session, upload, sealed, at, permit, ..Changed::default() };
         say(stage, &laptop, &Ask::Changed(changed))
     };
     let is_of = |said: Said, at: u64| matches!(said, Said::PasswordOf(counts) if counts.at == at);
@@ -216,30 +218,64 @@ fn a_changed_password_takes_the_place_of_the_old_one() {
     assert!(stage.log_in(7, ALICE, PASSWORD).is_ok());
 }
 
-#[test]
-fn of_two_changes_the_later_one_counts() {
+/// Changes of alice's password, by a laptop that says what each was made after; which count, each time.
+fn changes(stage: &mut Stage, made: &[(&[u8], u64, &[u64])]) -> Vec<Result<u64, Why>> {
     let laptop = NodeKey::from_seed([5; 32]);
-    let mut stage = Stage::new();
-    stage.enrolled("alice", 3);
-    let Said::Begun(begun) = say(&mut stage, &laptop, &begin(3, ALICE, &laptop)) else { panic!("refused") };
+    let Said::Begun(begun) = say(stage, &laptop, &begin(3, ALICE, &laptop)) else { panic!("refused") };
     let (authority, device) = (key().id(), DeviceKey::from_seed([0x83; 32]).id());
     let account = Account { address: ALICE, authority: &authority };
-    let now = wall_millis();
-    let mut counts = Vec::new();
-    for (password, at) in [(&b"later"[..], now), (b"earlier", now - 9), (b"later", now)] {
+    let change = |(password, at, follows): &(&[u8], u64, &[u64])| {
         let registration = Registration::start(password).expect("begun");
         let ask = Ask::Change(Change { session: begun.session, request: registration.request.clone() });
-        let Said::Registering(registering) = say(&mut stage, &laptop, &ask) else { panic!("refused") };
+        let Said::Registering(registering) = say(stage, &laptop, &ask) else { panic!("refused") };
         let (upload, _) = registration.finish(password, &registering.response, account).expect("ended");
-        let permit = permit(&UserKey::from_seed([3; 32]), &authority, ALICE, &device, at).to_vec();
-        let changed = Changed { session: begun.session, upload, sealed: vec![1; 139], at, permit };
-        let Said::PasswordOf(of) = say(&mut stage, &laptop, &Ask::Changed(changed)) else {
-            panic!("refused")
-        };
-        counts.push(of.at);
-    }
-    assert_eq!(counts, [now; 3]);
+        let user = UserKey::from_seed([3; 32]);
+        let permit = permit(&user, &authority, ALICE, &device, (*at, follows)).to_vec();
+        let (session, sealed, follows) = (begun.session, vec![1; 139], follows.to_vec());
+        match say(
+            stage,
+            &laptop,
+            &Ask::Changed(Changed { session, upload, sealed, at: *at, permit, follows }),
+        ) {
+            Said::PasswordOf(of) => Ok(of.at),
+            other => Err(why(&other)),
+        }
+    };
+    made.iter().map(change).collect()
+}
+
+/// Whatever the clocks say; also one that is days ahead.
+#[test]
+fn of_two_changes_the_one_that_knew_of_the_other_counts() {
+    let mut stage = Stage::new();
+    stage.enrolled("alice", 3);
+    let (now, fast) = (wall_millis(), wall_millis() + 400 * super::DAY);
+    let made: [(&[u8], u64, &[u64]); 6] = [
+        (b"fast clock", fast, &[0]),
+        (b"fast clock", fast, &[0]),
+        (b"made apart", now - 9, &[0]),
+        (b"knew of it", now, &[fast]),
+        // It came before, its answer was lost, and another change followed on that laptop.
+        (b"held", now + 2, &[fast, now, now + 1]),
+        (b"fast clock", fast, &[0]),
+    ];
+    let counts = changes(&mut stage, &made);
+    assert_eq!(counts, [Ok(fast), Ok(fast), Ok(fast), Ok(now), Ok(now + 2), Ok(now + 2)]);
+    assert!(stage.prove(ALICE, b"held", &[]).is_ok());
+    let told = stage.told().into_iter().filter(|(what, _)| what == "password changed").count();
+    assert_eq!(told, 3);
+    let many: Vec<u64> = (0..65).collect();
+    assert_eq!(changes(&mut stage, &[(b"more", now, &many)]), [Err(Why::Policy)]);
+}
+
+/// From laptops that were never told which counts.
+#[test]
+fn of_two_changes_without_a_past_the_later_one_counts() {
+    let mut stage = Stage::new();
+    stage.enrolled("alice", 3);
+    let now = wall_millis();
+    let made: [(&[u8], u64, &[u64]); 3] =
+        [(b"later", now, &[]), (b"earlier", now - 9, &[]), (b"later", now, &[])];
+    assert_eq!(changes(&mut stage, &made), [Ok(now); 3]);
     assert!(stage.prove(ALICE, b"later", &[]).is_ok());
-    let changes = stage.told().into_iter().filter(|(what, _)| what == "password changed").count();
-    assert_eq!(changes, 1);
 }

@@ -163,6 +163,9 @@ impl Core {
         }
         let introductions = begun.introductions.get(..MAX_INTRODUCTIONS).unwrap_or(&begun.introductions);
         self.take_introductions(introductions);
+        if let Some(counts) = begun.password {
+            self.password_counts(user, counts);
+        }
         pass.collected = begun.brought.then_some(0);
         self.way_opens(user, begun.session, begun.upstream);
         if !begun.name.is_empty() && self.renew(user, None, Some(begun.name)).is_err() {

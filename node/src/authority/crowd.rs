@@ -1,19 +1,21 @@
 //! A class that enrols at once, and a school that comes back after a week: what that costs the server. Each figure is
 //! printed. `CROSSTALK_CLASS` and `CROSSTALK_SCHOOL` say how many they are.
 
+mod week;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crosstalk_overlay::enrol::{self, Answer, Ask, Statement};
+use crosstalk_overlay::enrol::{self, Answer, Ask, Begun, Statement};
 use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::keys::{DeviceKey, NodeKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NodeBinding, Verified};
-use crosstalk_storage::tree::authority::{Member, MemberState};
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::Question;
-use super::database::{Change, Home};
+use super::database::Home;
 use super::opaque::{Account, Registration};
 use super::private::{self, Instance, home};
 use super::tests_on_postgres::{Said, Stage};
@@ -36,6 +38,10 @@ struct Measured {
     begun: Instant,
     bytes: (usize, usize),
     size: u64,
+    /// Bytes of memory of this process: when it was begun to measure, and most after an answer.
+    memory: (u64, u64),
+    /// How many questions each node has put.
+    asked: BTreeMap<NodeId, usize>,
 }
 
 impl Measured {
@@ -49,7 +55,8 @@ impl Measured {
 
     fn at(kind: &'static str, home: Home, url: Option<String>, dir: tempfile::TempDir) -> Self {
         let (stage, begun) = (Stage::at(home), Instant::now());
-        let mut made = Self { stage, kind, url, dir, cpu: Duration::ZERO, begun, bytes: (0, 0), size: 0 };
+        let (cpu, bytes, asked) = (Duration::ZERO, (0, 0), BTreeMap::new());
+        let mut made = Self { stage, kind, url, dir, cpu, begun, bytes, size: 0, memory: (0, 0), asked };
         made.start();
         made
     }
@@ -57,6 +64,8 @@ impl Measured {
     fn start(&mut self) {
         (self.cpu, self.bytes, self.begun) = (Duration::ZERO, (0, 0), Instant::now());
         self.size = self.held();
+        self.memory = (resident(), 0);
+        self.asked.clear();
     }
 
     /// Bytes of the database on disk.
@@ -80,22 +89,26 @@ impl Measured {
     fn ask(&mut self, from: NodeId, ask: &Ask) -> Said {
         let ask = ask.to_bytes();
         let answer = self.work(|stage| stage.office.serve(from, &ask, &[]));
+        *self.asked.entry(from).or_default() += 1;
+        self.memory.1 = self.memory.1.max(resident());
         self.bytes = (self.bytes.0 + ask.len(), self.bytes.1 + answer.len());
         Said::from_bytes(&answer).expect("an answer")
     }
 
     fn print(&self, what: &str) {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+        let (before, most) = self.memory;
         println!(
-            "{what}, {}: {:.1} s, of which the server's task {:.2} s of CPU; {} kB in, {} kB out; database {} kB larger; {peak} \
-             (clients included)",
+            "{what}, {}: {:.1} s, of which the server's task {:.2} s of CPU; {} kB in, {} kB out; database {} kB larger; {} kB of memory, \
+             {} kB more than before (one laptop at a time included); {} questions of one laptop at most",
             self.kind,
             self.begun.elapsed().as_secs_f32(),
             self.cpu.as_secs_f32(),
             self.bytes.0 / 1_000,
             self.bytes.1 / 1_000,
             self.held().saturating_sub(self.size) / 1_000,
+            most / 1_000,
+            most.saturating_sub(before) / 1_000,
+            self.asked.values().max().copied().unwrap_or_default(),
         );
     }
 }
@@ -109,6 +122,12 @@ fn size_of(path: &std::path::Path, meta: &std::fs::Metadata) -> u64 {
             .unwrap_or(0),
         false => meta.len(),
     }
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4_096
 }
 
 fn cpu() -> Duration {
@@ -163,7 +182,11 @@ struct Laptop {
     user: UserKey,
     device: DeviceKey,
     address: String,
-    has: std::collections::BTreeMap<String, Entry>,
+    has: BTreeMap<String, Entry>,
+    /// The serial of its certificate.
+    serial: u64,
+    /// How its last pass began.
+    begun: Begun,
 }
 
 impl Laptop {
@@ -171,7 +194,15 @@ impl Laptop {
         let of = |seed: usize| *node(1_000_000 + 10 * user + seed).seed();
         let (user_key, device) = (UserKey::from_seed(of(0)), DeviceKey::from_seed(of(1 + number)));
         let (node, address) = (NodeKey::from_seed(of(4 + number)), format!("pupil{user}@school.example"));
-        Self { node, user: user_key, device, address, has: Default::default() }
+        Self {
+            node,
+            user: user_key,
+            device,
+            address,
+            has: BTreeMap::new(),
+            serial: u64::MAX,
+            begun: Begun::default(),
+        }
     }
 
     fn edit(&mut self, number: usize, name: &str, at: u64) {
@@ -206,10 +237,11 @@ impl Laptop {
             certificate: cert.bytes().to_vec(),
             binding: binding.bytes().to_vec(),
             root: self.marks().root().to_vec(),
-            serial: u64::MAX,
+            serial: self.serial,
             ..enrol::Begin::default()
         });
         let Said::Begun(begun) = school.ask(self.node.id(), &begin) else { panic!("refused") };
+        self.begun = begun.clone();
         if begun.buckets.is_empty() {
             return (0, 0);
         }
@@ -260,49 +292,4 @@ impl Laptop {
         }
         taken
     }
-}
-
-/// Each has 30 contacts at the server, has changed ten on one laptop meanwhile, and then comes with another one, too.
-#[test]
-fn a_school_comes_back_after_a_week() {
-    let school = many("CROSSTALK_SCHOOL", 60);
-    for mut server in Measured::both() {
-        let now = wall_millis();
-        let mut pupils: Vec<[Laptop; 2]> =
-            (0..school).map(|user| [Laptop::new(user, 0), Laptop::new(user, 1)]).collect();
-        for (number, [first, _]) in pupils.iter().enumerate() {
-            let (state, user) = (MemberState::Enrolled.into(), first.user.id().as_bytes().to_vec());
-            let name = certified(&server, first, now);
-            let member = Member { state, user, name, serial: 1, ..Member::default() };
-            server
-                .stage
-                .office
-                .database
-                .commit(Change::default().member(&format!("pupil{number}"), member))
-                .expect("durable");
-        }
-        server.start();
-        for [first, _] in &mut pupils {
-            (0..30)
-                .for_each(|contact| first.edit(contact, &format!("Contact number {contact}"), now - 8 * DAY));
-            assert_eq!(first.pass(&mut server), (30, 0));
-        }
-        server.print(&format!("{school} tell a list of 30"));
-        server.start();
-        for [first, second] in &mut pupils {
-            (0..10).for_each(|contact| first.edit(contact, &format!("Renamed {contact}"), now - DAY));
-            assert_eq!(first.pass(&mut server), (10, 10), "and what they were before");
-            assert_eq!(second.pass(&mut server), (0, 30));
-            assert_eq!(first.pass(&mut server), (0, 0), "in step");
-            assert_eq!(first.marks(), second.marks());
-        }
-        server.print(&format!("{school} come back with ten changes each, and with a second laptop"));
-        assert!(server.begun.elapsed() < Duration::from_secs(3_600));
-    }
-}
-
-fn certified(server: &Measured, laptop: &Laptop, now: u64) -> Vec<u8> {
-    let key = &server.stage.office.key;
-    let cert = crosstalk_overlay::authority::certify(key, &laptop.address, laptop.user.id(), 0, now);
-    cert.expect("certified").bytes().to_vec()
 }

@@ -151,6 +151,13 @@ pub enum Request {
         /// The contact's address.
         jid: String,
     },
+    /// Keep a contact that another device has removed.
+    KeepContact {
+        /// In whose list.
+        account: String,
+        /// The contact's address.
+        jid: String,
+    },
     /// Make a code for a further device.
     AddDevice {
         /// Of which account.

@@ -200,6 +200,7 @@ impl Service {
             Request::Contacts { account } => Command::Contacts(account),
             Request::AddContact { account, jid, name } => Command::AddContact { account, jid, name },
             Request::RemoveContact { account, jid } => Command::RemoveContact { account, jid },
+            Request::KeepContact { account, jid } => Command::KeepContact { account, jid },
             request @ (Request::Domains
             | Request::TrustDomain { .. }
             | Request::FetchDomain { .. }

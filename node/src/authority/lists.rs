@@ -38,6 +38,8 @@ const INDEXES: usize = 128;
 const PER_USER: usize = 16_384;
 /// Their bytes; of 5,000 contacts they are two million.
 const BYTES: usize = 16 << 20;
+/// Statements that are kept of one thing. A device that is told of them says all of it in one.
+const STATEMENTS: usize = 16;
 /// Things that are read together.
 const TOGETHER: usize = 128;
 /// Devices of one user of which something is kept.
@@ -371,7 +373,8 @@ fn merged(
     Ok((changes, ahead))
 }
 
-/// What has to be kept for the merge of all to be what it is. What was there before goes first.
+/// What has to be kept for the merge of all to be what it is. What was there before goes first. Where that were too many, all stays as
+/// it was: whoever told is answered with what is there, and has one statement for it all.
 fn with(before: &Said, entry: Entry, statement: &Statement) -> Said {
     let read = |statement: &Statement| Some((Entry::read(&statement.said)?, statement.clone()));
     let mut kept: Vec<(Entry, Statement)> = before.statements.iter().filter_map(read).collect();
@@ -389,6 +392,9 @@ fn with(before: &Said, entry: Entry, statement: &Statement) -> Said {
             kept.insert(at, gone);
             at += 1;
         }
+    }
+    if kept.len() > STATEMENTS {
+        return before.clone();
     }
     Said { statements: kept.into_iter().map(|(_, statement)| statement).collect() }
 }
@@ -494,6 +500,34 @@ mod tests {
         let statement = Statement { said: vec![1; bytes], ..Statement::default() };
         let after = Said { statements: vec![statement.clone()] };
         Merged { before: Said::default(), after, told: statement }
+    }
+
+    /// Seventeen devices that each say something that the others did not know: the last one is told what there is, and what it says
+    /// then takes the place of all.
+    #[test]
+    fn few_statements_are_kept_of_one_thing() {
+        use crosstalk_storage::tree::roster::{Edit, RosterItem};
+        let by = |device: u8| {
+            let edit = Some(Edit { millis: u64::from(device), by: vec![device], ..Edit::default() });
+            Entry::Contact(Box::new(RosterItem {
+                jid: "a@b".to_owned(),
+                name_edit: edit.clone(),
+                groups_edit: edit.clone(),
+                approved_edit: edit.clone(),
+                listed_edit: edit.clone(),
+                user_edit: edit,
+                ..RosterItem::default()
+            }))
+        };
+        let told = |said: &Said, entry: Entry| {
+            let statement = Statement { said: entry.part().write(), ..Statement::default() };
+            with(said, entry, &statement)
+        };
+        let full = (1..=16).map(by).fold(Said::default(), |said, entry| told(&said, entry));
+        assert_eq!(full.statements.len(), 16);
+        assert_eq!(told(&full, by(17)), full);
+        let all = (1..=17).map(by).reduce(Entry::merge).expect("some");
+        assert_eq!(told(&full, all).statements.len(), 1);
     }
 
     /// A page that is too long by one thing is taken but for that one; what takes the place of something always is.

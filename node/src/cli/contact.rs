@@ -28,6 +28,14 @@ pub enum Command {
         #[arg(long, value_name = "TEXT")]
         name: Option<String>,
     },
+    /// Keep a contact that another of your laptops has removed: ends that conflict
+    Keep {
+        /// Whose list.
+        #[command(flatten)]
+        of: Of,
+        /// The contact's address
+        jid: String,
+    },
     /// Remove a contact; neither sees the other's presence any more
     Remove {
         /// Whose list.
@@ -60,6 +68,11 @@ pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(
             let text = format!("{jid} is added; its answer may take until it is seen.");
             let account = whose(node, of)?;
             account::done(node, Request::AddContact { account, jid, name }, &text, json)
+        }
+        Command::Keep { of, jid } => {
+            let text = format!("{jid} stays in the list.");
+            let account = whose(node, of)?;
+            account::done(node, Request::KeepContact { account, jid }, &text, json)
         }
         Command::Remove { of, jid } => {
             let text = format!("{jid} is removed.");

@@ -175,6 +175,13 @@ pub enum Command {
         /// The contact's bare JID.
         jid: String,
     },
+    /// Keep a contact that another device has removed: ends the conflict.
+    KeepContact {
+        /// Login name or address.
+        account: String,
+        /// The contact's bare JID.
+        jid: String,
+    },
     /// Make a code by which another node becomes a device of an account.
     OfferDevice(String),
     /// Ask the node that made a code for its account.
@@ -211,6 +218,7 @@ impl Command {
             | Self::AnswerRequest { .. }
             | Self::AddContact { .. }
             | Self::RemoveContact { .. }
+            | Self::KeepContact { .. }
             | Self::RevokeDevice { .. }
             | Self::EndAccount { .. }
             | Self::AddEnrolled { .. }

@@ -129,6 +129,11 @@ impl Core {
                 self.remove_contact(user, &bare(&jid)?).map_err(refused)?;
                 Ok(Reply::Done)
             }
+            Command::KeepContact { account, jid } => {
+                let user = self.named(&account)?;
+                self.want_contact(user, &bare(&jid)?).map_err(refused)?;
+                Ok(Reply::Done)
+            }
         };
         reply.map(Some)
     }
@@ -371,7 +376,7 @@ impl Core {
                 None if is_link_address(&item.jid) => "link".to_owned(),
                 None => "unknown".to_owned(),
             },
-            conflict: other.and_then(|other| self.conflict_of(&item.jid, &other)),
+            conflict: self.conflict_of(account.user, item, other.as_ref()),
             online: subscription.to && other.map_or_else(on_link, |other| self.is_online(&other)),
             last_seen: other.filter(|_| subscription.to).and_then(|other| self.last_seen(&other)),
         }

@@ -47,7 +47,8 @@ impl Core {
         let item = known.unwrap_or_else(|| new_item(&address, other));
         let seen = self.shown_nearby(user);
         let is_new = self.accounts.get(&user).is_none_or(|account| account.roster.get(&item.jid).is_none());
-        self.put_contact(user, RosterItem { name: name.filter(|name| !name.is_empty()), groups, ..item })?;
+        let wanted = RosterItem { name: name.filter(|name| !name.is_empty()), groups, ..item };
+        self.put_wanted(user, wanted)?;
         match self.route(&address.into()) {
             // Somebody of the link is seen by whoever lists them; there is nobody to ask.
             Route::Link(instance) if is_new => {
@@ -73,7 +74,7 @@ impl Core {
             return Ok(());
         }
         let name = other.and_then(|other| self.nickname_of(&other));
-        self.write_contact(user, RosterItem { name, ..new_item(jid, other) }).map(drop)
+        self.write_contact(user, RosterItem { name, ..new_item(jid, other) }, false).map(drop)
     }
 
     /// Removes a contact and both subscriptions.
@@ -114,12 +115,36 @@ impl Core {
 
     /// Writes a contact with a new version of the list, and pushes it.
     pub(super) fn put_contact(&mut self, user: UserId, item: RosterItem) -> Result<(), StanzaError> {
-        let item = self.write_contact(user, item)?;
+        let item = self.write_contact(user, item, false)?;
         self.push_contact(user, &item);
         Ok(())
     }
 
-    fn write_contact(&mut self, user: UserId, item: RosterItem) -> Result<RosterItem, StanzaError> {
+    /// The same, as its person says: a conflict about the contact is settled by that, also where nothing is changed.
+    pub(super) fn put_wanted(&mut self, user: UserId, item: RosterItem) -> Result<(), StanzaError> {
+        let wants = super::sync::in_conflict(&item);
+        let item = self.write_contact(user, item, wants)?;
+        self.push_contact(user, &item);
+        Ok(())
+    }
+
+    /// A contact is to stay as it is, although another device has removed it.
+    pub(super) fn want_contact(&mut self, user: UserId, jid: &BareJid) -> Result<(), StanzaError> {
+        let address = self.canonical(user, jid);
+        let listed = self.accounts.get(&user).and_then(|account| account.roster.get(address.as_str()));
+        let Some(item) = listed.cloned() else {
+            let text = format!("{address} is not in this contact list");
+            return Err(StanzaError::new(Condition::ItemNotFound, text));
+        };
+        self.write_contact(user, item, true).map(drop)
+    }
+
+    fn write_contact(
+        &mut self,
+        user: UserId,
+        item: RosterItem,
+        wants: bool,
+    ) -> Result<RosterItem, StanzaError> {
         if let Some(error) = self.store_error() {
             return Err(error);
         }
@@ -141,7 +166,8 @@ impl Core {
         let at = self.overlay.tick(now);
         let by = account.device.as_bytes().to_vec();
         let before = account.roster.items.get(&item.jid);
-        let item = super::sync::edited(before, item, Edit { millis: at.millis, counter: at.counter, by });
+        let edit = Edit { millis: at.millis, counter: at.counter, by };
+        let item = super::sync::edited(before, item, edit, wants);
         let changed = before.is_none_or(|before| !super::sync::says_the_same(before, &item));
         let item = RosterItem { version: account.stored.roster_version, ..item };
         account.roster.items.insert(item.jid.clone(), item.clone());

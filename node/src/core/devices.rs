@@ -185,7 +185,7 @@ impl Core {
         Ok(Reply::Devices(view.collect()))
     }
 
-    fn device_name(&self, user: &UserId, device: &DeviceId) -> String {
+    pub(super) fn device_name(&self, user: &UserId, device: &DeviceId) -> String {
         let Some(account) = self.accounts.get(user) else { return String::new() };
         if account.device == *device {
             return self.settings.machine.clone();

@@ -366,7 +366,7 @@ fn overlay_setup(
         tokens: values(contents)?,
     };
     let mut limits = Limits { connections: settings.max_peers, ..Limits::default() };
-    limits.mailbox.bytes = settings.mail_bytes;
+    (limits.mailbox.bytes, limits.mailbox.bits) = (settings.mail_bytes, settings.mail_bits);
     limits.repair = settings.repair;
     Ok(OverlaySetup { node, seed, limits, restored, built, publishes: settings.publish })
 }

@@ -383,7 +383,7 @@ impl Core {
 
     fn wish_for(&mut self, user: UserId, name: &BareJid) -> Result<(), StanzaError> {
         let item = self.listed_by_name(user, name).unwrap_or_else(|| new_item(name, None));
-        self.put_contact(user, item)?;
+        self.put_wanted(user, item)?;
         self.seek_name(name);
         Ok(())
     }

@@ -63,6 +63,8 @@ pub struct Settings {
     pub publish: bool,
     /// Bytes of envelopes held for people of other nodes who are away. 0: none are held.
     pub mail_bytes: usize,
+    /// Bits of work that a stranger pays here for room, and that people here pay elsewhere before they are asked for more.
+    pub mail_bits: u32,
     /// How often is looked for nodes that have to hold an envelope as others are gone, milliseconds.
     pub repair: u64,
     /// Where mail for people of this node waits, with addresses that are known. Empty: wherever the hash table says.
@@ -145,6 +147,7 @@ impl Default for Settings {
             ping_timeout: 60_000,
             publish: true,
             mail_bytes: 8 << 20,
+            mail_bits: 18,
             repair: 3_600_000,
             mailboxes: Vec::new(),
             max_peers: 64,

@@ -43,7 +43,7 @@ impl Core {
             return self.subscription_outside(id, user, &to, &stanza);
         }
         let result = match self.contact_at(user, &to) {
-            Ok(other) => self.say(user, other, &to, stanza.type_),
+            Ok(other) => self.say_as_wanted(user, other, &to, stanza.type_),
             Err(error) => Err(error),
         };
         match result {
@@ -93,6 +93,23 @@ impl Core {
             Route::Name(_) => Err(unreachable(Kind::Presence, Unreachable::NotLive)),
             Route::Outside => Err(unreachable_name(Condition::RemoteServerNotFound)),
             Route::Refuse(condition) => Err(unreachable_name(condition)),
+        }
+    }
+
+    /// A person asks, or lets see: whoever does that wants the contact.
+    fn say_as_wanted(
+        &mut self,
+        user: UserId,
+        other: UserId,
+        to: &BareJid,
+        type_: Type,
+    ) -> Result<(), StanzaError> {
+        let before = self.subscription_between(user, other);
+        self.say(user, other, to, type_)?;
+        let changed = self.subscription_between(user, other) != before;
+        match changed && matches!(type_, Type::Subscribe | Type::Subscribed) {
+            true => self.want_contact(user, to),
+            false => Ok(()),
         }
     }
 

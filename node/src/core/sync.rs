@@ -8,7 +8,9 @@
 //! laws, of the same shapes, signed by the devices.
 
 mod brought;
+mod conflict;
 pub(crate) mod entry;
+mod listing;
 mod merge;
 mod pass;
 pub mod server;
@@ -36,6 +38,7 @@ use super::Core;
 use super::account::Account;
 use super::contacts::{GROUPS, NAME_BYTES};
 use super::roster::user_of;
+pub(super) use conflict::in_conflict;
 use shape::{BlockField, DigestField, Part};
 
 /// A device that was told a digest is told none for so long, milliseconds.
@@ -256,18 +259,23 @@ impl Core {
             return;
         }
         let unknown = mine.is_none();
+        let quarrel = listing::Listing::of(&merged).conflict().len();
+        let quarrel = quarrel > mine.as_ref().map_or(0, |mine| listing::Listing::of(mine).conflict().len());
         let (before, after) = (mine.is_some_and(|mine| !mine.removed), !merged.removed);
         let full = account.roster.listed().count() >= self.settings.roster_limit;
         if after && !before && full || unknown && !self.has_room(Tree::Roster, 1) {
             return self.count("contacts of own devices beyond the limit");
         }
-        let other = user_of(&merged);
+        let (other, jid) = (user_of(&merged), merged.jid.clone());
         let item = self.keep_contact(user, merged);
         if let Some(item) = item.filter(|_| before || after) {
             self.push_contact(user, &item);
         }
         if let Some(other) = other.filter(|_| before && !after) {
             self.contact_removed(user, Who::User(other));
+        }
+        if quarrel {
+            self.tell_conflict(user, &jid);
         }
     }
 
@@ -341,9 +349,9 @@ impl Core {
     }
 }
 
-/// A contact as it is after an edit of this device: a new clock at each field that changed, and at its being listed if
-/// that or what a person writes changed, for whoever edits a contact wants it.
-pub(super) fn edited(before: Option<&RosterItem>, item: RosterItem, edit: Edit) -> RosterItem {
+/// A contact as it is after an edit of this device: a new clock at each field that changed. It is wanted if it was added, or
+/// what a person writes was changed, for whoever edits a contact wants it; and if its person `wants` it whatever was changed.
+pub(super) fn edited(before: Option<&RosterItem>, item: RosterItem, edit: Edit, wants: bool) -> RosterItem {
     let Some(before) = before.map(merge::normal) else {
         let all = Some(edit.clone());
         return RosterItem {
@@ -360,18 +368,24 @@ pub(super) fn edited(before: Option<&RosterItem>, item: RosterItem, edit: Edit) 
     };
     let clock = |changed: bool, before: Option<Edit>| if changed { Some(edit.clone()) } else { before };
     let written = before.name != item.name || before.groups != item.groups;
-    let listed = before.removed != item.removed || written && !item.removed;
-    RosterItem {
+    let approved = item.approved && !before.approved;
+    let mut listing = listing::Listing::of(&before);
+    match (before.removed, item.removed) {
+        (false, true) => listing.remove(&edit),
+        (true, false) => listing.want(&edit),
+        (false, false) if written || approved || wants => listing.want(&edit),
+        _ => {}
+    }
+    listing.write(RosterItem {
         name_edit: clock(before.name != item.name, before.name_edit),
         groups_edit: clock(before.groups != item.groups, before.groups_edit),
         approved_edit: clock(before.approved != item.approved, before.approved_edit),
-        listed_edit: clock(listed, before.listed_edit),
         user_edit: clock(before.user != item.user, before.user_edit),
         edited_millis: edit.millis,
         edited_counter: edit.counter,
         edited_by: edit.by,
         ..item
-    }
+    })
 }
 
 /// Whether two states of a contact are the same for other devices.

@@ -27,7 +27,7 @@ impl Core {
     }
 
     /// What a person has to know of a contact whose address another user has by now: nothing of it is changed or deleted silently.
-    pub(super) fn conflict_of(&self, address: &str, other: &UserId) -> Option<String> {
+    pub(super) fn moved_name_of(&self, address: &str, other: &UserId) -> Option<String> {
         let holder = self.overlay.user_by_name(address).filter(|holder| holder != other)?;
         Some(format!(
             "{address} belongs to the key {holder} now, says its authority, and no more to {other}, whom this contact is: what is \

@@ -3,7 +3,6 @@
 use crosstalk::core::{Input, Output};
 use crosstalk_overlay::core::PeerEvent;
 use crosstalk_overlay::id::NodeId;
-use crosstalk_overlay::keys::NodeKey;
 
 use super::Play;
 
@@ -78,5 +77,5 @@ fn pump_at_most(nodes: &[&Play], frames: &mut usize) {
 }
 
 fn id(play: &Play) -> NodeId {
-    NodeKey::from_seed([play.0.borrow().node; 32]).id()
+    play.0.borrow().id
 }

@@ -87,7 +87,12 @@ impl Play {
 
     /// The server of [`DOMAIN`].
     pub fn server() -> Self {
-        let play = Self::elsewhere(stage::SERVER);
+        Self::server_with(|_| {})
+    }
+
+    /// The same with other settings.
+    pub fn server_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let play = Self::elsewhere_with(stage::SERVER, change);
         play.0.borrow_mut().desk = Some(Desk::new());
         let authority = AuthorityKey::from_seed([9; 32]).id();
         play.command(Command::Serve { domain: DOMAIN.to_owned(), authority });

@@ -12,7 +12,7 @@ use crosstalk::core::{ConnId, Core, Input, Output, Settings, Setup};
 use crosstalk::xmpp::Element;
 use crosstalk_overlay::core::PeerEvent;
 use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
-use crosstalk_overlay::id::{UserId, XID_DOMAIN};
+use crosstalk_overlay::id::{NodeId, UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NameCert};
 use crosstalk_overlay::time::Now;
@@ -29,6 +29,7 @@ pub(super) const SERVER: u8 = 99;
 
 pub(super) struct Stage {
     pub(super) node: u8,
+    pub(super) id: NodeId,
     pub(super) core: Core,
     pub(super) now: Now,
     pub(super) settings: Settings,
@@ -105,6 +106,7 @@ impl Stage {
         let core = start(node, &settings, &contents, BTreeMap::new(), now, node);
         Self {
             node,
+            id: NodeKey::from_seed([node; 32]).id(),
             core,
             now,
             settings,

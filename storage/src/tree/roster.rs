@@ -52,6 +52,43 @@ pub struct RosterItem {
     /// When the user key became known.
     #[prost(message, optional, tag = "15")]
     pub user_edit: Option<Edit>,
+    /// Who added, changed and removed it, where `listed_edit` does not say all of that; by device, ascending.
+    #[prost(message, repeated, tag = "16")]
+    pub traces: Vec<Trace>,
+    /// A removal from before removals said what they knew: it counts for all that was done before it.
+    #[prost(message, optional, tag = "17")]
+    pub removed_before: Option<Edit>,
+}
+
+/// What one device did to a contact's being listed, and how much of that was known where others did the opposite.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
+pub struct Trace {
+    /// Device.
+    #[prost(bytes = "vec", tag = "1")]
+    pub by: Vec<u8>,
+    /// When it last added or changed the contact; absent if all of that was removed.
+    #[prost(message, optional, tag = "2")]
+    pub wanted: Option<Clock>,
+    /// Up to when that was known where the contact was removed.
+    #[prost(message, optional, tag = "3")]
+    pub undone: Option<Clock>,
+    /// When it last removed the contact.
+    #[prost(message, optional, tag = "4")]
+    pub removed: Option<Clock>,
+    /// Up to when that was known where the contact was added or changed.
+    #[prost(message, optional, tag = "5")]
+    pub settled: Option<Clock>,
+}
+
+/// A hybrid logical clock of one device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
+pub struct Clock {
+    /// Milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub millis: u64,
+    /// Counter.
+    #[prost(uint32, tag = "2")]
+    pub counter: u32,
 }
 
 /// When something was edited, and where. Ordered: of two edits the greater one counts.
@@ -83,7 +120,8 @@ mod tests {
     use super::*;
     use crate::{decode, encode};
 
-    /// Bytes as they were written before each field had a clock: still read; and as they are now.
+    /// Bytes as they were written before each field had a clock, and before removals said what they knew: still read; and as
+    /// they are now.
     #[test]
     fn golden_bytes() {
         let old = b"\x01\x0a\x03a@b\x12\x01A\x38\x02\x40\x05\x52\x01\x07";
@@ -101,7 +139,16 @@ mod tests {
         let now = RosterItem { name_edit: Some(edit), ..item };
         let new = [&old[..], b"\x5a\x07\x08\x05\x10\x01\x1a\x01\x07"].concat();
         assert_eq!(encode(&now), new);
-        assert_eq!(decode::<RosterItem>(&new), Ok(now));
+        assert_eq!(decode::<RosterItem>(&new), Ok(now.clone()));
+        let clock = |millis| Some(Clock { millis, counter: 0 });
+        let trace = Trace { by: vec![7], undone: clock(5), removed: clock(6), ..Trace::default() };
+        let before = Some(Edit { millis: 1, ..Edit::default() });
+        let removed = RosterItem { traces: vec![trace], removed_before: before, ..now };
+        let newest =
+            [&new[..], b"\x82\x01\x0b\x0a\x01\x07\x1a\x02\x08\x05\x22\x02\x08\x06\x8a\x01\x02\x08\x01"]
+                .concat();
+        assert_eq!(encode(&removed), newest);
+        assert_eq!(decode::<RosterItem>(&newest), Ok(removed));
     }
 
     #[test]

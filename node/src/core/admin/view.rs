@@ -171,7 +171,8 @@ pub struct ContactView {
     pub pending_in: bool,
     /// Tier (certified, verified, key, link, local), and behind it by whose word.
     pub tier: String,
-    /// What does not fit: whose the address is now, by its authority, if not the contact's.
+    /// What does not fit, and what to do: whose the address is now, by its authority, if not the contact's; where it was
+    /// removed while it was added or changed elsewhere.
     #[serde(default)]
     pub conflict: Option<String>,
     /// Online now.

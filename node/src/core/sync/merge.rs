@@ -1,5 +1,5 @@
 //! How two devices' views of a contact or of a blocked address become one: per field the last writer, by clock, then by
-//! device (DESIGN.md §6). *Pure.*
+//! device; whether it is listed by what was known (`listing`, DESIGN.md §6). *Pure.*
 //!
 //! Each law is a maximum in a total order, so it is commutative, associative and idempotent: whatever comes in whatever
 //! order, the same is left.
@@ -7,6 +7,8 @@
 use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_storage::tree::block::Blocked;
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
+
+use super::listing::Listing;
 
 /// A contact with a clock at each field and nothing that is of one device only: what devices tell each other.
 pub(crate) fn normal(item: &RosterItem) -> RosterItem {
@@ -28,30 +30,29 @@ pub(crate) fn normal(item: &RosterItem) -> RosterItem {
 
 /// Two [`normal`] views of a contact as one. What is known beats what is not known yet for the user key.
 pub(crate) fn contact(one: RosterItem, other: RosterItem) -> RosterItem {
+    let (mine, theirs) = (Listing::of(&one), Listing::of(&other));
+    let listing = if is_on(Mutant::LastMergeWins) { theirs } else { mine.merge(theirs) };
     let (name, name_edit) = later((one.name, one.name_edit), (other.name, other.name_edit));
     let (groups, groups_edit) = later((one.groups, one.groups_edit), (other.groups, other.groups_edit));
     let (approved, approved_edit) =
         later((one.approved, one.approved_edit), (other.approved, other.approved_edit));
-    let (removed, listed_edit) = later((one.removed, one.listed_edit), (other.removed, other.listed_edit));
     let (user, user_edit) = match (one.user, other.user) {
         (None, Some(user)) => (Some(user), other.user_edit),
         (Some(user), None) => (Some(user), one.user_edit),
         (one_user, user) => later((one_user, one.user_edit), (user, other.user_edit)),
     };
-    RosterItem {
+    listing.write(RosterItem {
         jid: one.jid,
         name,
         groups,
         user,
         approved,
-        removed,
         name_edit,
         groups_edit,
         approved_edit,
-        listed_edit,
         user_edit,
         ..RosterItem::default()
-    }
+    })
 }
 
 /// Two views of a blocked address as one.

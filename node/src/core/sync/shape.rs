@@ -5,6 +5,8 @@ use crosstalk_storage::tree::roster::{Edit, RosterItem};
 use jid::{BareJid, Jid};
 use prost::Message as _;
 
+use super::listing;
+
 /// Bytes of one message, about; one contact may take it beyond.
 const MESSAGE_BYTES: usize = 48 * 1_024;
 /// Bytes of what a machine is called.
@@ -107,9 +109,10 @@ pub(crate) fn is_contact(item: &RosterItem, name_bytes: usize, groups: usize) ->
         && item.groups.iter().all(|group| !group.is_empty() && short(group))
         && item.user.as_ref().is_none_or(|user| user.len() == 32)
         && edits(item).iter().all(|edit| edit.as_ref().is_some_and(is_edit))
+        && listing::is_canonical(item)
 }
 
-/// The clocks of a contact.
+/// The clocks of a contact; no trace has a later one.
 pub(crate) fn edits(item: &RosterItem) -> [&Option<Edit>; 5] {
     [&item.name_edit, &item.groups_edit, &item.approved_edit, &item.listed_edit, &item.user_edit]
 }

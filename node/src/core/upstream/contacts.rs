@@ -82,7 +82,10 @@ impl Core {
         (letter.from, letter.to) = (own, Some(to.clone().into()));
         self.write_letter(user, &letter)?;
         self.contact_stands(user, to, before, after, shown);
-        Ok(())
+        match type_ {
+            Type::Subscribe | Type::Subscribed => self.want_contact(user, to),
+            _ => Ok(()),
+        }
     }
 
     /// Ends both directions with a contact that is removed from the list.

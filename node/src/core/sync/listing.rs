@@ -1,0 +1,306 @@
+//! Whether a contact is listed, where devices of its user add, change and remove it apart (DESIGN.md §6): a removal undoes
+//! what its device knew of, and nothing else; who comes out of that listed though somebody removed it is a conflict, until
+//! somebody who knows of the removal changes the contact, or removes it again. *Pure.*
+//!
+//! All is maxima by device, so that the merge is commutative, associative and idempotent.
+
+use std::collections::BTreeMap;
+
+use crosstalk_storage::tree::roster::{Clock, Edit, RosterItem, Trace};
+
+/// Devices of which it is remembered; of more those that did nothing for longest are forgotten.
+const TRACES: usize = 64;
+
+/// What was done to a contact's being listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listing {
+    /// By device.
+    traces: BTreeMap<Vec<u8>, Trace>,
+    before: Option<Edit>,
+}
+
+impl Listing {
+    /// As it stands in a contact. Where there are no traces, one device has wanted it, or it was removed before there were any.
+    pub(crate) fn of(item: &RosterItem) -> Self {
+        let last =
+            || Edit { millis: item.edited_millis, counter: item.edited_counter, by: item.edited_by.clone() };
+        let listed = || item.listed_edit.clone().unwrap_or_else(last);
+        let by_device = |trace: &Trace| (trace.by.clone(), trace.clone());
+        let (traces, before) = match (item.traces.is_empty() && item.removed_before.is_none(), item.removed) {
+            (false, _) => (item.traces.iter().map(by_device).collect(), item.removed_before.clone()),
+            (true, true) => (BTreeMap::new(), Some(listed())),
+            (true, false) => {
+                let Edit { millis, counter, by } = listed();
+                let wanted = Some(Clock { millis, counter });
+                (BTreeMap::from([(by.clone(), Trace { by, wanted, ..Trace::default() })]), None)
+            }
+        };
+        Self { traces, before }.pruned()
+    }
+
+    /// Writes it into a contact, in the only form that there is for it.
+    pub(crate) fn write(self, item: RosterItem) -> RosterItem {
+        let (removed, listed_edit) = (!self.is_listed(), Some(self.last()));
+        let short = RosterItem { removed, listed_edit, traces: Vec::new(), removed_before: None, ..item };
+        match Self::of(&short) == self {
+            true => short,
+            false => {
+                let traces = self.traces.into_values().collect();
+                RosterItem { traces, removed_before: self.before, ..short }
+            }
+        }
+    }
+
+    /// Two views as one.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        for (by, theirs) in other.traces {
+            let mine = self.trace(by);
+            mine.wanted = mine.wanted.max(theirs.wanted);
+            mine.undone = mine.undone.max(theirs.undone);
+            mine.removed = mine.removed.max(theirs.removed);
+            mine.settled = mine.settled.max(theirs.settled);
+        }
+        self.before = self.before.max(other.before);
+        self.pruned()
+    }
+
+    /// A device adds or changes the contact, knowing all this.
+    pub(crate) fn want(&mut self, edit: &Edit) {
+        self.traces.values_mut().for_each(|trace| trace.settled = trace.removed);
+        let trace = self.trace(edit.by.clone());
+        trace.wanted = Some(clock(edit).max(after(trace.undone)));
+    }
+
+    /// A device removes it, knowing all this.
+    pub(crate) fn remove(&mut self, edit: &Edit) {
+        for trace in self.traces.values_mut() {
+            trace.undone = trace.undone.max(trace.wanted.take());
+        }
+        let trace = self.trace(edit.by.clone());
+        trace.removed = Some(clock(edit).max(after(trace.settled)));
+    }
+
+    pub(crate) fn is_listed(&self) -> bool {
+        self.traces.values().any(|trace| trace.wanted.is_some())
+    }
+
+    /// The devices that removed it while others wanted it, and nobody who knew of that has said what it is to be.
+    pub(crate) fn conflict(&self) -> Vec<&[u8]> {
+        let open = self.traces.values().filter(|trace| trace.removed > trace.settled);
+        open.filter(|_| self.is_listed()).map(|trace| &trace.by[..]).collect()
+    }
+
+    fn trace(&mut self, by: Vec<u8>) -> &mut Trace {
+        self.traces.entry(by.clone()).or_insert(Trace { by, ..Trace::default() })
+    }
+
+    /// Without what was undone, and within the bound.
+    fn pruned(mut self) -> Self {
+        let before = self.before.clone();
+        self.traces.retain(|_, trace| {
+            let wanted = trace.wanted.filter(|wanted| Some(*wanted) > trace.undone);
+            trace.wanted = wanted.filter(|wanted| Some(edit(*wanted, &trace.by)) > before);
+            *trace != Trace { by: trace.by.clone(), ..Trace::default() }
+        });
+        while self.traces.len() > TRACES {
+            let oldest = self.traces.values().map(last_of).min().map(|edit| edit.by);
+            oldest.and_then(|by| self.traces.remove(&by));
+        }
+        self
+    }
+
+    /// The last thing that was done.
+    fn last(&self) -> Edit {
+        self.traces.values().map(last_of).chain(self.before.clone()).max().unwrap_or_default()
+    }
+}
+
+/// Whether a contact of another device has what is said of its being listed in the form in which it is written here.
+pub(crate) fn is_canonical(item: &RosterItem) -> bool {
+    let sound = |by: &[u8]| by.len() <= 32;
+    item.traces.len() <= TRACES
+        && item.traces.iter().all(|trace| sound(&trace.by))
+        && item.removed_before.as_ref().is_none_or(|before| sound(&before.by))
+        && Listing::of(item).write(item.clone()) == *item
+}
+
+fn last_of(trace: &Trace) -> Edit {
+    let last = trace.wanted.max(trace.undone).max(trace.removed).max(trace.settled);
+    edit(last.unwrap_or_default(), &trace.by)
+}
+
+fn edit(at: Clock, by: &[u8]) -> Edit {
+    Edit { millis: at.millis, counter: at.counter, by: by.to_vec() }
+}
+
+/// Where the clock of a machine was set back by days, what is done now still comes after what the device did before.
+fn after(past: Option<Clock>) -> Clock {
+    past.map_or(Clock::default(), |past| match past.counter.checked_add(1) {
+        Some(counter) => Clock { counter, ..past },
+        None => Clock { millis: past.millis.saturating_add(1), counter: 0 },
+    })
+}
+
+fn clock(edit: &Edit) -> Clock {
+    Clock { millis: edit.millis, counter: edit.counter }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// What a device does, or from whom it learns.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Want(usize),
+        Remove(usize),
+        Learn(usize, usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => (0..3_usize).prop_map(Step::Want),
+            1 => (0..3_usize).prop_map(Step::Remove),
+            2 => (0..3_usize, 0..3_usize).prop_map(|(one, other)| Step::Learn(one, other)),
+        ]
+    }
+
+    /// What was done, by whom it was known: the meaning, computed from whole histories.
+    #[derive(Clone, Default)]
+    struct Known {
+        wants: BTreeSet<usize>,
+        removals: BTreeSet<usize>,
+    }
+
+    /// Steps of three devices with clocks of their own; each with its listing, and with what it knows.
+    fn play(steps: &[Step]) -> Vec<(Listing, Known, bool, bool)> {
+        let mut devices = vec![(Listing::default(), Known::default()); 3];
+        // Of each want the removals, and of each removal the wants, that were known there.
+        let (mut wants, mut removals) = (BTreeMap::new(), BTreeMap::new());
+        for (at, step) in steps.iter().enumerate() {
+            // Clocks that differ by more than the whole play: what is later by the clock means nothing.
+            let now = |device: usize| Edit {
+                millis: at as u64 + [0, 1_000, 500][device],
+                by: vec![u8::try_from(device).unwrap_or(9)],
+                ..Edit::default()
+            };
+            match *step {
+                Step::Want(device) => {
+                    wants.insert(at, devices[device].1.removals.clone());
+                    devices[device].0.want(&now(device));
+                    devices[device].1.wants.insert(at);
+                }
+                Step::Remove(device) if devices[device].0.is_listed() => {
+                    removals.insert(at, devices[device].1.wants.clone());
+                    devices[device].0.remove(&now(device));
+                    devices[device].1.removals.insert(at);
+                }
+                Step::Remove(_) => {}
+                Step::Learn(device, from) => {
+                    let (listing, known) = devices[from].clone();
+                    let mine = std::mem::take(&mut devices[device].0);
+                    devices[device].0 = mine.merge(listing);
+                    devices[device].1.wants.extend(known.wants);
+                    devices[device].1.removals.extend(known.removals);
+                }
+            }
+        }
+        let meaning = |known: &Known| {
+            let undone = |want: &usize| known.removals.iter().any(|removal| removals[removal].contains(want));
+            let settled = |removal: &usize| known.wants.iter().any(|want| wants[want].contains(removal));
+            let listed = known.wants.iter().any(|want| !undone(want));
+            (listed, listed && known.removals.iter().any(|removal| !settled(removal)))
+        };
+        let with_meaning = |(listing, known): (Listing, Known)| {
+            let (listed, conflict) = meaning(&known);
+            (listing, known, listed, conflict)
+        };
+        devices.into_iter().map(with_meaning).collect()
+    }
+
+    proptest! {
+        /// Whoever knows of the same says the same, and that is what was meant.
+        #[test]
+        fn a_removal_undoes_what_it_knew_of(steps in prop::collection::vec(step(), 0..24)) {
+            for (listing, _, listed, conflict) in play(&steps) {
+                prop_assert_eq!(listing.is_listed(), listed);
+                prop_assert_eq!(!listing.conflict().is_empty(), conflict);
+                if listing != Listing::default() {
+                    let item = listing.clone().write(RosterItem::default());
+                    prop_assert_eq!(item.removed, !listed);
+                    prop_assert!(is_canonical(&item));
+                    prop_assert_eq!(Listing::of(&item), listing);
+                }
+            }
+        }
+
+        #[test]
+        fn listings_converge(steps in prop::collection::vec(step(), 0..24)) {
+            let all: Vec<Listing> = play(&steps).into_iter().map(|(listing, ..)| listing).collect();
+            let [a, b, c] = [0, 1, 2].map(|device| all[device].clone());
+            prop_assert_eq!(a.clone().merge(b.clone()), b.clone().merge(a.clone()));
+            prop_assert_eq!(a.clone().merge(a.clone()), a.clone());
+            prop_assert_eq!(a.clone().merge(b.clone()).merge(c.clone()), a.merge(b.merge(c)));
+        }
+    }
+
+    fn at(millis: u64, by: u8) -> Edit {
+        Edit { millis, counter: 0, by: vec![by] }
+    }
+
+    fn item(removed: bool, listed_edit: Edit) -> RosterItem {
+        RosterItem { removed, listed_edit: Some(listed_edit), ..RosterItem::default() }
+    }
+
+    /// What was stored before there were traces is worth what it was, and a contact of one device takes no more room.
+    #[test]
+    fn what_was_stored_before_counts_by_its_clock() {
+        let (wanted, removed) = (Listing::of(&item(false, at(2, 1))), Listing::of(&item(true, at(3, 2))));
+        assert_eq!(wanted.clone().write(RosterItem::default()).traces, []);
+        assert!(!wanted.clone().merge(removed.clone()).is_listed());
+        let added = Listing::of(&item(false, at(4, 1))).merge(removed);
+        assert!(added.is_listed() && added.conflict().is_empty());
+    }
+
+    /// Whoever has set the clock back still adds and removes.
+    #[test]
+    fn a_clock_that_was_set_back_loses_nothing() {
+        let mut listing = Listing::of(&item(false, at(100, 1)));
+        listing.remove(&at(110, 1));
+        listing.want(&at(5, 1));
+        let added = listing.clone().write(RosterItem::default());
+        assert!(!added.removed && is_canonical(&added));
+        listing.remove(&at(6, 1));
+        assert!(listing.write(RosterItem::default()).removed);
+    }
+
+    #[test]
+    fn a_form_of_somebody_elses_is_refused() {
+        let trace = |by: u8| Trace {
+            by: vec![by],
+            wanted: Some(Clock { millis: 1, counter: 0 }),
+            ..Trace::default()
+        };
+        let good = RosterItem { traces: vec![trace(1), trace(2)], ..item(false, at(1, 2)) };
+        assert!(is_canonical(&good));
+        let many = (0..65).map(trace).collect();
+        for wrong in [
+            RosterItem { traces: vec![trace(2), trace(1)], ..good.clone() },
+            RosterItem { traces: vec![trace(2)], ..good.clone() },
+            RosterItem { removed: true, ..good.clone() },
+            RosterItem { listed_edit: Some(at(9, 2)), ..good.clone() },
+            RosterItem { traces: many, listed_edit: Some(at(1, 64)), ..good.clone() },
+        ] {
+            assert!(!is_canonical(&wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn of_too_many_devices_the_busy_ones_are_remembered() {
+        let many = (0..70).map(|by| Listing::of(&item(false, at(u64::from(by), by))));
+        let all = many.reduce(Listing::merge).unwrap_or_default();
+        assert_eq!((all.traces.len(), all.traces.keys().next()), (TRACES, Some(&vec![6])));
+    }
+}

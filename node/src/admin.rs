@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authority;
 use crate::core::admin::{AccountView, Reply};
+use crate::core::directory::Show;
 use crate::core::settings::LinkMode;
 use crate::link::LinkReport;
 
@@ -96,6 +97,13 @@ pub enum Request {
         account: String,
         /// At most this, of what the settings allow.
         mode: LinkMode,
+    },
+    /// What the directory of the domain shows of an account, and what it may show from now on.
+    Listing {
+        /// Whose.
+        account: String,
+        /// Nothing: stays as it is.
+        show: Option<Show>,
     },
     /// Remove an account with all it holds.
     RemoveAccount {

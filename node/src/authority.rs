@@ -11,6 +11,7 @@
 //! | `password` | a changed password follows |
 //! | [`derived`] | secrets that stand for a password |
 //! | `devices` | which devices its users have, and which are void |
+//! | [`directory`] | who of its users has agreed to be found |
 //! | [`lists`] | what it keeps of its users' accounts for all their devices |
 //! | [`standing`] | whether the database can be asked, and which process leads |
 //! | `task` | the thread |
@@ -28,6 +29,7 @@ mod crowd;
 pub mod database;
 pub mod derived;
 mod devices;
+pub mod directory;
 #[cfg(test)]
 mod encrypted;
 pub mod import;
@@ -171,6 +173,8 @@ pub enum Question {
     Introduced,
     /// What the web server of the domain is to say.
     Document,
+    /// Who stands in the directory.
+    Directory,
     /// The newest lines of the audit log.
     Audit {
         /// At most so many.
@@ -198,6 +202,13 @@ pub enum Answer {
     Introduced(Vec<IntroducedView>),
     /// For the web server.
     Document(Document),
+    /// Who stands in the directory.
+    Directory {
+        /// Whether users may search it.
+        on: bool,
+        /// By name.
+        people: Vec<PersonView>,
+    },
     /// What is served.
     Domain(DomainView),
     /// How the database stands.
@@ -250,6 +261,17 @@ pub struct IntroducedView {
     pub since: u64,
     /// When it ends, Unix milliseconds; it is signed anew before.
     pub until: u64,
+}
+
+/// Somebody who has agreed to be found, for people and programs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PersonView {
+    /// The address.
+    pub address: String,
+    /// The nickname.
+    pub nickname: String,
+    /// Nothing: not shown.
+    pub full_name: Option<String>,
 }
 
 /// A user, for people and programs.
@@ -358,10 +380,11 @@ impl Authority {
         node: NodeId,
         to_core: Option<mpsc::Sender<Input>>,
         component: Option<Component>,
+        directory: bool,
     ) -> Result<(Self, mpsc::Receiver<News>), StartError> {
         let (news, heard) = mpsc::channel(QUEUE);
         let (known, signs) = Default::default();
-        let ground = Ground { home, keys, node, to_core, component, news, known, signs };
+        let ground = Ground { home, keys, node, to_core, component, directory, news, known, signs };
         let authority = Self { ground, jobs: Arc::default(), link: Arc::default() };
         if authority.ground.home.may_be() {
             authority.start()?;

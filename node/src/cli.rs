@@ -316,6 +316,8 @@ mod tests {
             "crosstalk authority backup /tmp/stick/school",
             "crosstalk authority restore /tmp/stick/school --json",
             "crosstalk authority audit --most 5 --json",
+            "crosstalk authority directory",
+            "crosstalk account directory alice full-name",
             "crosstalk authority domain introduce office.example --well-known",
             "crosstalk authority domain withdraw office.example",
             "crosstalk authority domain document",

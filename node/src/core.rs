@@ -28,6 +28,7 @@
 
 pub mod admin;
 pub mod devices;
+pub mod directory;
 pub mod io;
 pub mod link;
 pub mod lookup;
@@ -116,6 +117,8 @@ enum Timer {
     Server,
     /// The same about the outside.
     Upstream,
+    /// Clients have waited long enough for a directory.
+    Search,
     /// Changes of low value are committed.
     Lazy,
 }
@@ -167,6 +170,7 @@ pub struct Core {
     sync: sync::Sync,
     names: names::Names,
     upstream: upstream::Upstream,
+    searches: directory::Searches,
     barrier: Barrier,
     store_trouble: Option<String>,
     counters: BTreeMap<&'static str, u64>,
@@ -231,6 +235,7 @@ impl Core {
                 Timer::Names => "a name is looked for",
                 Timer::Server => "a server is asked",
                 Timer::Upstream => "a server is asked about the outside",
+                Timer::Search => "clients have waited long enough for a directory",
                 Timer::Lazy => "changes of low value are committed",
             };
             (*when, why)
@@ -253,6 +258,7 @@ impl Core {
                 Timer::Names => self.names_due(),
                 Timer::Server => self.servers_due(),
                 Timer::Upstream => self.exchanges_due(),
+                Timer::Search => self.searches_over(),
                 Timer::Lazy => self.write_lazy(),
             }
         }

@@ -7,15 +7,17 @@ pub(crate) mod blocking;
 mod bookkeeping;
 mod caps;
 pub(crate) mod carbons;
+mod commands;
 pub(crate) mod delay;
 mod disco;
 mod last;
 mod ping;
 pub(crate) mod register;
 mod roster;
+pub(crate) mod search;
 pub(crate) mod stanza_id;
 mod time;
-mod vcard;
+pub(crate) mod vcard;
 mod version;
 
 use crosstalk_overlay::id::UserId;
@@ -32,6 +34,8 @@ pub(crate) enum Target {
     Node,
     /// The bare address of an account, or no address at all from its own client.
     Account(UserId),
+    /// The directory of a domain.
+    Directory,
 }
 
 /// An IQ request on its way to a feature.
@@ -89,6 +93,8 @@ struct Feature {
     node: &'static [&'static str],
     /// What the bare address of an account advertises.
     account: &'static [&'static str],
+    /// What the directory of a domain advertises.
+    directory: &'static [&'static str],
     /// What is announced when a stream is authenticated.
     stream: Option<fn() -> Element>,
 }
@@ -113,6 +119,8 @@ const TABLE: &[Feature] = &[
     last::FEATURE,
     vcard::FEATURE,
     register::FEATURE,
+    search::FEATURE,
+    commands::FEATURE,
 ];
 
 /// For features that handle no IQ.
@@ -121,7 +129,8 @@ fn handles_nothing(_: &mut Core, _: &Request<'_>) -> Handled {
 }
 
 /// A line with nothing in it.
-const NOTHING: Feature = Feature { iq: &[], handle: handles_nothing, node: &[], account: &[], stream: None };
+const NOTHING: Feature =
+    Feature { iq: &[], handle: handles_nothing, node: &[], account: &[], directory: &[], stream: None };
 
 /// Stream features of an authenticated stream (RFC 6120 §4.3.2).
 pub fn stream_features() -> Vec<Element> {

@@ -33,7 +33,7 @@ use crate::c2s;
 use crate::cli::failure::{DomainError, Failure};
 use crate::cli::output;
 use crate::config::Config;
-use crate::core::settings::{DeviceKeys, RelayMode, Settings, TableMode};
+use crate::core::settings::{DeviceKeys, DirectoryMode, RelayMode, Settings, TableMode};
 use crate::core::{Core, Input, Setup, table};
 use crate::event_loop::clock::Clock;
 use crate::event_loop::{EventLoop, Surroundings};
@@ -292,7 +292,8 @@ fn authority(
         Some(_) => component(place)?,
         None => None,
     };
-    let (authority, news) = Authority::open(home, keys.clone(), node.id(), to_core, component)?;
+    let directory = place.config.authority.directory == DirectoryMode::Members;
+    let (authority, news) = Authority::open(home, keys.clone(), node.id(), to_core, component, directory)?;
     match (own, authority.domain()) {
         (Some(_), Some((serves, _))) => Err(DomainError::Serves { serves: serves.to_owned() }.into()),
         _ => Ok((authority, news)),

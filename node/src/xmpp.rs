@@ -3,6 +3,7 @@
 mod chars;
 pub mod element;
 pub mod error;
+pub mod form;
 pub mod framer;
 pub mod ns;
 pub mod parse;

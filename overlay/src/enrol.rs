@@ -10,12 +10,14 @@ use sha2::{Digest as _, Sha256};
 use crate::id::{AuthorityId, NodeId, UserId};
 use crate::keys::{Domain, Signs as _, UserKey, verify};
 
+mod directory;
 mod imported;
 mod invitation;
 mod password;
 mod sync;
 mod upstream;
 
+pub use directory::{Directory, MAX_PEOPLE, MAX_SEARCH, People, Person, Search};
 pub use imported::{Brought, BroughtContact, Collect, Collected};
 pub use invitation::{Invitation, NoInvitation, TOKEN, token_mark};
 pub use password::{
@@ -73,6 +75,9 @@ pub enum Ask {
     /// What is for outside, and what came from there?
     #[prost(message, tag = "20")]
     Exchange(Exchange),
+    /// Who of the domain has such a name?
+    #[prost(message, tag = "61")]
+    Search(Search),
     /// What did my user bring along from another server?
     #[prost(message, tag = "80")]
     Collect(Collect),
@@ -115,6 +120,9 @@ pub enum Answer {
     /// To [`Ask::Exchange`].
     #[prost(message, tag = "20")]
     Exchanged(Exchanged),
+    /// To [`Ask::Search`].
+    #[prost(message, tag = "61")]
+    People(People),
     /// To [`Ask::Collect`].
     #[prost(message, tag = "80")]
     Collected(Collected),
@@ -305,6 +313,12 @@ pub enum Why {
     Revoked = 12,
     /// Too many ask at once: ask again in a moment.
     Busy = 13,
+    /// It has no directory.
+    NoDirectory = 61,
+    /// What is searched for is too short.
+    TooShort = 62,
+    /// Too many people have such a name.
+    TooMany = 63,
 }
 
 impl std::fmt::Debug for Ask {
@@ -320,6 +334,7 @@ impl std::fmt::Debug for Ask {
             Self::Fetch(_) => "Fetch",
             Self::Tell(_) => "Tell",
             Self::Exchange(_) => "Exchange",
+            Self::Search(_) => "Search",
             Self::Collect(_) => "Collect",
             Self::Change(_) => "Change",
             Self::Changed(_) => "Changed",
@@ -338,6 +353,7 @@ impl std::fmt::Debug for Answer {
             Self::Compared(_) => f.write_str("Compared"),
             Self::Statements(_) => f.write_str("Statements"),
             Self::Exchanged(_) => f.write_str("Exchanged"),
+            Self::People(_) => f.write_str("People"),
             Self::Collected(_) => f.write_str("Collected"),
             Self::Salted(_) => f.write_str("Salted"),
             Self::Admitted(_) => f.write_str("Admitted"),
@@ -360,6 +376,7 @@ macro_rules! unprinted {
 unprinted!(Register, Enrol, Login, Prove, Registering, Enrolled, Challenged, AskField, AnswerField);
 unprinted!(Begin, Begun, Compare, Compared, Fetch, Statement, Statements, Tell);
 unprinted!(Exchange, Exchanged, Letter, OutsideContact);
+unprinted!(Search, People, Person);
 unprinted!(Brought, BroughtContact, Collect, Collected, Salted, Admitted, Change, Changed, PasswordOf);
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -367,7 +384,7 @@ unprinted!(Brought, BroughtContact, Collect, Collected, Salted, Admitted, Change
 struct AskField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11, 20, 80, 81, 82")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11, 20, 61, 80, 81, 82")]
     ask: Option<Ask>,
 }
 
@@ -376,7 +393,7 @@ struct AskField {
 struct AnswerField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10, 20, 80, 81, 82, 83")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10, 20, 61, 80, 81, 82, 83")]
     answer: Option<Answer>,
 }
 

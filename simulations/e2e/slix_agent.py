@@ -60,7 +60,8 @@ class Agent:
         client.ssl_context.verify_mode = ssl.CERT_NONE
         client.plugin["feature_mechanisms"].unencrypted_plain = True
         client.roster.auto_authorize, client.roster.auto_subscribe = None, False
-        client.register_plugin("xep_0030")
+        for plugin in ("xep_0030", "xep_0004", "xep_0050", "xep_0055"):
+            client.register_plugin(plugin)
         if sm:
             client.register_plugin("xep_0198", {"window": 1 << 30})  # acknowledgements are asked for in pump
         self.sm, self.priority = sm, priority
@@ -246,6 +247,41 @@ class Agent:
             return {"type": "error", "xml": tostring(error.iq.xml), "condition": error.condition, "from": error.iq["from"].full}
         except IqTimeout:
             return {"type": "timeout", "xml": "", "condition": None, "from": ""}
+
+    async def do_items(self, to, node=None):
+        """XEP-0030: what stands under an address: {address: name}; of a node {node: name}."""
+        answer = await self.client["xep_0030"].get_items(jid=to, node=node)
+        return {within if node else jid: name for jid, within, name in answer["disco_items"]["items"]}
+
+    async def do_search(self, to, text):
+        """XEP-0055, by its form, as a client does that knows nothing else of it: rows, or the error."""
+        try:
+            iq = self.client.make_iq_get(ito=to)
+            iq.enable("search")
+            blank = (await iq.send())["search"]["form"]
+            asked = [var for var, field in blank.get_fields().items() if field["type"] != "hidden"]
+            iq = self.client.make_iq_set(ito=to)
+            form = iq["search"]["form"]
+            form["type"] = "submit"
+            form.add_field(var=asked[0], value=text)
+            found = (await iq.send(timeout=45))["search"]["form"]
+            return {"rows": [dict(row) for row in found.get_items()], "columns": list(found.get_reported())}
+        except IqError as error:
+            return {"rows": [], "condition": error.condition, "text": error.text}
+
+    async def do_command(self, to, node, answers):
+        """XEP-0050: the options of each field of the first step, then the second with these answers: its note."""
+        adhoc = self.client["xep_0050"]
+        first = await adhoc.send_command(to, node)
+        options = {var: {option["value"]: option["label"] for option in field["options"]}
+                   for var, field in first["command"]["form"].get_fields().items()}
+        chosen = {var: field["value"] for var, field in first["command"]["form"].get_fields().items()}
+        form = self.client["xep_0004"].make_form(ftype="submit")
+        for var, value in answers.items():
+            form.add_field(var=var, value=value)
+        last = await adhoc.send_command(to, node, action="complete", payload=form, sessionid=first["command"]["sessionid"])
+        return {"options": options, "chosen": chosen, "status": last["command"]["status"],
+                "notes": [text for _, text in last["command"]["notes"]]}
 
     async def do_roster(self):
         await self.client.get_roster()

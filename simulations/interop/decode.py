@@ -355,6 +355,7 @@ ASK = {1: ("version", integer), 2: ("find", optional({1: ("domain", text())})),
        11: ("tell", optional({1: ("session", integer), 2: ("statements", each(STATEMENT, 4_096)), 3: ("record", later(whole_user))})),
        20: ("exchange", optional({1: ("session", integer), 2: ("letters", each(LETTER, 4_096)), 3: ("queue", integer), 4: ("come", integer),
                                   5: ("version", integer), 6: ("live", each(stanza, 256)), 7: ("fresh", boolean)})),
+       61: ("search", optional({1: ("session", integer), 2: ("text", text(255))})),
        80: ("collect", optional({1: ("session", integer), 2: ("taken", integer)})),
        81: ("change", optional({1: ("session", integer), 2: ("request", sized(32))})),
        82: ("changed", optional({1: ("session", integer), 2: ("upload", sized(192)), 3: ("sealed", sized(139)), 4: ("at", integer),
@@ -366,13 +367,15 @@ ANSWER = {1: ("version", integer), 2: ("found", optional({1: ("authority", KEY),
           8: ("begun", optional({1: ("session", integer), 2: ("record", later(whole_user)), 3: ("other record", boolean),
                                  4: ("name", later(signed("name-cert"))), 5: ("buckets", concatenated(8, 256)),
                                  6: ("places", each(text(), 64)), 7: ("rotations", each(signed("rotation"), 16)), 8: ("upstream", boolean), 9: ("brought", boolean),
-                                 60: ("introductions", each(signed("introduction"), 64)), 71: ("password", later(integer))})),
+                                 60: ("introductions", each(signed("introduction"), 64)), 61: ("directory", later(integer)),
+                                 71: ("password", later(integer))})),
           9: ("compared", optional({1: ("buckets", integer), 2: ("marks", concatenated(8, 8_192))})),
           10: ("statements", optional({1: ("marks", integer), 2: ("statements", each(STATEMENT, 4_096)),
                                        3: ("certificates", each(signed("device-cert"), 64)), 4: ("full", integer), 5: ("ahead", integer)})),
           20: ("exchanged", optional({1: ("taken", integer), 2: ("queue", integer), 3: ("letters", each(LETTER, 4_096)),
                                       4: ("contacts", each(OUTSIDE, 4_096)), 5: ("live", each(stanza, 4_096)), 6: ("more", boolean),
                                       7: ("up", boolean), 8: ("anew", boolean)})),
+          61: ("people", optional({1: ("people", each({1: ("address", text()), 2: ("nickname", text(256)), 3: ("full name", text(256))}, 50))})),
           80: ("collected", optional({1: ("number", integer), 2: ("page", optional(BROUGHT))})),
           81: ("salted", optional({1: ("scheme", integer), 2: ("salt", some), 3: ("rounds", integer)})),
           82: ("admitted", optional({1: ("token", ID16)})), 83: ("password of", optional({1: ("at", integer)}))}
@@ -528,10 +531,18 @@ def frame(data):
     return name, show(kind, found[0][2])
 
 
+def card(data):
+    need(len(data) <= 57_344, "vCard: too large")
+    return data.decode()
+
+
+EDIT = {1: ("millis", integer), 2: ("counter", integer), 3: ("device", later(KEY))}
+LISTING = {1: ("shown", integer), 2: ("nickname", text(256)), 3: ("full name", text(256)), 4: ("edit", EDIT)}
+PROFILE = {1: ("nickname", text(256)), 2: ("nickname edit", optional(EDIT)), 3: ("vcard", later(card)), 4: ("vcard edit", optional(EDIT))}
 STANZA = {1: ("from_resource", text()), 2: ("to_resource", text()), 3: ("xml", some)}
 CONTENT = {2: ("stanza", STANZA), 3: ("contact", signed("contact")), 4: ("copy", {**STANZA, 4: ("to", KEY)}),
            5: ("audience", {1: ("presence key", KEY), 2: ("audience key", KEY), 3: ("at", HLC)}),
-           6: ("sync", {1: ("version", integer)}), 7: ("tokens", {1: ("tokens", each(signed("token"), 64))})}
+           6: ("sync", {1: ("version", integer), 61: ("listing", later(LISTING)), 62: ("profile", later(PROFILE))}), 7: ("tokens", {1: ("tokens", each(signed("token"), 64))})}
 
 
 def content(data):

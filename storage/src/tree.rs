@@ -4,6 +4,7 @@ pub mod account;
 pub mod authority;
 pub mod block;
 pub mod contact_record;
+pub mod directory;
 pub mod inbox;
 pub mod overlay;
 pub mod passed;
@@ -91,6 +92,10 @@ pub enum Tree {
     Brought = 42,
     /// What server processes that share a database pass to each other.
     Passed = 44,
+    /// Users of the domain who stand in its directory.
+    Person = 45,
+    /// The words by which they are found there.
+    FoundBy = 46,
 }
 
 impl Tree {
@@ -130,6 +135,8 @@ impl Tree {
         Tree::Introduced,
         Tree::Brought,
         Tree::Passed,
+        Tree::Person,
+        Tree::FoundBy,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -169,6 +176,8 @@ impl Tree {
             Tree::Introduced => "introduced",
             Tree::Brought => "brought",
             Tree::Passed => "passed",
+            Tree::Person => "person",
+            Tree::FoundBy => "found-by",
         }
     }
 
@@ -188,11 +197,13 @@ impl Tree {
         match self {
             Tree::Meta | Tree::ServedDomain => 64,
             Tree::Introduced => 128,
-            Tree::Member | Tree::Invitation | Tree::Owner => 20_000,
+            Tree::Member | Tree::Invitation | Tree::Owner | Tree::Person => 20_000,
             Tree::Statement => 8_000_000,
             Tree::Audit => 200_000,
             Tree::Upstream | Tree::Brought => 100_000,
             Tree::Outside => 400_000,
+            // Sixteen words of each.
+            Tree::FoundBy => 320_000,
             Tree::Account | Tree::Session | Tree::OwnAudience => 4_096,
             Tree::Roster => 65_536,
             Tree::ContactRecord => 262_144,
@@ -227,7 +238,10 @@ mod tests {
     #[test]
     fn numbers_and_names_are_unique_and_stable() {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
-        assert_eq!(ids, (1..=21).chain([24]).chain(29..=34).chain(38..=42).chain([44]).collect::<Vec<u8>>());
+        assert_eq!(
+            ids,
+            (1..=21).chain([24]).chain(29..=34).chain(38..=42).chain(44..=46).collect::<Vec<u8>>()
+        );
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());
         for tree in Tree::ALL {

@@ -344,7 +344,13 @@ const USED: &str = "this invitation was used already. If by you, type the passwo
 pub(super) fn no(answer: &Answer, wrong: &str) -> ServiceError {
     let Answer::Refused(no) = answer else { return misunderstood() };
     refused(match no.why() {
-        Why::Policy | Why::Forgotten | Why::Full | Why::Revoked => {
+        Why::Policy
+        | Why::Forgotten
+        | Why::Full
+        | Why::Revoked
+        | Why::NoDirectory
+        | Why::TooShort
+        | Why::TooMany => {
             "the server refuses that: use the same version on both".to_owned()
         }
         Why::Elsewhere => "this server gives no names under that domain: check the address".to_owned(),

@@ -186,6 +186,7 @@ impl Service {
                 Command::SetProfile { account, nickname, visible }
             }
             Request::SetLink { account, mode } => Command::SetLink { account, mode },
+            Request::Listing { account, show } => Command::Listing { account, show },
             Request::ListAccounts => Command::ListAccounts,
             Request::ShowAccount { account } => Command::ShowAccount(account),
             Request::RemoveAccount { account } => Command::RemoveAccount(account),

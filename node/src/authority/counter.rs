@@ -155,6 +155,7 @@ impl Office {
             Ask::Fetch(ask) => Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask)?)),
             Ask::Tell(ask) => self.tell(node, ask),
             Ask::Exchange(ask) => self.exchange(node, ask),
+            Ask::Search(ask) => self.search(node, ask),
             Ask::Collect(ask) => self.collect(node, *ask),
             Ask::Change(ask) => self.change_password(node, ask),
             Ask::Changed(ask) => self.password_changed(node, ask),
@@ -223,7 +224,7 @@ impl Office {
             return Ok(Answer::Salted(salted));
         }
         let fresh: [u8; CHALLENGE] = random::bytes().map_err(OfficeError::from)?;
-        let now = self.counter.clock.now().mono;
+        let now = self.counter.now();
         match self.counter.slow.begin(node, name, ask.nonce, fresh, now) {
             Verdict::Try => {}
             Verdict::Wait(wait) => return Ok(Answer::Refused(Refused { wait, ..refusal(Why::Slowly) })),
@@ -301,6 +302,7 @@ impl Office {
             begun.places = places.to_vec();
         }
         begun.upstream = self.door.is_some();
+        begun.directory = self.has_directory().into();
         begun.brought = self.has_brought(&name)?;
         begun.introductions = self.introductions_after(ask.introduced)?;
         if begun.encoded_len() > MAX_ANSWER - SMALL {
@@ -355,6 +357,11 @@ impl Office {
 impl Counter {
     pub(super) fn new() -> Self {
         Self { clock: Clock::start(), slow: Slow::default(), logins: BTreeMap::new(), next: 0 }
+    }
+
+    /// By its clock, monotonic milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now().mono
     }
 
     /// Since when the newest login is under way.

@@ -18,6 +18,7 @@ mod change;
 mod engine;
 mod introduced;
 mod own;
+mod people;
 mod postgres;
 mod versions;
 

@@ -26,6 +26,7 @@ use crate::event_loop::clock::wall_millis;
 
 mod blocks;
 mod devices;
+mod listing;
 mod page;
 
 pub use blocks::blocked;
@@ -218,7 +219,7 @@ impl Lists {
     ) -> Result<Statements, Stop> {
         let (user, before) = self.who(database, node, ask.session)?;
         let session = self.session(node, ask.session)?;
-        let (device, certificate) = (session.device, session.certificate.clone());
+        let (device, certificate, name) = (session.device, session.certificate.clone(), session.name.clone());
         let mut owner = before.clone();
         if !ask.record.is_empty() {
             merge_record(&mut owner, &user, &ask.record, now)?;
@@ -235,6 +236,7 @@ impl Lists {
         for (place, said) in changes.iter().filter(|(_, change)| change.before != change.after) {
             change = change.said(&user, place, said.after.clone());
         }
+        change = listing::indexed(change, database, &name, changes.values())?;
         if fresh > 0 || written.count() > 0 {
             keep_certificate(&mut owner, certificate, || speakers(database, &user))?;
             owner.changes = owner.changes.wrapping_add(1);

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::counter::Counter;
 use super::database::{ArchiveError, Change, Database, DatabaseError, MayHaveChanged, TRIES};
+use super::directory::Pace;
 use super::lists::Lists;
 use super::opaque::Server;
 use super::upstream::Door;
@@ -79,6 +80,9 @@ pub struct Office {
     pub(super) keys: KeyDir,
     /// The door to the rest of XMPP, if there is one.
     pub(super) door: Option<Door>,
+    /// Users may search for each other.
+    pub(super) directory: bool,
+    pub(super) pace: Pace,
 }
 
 impl std::fmt::Debug for Office {
@@ -123,6 +127,8 @@ impl Office {
             introduced: Vec::new(),
             keys,
             door: None,
+            directory: false,
+            pace: Pace::default(),
         }
     }
 
@@ -218,6 +224,7 @@ impl Office {
             Question::Withdraw { domain } => self.withdraw(&domain),
             Question::Introduced => self.introduced_domains(),
             Question::Document => self.document(),
+            Question::Directory => self.listed(),
             Question::Audit { most } => {
                 let lines = self.database.audit(most.min(MOST_LINES))?;
                 Ok(Answer::Audit(lines.into_iter().map(|(number, line)| audit_view(number, line)).collect()))
@@ -317,6 +324,7 @@ impl Office {
             (member.verifier, member.stretched, member.changed) = Default::default();
             change = self.without_brought(&name, change)?;
         }
+        change = self.without_person(&name, change)?;
         for (mark, _) in self.database.invitations()?.into_iter().filter(|(_, one)| one.name == name) {
             change = change.invitation(mark, None);
         }

@@ -67,6 +67,8 @@ pub(super) struct Ground {
     pub(super) to_core: Option<mpsc::Sender<Input>>,
     /// The way to the rest of XMPP, if there is to be one.
     pub(super) component: Option<Component>,
+    /// Users may search for each other.
+    pub(super) directory: bool,
     pub(super) news: mpsc::Sender<News>,
     pub(super) known: Arc<OnceLock<Known>>,
     pub(super) signs: Signs,
@@ -153,6 +155,7 @@ impl Desk {
             let first = ground.known.set(known).is_ok();
             let mut office =
                 Office::new(database, domain.clone(), (key, ground.keys.clone()), opaque, ground.node);
+            office.set_directory(ground.directory);
             if let Some(component) = &ground.component {
                 office.open_door(&component.address)?;
             }

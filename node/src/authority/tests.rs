@@ -20,6 +20,8 @@ use crate::event_loop::clock::wall_millis;
 mod introduced;
 #[path = "tests/kept.rs"]
 mod kept;
+#[path = "tests/listed.rs"]
+mod listed;
 #[path = "tests/lost.rs"]
 pub(super) mod lost;
 #[path = "tests/moved.rs"]
@@ -419,7 +421,8 @@ fn the_server_starts_only_with_what_the_passwords_were_registered_with() {
     let data = Data::new(module_path!());
     let keys = KeyDir::open(data.dir.path()).expect("keys");
     let open = || {
-        Authority::open(data.home.clone(), keys.clone(), node(0), None, None).map(|(authority, _)| authority)
+        Authority::open(data.home.clone(), keys.clone(), node(0), None, None, false)
+            .map(|(authority, _)| authority)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     let init = || Question::Init { domain: "school.example".into() };

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::{Node, compromised, confused, output, prompt, show};
 use crate::admin::{Opener, Request, Response, Secret, service};
 use crate::core::admin::{AccountView, Reply};
+use crate::core::directory::{ListingView, Show};
 use crate::core::settings::LinkMode;
 use crate::event_loop::clock::wall_millis;
 
@@ -87,6 +88,15 @@ pub enum Command {
         #[arg(value_parser = ["announce", "listen", "off"])]
         mode: String,
     },
+    /// Choose whether the users of your domain find an account in the directory of its server, and what they see; without a choice:
+    /// how it is, and what would be seen
+    Directory {
+        /// Login name or address
+        name: String,
+        /// off: nothing, it does not stand there; nickname: address and nickname; full-name: the full name of the vCard, too
+        #[arg(value_parser = ["off", "nickname", "full-name"])]
+        show: Option<String>,
+    },
     /// Change the name that is shown to others
     Nickname {
         /// Login name or address
@@ -124,6 +134,7 @@ pub(crate) fn execute(
         Command::Hide { name } => profile(node, name, None, Some(false), json),
         Command::Unhide { name } => profile(node, name, None, Some(true), json),
         Command::Link { name, mode } => link(node, name, mode, json),
+        Command::Directory { name, show } => directory(node, name, show.as_deref(), json),
         Command::Nickname { name, text } => profile(node, name, Some(text.clone()), None, json),
     }
 }
@@ -291,6 +302,39 @@ fn link(node: &mut Node, name: &str, mode: &str, json: bool) -> Result<(), Failu
         _ => (LinkMode::Off, "neither sees Bonjour people nor is announced to them"),
     };
     done(node, Request::SetLink { account: name.to_owned(), mode }, &format!("{name} {text}."), json)
+}
+
+fn directory(node: &mut Node, name: &str, show: Option<&str>, json: bool) -> Result<(), Failure> {
+    let show = show.and_then(Show::from_name);
+    let request = Request::Listing { account: name.to_owned(), show };
+    let Reply::Listing(view) = node.reply(request)? else { return Err(confused()) };
+    if json {
+        output::json(&view);
+        return Ok(());
+    }
+    let ListingView { address, directory, shown, nickname, full_name, held } = *view;
+    let seen = |show| match show {
+        Show::Off => "nothing".to_owned(),
+        Show::Nickname => output::plain(&format!("{address}, {nickname}")),
+        Show::FullName => output::plain(&format!("{address}, {nickname}, {full_name}")),
+    };
+    match &directory {
+        Some(domain) => {
+            output::line(format!("The directory of {domain} shows of {address}: {}", seen(shown)))
+        }
+        None => output::line(format!("There is no directory for {address}, as far as is known here.")),
+    }
+    if held {
+        output::line("The server has not heard of that yet: it will when it is met (`crosstalk status`).");
+    }
+    if directory.is_some() && shown == Show::Off {
+        output::line(format!(
+            "With `nickname` users of the domain would find: {}\nWith `full-name`: {}",
+            seen(Show::Nickname),
+            seen(Show::FullName)
+        ));
+    }
+    Ok(())
 }
 
 /// Asks for a change and says that it is made.

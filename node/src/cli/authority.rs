@@ -15,7 +15,9 @@ use crate::admin::{Request, Response};
 use crate::authority::database::Database;
 use crate::authority::opaque::Server;
 use crate::authority::standing::Signs;
-use crate::authority::{Answer, AuditView, DeviceView, DomainView, InvitationView, Question, UserView};
+use crate::authority::{
+    Answer, AuditView, DeviceView, DomainView, InvitationView, PersonView, Question, UserView,
+};
 use crate::event_loop::clock::wall_millis;
 use crate::run::Place;
 use crate::upstream::ComponentView;
@@ -59,6 +61,8 @@ pub enum Command {
         /// The file
         file: PathBuf,
     },
+    /// Who stands in the directory of the domain: the users who have agreed to be found by others
+    Directory,
     /// What was issued and taken back, newest last
     Audit {
         /// At most so many lines
@@ -184,6 +188,10 @@ pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(
             }
             _ => Err(confused()),
         },
+        Command::Directory => match ask(node, Question::Directory)? {
+            Answer::Directory { on, people } => directory(on, people, json),
+            _ => Err(confused()),
+        },
         Command::Domain(command) => super::introduce::execute(command, node, json),
         Command::Key(_) => rotate(node, json),
     }
@@ -242,6 +250,23 @@ fn user(command: UserCommand, node: &mut Node, json: bool) -> Result<(), Failure
             change(node, Question::ResetUser { name }, &text, json)
         }
     }
+}
+
+fn directory(on: bool, people: Vec<PersonView>, json: bool) -> Result<(), Failure> {
+    if json {
+        output::json(&serde_json::json!({ "on": on, "people": people }));
+        return Ok(());
+    }
+    if !on {
+        output::line(
+            "Nobody can search it: `directory = \"members\"` below [authority] in the settings lets users.",
+        );
+    }
+    let row =
+        |person: PersonView| vec![person.address, person.nickname, person.full_name.unwrap_or_default()];
+    let rows: Vec<Vec<String>> = people.into_iter().map(row).collect();
+    output::table(&["ADDRESS", "NICKNAME", "NAME"], &rows, "Nobody has agreed to be found yet.");
+    Ok(())
 }
 
 /// Carries out a command about keys: they are files, whether a node runs or not.

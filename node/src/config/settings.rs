@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::core::settings::{LinkMode, RelayMode, TableMode};
+use crate::core::settings::{DirectoryMode, LinkMode, RelayMode, TableMode};
 
 /// Least and most of `xmpp.max_clients`.
 pub const MAX_CLIENTS: (usize, usize) = (1, 100_000);
@@ -199,6 +199,10 @@ settings! {
         /// The file in which the secret stands that both know; nobody else may read it. A path that is not absolute is below the
         /// data directory.
         component_secret: PathBuf = PathBuf::from("component.secret"), "\"component.secret\"";
+        /// "members": users of the domain search for each other (XEP-0055). Who is found decides each user alone, by the chat program or
+        /// with `crosstalk account directory`; nobody stands in it who has not agreed. "off": nobody can search.
+        /// Cost: a user who searches long enough has the names of all who have agreed: 50 at once, some 600 an hour.
+        directory: DirectoryMode = DirectoryMode::Off, "\"off\"";
     }
     /// Domains of others (`crosstalk domain`).
     domains Domains {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 
 use super::devices::{DeviceView, JoinedAccount, OfferView};
+use super::directory::{ListingView, Show};
 use super::domains::{DomainCommand, KnownDomainView};
 pub use super::enrol::NewAccount;
 use super::enrol::{Home, NamedAccount};
@@ -127,6 +128,13 @@ pub enum Command {
         /// At most this.
         mode: LinkMode,
     },
+    /// What the directory of the domain shows of an account, and what it may show from now on.
+    Listing {
+        /// Login name or address.
+        account: String,
+        /// Nothing: stays as it is.
+        show: Option<Show>,
+    },
     /// A renewed certificate of a device (signed by the user key) or of a name (signed by the authority).
     Renew {
         /// Whose.
@@ -213,6 +221,7 @@ impl Command {
             | Self::PasswordTold { .. }
             | Self::SetProfile { .. }
             | Self::SetLink { .. }
+            | Self::Listing { .. }
             | Self::Renew { .. }
             | Self::RemoveAccount(_)
             | Self::AnswerRequest { .. }
@@ -343,6 +352,8 @@ pub enum Reply {
     },
     /// Multiaddresses.
     Places(Vec<String>),
+    /// What the directory shows of an account.
+    Listing(Box<ListingView>),
     /// Domains whose key is known.
     Domains(Vec<KnownDomainView>),
 }

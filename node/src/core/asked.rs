@@ -38,7 +38,7 @@ pub(crate) struct Asked {
 pub(super) enum Far {
     /// To that device.
     Device(DeviceId),
-    /// Outside the overlay.
+    /// Outside the overlay, or to the server of the user's domain.
     Outside,
 }
 

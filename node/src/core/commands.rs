@@ -103,6 +103,7 @@ impl Core {
                 self.set_link_mode(user, mode);
                 self.view(user)
             }
+            Command::Listing { account, show } => self.listing(&account, show),
             Command::Renew { user, device_cert, name_cert } => self.renew(user, device_cert, name_cert),
             Command::RemoveAccount(name) => {
                 let user = self.named(&name)?;
@@ -163,6 +164,8 @@ impl Core {
         if self.accounts.by_address(&login).is_some() {
             return Err(Refused::NameTaken(new.name));
         }
+        // Else it is called as on the user's other laptops.
+        let chosen = new.nickname != new.name;
         let stored = Stored {
             name: new.name,
             domain: new.domain,
@@ -183,11 +186,17 @@ impl Core {
             devices: Vec::new(),
             server: None,
             held_password: None,
+            listing: None,
+            nickname_edit: None,
+            vcard_edit: None,
         };
         let keys = DeviceKeys { device: new.device, sealing: vec![new.sealing] };
         let opened = self.open_account(new.user, stored, keys, None);
         opened.map_err(|why| Refused::BadAddress(why.to_string()))?;
         self.save_account(&new.user);
+        if chosen {
+            self.set_nickname(new.user, &new.nickname);
+        }
         self.view(new.user)
     }
 

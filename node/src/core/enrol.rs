@@ -112,7 +112,10 @@ impl Core {
     }
 
     pub(super) fn server_said(&mut self, request: u64, answer: Result<(NodeId, Vec<u8>), NoAnswer>) {
-        if self.outside_said(request, &answer) || self.home_server_said(request, &answer) {
+        if self.directory_said(request, &answer)
+            || self.outside_said(request, &answer)
+            || self.home_server_said(request, &answer)
+        {
             return;
         }
         let reply = match answer {

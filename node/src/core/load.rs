@@ -90,6 +90,7 @@ impl Core {
             sync: super::sync::Sync::default(),
             names: super::names::Names::default(),
             upstream: super::upstream::Upstream::default(),
+            searches: super::directory::Searches::default(),
             barrier: Barrier::default(),
             store_trouble: None,
             counters: BTreeMap::new(),

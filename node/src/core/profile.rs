@@ -1,4 +1,4 @@
-//! What an account changes of itself: vCard, nickname, password, block list, its own end. *Pure.*
+//! What an account changes of itself: visibility, password, block list, its own end; nickname and vCard are in `sync/own.rs`. *Pure.*
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,6 @@ use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
 use crosstalk_storage::tree::block::{Blocked, key as block_key};
 use crosstalk_storage::tree::roster::Edit;
-use crosstalk_storage::tree::vcard::StoredVCard;
 use jid::Jid;
 use zeroize::Zeroizing;
 
@@ -54,29 +53,17 @@ impl Core {
         Element::read(bytes).ok()
     }
 
-    /// A new vCard; its name becomes the nickname that neighbours see.
-    pub(crate) fn set_vcard(&mut self, user: UserId, xml: Vec<u8>, nickname: Option<String>) {
-        let Some(account) = self.accounts.get_mut(&user) else { return };
-        self.writes.put(Tree::VCard, user.as_bytes().to_vec(), encode(&StoredVCard { xml: xml.clone() }));
-        account.vcard = Some(xml);
-        // The picture that the link sees.
-        self.watchers_changed.insert(user);
-        if let Some(nickname) = nickname {
-            self.set_profile(user, Some(nickname), None);
-        }
-    }
-
     /// Changes nickname and visibility.
     pub(super) fn set_profile(&mut self, user: UserId, nickname: Option<String>, visible: Option<bool>) {
-        let Some(account) = self.accounts.get_mut(&user) else { return };
         if let Some(nickname) = nickname {
-            account.stored.nickname = crosstalk_link_local::clean::nickname(&nickname);
+            self.set_nickname(user, &nickname);
         }
+        let Some(account) = self.accounts.get_mut(&user) else { return };
         if let Some(visible) = visible {
             account.stored.hidden = !visible;
+            self.save_account(&user);
+            self.watchers_changed.insert(user);
         }
-        self.save_account(&user);
-        self.watchers_changed.insert(user);
     }
 
     /// Whether a change of the account's password is under way.

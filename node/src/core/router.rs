@@ -33,7 +33,7 @@ impl Core {
     ///
     /// | destination | route |
     /// | --- | --- |
-    /// | `id.internal`, the node's domain, that of an account here, `localhost` | here |
+    /// | `id.internal`, the node's domain, that of an account here, `localhost`, the directory of a domain of accounts here | here |
     /// | `<escaped instance>@link.internal` of somebody who is seen | link |
     /// | any other `NAME@link.internal` | refused: `recipient-unavailable` |
     /// | any address of an account of this node | local |
@@ -47,7 +47,7 @@ impl Core {
         let own = self.is_own_domain(domain);
         let Some(node) = to.node() else {
             return match domain {
-                _ if own || self.is_domain_of_accounts(domain) => Route::Here,
+                _ if own || self.is_domain_of_accounts(domain) || self.is_directory(domain) => Route::Here,
                 _ if is_link_domain(domain) || self.overlay.is_domain_of_names(domain) => {
                     Route::Refuse(Condition::RemoteServerNotFound)
                 }

@@ -109,6 +109,17 @@ pub enum TableMode {
     Off,
 }
 
+/// Who may search the directory of a domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DirectoryMode {
+    /// Nobody: there is none.
+    #[default]
+    Off,
+    /// Every user of the domain.
+    Members,
+}
+
 /// Whether a node relays for others that nobody reaches directly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -286,8 +286,10 @@ impl Core {
     }
 
     fn iq_for_node(&mut self, origin: Origin, iq: Stanza) {
+        use crate::features::{Target, handle};
+        let directory = iq.to.as_ref().is_some_and(|to| self.is_directory(to.domain().as_str()));
         if iq.is_request() {
-            crate::features::handle(self, origin, crate::features::Target::Node, iq);
+            handle(self, origin, if directory { Target::Directory } else { Target::Node }, iq);
         }
     }
 

@@ -12,6 +12,7 @@ mod conflict;
 pub(crate) mod entry;
 mod listing;
 mod merge;
+pub(super) mod own;
 mod pass;
 pub mod server;
 mod shape;
@@ -63,6 +64,8 @@ struct Changed {
     blocks: BTreeSet<String>,
     records: Vec<Vec<u8>>,
     revocations: Vec<Vec<u8>>,
+    /// What the user says of itself.
+    own: bool,
 }
 
 impl Core {
@@ -107,7 +110,7 @@ impl Core {
                 blocks: blocks.collect(),
                 records: changed.records,
                 revocations: changed.revocations,
-                ..Part::default()
+                ..if changed.own { own::part(account) } else { Part::default() }
             };
             self.tell_own_devices(user, part, None);
             self.drain_overlay();
@@ -164,7 +167,7 @@ impl Core {
                 .flat_map(|relation| records(&relation.slots))
                 .collect(),
             revocations: self.overlay.device_revocations_of(&user),
-            ..Part::default()
+            ..own::part(account)
         };
         self.tell_own_devices(user, part, None);
     }
@@ -188,11 +191,17 @@ impl Core {
         Disposition::Held
     }
 
-    /// Merges contacts, blocks and contact records that came from another device, by whichever way.
+    /// Merges contacts, blocks, contact records and what the user says of itself that came from another device, by whichever way.
     fn take_part(&mut self, user: UserId, part: Part) {
         part.contacts.into_iter().for_each(|contact| self.merge_contact(user, contact));
         self.merge_blocks(user, part.blocks);
         part.records.iter().for_each(|record| self.record_from_own_device(user, record));
+        if let Some(listing) = part.listing {
+            self.merge_listing(user, listing);
+        }
+        if let Some(profile) = part.profile {
+            self.merge_profile(user, profile);
+        }
     }
 
     fn digest_from_own_device(&mut self, user: UserId, said: DigestField) {
@@ -417,6 +426,10 @@ fn digest_of(account: &Account) -> [u8; 32] {
     }
     for relation in account.roster.relations.values() {
         records(&relation.slots).iter().for_each(|record| take(record));
+    }
+    let own = own::part(account);
+    if own != Part::default() {
+        take(&own.write());
     }
     digest.finalize().into()
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use crate::core::Core;
 use crate::xmpp::{Condition, Element, ns};
 
-use super::{Answer, Feature, Handled, NOTHING, Request, TABLE, Target, caps};
+use super::{Answer, Feature, Handled, NOTHING, Origin, Request, TABLE, Target, caps, commands};
 
 pub(super) const FEATURE: Feature = Feature {
     iq: &[("query", ns::DISCO_INFO), ("query", ns::DISCO_ITEMS)],
     handle,
     node: &[ns::DISCO_INFO, ns::DISCO_ITEMS],
     account: &[ns::DISCO_INFO, ns::DISCO_ITEMS],
+    directory: &[ns::DISCO_INFO, ns::DISCO_ITEMS],
     ..NOTHING
 };
 
@@ -28,14 +29,42 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
         }
     }
     match (info, node) {
+        // What a command is called.
+        (true, Some(commands::LISTING)) if request.target == Target::Node => {
+            let identity = Element::new("identity", ns::DISCO_INFO)
+                .attr("category", "automation")
+                .attr("type", "command-node")
+                .attr("name", commands::NAME);
+            let feature = |var| Element::new("feature", ns::DISCO_INFO).attr("var", var);
+            let query = Element::new("query", ns::DISCO_INFO).attr_opt("node", node).child(identity);
+            Ok(Answer::Result(Some(query.child(feature(ns::COMMANDS)).child(feature(ns::DATA)))))
+        }
         (true, Some(node)) if request.target == Target::Node && node != caps::node() => {
             Err(Condition::ItemNotFound.into())
         }
         (true, Some(_)) if request.target != Target::Node => Err(Condition::ItemNotFound.into()),
         (true, node) => Ok(Answer::Result(Some(info_query(request.target).attr_opt("node", node)))),
         (false, node) => {
-            Ok(Answer::Result(Some(Element::new("query", ns::DISCO_ITEMS).attr_opt("node", node))))
+            let query = Element::new("query", ns::DISCO_ITEMS).attr_opt("node", node);
+            Ok(Answer::Result(Some(query.children_from(item(core, request, node)))))
         }
+    }
+}
+
+/// Of the node: the directory that the asking account may search, and the command that says who may find it.
+fn item(core: &Core, request: &Request<'_>, node: Option<&str>) -> Option<Element> {
+    let (Origin::Session(id), Target::Node) = (request.origin, request.target) else { return None };
+    let user = core.session(id)?.user;
+    let directory = core.directory_of(&user)?;
+    let item =
+        |jid: &str, name: &str| Element::new("item", ns::DISCO_ITEMS).attr("jid", jid).attr("name", name);
+    match node {
+        None => Some(item(&directory, "Directory")),
+        Some(ns::COMMANDS) => {
+            let here = request.iq.to.as_ref()?.to_string();
+            Some(item(&here, commands::NAME).attr("node", commands::LISTING))
+        }
+        Some(_) => None,
     }
 }
 
@@ -44,6 +73,7 @@ pub(super) fn identity(target: Target) -> (&'static str, &'static str, &'static 
     match target {
         Target::Node => ("server", "im", "CrossTalk"),
         Target::Account(_) => ("account", "registered", ""),
+        Target::Directory => ("directory", "user", "Directory"),
     }
 }
 
@@ -52,6 +82,7 @@ pub(super) fn features(target: Target) -> BTreeSet<&'static str> {
     let of = |feature: &'static Feature| match target {
         Target::Node => feature.node,
         Target::Account(_) => feature.account,
+        Target::Directory => feature.directory,
     };
     TABLE.iter().flat_map(of).copied().collect()
 }

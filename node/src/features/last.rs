@@ -11,6 +11,7 @@ pub(super) const FEATURE: Feature =
 fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     let seconds = match request.target {
         Target::Node => core.uptime() / 1_000,
+        Target::Directory => return Err(Condition::ServiceUnavailable.into()),
         Target::Account(user) => {
             if !core.may_see(user, request) {
                 return Err(Condition::Forbidden.into());

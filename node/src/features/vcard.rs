@@ -5,8 +5,8 @@ use crate::xmpp::{Condition, Element, StanzaError, ns};
 
 use super::{Answer, Feature, Handled, NOTHING, Request, Target};
 
-/// Bytes of a vCard with its picture; an avatar of 96×96 has about 10 kB.
-const LIMIT: usize = 64 * 1_024;
+/// Bytes of a vCard with its picture, so that it fits into a statement for the server; an avatar of 96×96 has about 10 kB.
+pub(crate) const LIMIT: usize = 56 * 1_024;
 
 pub(super) const FEATURE: Feature =
     Feature { iq: &[("vCard", ns::VCARD)], handle, node: &[ns::VCARD], account: &[ns::VCARD], ..NOTHING };
@@ -27,7 +27,7 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     }
     let bytes = request.payload.to_bytes(ns::CLIENT);
     if bytes.len() > LIMIT {
-        let text = "a vCard has at most 64 KiB with its picture: choose a smaller picture";
+        let text = "a vCard has at most 56 KiB with its picture: choose a smaller picture";
         return Err(StanzaError::new(Condition::NotAcceptable, text));
     }
     let nickname =

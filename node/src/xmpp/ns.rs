@@ -51,6 +51,9 @@ namespaces! {
     XHTML = "http://www.w3.org/1999/xhtml",
     XHTML_IM = "http://jabber.org/protocol/xhtml-im",
     SI = "http://jabber.org/protocol/si",
+    DATA = "jabber:x:data",
+    SEARCH = "jabber:iq:search",
+    COMMANDS = "http://jabber.org/protocol/commands",
     BYTESTREAMS = "http://jabber.org/protocol/bytestreams",
     XML = "http://www.w3.org/XML/1998/namespace",
 }

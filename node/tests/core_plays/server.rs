@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::core_support::link::{cut, join, rest, rest_until};
 use crate::core_support::{Client, Play};
 use crosstalk::core::admin::{Command, Reply};
+use crosstalk::core::directory::Show;
 use crosstalk::core::sync::server::ServerView;
 use crosstalk_storage::tree::block::Blocked;
 use crosstalk_storage::{Tree, decode};
@@ -151,6 +152,61 @@ fn a_second_laptop_has_everything_while_the_first_is_away() {
     let bob = (Some("Bob".to_owned()), vec!["Work".to_owned()]);
     assert_eq!(school.list(1), BTreeMap::from([("bob@far.example".to_owned(), bob)]));
     assert_eq!(school.blocks(1), BTreeSet::from(["eve@far.example".to_owned()]));
+}
+
+#[test]
+fn nickname_vcard_and_what_the_directory_may_show_follow_to_the_next_laptop() {
+    let school = School::new(2);
+    let anna = |laptop: usize| {
+        let Reply::Accounts(accounts) = school.laptops[laptop].command(Command::ListAccounts) else {
+            panic!("no accounts")
+        };
+        let cards = school.laptops[laptop].snapshot();
+        let card =
+            cards.tree(Tree::VCard).next().map(|(_, value)| String::from_utf8_lossy(value).into_owned());
+        (accounts[0].nickname.clone(), card.unwrap_or_default())
+    };
+    let shown = |laptop: usize, show: Option<Show>| {
+        let listing = Command::Listing { account: "anna".to_owned(), show };
+        match school.laptops[laptop].command(listing) {
+            Reply::Listing(view) => Ok((view.shown, view.full_name)),
+            Reply::Refused(why) => Err(why.to_string()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let card = |laptop: usize, name: &str| {
+        school.clients[laptop].send(&format!(
+            "<iq type='set' id='v'><vCard xmlns='vcard-temp'><FN>{name} M</FN><NICKNAME>{name}</NICKNAME></vCard></iq>"
+        ));
+        school.laptops[laptop].wait(3);
+    };
+    // There is none yet as far as is known.
+    assert!(shown(0, Some(Show::Nickname)).unwrap_err().contains("no directory"));
+    card(0, "Anni");
+    school.meet(0);
+    assert_eq!(shown(0, Some(Show::FullName)), Ok((Show::FullName, "Anni M".to_owned())));
+    assert_eq!(school.view(0).held, 1);
+    school.meet(0);
+    assert_eq!(school.view(0).held, 0);
+    school.meet(1);
+    assert_eq!(anna(1), anna(0));
+    assert!(anna(1).0 == "Anni" && anna(1).1.contains("Anni M"), "{:?}", anna(1));
+    assert_eq!(shown(1, None), Ok((Show::FullName, "Anni M".to_owned())));
+    // Both edit apart, in one's hour after the other's: of each thing the later edit counts.
+    card(0, "Anna");
+    school.laptops[1].wait(60 * MINUTE);
+    let nickname = Some("Nan".to_owned());
+    school.laptops[1].command(Command::SetProfile { account: "anna".to_owned(), nickname, visible: None });
+    assert_eq!(shown(1, Some(Show::Off)).map(|(shown, _)| shown), Ok(Show::Off));
+    for laptop in [0, 1, 0, 1] {
+        school.meet(laptop);
+    }
+    assert_eq!(anna(0), anna(1));
+    assert!(anna(0).0 == "Nan" && anna(0).1.contains("Anna M"), "{:?}", anna(0));
+    for laptop in [0, 1] {
+        assert_eq!(shown(laptop, None), Ok((Show::Off, "Anna M".to_owned())), "{laptop}");
+        assert_eq!(school.view(laptop).held, 0);
+    }
 }
 
 #[test]

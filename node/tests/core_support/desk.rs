@@ -8,7 +8,7 @@ use crosstalk::authority::standing::Signs;
 use crosstalk::upstream::gate::{Effect, Gate};
 use crosstalk::upstream::outward::Who;
 use crosstalk::xmpp::Stanza;
-use crosstalk_overlay::enrol::{Answer, Ask, Begun, Why};
+use crosstalk_overlay::enrol::{Answer, Ask, Begun, Directory, Why};
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::time::Now;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState};
@@ -167,9 +167,13 @@ impl Desk {
         let (lists, database) = (&mut self.lists, &self.database);
         let answer = match ask {
             Ask::Begin(ask) if !has_name(database, &ask.address, &ask.user) => Err(Stop::No(Why::Password)),
-            Ask::Begin(ask) => lists
-                .begin(database, node, &ask, now)
-                .map(|begun| Answer::Begun(Begun { upstream: self.door.is_some(), ..begun })),
+            Ask::Begin(ask) => lists.begin(database, node, &ask, now).map(|begun| {
+                Answer::Begun(Begun {
+                    upstream: self.door.is_some(),
+                    directory: Directory::Yes.into(),
+                    ..begun
+                })
+            }),
             Ask::Exchange(ask) if self.door.is_some() => {
                 let door = self.door.as_mut().unwrap();
                 lists.user_of(database, node, ask.session).and_then(|(user, device, name)| {

@@ -17,7 +17,8 @@ pub const MAX_STATEMENT: usize = 60 * 1_024;
 /// Marks asked for at once.
 pub const MAX_FETCH: usize = 1_024;
 
-/// Something that a device says of its user's account: one contact, one blocked address, one contact record.
+/// Something that a device says of its user's account: one contact, one blocked address, one contact record,
+/// or what the directory may show.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 #[prost(skip_debug)]
 pub struct Statement {
@@ -120,6 +121,9 @@ pub struct Begun {
     /// Signed introductions of other domains, with higher serials than the laptop has, ascending.
     #[prost(bytes = "vec", repeated, tag = "60")]
     pub introductions: Vec<Vec<u8>>,
+    /// Whether the server has a directory (§15).
+    #[prost(enumeration = "super::Directory", tag = "61")]
+    pub directory: i32,
     /// The change of the password that counts, [`super::PasswordOf`]; 0: it was never changed; none: this server does not say.
     #[prost(uint64, optional, tag = "71")]
     pub password: Option<u64>,

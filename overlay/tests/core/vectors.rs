@@ -9,9 +9,9 @@ use std::path::Path;
 use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
 use crosstalk_overlay::enrol::{
-    self, Admitted, Ask, Begin, Begun, Brought, BroughtContact, Change, Changed, Collect, Collected, Enrol,
-    Enrolled, Exchange, Exchanged, Letter, Login, OutsideContact, PasswordOf, Prove, Refused, Salted, Scheme,
-    Statement, Statements, Tell, Why,
+    self, Admitted, Ask, Begin, Begun, Brought, BroughtContact, Change, Changed, Collect, Collected,
+    Directory, Enrol, Enrolled, Exchange, Exchanged, Letter, Login, OutsideContact, PasswordOf, People,
+    Person, Prove, Refused, Salted, Scheme, Statement, Statements, Tell, Why,
 };
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
@@ -286,6 +286,14 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
             Frame::EnrolAnswer { request: 18, answer: begun_password().to_bytes() },
         ),
         ("enrol-answer-password", Frame::EnrolAnswer { request: 17, answer: password_of().to_bytes() }),
+        (
+            "enrol-answer-begun-directory",
+            Frame::EnrolAnswer { request: 18, answer: has_directory().to_bytes() },
+        ),
+        ("enrol-tell-listing", Frame::Enrol { request: 18, ask: tells(LISTING).to_bytes() }),
+        ("enrol-tell-profile", Frame::Enrol { request: 18, ask: tells(PROFILE).to_bytes() }),
+        ("enrol-search", Frame::Enrol { request: 19, ask: search().to_bytes() }),
+        ("enrol-answer-people", Frame::EnrolAnswer { request: 19, answer: people().to_bytes() }),
         ("upstream", Frame::Upstream),
         ("goodbye", Frame::Goodbye { reason: "shutting down".into() }),
     ])
@@ -472,6 +480,35 @@ fn changed(follows: Vec<u64>) -> Ask {
 
 fn password_of() -> enrol::Answer {
     enrol::Answer::PasswordOf(PasswordOf { at: AT })
+}
+
+/// That the directory may show alice as "Anni" and "A M", said at 9.
+const LISTING: &[u8] = b"\x08\x01\xea\x03\x11\x08\x02\x12\x04Anni\x1a\x03A M\x22\x02\x08\x09";
+/// That alice is called "Anni", chosen at 9, and has a vCard, made at 10.
+const PROFILE: &[u8] =
+    b"\x08\x01\xf2\x03\x2b\x0a\x04Anni\x12\x02\x08\x09\x1a\x1b<vCard xmlns='vcard-temp'/>\x22\x02\x08\x0a";
+
+/// That alice says something of herself.
+fn tells(said: &[u8]) -> Ask {
+    let alice = cast(0x10);
+    let statement = Statement::sign(&alice.user.id(), said.to_vec(), &alice.device);
+    Ask::Tell(Tell { session: 9, statements: vec![statement], record: Vec::new() })
+}
+
+fn has_directory() -> enrol::Answer {
+    let directory = Directory::Yes.into();
+    enrol::Answer::Begun(Begun { session: 3, directory, ..Begun::default() })
+}
+
+fn search() -> Ask {
+    Ask::Search(enrol::Search { session: 9, text: "anni m".into() })
+}
+
+fn people() -> enrol::Answer {
+    let alice =
+        Person { address: "alice@school.example".into(), nickname: "Anni".into(), full_name: "A M".into() };
+    let bob = Person { address: "bob@school.example".into(), nickname: "Bob".into(), ..Person::default() };
+    enrol::Answer::People(People { people: vec![alice, bob] })
 }
 
 fn wants_work() -> enrol::Answer {

@@ -1,5 +1,7 @@
 //! Accounts: one entry per local user, keyed by its user key. *Pure.*
 
+use super::directory::Listing;
+use super::roster::Edit;
 use crate::Tree;
 use crate::codec::Stored;
 
@@ -81,6 +83,15 @@ pub struct Account {
     /// A new password that the server does not know yet.
     #[prost(message, optional, tag = "19")]
     pub held_password: Option<HeldPassword>,
+    /// What the directory of the domain may show; absent: nothing, and nothing was ever said about it.
+    #[prost(message, optional, tag = "61")]
+    pub listing: Option<Listing>,
+    /// When the nickname was chosen, and by which device; absent: as it was at first.
+    #[prost(message, optional, tag = "62")]
+    pub nickname_edit: Option<Edit>,
+    /// The same of the vCard.
+    #[prost(message, optional, tag = "63")]
+    pub vcard_edit: Option<Edit>,
 }
 
 /// A new password on its way to the server; what lets its user in there, and opens nothing by itself.
@@ -134,6 +145,9 @@ pub struct HomeServer {
     /// The change of the password that counts there, 0: none ever; absent: it has not said.
     #[prost(uint64, optional, tag = "8")]
     pub password: Option<u64>,
+    /// Whether it has a directory that the user may search.
+    #[prost(enumeration = "crosstalk_overlay::enrol::Directory", tag = "61")]
+    pub directory: i32,
 }
 
 /// What the machine of a device is called.
@@ -183,7 +197,7 @@ mod tests {
         let holds = Account { held_password: Some(held.clone()), ..listens.clone() };
         let newer = [&new[..], b"\x9a\x01\x08\x08\x01\x12\x01\x02\x1a\x01\x03"].concat();
         assert_eq!(encode(&holds), newer);
-        assert_eq!(decode::<Account>(&newer), Ok(holds));
+        assert_eq!(decode::<Account>(&newer), Ok(holds.clone()));
         // Changes of passwords follow each other, and it is known which counts at the server.
         let home = HomeServer { password: Some(5), ..listens.server.clone().unwrap_or_default() };
         let held = HeldPassword { follows: vec![5, 7], ..held };
@@ -192,5 +206,13 @@ mod tests {
         assert_eq!(encode(&follows), newest);
         assert_eq!(decode::<Account>(&newest), Ok(follows));
         assert!(prost::Message::encode_to_vec(&home).ends_with(b"\x40\x05"));
+        let listing = Listing { shown: 2, nickname: "A".into(), full_name: "B".into(), edit: None };
+        let at = |millis| Some(Edit { millis, ..Edit::default() });
+        let listed = Account { listing: Some(listing), nickname_edit: at(1), vcard_edit: at(2), ..holds };
+        let newest =
+            [&newer[..], b"\xea\x03\x08\x08\x02\x12\x01A\x1a\x01B\xf2\x03\x02\x08\x01\xfa\x03\x02\x08\x02"]
+                .concat();
+        assert_eq!(encode(&listed), newest);
+        assert_eq!(decode::<Account>(&newest), Ok(listed));
     }
 }

@@ -61,7 +61,7 @@ impl Change {
         self
     }
 
-    /// Changes something of what goes between users and addresses outside, or removes it.
+    /// Changes something that has a tree of its own, such as what goes between users and addresses outside, or removes it.
     #[must_use]
     pub fn upstream<T: Stored>(mut self, key: Vec<u8>, value: Option<&T>) -> Self {
         self.upstream.push((T::TREE, key, value.map(encode)));

@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     Step { trees: &[Tree::Introduced], change: |_, _| Ok(()) },
     Step { trees: &[Tree::Passed], change: |_, _| Ok(()) },
     Step { trees: &[Tree::Brought], change: |_, _| Ok(()) },
+    Step { trees: &[Tree::Person, Tree::FoundBy], change: |_, _| Ok(()) },
 ];
 
 const FIRST: [Tree; 7] = [

@@ -28,7 +28,7 @@ fn block_of(said: &Said) -> Option<(String, bool)> {
     let entries = said.statements.iter().filter_map(|statement| Entry::read(&statement.said));
     match entries.reduce(Entry::merge)? {
         Entry::Block(field) => Some((field.jid, !field.blocked.lifted)),
-        Entry::Contact(_) | Entry::Record(..) => None,
+        _ => None,
     }
 }
 

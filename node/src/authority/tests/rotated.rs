@@ -80,7 +80,8 @@ fn a_power_cut_while_it_is_handed_over_leaves_one_key() {
     let data = Data::new(module_path!());
     let keys = KeyDir::open(data.dir.path()).expect("keys");
     let open = || {
-        Authority::open(data.home.clone(), keys.clone(), node(0), None, None).map(|(authority, _)| authority)
+        Authority::open(data.home.clone(), keys.clone(), node(0), None, None, false)
+            .map(|(authority, _)| authority)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     let ask = |authority: &Authority, question| runtime.block_on(authority.ask(question));

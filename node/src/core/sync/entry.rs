@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use crosstalk_overlay::enrol::{BUCKETS, MARK};
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::{ContactRecord, Side, Unverified};
+use crosstalk_storage::tree::directory::{Listing, Shown};
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 use sha2::{Digest as _, Sha256};
 
 use super::merge;
-use super::shape::{self, BlockField, Part};
+use super::shape::{self, BlockField, Part, ProfileField};
 use crate::core::contacts::{GROUPS, NAME_BYTES};
 
 /// Starts of two hashes: [`THING`] bytes of where it stands, the first of which is the bucket, then of what is said.
@@ -31,6 +32,10 @@ pub(crate) enum Key {
     Block(String),
     /// What one says to another about presence, as watcher or not.
     Record(UserId, UserId, bool),
+    /// What the directory may show.
+    Listing,
+    /// What the user shows of itself.
+    Profile,
 }
 
 impl Key {
@@ -42,6 +47,8 @@ impl Key {
             Self::Record(from, to, watcher) => {
                 Sha256::digest([b"r", &from.as_bytes()[..], to.as_bytes(), &[u8::from(*watcher)]].concat())
             }
+            Self::Listing => Sha256::digest(b"listing"),
+            Self::Profile => Sha256::digest(b"profile"),
         }
         .into();
         first(&hash)
@@ -57,6 +64,10 @@ pub(crate) enum Entry {
     Block(BlockField),
     /// A signed contact record, with what it claims.
     Record(Vec<u8>, Box<ContactRecord>),
+    /// What the directory may show.
+    Listing(Box<Listing>),
+    /// What the user shows of itself.
+    Profile(Box<ProfileField>),
 }
 
 impl Entry {
@@ -66,12 +77,18 @@ impl Entry {
         if !part.revocations.is_empty() || part.digest.is_some() {
             return None;
         }
-        match (&part.contacts[..], &part.blocks[..], &part.records[..]) {
-            ([item], [], []) => {
+        match (&part.contacts[..], &part.blocks[..], &part.records[..], part.listing, part.profile) {
+            ([item], [], [], None, None) => {
                 shape::is_contact(item, NAME_BYTES, GROUPS).then(|| Self::Contact(Box::new(item.clone())))
             }
-            ([], [field], []) => shape::is_block(field).then(|| Self::Block(field.clone())),
-            ([], [], [record]) => Self::record(record.clone()),
+            ([], [field], [], None, None) => shape::is_block(field).then(|| Self::Block(field.clone())),
+            ([], [], [record], None, None) => Self::record(record.clone()),
+            ([], [], [], Some(listing), None) => {
+                shape::is_listing(&listing).then(|| Self::Listing(Box::new(listing)))
+            }
+            ([], [], [], None, Some(field)) => {
+                shape::is_profile(&field).then(|| Self::Profile(Box::new(field)))
+            }
             _ => None,
         }
     }
@@ -88,6 +105,8 @@ impl Entry {
             Self::Contact(item) => Part { contacts: vec![*item], ..Part::default() },
             Self::Block(field) => Part { blocks: vec![field], ..Part::default() },
             Self::Record(bytes, _) => Part { records: vec![bytes], ..Part::default() },
+            Self::Listing(listing) => Part { listing: Some(*listing), ..Part::default() },
+            Self::Profile(field) => Part { profile: Some(*field), ..Part::default() },
         }
     }
 
@@ -96,6 +115,8 @@ impl Entry {
             Self::Contact(item) => Key::Contact(item.jid.clone()),
             Self::Block(field) => Key::Block(field.jid.clone()),
             Self::Record(_, record) => Key::Record(record.from, record.to, record.side == Side::Watcher),
+            Self::Listing(_) => Key::Listing,
+            Self::Profile(_) => Key::Profile,
         }
     }
 
@@ -104,7 +125,8 @@ impl Entry {
         let gone = match self {
             Self::Contact(item) => item.removed,
             Self::Block(field) => field.blocked.lifted,
-            Self::Record(..) => false,
+            Self::Listing(listing) => listing.shown() == Shown::Nothing,
+            Self::Record(..) | Self::Profile(_) => false,
         };
         if gone {
             return None;
@@ -129,6 +151,12 @@ impl Entry {
                     false => Self::Record(one, said),
                 }
             }
+            (Self::Listing(one), Self::Listing(other)) => {
+                Self::Listing(Box::new(merge::listing(*one, *other)))
+            }
+            (Self::Profile(one), Self::Profile(other)) => {
+                Self::Profile(Box::new(merge::profile(*one, *other)))
+            }
             (one, _) => one,
         }
     }
@@ -138,6 +166,8 @@ impl Entry {
         match self {
             Self::Contact(item) => shape::edits(item).into_iter().flatten().cloned().collect(),
             Self::Block(field) => field.blocked.edit.iter().cloned().collect(),
+            Self::Listing(listing) => listing.edit.iter().cloned().collect(),
+            Self::Profile(field) => field.nickname_edit.iter().chain(&field.vcard_edit).cloned().collect(),
             Self::Record(_, record) => {
                 vec![Edit { millis: record.at.millis, counter: record.at.counter, ..Edit::default() }]
             }

@@ -6,9 +6,11 @@
 
 use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_storage::tree::block::Blocked;
+use crosstalk_storage::tree::directory::Listing;
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 
 use super::listing::Listing;
+use super::shape::ProfileField;
 
 /// A contact with a clock at each field and nothing that is of one device only: what devices tell each other.
 pub(crate) fn normal(item: &RosterItem) -> RosterItem {
@@ -65,6 +67,19 @@ pub(crate) fn block(one: Blocked, other: Blocked) -> Blocked {
     if order(&one) < order(&other) { other } else { one }
 }
 
+/// Two views of what the directory may show as one.
+pub(crate) fn listing(one: Listing, other: Listing) -> Listing {
+    if (&one.edit, &one) < (&other.edit, &other) { other } else { one }
+}
+
+/// Two views of what a user shows of itself as one.
+pub(crate) fn profile(one: ProfileField, other: ProfileField) -> ProfileField {
+    let (nickname, nickname_edit) =
+        later((one.nickname, one.nickname_edit), (other.nickname, other.nickname_edit));
+    let (vcard, vcard_edit) = later((one.vcard, one.vcard_edit), (other.vcard, other.vcard_edit));
+    ProfileField { nickname, nickname_edit, vcard, vcard_edit }
+}
+
 /// The later edit; of two at the same time by the same device, which never say different things, the greater value.
 fn later<T: Ord>(one: (T, Option<Edit>), other: (T, Option<Edit>)) -> (T, Option<Edit>) {
     if (&one.1, &one.0) < (&other.1, &other.0) || is_on(Mutant::LastMergeWins) { other } else { one }
@@ -119,7 +134,36 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn shown()(shown in 0..3_i32, nickname in "[ab]", edit in edit()) -> Listing {
+            Listing { shown, nickname, full_name: String::new(), edit }
+        }
+    }
+
+    prop_compose! {
+        fn of_user()(nickname in "[ab]", card in 0..2_u8, edits in [edit(), edit()]) -> ProfileField {
+            let [nickname_edit, vcard_edit] = edits;
+            ProfileField { nickname, nickname_edit, vcard: vec![card], vcard_edit }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_the_directory_may_show_converges(a in shown(), b in shown(), c in shown()) {
+            prop_assert_eq!(listing(a.clone(), b.clone()), listing(b.clone(), a.clone()));
+            prop_assert_eq!(listing(a.clone(), a.clone()), a.clone());
+            let left = listing(listing(a.clone(), b.clone()), c.clone());
+            prop_assert_eq!(left, listing(a, listing(b, c)));
+        }
+
+        #[test]
+        fn what_users_show_converges(a in of_user(), b in of_user(), c in of_user()) {
+            prop_assert_eq!(profile(a.clone(), b.clone()), profile(b.clone(), a.clone()));
+            prop_assert_eq!(profile(a.clone(), a.clone()), a.clone());
+            let left = profile(profile(a.clone(), b.clone()), c.clone());
+            prop_assert_eq!(left, profile(a, profile(b, c)));
+        }
+
         #[test]
         fn contacts_converge(a in item(), b in item(), c in item()) {
             prop_assert_eq!(contact(a.clone(), b.clone()), contact(b.clone(), a.clone()));

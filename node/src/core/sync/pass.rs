@@ -18,7 +18,7 @@ use prost::Message as _;
 
 use super::entry::{Entry, Key, Mark, Marks, THING, marks, short_digest};
 use super::shape::Part;
-use super::{block_field, merge, records};
+use super::{block_field, merge, own, records};
 use crate::core::Core;
 use crate::core::account::Account;
 use crate::core::enrol::bounded;
@@ -166,6 +166,7 @@ impl Core {
         if let Some(counts) = begun.password {
             self.password_counts(user, counts);
         }
+        self.directory_heard(user, begun.directory());
         pass.collected = begun.brought.then_some(0);
         self.way_opens(user, begun.session, begun.upstream);
         if !begun.name.is_empty() && self.renew(user, None, Some(begun.name)).is_err() {
@@ -316,13 +317,17 @@ fn signers(user: &UserId, certificates: &[Vec<u8>]) -> BTreeSet<DeviceId> {
         .collect()
 }
 
-/// Contacts and blocks that were changed since both had the same.
+/// Contacts, blocks and what the user says of itself that were changed since both had the same.
 fn changed(account: &Account) -> impl Iterator<Item = Key> {
     let home = account.stored.server.clone().unwrap_or_default();
-    let since = move |blocked: &Blocked| blocked.edit.as_ref().is_some_and(|edit| edit.millis > home.clock);
+    let blocked_since =
+        move |blocked: &Blocked| blocked.edit.as_ref().is_some_and(|edit| edit.millis > home.clock);
     let contacts = account.roster.items.values().filter(move |item| item.version > home.version);
-    let blocks = account.blocks.iter().filter(move |(_, blocked)| since(blocked));
-    contacts.map(|item| Key::Contact(item.jid.clone())).chain(blocks.map(|(jid, _)| Key::Block(jid.clone())))
+    let blocks = account.blocks.iter().filter(move |(_, blocked)| blocked_since(blocked));
+    let since = move |entry: &Entry| entry.edits().iter().any(|edit| edit.millis > home.clock);
+    let own = own::entries(account).filter(since).map(|entry| entry.key());
+    let contacts = contacts.map(|item| Key::Contact(item.jid.clone()));
+    contacts.chain(blocks.map(|(jid, _)| Key::Block(jid.clone()))).chain(own)
 }
 
 /// Everything of an account that a server keeps, with what was removed.
@@ -330,7 +335,7 @@ fn entries(account: &Account) -> impl Iterator<Item = Entry> {
     let contacts = account.roster.items.values().map(|item| Entry::Contact(Box::new(merge::normal(item))));
     let blocks = account.blocks.iter().map(|(jid, blocked)| Entry::Block(block_field(jid, blocked)));
     let said = account.roster.relations.values().flat_map(|relation| records(&relation.slots));
-    contacts.chain(blocks).chain(said.filter_map(Entry::record))
+    contacts.chain(blocks).chain(said.filter_map(Entry::record)).chain(own::entries(account))
 }
 
 pub(super) fn marks_of(account: &Account) -> Marks {
@@ -351,5 +356,6 @@ fn entry_of(account: &Account, key: &Key) -> Option<Entry> {
             })?;
             Entry::record(record.bytes().to_vec())
         }
+        Key::Listing | Key::Profile => own::entries(account).find(|entry| entry.key() == *key),
     }
 }

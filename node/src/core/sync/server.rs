@@ -12,6 +12,7 @@ use crosstalk_storage::tree::block::Blocked;
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
 
+use super::own;
 use super::pass::{Pass, marks_of};
 use crate::core::account::Account;
 use crate::core::upstream::OutsideView;
@@ -67,6 +68,17 @@ enum State {
     Down,
     /// It says no.
     Refused(Why),
+}
+
+/// Whether a server can be asked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Stands {
+    /// It does not answer, or not this user.
+    Away,
+    /// A pass will tell.
+    Soon,
+    /// By this number it knows the device.
+    Ready(u64),
 }
 
 /// How a user's server stands, for people and programs.
@@ -136,7 +148,7 @@ impl Core {
     }
 
     /// Something of a user's account changed here.
-    pub(super) fn tell_server_soon(&mut self, user: UserId) {
+    pub(in crate::core) fn tell_server_soon(&mut self, user: UserId) {
         self.tell_server_after(user, GATHER);
     }
 
@@ -305,12 +317,23 @@ impl Core {
         link.session = Some(pass.session);
         let clock = self.overlay.tick(now).millis;
         self.password_due();
+        self.next_search();
         let Some(account) = self.accounts.get_mut(&user).filter(|_| !changed) else { return };
         let (version, root) = (account.stored.roster_version, marks_of(account).root().to_vec());
         let Some(home) = account.stored.server.as_mut() else { return };
         (home.synced, home.version, home.clock, home.root) = (now.wall, version, clock, root);
         let (key, value) = (user.as_bytes().to_vec(), crosstalk_storage::encode(&account.stored));
         self.put_lazily(crosstalk_storage::Tree::Account, key, value);
+    }
+
+    /// Whether the server of a user can be asked now.
+    pub(in crate::core) fn server_stands(&self, user: &UserId) -> Stands {
+        let Some(link) = self.sync.servers.links.get(user) else { return Stands::Away };
+        match (link.state, link.session.filter(|_| link.pass.is_none())) {
+            (State::Down | State::Refused(_), _) => Stands::Away,
+            (_, Some(session)) => Stands::Ready(session),
+            (_, None) => Stands::Soon,
+        }
     }
 
     /// By which number a server that is reached knows the device here.
@@ -384,7 +407,8 @@ fn held(account: &Account, home: &HomeServer) -> usize {
     let blocked = |one: &&Blocked| since(one.edit.as_ref().map_or(one.since, |edit| edit.millis));
     let blocks = account.blocks.values().filter(blocked).count();
     let records = account.roster.relations.values().flat_map(|relation| relation.slots.all());
-    contacts + blocks + records.filter(|record| since(record.at.millis)).count()
+    let own = own::entries(account).filter(|entry| entry.edits().iter().any(|edit| since(edit.millis)));
+    contacts + blocks + own.count() + records.filter(|record| since(record.at.millis)).count()
 }
 
 fn reason(why: Why) -> &'static str {

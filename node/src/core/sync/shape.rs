@@ -1,11 +1,16 @@
 //! What the devices of a user tell each other about the account, and its bytes (`overlay/PROTOCOL.md` §11). *Pure.*
 
+use crosstalk_link_local::clean;
 use crosstalk_storage::tree::block::Blocked;
+use crosstalk_storage::tree::directory::{Listing, Shown};
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 use jid::{BareJid, Jid};
 use prost::Message as _;
 
 use super::listing;
+use super::merge;
+use crate::features::vcard;
+use crate::xmpp::{Element, ns};
 
 /// Bytes of one message, about; one contact may take it beyond.
 const MESSAGE_BYTES: usize = 48 * 1_024;
@@ -30,6 +35,25 @@ pub(crate) struct Part {
     pub(crate) revocations: Vec<Vec<u8>>,
     #[prost(message, optional, tag = "6")]
     pub(crate) digest: Option<DigestField>,
+    /// What the directory of the domain may show.
+    #[prost(message, optional, tag = "61")]
+    pub(crate) listing: Option<Listing>,
+    #[prost(message, optional, tag = "62")]
+    pub(crate) profile: Option<ProfileField>,
+}
+
+/// What the user shows of itself; of each half that was never chosen nothing is said.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ProfileField {
+    #[prost(string, tag = "1")]
+    pub(crate) nickname: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) nickname_edit: Option<Edit>,
+    /// XML; empty: none.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) vcard: Vec<u8>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) vcard_edit: Option<Edit>,
 }
 
 /// A blocked address.
@@ -65,7 +89,7 @@ impl Part {
 
     /// The same in messages of bounded size.
     pub(crate) fn split(self) -> Vec<Self> {
-        let Self { contacts, blocks, records, revocations, digest, .. } = self;
+        let Self { contacts, blocks, records, revocations, digest, listing, profile, .. } = self;
         let entries = revocations
             .into_iter()
             .map(|entry| Self { revocations: vec![entry], ..Self::default() })
@@ -73,6 +97,9 @@ impl Part {
             .chain(blocks.into_iter().map(|entry| Self { blocks: vec![entry], ..Self::default() }))
             .chain(records.into_iter().map(|entry| Self { records: vec![entry], ..Self::default() }));
         let mut parts = Vec::new();
+        let entries = entries
+            .chain(listing.map(|entry| Self { listing: Some(entry), ..Self::default() }))
+            .chain(profile.map(|entry| Self { profile: Some(entry), ..Self::default() }));
         let mut part = Self { digest, ..Self::default() };
         let mut size = 0;
         for entry in entries {
@@ -96,6 +123,16 @@ impl Part {
         self.blocks.extend(other.blocks);
         self.records.extend(other.records);
         self.revocations.extend(other.revocations);
+        self.listing = one(self.listing.take(), other.listing, merge::listing);
+        self.profile = one(self.profile.take(), other.profile, merge::profile);
+    }
+}
+
+/// Of two that may be there, both as one.
+fn one<T>(one: Option<T>, other: Option<T>, merge: fn(T, T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(merge(one, other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -121,6 +158,30 @@ pub(crate) fn edits(item: &RosterItem) -> [&Option<Edit>; 5] {
 pub(crate) fn is_block(field: &BlockField) -> bool {
     Jid::new(&field.jid).is_ok_and(|jid| jid.as_str() == field.jid)
         && field.blocked.edit.as_ref().is_none_or(is_edit)
+}
+
+/// Whether this can be what the directory may show, as it would be shown.
+pub(crate) fn is_listing(listing: &Listing) -> bool {
+    let is_clean = |text: &String| clean::nickname(text) == *text;
+    let (nickname, full_name) = (&listing.nickname, &listing.full_name);
+    let says_as_much = match Shown::try_from(listing.shown) {
+        Ok(Shown::Nothing) => nickname.is_empty() && full_name.is_empty(),
+        Ok(Shown::Nickname) => full_name.is_empty(),
+        Ok(Shown::FullName) => true,
+        Err(_) => false,
+    };
+    says_as_much && is_clean(nickname) && is_clean(full_name) && listing.edit.as_ref().is_some_and(is_edit)
+}
+
+/// Whether this can be what a user shows of itself.
+pub(crate) fn is_profile(field: &ProfileField) -> bool {
+    let is_card = |xml: &[u8]| Element::read(xml).is_ok_and(|card| card.is("vCard", ns::VCARD));
+    clean::nickname(&field.nickname) == field.nickname
+        && field.vcard.len() <= vcard::LIMIT
+        && (field.vcard.is_empty() || is_card(&field.vcard))
+        && (field.nickname_edit.is_some() || field.nickname.is_empty())
+        && (field.vcard_edit.is_some() || field.vcard.is_empty())
+        && [&field.nickname_edit, &field.vcard_edit].into_iter().flatten().all(is_edit)
 }
 
 fn is_edit(edit: &Edit) -> bool {

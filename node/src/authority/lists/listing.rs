@@ -1,0 +1,35 @@
+//! Who may be shown in the directory, as the users' devices have said: the index follows in the same commit.
+
+use crosstalk_storage::tree::authority::Said;
+use crosstalk_storage::tree::directory::Listing;
+
+use super::Merged;
+use crate::authority::database::{Change, Database, DatabaseError};
+use crate::authority::directory::person;
+use crate::core::sync::entry::Entry;
+
+/// With what the index becomes by some changes of what devices of the user with that name have said.
+pub(super) fn indexed<'a>(
+    change: Change,
+    database: &Database,
+    name: &str,
+    changes: impl Iterator<Item = &'a Merged>,
+) -> Result<Change, DatabaseError> {
+    let said = changes.filter_map(|merged| listing_of(&merged.after));
+    said.fold(Ok(change), |change, listing| {
+        let (before, after) = (database.person(name)?, person(name, &listing));
+        Ok(match before == after {
+            true => change?,
+            false => change?.person(name, before.as_ref(), after.as_ref()),
+        })
+    })
+}
+
+/// What was said of the directory; nothing if that was said of something else.
+fn listing_of(said: &Said) -> Option<Listing> {
+    let entries = said.statements.iter().filter_map(|statement| Entry::read(&statement.said));
+    match entries.reduce(Entry::merge)? {
+        Entry::Listing(listing) => Some(*listing),
+        _ => None,
+    }
+}

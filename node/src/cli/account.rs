@@ -312,22 +312,18 @@ fn directory(node: &mut Node, name: &str, show: Option<&str>, json: bool) -> Res
         output::json(&view);
         return Ok(());
     }
-    let ListingView { address, directory, shown, nickname, full_name, held } = *view;
-    let seen = |show| match show {
-        Show::Off => "nothing".to_owned(),
-        Show::Nickname => output::plain(&format!("{address}, {nickname}")),
-        Show::FullName => output::plain(&format!("{address}, {nickname}, {full_name}")),
-    };
-    match &directory {
+    let seen = |show| output::plain(&view.seen(show));
+    let ListingView { address, directory, shown, held, .. } = &*view;
+    match directory {
         Some(domain) => {
-            output::line(format!("The directory of {domain} shows of {address}: {}", seen(shown)))
+            output::line(format!("The directory of {domain} shows of {address}: {}", seen(*shown)))
         }
         None => output::line(format!("There is no directory for {address}, as far as is known here.")),
     }
-    if held {
+    if *held {
         output::line("The server has not heard of that yet: it will when it is met (`crosstalk status`).");
     }
-    if directory.is_some() && shown == Show::Off {
+    if directory.is_some() && *shown == Show::Off {
         output::line(format!(
             "With `nickname` users of the domain would find: {}\nWith `full-name`: {}",
             seen(Show::Nickname),

@@ -26,6 +26,8 @@ use crate::xmpp::{Condition, Stanza, StanzaError};
 const DIRECTORY: &str = "directory.";
 /// Questions that wait, of all users.
 const WAITING: usize = 32;
+/// And of one.
+const OWN: usize = 4;
 /// How long a client waits for an answer.
 const PATIENCE: u64 = 10 * SECOND;
 /// Numbers of these questions; those of all others are smaller.
@@ -68,6 +70,21 @@ pub struct ListingView {
     pub full_name: String,
     /// The server does not know of the last change yet.
     pub held: bool,
+}
+
+impl ListingView {
+    /// What others see of the user then.
+    pub fn seen(&self, show: Show) -> String {
+        let all = [&self.address, &self.nickname, &self.full_name];
+        let parts = match show {
+            Show::Off => return "nothing".to_owned(),
+            Show::Nickname => &all[..2],
+            Show::FullName => &all[..],
+        };
+        let parts: Vec<&str> =
+            parts.iter().map(|part| part.as_str()).filter(|part| !part.is_empty()).collect();
+        parts.join(", ")
+    }
 }
 
 /// How much the directory may show of somebody.
@@ -206,8 +223,10 @@ impl Core {
         if self.server_stands(&user) == Stands::Away {
             return Err(self.away(&user));
         }
-        if self.searches.waiting.len() >= WAITING {
-            let text = "too many people search on this node: search again in a moment";
+        let own = self.searches.waiting.values().filter(|waiting| waiting.user == user).count();
+        if self.searches.waiting.len() >= WAITING || own >= OWN {
+            self.count("searches that found too many waiting");
+            let text = "too many searches wait on this node: search again in a moment";
             return Err(StanzaError::new(Condition::ResourceConstraint, text));
         }
         self.note_request_outside(id, iq, user);

@@ -77,15 +77,14 @@ fn choice(request: &Request<'_>, view: &ListingView) -> Element {
         let value = Element::new("value", ns::DATA).text(show.as_str());
         Element::new("option", ns::DATA).attr("label", label).child(value)
     };
-    let ListingView { address, nickname, full_name, .. } = view;
     let field = Element::new("field", ns::DATA)
         .attr("var", "shown")
         .attr("type", "list-single")
         .attr("label", "The directory shows")
         .child(Element::new("value", ns::DATA).text(view.shown.as_str()))
-        .child(option(Show::Off, "nothing: I do not stand in it".to_owned()))
-        .child(option(Show::Nickname, format!("{address}, {nickname}")))
-        .child(option(Show::FullName, format!("{address}, {nickname}, {full_name}")));
+        .child(option(Show::Off, format!("{}: I do not stand in it", view.seen(Show::Off))))
+        .child(option(Show::Nickname, view.seen(Show::Nickname)))
+        .child(option(Show::FullName, view.seen(Show::FullName)));
     let form = form("form")
         .child(text("title", NAME))
         .child(text("instructions", &instructions))

@@ -29,12 +29,16 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
         }
     }
     match (info, node) {
-        // What a command is called.
-        (true, Some(commands::LISTING)) if request.target == Target::Node => {
+        // What a command is called, and the list of them.
+        (true, Some(of @ (commands::LISTING | ns::COMMANDS))) if request.target == Target::Node => {
+            let (kind, name) = match of {
+                commands::LISTING => ("command-node", commands::NAME),
+                _ => ("command-list", "Commands"),
+            };
             let identity = Element::new("identity", ns::DISCO_INFO)
                 .attr("category", "automation")
-                .attr("type", "command-node")
-                .attr("name", commands::NAME);
+                .attr("type", kind)
+                .attr("name", name);
             let feature = |var| Element::new("feature", ns::DISCO_INFO).attr("var", var);
             let query = Element::new("query", ns::DISCO_INFO).attr_opt("node", node).child(identity);
             Ok(Answer::Result(Some(query.child(feature(ns::COMMANDS)).child(feature(ns::DATA)))))

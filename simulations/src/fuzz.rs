@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | [`stream`] | `xmpp::framer`, `xmpp::parse` | one verdict for every way to cut the bytes; limits; what is written reads back |
 //! | [`stanza`] | `Element::read`, `Stanza` | what is written reads back; errors can be answered |
-//! | [`export`] | `xmpp::pie`, `cli::import::user` (XEP-0227) | one verdict for every way to read the bytes; limits |
+//! | [`export()`] | `xmpp::pie`, `cli::import::user` (XEP-0227) | one verdict for every way to read the bytes; limits |
 //! | [`txt`] | XEP-0174 TXT record | what is written reads back; limits |
 //! | [`address`] | instance names, JIDs, XIDs, names | normal forms stay as they are; limits |
 //! | [`record`] | every kind of signed record | what is written reads back; nothing is verified but with a signature |

@@ -18,7 +18,7 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
 /// The name of a queue of what comes from outside: small enough for any reader of numbers, and never 0.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub fn queue_id() -> Result<u64, NoRandomness> {
     Ok(u64::from_be_bytes(bytes()?) >> 1 | 1)
 }

@@ -10,12 +10,12 @@
 mod brought;
 mod conflict;
 pub(crate) mod entry;
-mod listing;
 mod merge;
 pub(super) mod own;
 mod pass;
 pub mod server;
 mod shape;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +41,7 @@ use super::contacts::{GROUPS, NAME_BYTES};
 use super::roster::user_of;
 pub(super) use conflict::in_conflict;
 use shape::{BlockField, DigestField, Part};
+use traces::Traces;
 
 /// A device that was told a digest is told none for so long, milliseconds.
 const QUIET: u64 = HOUR;
@@ -268,8 +269,8 @@ impl Core {
             return;
         }
         let unknown = mine.is_none();
-        let quarrel = listing::Listing::of(&merged).conflict().len();
-        let quarrel = quarrel > mine.as_ref().map_or(0, |mine| listing::Listing::of(mine).conflict().len());
+        let quarrel = Traces::of(&merged).conflict().len();
+        let quarrel = quarrel > mine.as_ref().map_or(0, |mine| Traces::of(mine).conflict().len());
         let (before, after) = (mine.is_some_and(|mine| !mine.removed), !merged.removed);
         let full = account.roster.listed().count() >= self.settings.roster_limit;
         if after && !before && full || unknown && !self.has_room(Tree::Roster, 1) {
@@ -378,14 +379,14 @@ pub(super) fn edited(before: Option<&RosterItem>, item: RosterItem, edit: Edit, 
     let clock = |changed: bool, before: Option<Edit>| if changed { Some(edit.clone()) } else { before };
     let written = before.name != item.name || before.groups != item.groups;
     let approved = item.approved && !before.approved;
-    let mut listing = listing::Listing::of(&before);
+    let mut traces = Traces::of(&before);
     match (before.removed, item.removed) {
-        (false, true) => listing.remove(&edit),
-        (true, false) => listing.want(&edit),
-        (false, false) if written || approved || wants => listing.want(&edit),
+        (false, true) => traces.remove(&edit),
+        (true, false) => traces.want(&edit),
+        (false, false) if written || approved || wants => traces.want(&edit),
         _ => {}
     }
-    listing.write(RosterItem {
+    traces.write(RosterItem {
         name_edit: clock(before.name != item.name, before.name_edit),
         groups_edit: clock(before.groups != item.groups, before.groups_edit),
         approved_edit: clock(before.approved != item.approved, before.approved_edit),

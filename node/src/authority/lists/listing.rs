@@ -15,12 +15,12 @@ pub(super) fn indexed<'a>(
     name: &str,
     changes: impl Iterator<Item = &'a Merged>,
 ) -> Result<Change, DatabaseError> {
-    let said = changes.filter_map(|merged| listing_of(&merged.after));
-    said.fold(Ok(change), |change, listing| {
+    let mut said = changes.filter_map(|merged| listing_of(&merged.after));
+    said.try_fold(change, |change, listing| {
         let (before, after) = (database.person(name)?, person(name, &listing));
         Ok(match before == after {
-            true => change?,
-            false => change?.person(name, before.as_ref(), after.as_ref()),
+            true => change,
+            false => change.person(name, before.as_ref(), after.as_ref()),
         })
     })
 }

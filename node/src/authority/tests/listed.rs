@@ -54,6 +54,7 @@ fn school() -> Stage {
     stage
 }
 
+const MINUTE: u64 = 60_000;
 const ALICE: (&str, u8) = ("alice", 3);
 const NAMES: (&str, &str) = ("Anni", "Anna Maria Müller");
 
@@ -74,7 +75,7 @@ fn who_has_agreed_is_found_and_nobody_else() {
     };
     assert_eq!(people.people, [person]);
     // Less is shown: what is not shown any more finds nobody.
-    shows(&mut stage, ALICE, Shown::Nickname, ("Anni", ""), 1);
+    shows(&mut stage, ALICE, Shown::Nickname, ("Anni", ""), MINUTE);
     assert!(found(&mut stage, "muller").is_empty());
     assert_eq!(found(&mut stage, "anni"), ["alice@school.example"]);
     // An earlier word that comes later changes nothing.
@@ -84,7 +85,7 @@ fn who_has_agreed_is_found_and_nobody_else() {
     let mut stage = stage.again();
     stage.office.set_directory(true);
     assert_eq!(found(&mut stage, "anni"), ["alice@school.example"]);
-    shows(&mut stage, ALICE, Shown::Nothing, ("", ""), 2);
+    shows(&mut stage, ALICE, Shown::Nothing, ("", ""), 2 * MINUTE);
     assert!(found(&mut stage, "anni").is_empty());
     assert_eq!(rows(&stage), 0);
 }

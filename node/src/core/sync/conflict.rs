@@ -4,13 +4,13 @@
 use crosstalk_overlay::id::{DeviceId, UserId};
 use crosstalk_storage::tree::roster::RosterItem;
 
-use super::listing::Listing;
+use super::traces::Traces;
 use crate::core::Core;
 use crate::xmpp::{Element, Kind, Stanza, Type, ns};
 
 /// Whether a listed contact was removed on a device that did not know of what others did, and nobody has settled that.
 pub(in crate::core) fn in_conflict(item: &RosterItem) -> bool {
-    !Listing::of(item).conflict().is_empty()
+    !Traces::of(item).conflict().is_empty()
 }
 
 impl Core {
@@ -27,7 +27,7 @@ impl Core {
     }
 
     fn removed_elsewhere(&self, user: UserId, item: &RosterItem) -> Option<String> {
-        let listing = Listing::of(item);
+        let traces = Traces::of(item);
         let here = self.accounts.get(&user)?.device;
         let laptop = |by: &[u8]| match DeviceId::from_slice(by) {
             Some(device) if device == here => "this laptop".to_owned(),
@@ -37,7 +37,7 @@ impl Core {
             },
             None => "another laptop".to_owned(),
         };
-        let laptops: Vec<String> = listing.conflict().into_iter().map(laptop).collect();
+        let laptops: Vec<String> = traces.conflict().into_iter().map(laptop).collect();
         let (jid, laptops) = (&item.jid, laptops.join(" and "));
         (!laptops.is_empty()).then(|| {
             format!(

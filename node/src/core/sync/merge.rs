@@ -1,5 +1,5 @@
 //! How two devices' views of a contact or of a blocked address become one: per field the last writer, by clock, then by
-//! device; whether it is listed by what was known (`listing`, DESIGN.md §6). *Pure.*
+//! device; whether it is listed by what was known (`traces`, DESIGN.md §6). *Pure.*
 //!
 //! Each law is a maximum in a total order, so it is commutative, associative and idempotent: whatever comes in whatever
 //! order, the same is left.
@@ -9,8 +9,8 @@ use crosstalk_storage::tree::block::Blocked;
 use crosstalk_storage::tree::directory::Listing;
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 
-use super::listing::Listing;
 use super::shape::ProfileField;
+use super::traces::Traces;
 
 /// A contact with a clock at each field and nothing that is of one device only: what devices tell each other.
 pub(crate) fn normal(item: &RosterItem) -> RosterItem {
@@ -32,8 +32,8 @@ pub(crate) fn normal(item: &RosterItem) -> RosterItem {
 
 /// Two [`normal`] views of a contact as one. What is known beats what is not known yet for the user key.
 pub(crate) fn contact(one: RosterItem, other: RosterItem) -> RosterItem {
-    let (mine, theirs) = (Listing::of(&one), Listing::of(&other));
-    let listing = if is_on(Mutant::LastMergeWins) { theirs } else { mine.merge(theirs) };
+    let (mine, theirs) = (Traces::of(&one), Traces::of(&other));
+    let traces = if is_on(Mutant::LastMergeWins) { theirs } else { mine.merge(theirs) };
     let (name, name_edit) = later((one.name, one.name_edit), (other.name, other.name_edit));
     let (groups, groups_edit) = later((one.groups, one.groups_edit), (other.groups, other.groups_edit));
     let (approved, approved_edit) =
@@ -43,7 +43,7 @@ pub(crate) fn contact(one: RosterItem, other: RosterItem) -> RosterItem {
         (Some(user), None) => (Some(user), one.user_edit),
         (one_user, user) => later((one_user, one.user_edit), (user, other.user_edit)),
     };
-    listing.write(RosterItem {
+    traces.write(RosterItem {
         jid: one.jid,
         name,
         groups,

@@ -7,8 +7,7 @@ use crosstalk_storage::tree::roster::{Edit, RosterItem};
 use jid::{BareJid, Jid};
 use prost::Message as _;
 
-use super::listing;
-use super::merge;
+use super::{merge, traces};
 use crate::features::vcard;
 use crate::xmpp::{Element, ns};
 
@@ -146,7 +145,7 @@ pub(crate) fn is_contact(item: &RosterItem, name_bytes: usize, groups: usize) ->
         && item.groups.iter().all(|group| !group.is_empty() && short(group))
         && item.user.as_ref().is_none_or(|user| user.len() == 32)
         && edits(item).iter().all(|edit| edit.as_ref().is_some_and(is_edit))
-        && listing::is_canonical(item)
+        && traces::is_canonical(item)
 }
 
 /// The clocks of a contact; no trace has a later one.

@@ -13,13 +13,13 @@ const TRACES: usize = 64;
 
 /// What was done to a contact's being listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Listing {
+pub(crate) struct Traces {
     /// By device.
     traces: BTreeMap<Vec<u8>, Trace>,
     before: Option<Edit>,
 }
 
-impl Listing {
+impl Traces {
     /// As it stands in a contact. Where there are no traces, one device has wanted it, or it was removed before there were any.
     pub(crate) fn of(item: &RosterItem) -> Self {
         let last =
@@ -121,7 +121,7 @@ pub(crate) fn is_canonical(item: &RosterItem) -> bool {
     item.traces.len() <= TRACES
         && item.traces.iter().all(|trace| sound(&trace.by))
         && item.removed_before.as_ref().is_none_or(|before| sound(&before.by))
-        && Listing::of(item).write(item.clone()) == *item
+        && Traces::of(item).write(item.clone()) == *item
 }
 
 fn last_of(trace: &Trace) -> Edit {
@@ -174,9 +174,9 @@ mod tests {
         removals: BTreeSet<usize>,
     }
 
-    /// Steps of three devices with clocks of their own; each with its listing, and with what it knows.
-    fn play(steps: &[Step]) -> Vec<(Listing, Known, bool, bool)> {
-        let mut devices = vec![(Listing::default(), Known::default()); 3];
+    /// Steps of three devices with clocks of their own; each with its traces, and with what it knows.
+    fn play(steps: &[Step]) -> Vec<(Traces, Known, bool, bool)> {
+        let mut devices = vec![(Traces::default(), Known::default()); 3];
         // Of each want the removals, and of each removal the wants, that were known there.
         let (mut wants, mut removals) = (BTreeMap::new(), BTreeMap::new());
         for (at, step) in steps.iter().enumerate() {
@@ -199,9 +199,9 @@ mod tests {
                 }
                 Step::Remove(_) => {}
                 Step::Learn(device, from) => {
-                    let (listing, known) = devices[from].clone();
+                    let (traces, known) = devices[from].clone();
                     let mine = std::mem::take(&mut devices[device].0);
-                    devices[device].0 = mine.merge(listing);
+                    devices[device].0 = mine.merge(traces);
                     devices[device].1.wants.extend(known.wants);
                     devices[device].1.removals.extend(known.removals);
                 }
@@ -213,9 +213,9 @@ mod tests {
             let listed = known.wants.iter().any(|want| !undone(want));
             (listed, listed && known.removals.iter().any(|removal| !settled(removal)))
         };
-        let with_meaning = |(listing, known): (Listing, Known)| {
+        let with_meaning = |(traces, known): (Traces, Known)| {
             let (listed, conflict) = meaning(&known);
-            (listing, known, listed, conflict)
+            (traces, known, listed, conflict)
         };
         devices.into_iter().map(with_meaning).collect()
     }
@@ -224,21 +224,21 @@ mod tests {
         /// Whoever knows of the same says the same, and that is what was meant.
         #[test]
         fn a_removal_undoes_what_it_knew_of(steps in prop::collection::vec(step(), 0..24)) {
-            for (listing, _, listed, conflict) in play(&steps) {
-                prop_assert_eq!(listing.is_listed(), listed);
-                prop_assert_eq!(!listing.conflict().is_empty(), conflict);
-                if listing != Listing::default() {
-                    let item = listing.clone().write(RosterItem::default());
+            for (traces, _, listed, conflict) in play(&steps) {
+                prop_assert_eq!(traces.is_listed(), listed);
+                prop_assert_eq!(!traces.conflict().is_empty(), conflict);
+                if traces != Traces::default() {
+                    let item = traces.clone().write(RosterItem::default());
                     prop_assert_eq!(item.removed, !listed);
                     prop_assert!(is_canonical(&item));
-                    prop_assert_eq!(Listing::of(&item), listing);
+                    prop_assert_eq!(Traces::of(&item), traces);
                 }
             }
         }
 
         #[test]
         fn listings_converge(steps in prop::collection::vec(step(), 0..24)) {
-            let all: Vec<Listing> = play(&steps).into_iter().map(|(listing, ..)| listing).collect();
+            let all: Vec<Traces> = play(&steps).into_iter().map(|(traces, ..)| traces).collect();
             let [a, b, c] = [0, 1, 2].map(|device| all[device].clone());
             prop_assert_eq!(a.clone().merge(b.clone()), b.clone().merge(a.clone()));
             prop_assert_eq!(a.clone().merge(a.clone()), a.clone());
@@ -257,23 +257,23 @@ mod tests {
     /// What was stored before there were traces is worth what it was, and a contact of one device takes no more room.
     #[test]
     fn what_was_stored_before_counts_by_its_clock() {
-        let (wanted, removed) = (Listing::of(&item(false, at(2, 1))), Listing::of(&item(true, at(3, 2))));
+        let (wanted, removed) = (Traces::of(&item(false, at(2, 1))), Traces::of(&item(true, at(3, 2))));
         assert_eq!(wanted.clone().write(RosterItem::default()).traces, []);
         assert!(!wanted.clone().merge(removed.clone()).is_listed());
-        let added = Listing::of(&item(false, at(4, 1))).merge(removed);
+        let added = Traces::of(&item(false, at(4, 1))).merge(removed);
         assert!(added.is_listed() && added.conflict().is_empty());
     }
 
     /// Whoever has set the clock back still adds and removes.
     #[test]
     fn a_clock_that_was_set_back_loses_nothing() {
-        let mut listing = Listing::of(&item(false, at(100, 1)));
-        listing.remove(&at(110, 1));
-        listing.want(&at(5, 1));
-        let added = listing.clone().write(RosterItem::default());
+        let mut traces = Traces::of(&item(false, at(100, 1)));
+        traces.remove(&at(110, 1));
+        traces.want(&at(5, 1));
+        let added = traces.clone().write(RosterItem::default());
         assert!(!added.removed && is_canonical(&added));
-        listing.remove(&at(6, 1));
-        assert!(listing.write(RosterItem::default()).removed);
+        traces.remove(&at(6, 1));
+        assert!(traces.write(RosterItem::default()).removed);
     }
 
     #[test]
@@ -299,8 +299,8 @@ mod tests {
 
     #[test]
     fn of_too_many_devices_the_busy_ones_are_remembered() {
-        let many = (0..70).map(|by| Listing::of(&item(false, at(u64::from(by), by))));
-        let all = many.reduce(Listing::merge).unwrap_or_default();
+        let many = (0..70).map(|by| Traces::of(&item(false, at(u64::from(by), by))));
+        let all = many.reduce(Traces::merge).unwrap_or_default();
         assert_eq!((all.traces.len(), all.traces.keys().next()), (TRACES, Some(&vec![6])));
     }
 }

@@ -60,7 +60,8 @@ def test_it_follows_when_the_server_is_met(labs, nodes_of, chance, figure):
         if victim is first:
             assert lets_in(second, after) or lets_in(second, before)
         victim.start()
-        assert lets_in(second, after) or lets_in(second, before)
+        # It may be told between the two tries.
+        assert lets_in(second, after) or lets_in(second, before) or lets_in(second, after)
         told(first)
         assert lets_in(second, after)
         before = after

@@ -117,6 +117,8 @@ fn cut(store: &Path, image: &Path, copy: &Path, enough: u64, spin: u64) -> u64 {
     while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
         std::thread::yield_now();
     }
+    // A file of its own each time: a loop device that has not let go of the last one would show that.
+    let _ = std::fs::remove_file(copy);
     std::fs::copy(image, copy).unwrap();
     writer.0.kill().unwrap();
     acks.last().unwrap_or(acked)

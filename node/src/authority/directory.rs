@@ -63,10 +63,7 @@ impl Office {
 
     /// Nothing: too many.
     fn found(&self, wanted: &Wanted) -> Result<Option<Vec<Person>>, DatabaseError> {
-        let names = self.database.found_by(&wanted.first, ROWS)?;
-        if names.len() >= ROWS {
-            return Ok(None);
-        }
+        let Some(names) = self.database.found_by(&wanted.first, ROWS)? else { return Ok(None) };
         let names: Vec<String> = names.into_iter().collect();
         let people = names.iter().zip(self.database.people_named(&names)?);
         let meant = people.filter_map(|(name, person)| Some((name, person?)));

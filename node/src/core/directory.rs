@@ -348,6 +348,10 @@ impl Core {
 /// What the client is told of a refusal.
 fn why(no: &No) -> StanzaError {
     match no.why() {
+        Why::Forgotten => StanzaError::new(
+            Condition::RemoteServerTimeout,
+            "the server of the domain has just begun anew: search again in a moment",
+        ),
         Why::TooShort => StanzaError::new(
             Condition::NotAcceptable,
             "that is too short: say at least two letters of a name",

@@ -129,27 +129,38 @@ impl Core {
         self.password_due();
     }
 
-    /// The server says which change of a user's password counts there.
-    pub(super) fn password_counts(&mut self, user: UserId, at: u64) {
+    /// The server says which change of a user's password counts there; a server of before that says nothing, and then the clocks
+    /// decide.
+    pub(super) fn password_counts(&mut self, user: UserId, at: Option<u64>) {
         let Some(home) = self.accounts.get_mut(&user).and_then(|account| account.stored.server.as_mut())
         else {
             return;
         };
-        if home.password.replace(at) != Some(at) {
+        if std::mem::replace(&mut home.password, at) != at {
             self.save_account(&user);
         }
+    }
+
+    /// Whether the server knows that changes follow each other.
+    fn follows_changes(&self, user: UserId) -> bool {
+        let home = self.accounts.get(&user).and_then(|account| account.stored.server.as_ref());
+        home.is_some_and(|home| home.password.is_some())
     }
 
     /// The server was told of a change: this one counts now, the one that was told or another.
     pub(super) fn password_told(&mut self, user: UserId, at: u64) -> Result<Reply, Refused> {
         self.saveable()?;
-        self.password_counts(user, at);
+        if self.follows_changes(user) {
+            self.password_counts(user, Some(at));
+        }
         let Some(account) = self.accounts.get_mut(&user) else { return Ok(Reply::Done) };
         let name = account.stored.name.clone();
         // What was changed since on this laptop still waits.
-        let Some(held) = account.stored.held_password.take_if(|held| !held.follows.contains(&at)) else {
-            return Ok(Reply::Done);
+        let is_over = |held: &mut HeldPassword| match held.follows.is_empty() {
+            true => held.at <= at,
+            false => !held.follows.contains(&at),
         };
+        let Some(held) = account.stored.held_password.take_if(is_over) else { return Ok(Reply::Done) };
         self.password_tried.remove(&user);
         self.save_account(&user);
         if held.at != at {

@@ -25,6 +25,8 @@ use super::{Core, Origin, room};
 
 /// Unanswered requests shown to a client that comes; the others follow when some were answered.
 const REQUESTS_SHOWN: usize = 100;
+/// What others say is told the user's other devices while fewer messages of the user wait here.
+const OUTBOX_FOR_OTHERS: usize = 200;
 
 impl Core {
     pub(super) fn subscription_from_client(&mut self, id: SessionId, stanza: Stanza) {
@@ -252,10 +254,12 @@ impl Core {
     }
 
     /// A record of somebody else for an account of this node, verified. The user's other devices are told it: whoever made it may
-    /// not have known of them.
+    /// not have known of them. Nobody fills the user's outbox by that: what is not told is found by digests.
     pub(super) fn record_from_elsewhere(&mut self, user: UserId, record: Verified<ContactRecord>) {
-        let bytes = record.bytes().to_vec();
-        if self.record_for_local(user, record) {
+        let (other, bytes) = (record.from, record.bytes().to_vec());
+        let before = self.subscription_between(user, other);
+        let changed = self.record_for_local(user, record) && self.subscription_between(user, other) != before;
+        if changed && self.overlay.outbox_of(&user) < OUTBOX_FOR_OTHERS {
             self.sync_record(user, &bytes);
         }
     }

@@ -165,7 +165,7 @@ impl Overlay {
         let mut again = None;
         while let Some((ear, came)) = next.pop() {
             let mut counts = |word: &Word<'_>| {
-                let counts = word.since >= came || now.mono >= came + HEARSAY;
+                let counts = word.since >= came || now.mono >= came + HEARSAY || is_on(Mutant::OldWord);
                 if !counts {
                     again = Some(again.unwrap_or(u64::MAX).min(came + HEARSAY));
                 }

@@ -130,6 +130,11 @@ fn remove_from(map: &mut BTreeMap<UserId, BTreeSet<u64>>, user: &UserId, number:
 }
 
 impl Overlay {
+    /// How many messages of a user wait here.
+    pub fn outbox_of(&self, user: &UserId) -> usize {
+        self.outbox.by_sender.get(user).map_or(0, BTreeSet::len)
+    }
+
     pub(super) fn restore_outbox(&mut self, restored: &Restored) {
         for state in &restored.outbox {
             match Entry::from_state(state) {

@@ -34,14 +34,15 @@ impl Database {
         self.all(|key| String::from_utf8(key.to_vec()).ok())
     }
 
-    /// Those with a word that begins so, by at most so many entries of the index.
+    /// Those with a word that begins so; nothing: there are so many entries of the index, or more.
     ///
     /// # Errors
     /// As [`Self::domain`].
-    pub fn found_by(&self, beginning: &str, most: usize) -> Result<BTreeSet<String>, DatabaseError> {
+    pub fn found_by(&self, beginning: &str, most: usize) -> Result<Option<BTreeSet<String>>, DatabaseError> {
         let begins = beginning.as_bytes();
         let rows = self.engine.scan(FoundBy::TREE, begins, begins, most)?;
-        Ok(rows.iter().filter_map(|(key, _)| read_found_by(key).map(str::to_owned)).collect())
+        let names = || rows.iter().filter_map(|(key, _)| read_found_by(key).map(str::to_owned)).collect();
+        Ok((rows.len() < most).then(names))
     }
 }
 

@@ -104,8 +104,26 @@ impl Core {
             None => theirs,
         };
         if account.stored.listing.as_ref() != Some(&merged) {
+            let said = merged.edit.clone();
             account.stored.listing = Some(merged);
+            let renamed = account.stored.nickname_edit > said || account.stored.vcard_edit > said;
             self.save_account(&user);
+            if renamed {
+                self.listing_follows(user);
+            }
+        }
+    }
+
+    /// The directory shows no name that the user has changed on another device.
+    fn listing_follows(&mut self, user: UserId) {
+        let Some(account) = self.accounts.get(&user) else { return };
+        let said = account.stored.listing.as_ref();
+        let shows = |said: &&Listing| {
+            let now = Listing { edit: said.edit.clone(), ..listing(account, said.shown()) };
+            said.shown() != Shown::Nothing && now != **said
+        };
+        if said.filter(shows).is_some() {
+            self.own_changed(user);
         }
     }
 
@@ -127,6 +145,7 @@ impl Core {
         }
         if card || name {
             self.save_account(&user);
+            self.listing_follows(user);
         }
     }
 }

@@ -163,9 +163,7 @@ impl Core {
         }
         let introductions = begun.introductions.get(..MAX_INTRODUCTIONS).unwrap_or(&begun.introductions);
         self.take_introductions(introductions);
-        if let Some(counts) = begun.password {
-            self.password_counts(user, counts);
-        }
+        self.password_counts(user, begun.password);
         self.directory_heard(user, begun.directory());
         pass.collected = begun.brought.then_some(0);
         self.way_opens(user, begun.session, begun.upstream);

@@ -40,13 +40,14 @@ impl Traces {
 
     /// Writes it into a contact, in the only form that there is for it.
     pub(crate) fn write(self, item: RosterItem) -> RosterItem {
-        let (removed, listed_edit) = (!self.is_listed(), Some(self.last()));
+        let said = self.pruned();
+        let (removed, listed_edit) = (!said.is_listed(), Some(said.last()));
         let short = RosterItem { removed, listed_edit, traces: Vec::new(), removed_before: None, ..item };
-        match Self::of(&short) == self {
+        match Self::of(&short) == said {
             true => short,
             false => {
-                let traces = self.traces.into_values().collect();
-                RosterItem { traces, removed_before: self.before, ..short }
+                let traces = said.traces.into_values().collect();
+                RosterItem { traces, removed_before: said.before, ..short }
             }
         }
     }
@@ -67,8 +68,10 @@ impl Traces {
     /// A device adds or changes the contact, knowing all this.
     pub(crate) fn want(&mut self, edit: &Edit) {
         self.traces.values_mut().for_each(|trace| trace.settled = trace.removed);
+        // Above what it undoes, wherever this machine's clock is.
+        let before = self.before.as_ref().map(|before| after(Some(clock(before)))).unwrap_or_default();
         let trace = self.trace(edit.by.clone());
-        trace.wanted = Some(clock(edit).max(after(trace.undone)));
+        trace.wanted = Some(clock(edit).max(after(trace.undone)).max(before));
     }
 
     /// A device removes it, knowing all this.
@@ -274,6 +277,11 @@ mod tests {
         assert!(!added.removed && is_canonical(&added));
         traces.remove(&at(6, 1));
         assert!(traces.write(RosterItem::default()).removed);
+        // Also what another laptop, whose clock was fast, removed before there were traces.
+        let mut traces = Traces::of(&item(true, at(100, 2)));
+        traces.want(&at(5, 1));
+        let added = traces.write(RosterItem::default());
+        assert!(!added.removed && is_canonical(&added) && Traces::of(&added).is_listed());
     }
 
     #[test]

@@ -35,18 +35,27 @@ class Agent:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
-        for line in self.process.stdout:
-            self.record.write(line)
-            said = json.loads(line)
-            with self.news:
-                if "answer" in said:
-                    self.answers[said["answer"]] = said
-                else:
-                    self.events.append(said)
-                self.news.notify_all()
+        while line := self._line():
+            self._hear(line)
         self.record.close()
         with self.news:
             self.answers[None] = True
+            self.news.notify_all()
+
+    def _line(self):
+        try:
+            return self.process.stdout.readline()
+        except ValueError:
+            return ""  # whoever ended the program has closed the pipe
+
+    def _hear(self, line):
+        self.record.write(line)
+        said = json.loads(line) if line.endswith("\n") else {"event": "cut off", "at": time.monotonic()}
+        with self.news:
+            if "answer" in said:
+                self.answers[said["answer"]] = said
+            else:
+                self.events.append(said)
             self.news.notify_all()
 
     def begin(self, do, /, **fields):

@@ -25,9 +25,11 @@ const WIDE: usize = 9;
 
 /// How somebody stands in the index who has agreed to that; nothing for who has not.
 pub(super) fn person(name: &str, listing: &Listing) -> Option<Stored> {
-    let Listing { nickname, full_name, .. } = listing.clone();
-    let words = words::of_person(name, &nickname, &full_name);
-    (listing.shown() != Shown::Nothing).then_some(Stored { nickname, full_name, words })
+    (listing.shown() != Shown::Nothing).then(|| {
+        let Listing { nickname, full_name, .. } = listing.clone();
+        let words = words::of_person(name, &nickname, &full_name);
+        Stored { nickname, full_name, words }
+    })
 }
 
 impl Office {

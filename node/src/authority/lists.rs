@@ -121,6 +121,11 @@ fn mark_of(statement: &Statement) -> Option<Mark> {
     Entry::read(&statement.said)?.mark()
 }
 
+/// What was said of a thing, by all statements together.
+fn whole(said: &Said) -> Option<Entry> {
+    said.statements.iter().filter_map(|statement| Entry::read(&statement.said)).reduce(Entry::merge)
+}
+
 /// The accounts of all users of the domain.
 #[derive(Default)]
 pub struct Lists {

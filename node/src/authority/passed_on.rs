@@ -72,6 +72,16 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// A process that leads, of a server with one user; and another one beside it.
+fn leading(url: &str) -> (Process, Stage) {
+    let mut stage = Stage::at(home(url));
+    stage.enrolled("alice", 3);
+    let beside = stage.beside();
+    let mut first = Process::new(stage, 1);
+    until("nobody leads", || first.works());
+    (first, beside)
+}
+
 fn letter(number: u64) -> Letter {
     let text = format!(
         "<message from='{ALICE}/desk' to='romeo@stock.example' type='chat' id='m{number}'><body>m{number}</body></message>"
@@ -120,11 +130,7 @@ fn session_of(at: &mut Process, laptop: &NodeKey, user: u8, address: &str) -> u6
 #[test]
 fn what_one_process_is_brought_goes_by_the_one_that_leads_and_nothing_is_lost_when_that_dies() {
     let (laptop, url) = (NodeKey::from_seed([5; 32]), Instance::shared().database());
-    let mut stage = Stage::at(home(&url));
-    stage.enrolled("alice", 3);
-    let beside = stage.beside();
-    let mut first = Process::new(stage, 1);
-    until("nobody leads", || first.works());
+    let (mut first, beside) = leading(&url);
     let mut second = Process::new(beside, 2);
     assert!(!second.works() && second.state() == "elsewhere");
     first.connects();
@@ -190,11 +196,7 @@ fn what_one_process_is_brought_goes_by_the_one_that_leads_and_nothing_is_lost_wh
 #[test]
 fn who_led_before_takes_nothing_in() {
     let url = Instance::shared().database();
-    let mut stage = Stage::at(home(&url));
-    stage.enrolled("alice", 3);
-    let beside = stage.beside();
-    let mut first = Process::new(stage, 1);
-    until("nobody leads", || first.works());
+    let (mut first, beside) = leading(&url);
     first.connects();
     first.hears(&message("r1"));
     assert_eq!(first.stage.office.component().expect("a door").waiting, 1);
@@ -216,11 +218,7 @@ fn who_led_before_takes_nothing_in() {
 #[test]
 fn nothing_waits_for_ever() {
     let (laptop, url) = (NodeKey::from_seed([5; 32]), Instance::shared().database());
-    let mut stage = Stage::at(home(&url));
-    stage.enrolled("alice", 3);
-    let beside = stage.beside();
-    let mut first = Process::new(stage, 1);
-    until("nobody leads", || first.works());
+    let (_first, beside) = leading(&url);
     let mut second = Process::new(beside, 2);
     let at_second = session(&mut second, &laptop);
     let ask = Ask::Exchange(Exchange { session: at_second, ..Exchange::default() }).to_bytes();
@@ -245,11 +243,7 @@ fn nothing_waits_for_ever() {
 #[test]
 fn a_laptop_that_one_process_revokes_is_sent_away_by_the_other() {
     let (laptop, url) = (NodeKey::from_seed([5; 32]), Instance::shared().database());
-    let mut stage = Stage::at(home(&url));
-    stage.enrolled("alice", 3);
-    let beside = stage.beside();
-    let mut first = Process::new(stage, 1);
-    until("nobody leads", || first.works());
+    let (mut first, beside) = leading(&url);
     let mut second = Process::new(beside, 2);
     let at_second = session(&mut second, &laptop);
     let told = lost::tells(&mut second.stage, &laptop, at_second, &lost::record(3, 0x83));
@@ -328,11 +322,7 @@ fn who_has_no_way_outside_does_not_keep_the_link() {
 #[test]
 fn a_user_who_is_reset_elsewhere_leaves_room() {
     let url = Instance::shared().database();
-    let mut stage = Stage::at(home(&url));
-    stage.enrolled("alice", 3);
-    let mut beside = stage.beside();
-    let mut first = Process::new(stage, 1);
-    until("nobody leads", || first.works());
+    let (mut first, mut beside) = leading(&url);
     first.connects();
     for body in ["r1", "r2"] {
         first.hears(&message(body));

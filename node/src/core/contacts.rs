@@ -6,7 +6,7 @@ use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::Subscription;
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
-use crosstalk_storage::tree::roster::{Edit, RosterItem, key};
+use crosstalk_storage::tree::roster::{RosterItem, key};
 use jid::{BareJid, Jid};
 
 use crate::xmpp::{Condition, Element, StanzaError, Type};
@@ -148,8 +148,8 @@ impl Core {
         if let Some(error) = self.store_error() {
             return Err(error);
         }
-        let (limit, now) = (self.settings.roster_limit, self.now);
-        let Some(account) = self.accounts.get_mut(&user) else { return Err(Condition::ItemNotFound.into()) };
+        let limit = self.settings.roster_limit;
+        let Some(account) = self.accounts.get(&user) else { return Err(Condition::ItemNotFound.into()) };
         if !item.removed
             && account.roster.get(&item.jid).is_none()
             && account.roster.listed().count() >= limit
@@ -161,12 +161,12 @@ impl Core {
             return Err(super::room::full("contacts"));
         }
         self.neighbour_becomes_contact(user, &item);
-        let Some(account) = self.accounts.get_mut(&user) else { return Err(Condition::ItemNotFound.into()) };
+        let edit = self.edit_by(user);
+        let Some((account, edit)) = self.accounts.get_mut(&user).zip(edit) else {
+            return Err(Condition::ItemNotFound.into());
+        };
         account.stored.roster_version += 1;
-        let at = self.overlay.tick(now);
-        let by = account.device.as_bytes().to_vec();
         let before = account.roster.items.get(&item.jid);
-        let edit = Edit { millis: at.millis, counter: at.counter, by };
         let item = super::sync::edited(before, item, edit, wants);
         let changed = before.is_none_or(|before| !super::sync::says_the_same(before, &item));
         let item = RosterItem { version: account.stored.roster_version, ..item };

@@ -6,7 +6,6 @@ use crosstalk_overlay::id::UserId;
 use crosstalk_storage::Tree;
 use crosstalk_storage::encode;
 use crosstalk_storage::tree::block::{Blocked, key as block_key};
-use crosstalk_storage::tree::roster::Edit;
 use jid::Jid;
 use zeroize::Zeroizing;
 
@@ -241,11 +240,7 @@ impl Core {
     }
 
     fn edit_blocks(&mut self, user: UserId, jids: &[Jid], lifted: bool) {
-        let Some(by) = self.accounts.get(&user).map(|account| account.device.as_bytes().to_vec()) else {
-            return;
-        };
-        let at = self.overlay.tick(self.now);
-        let edit = Edit { millis: at.millis, counter: at.counter, by };
+        let Some(edit) = self.edit_by(user) else { return };
         let blocked = Blocked { since: self.now.wall, edit: Some(edit), lifted };
         self.change_blocks(user, jids.iter().map(|jid| (jid.clone(), blocked.clone())).collect());
         jids.iter().for_each(|jid| self.sync_block(user, jid.as_str()));

@@ -258,26 +258,25 @@ impl Core {
     pub(super) fn record_from_elsewhere(&mut self, user: UserId, record: Verified<ContactRecord>) {
         let (other, bytes) = (record.from, record.bytes().to_vec());
         let before = self.subscription_between(user, other);
-        let changed = self.record_for_local(user, record) && self.subscription_between(user, other) != before;
+        self.record_for_local(user, record);
+        let changed = self.subscription_between(user, other) != before;
         if changed && self.overlay.outbox_of(&user) < OUTBOX_FOR_OTHERS {
             self.sync_record(user, &bytes);
         }
     }
 
-    /// The same, whoever brought it. False: nothing new.
-    pub(super) fn record_for_local(&mut self, user: UserId, record: Verified<ContactRecord>) -> bool {
+    /// The same, whoever brought it.
+    pub(super) fn record_for_local(&mut self, user: UserId, record: Verified<ContactRecord>) {
         let other = record.from;
-        let Some(address) = self.address_for(user, &other) else { return false };
+        let Some(address) = self.address_for(user, &other) else { return };
         // Who is blocked may end what was between the two, so that both sides agree, but not be heard.
         let blocked = self.is_blocked(user, &other);
         if blocked && matches!(record.says, Says::Request | Says::Grant) {
-            self.count("contact records from blocked addresses");
-            return false;
+            return self.count("contact records from blocked addresses");
         }
         let before = self.subscription_between(user, other);
         if !self.store_record(user, other, &record) {
-            self.answer_again(user, other, &record);
-            return false;
+            return self.answer_again(user, other, &record);
         }
         let after = self.subscription_between(user, other);
         let bare = address.to_bare();
@@ -303,7 +302,6 @@ impl Core {
         if after.to && !before.to {
             self.presence_shown(user, other);
         }
-        true
     }
 
     /// A request: answered at once when it was approved before, else put before the person.

@@ -245,6 +245,13 @@ impl Core {
         }
     }
 
+    /// An edit by this device, now; nothing if there is no such account.
+    pub(super) fn edit_by(&mut self, user: UserId) -> Option<Edit> {
+        let by = self.accounts.get(&user)?.device.as_bytes().to_vec();
+        let at = self.overlay.tick(self.now);
+        Some(Edit { millis: at.millis, counter: at.counter, by })
+    }
+
     /// Whether an edit counts: made at a time that can be. Later edits here get a later clock.
     fn is_believable(&mut self, edit: &Edit) -> bool {
         let at = Hlc { millis: edit.millis, counter: edit.counter };
@@ -351,9 +358,7 @@ impl Core {
                     self.presence_shown(user, other);
                 }
             }
-            Ok(record) if record.to == user && record.from != user => {
-                self.record_for_local(user, record);
-            }
+            Ok(record) if record.to == user && record.from != user => self.record_for_local(user, record),
             Ok(_) | Err(_) => self.count("contact records of own devices that did not verify"),
         }
     }

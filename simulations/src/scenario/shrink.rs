@@ -28,7 +28,7 @@ pub fn shrink(
     let mut runs = 0;
     let mut left: Vec<usize> = broken.incidents.iter().copied().collect();
     let mut part = left.len();
-    while part > 0 {
+    while part > 0 && runs < most && go_on(runs) {
         let mut from = 0;
         let mut shorter = false;
         while from < left.len() && runs < most && go_on(runs) {
@@ -46,9 +46,6 @@ pub fn shrink(
             }
         }
         part = if shorter && part == 1 { 1 } else { part / 2 };
-        if runs >= most || !go_on(runs) {
-            break;
-        }
     }
     let only: Numbers = left.into_iter().collect();
     let told = attempt(scenario, broken.seed, sabotage, Some(&only), Some(Lines::default()));

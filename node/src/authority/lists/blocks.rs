@@ -4,7 +4,7 @@ use crosstalk_overlay::id::UserId;
 use crosstalk_storage::tree::authority::Said;
 use jid::Jid;
 
-use super::{Lists, Merged};
+use super::{Lists, Merged, whole};
 use crate::authority::database::{Database, DatabaseError};
 use crate::core::account::block_forms;
 use crate::core::sync::entry::{Entry, Key};
@@ -25,8 +25,7 @@ pub fn blocked(database: &Database, user: &UserId, addresses: &[Jid]) -> Result<
 
 /// The address that something was said of, and whether it is blocked; nothing if that was said of something else.
 fn block_of(said: &Said) -> Option<(String, bool)> {
-    let entries = said.statements.iter().filter_map(|statement| Entry::read(&statement.said));
-    match entries.reduce(Entry::merge)? {
+    match whole(said)? {
         Entry::Block(field) => Some((field.jid, !field.blocked.lifted)),
         _ => None,
     }

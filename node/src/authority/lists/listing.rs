@@ -3,7 +3,7 @@
 use crosstalk_storage::tree::authority::Said;
 use crosstalk_storage::tree::directory::Listing;
 
-use super::Merged;
+use super::{Merged, whole};
 use crate::authority::database::{Change, Database, DatabaseError};
 use crate::authority::directory::person;
 use crate::core::sync::entry::Entry;
@@ -27,8 +27,7 @@ pub(super) fn indexed<'a>(
 
 /// What was said of the directory; nothing if that was said of something else.
 fn listing_of(said: &Said) -> Option<Listing> {
-    let entries = said.statements.iter().filter_map(|statement| Entry::read(&statement.said));
-    match entries.reduce(Entry::merge)? {
+    match whole(said)? {
         Entry::Listing(listing) => Some(*listing),
         _ => None,
     }

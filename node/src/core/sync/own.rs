@@ -44,13 +44,6 @@ impl Core {
         self.own_changed(user);
     }
 
-    /// Now, here.
-    fn edit_by(&mut self, user: UserId) -> Option<Edit> {
-        let by = self.accounts.get(&user)?.device.as_bytes().to_vec();
-        let at = self.overlay.tick(self.now);
-        Some(Edit { millis: at.millis, counter: at.counter, by })
-    }
-
     fn keep_vcard(&mut self, user: UserId, xml: Vec<u8>, edit: Option<Edit>) {
         let Some(account) = self.accounts.get_mut(&user) else { return };
         let key = user.as_bytes().to_vec();
@@ -75,11 +68,8 @@ impl Core {
     fn own_changed(&mut self, user: UserId) {
         let edit = self.edit_by(user);
         let Some(account) = self.accounts.get_mut(&user) else { return };
-        if let Some(said) = &account.stored.listing {
-            let now = Listing { edit: said.edit.clone(), ..listing(account, said.shown()) };
-            if now != *said {
-                account.stored.listing = Some(Listing { edit, ..now });
-            }
+        if let Some(now) = renamed(account) {
+            account.stored.listing = Some(Listing { edit, ..now });
         }
         self.save_account(&user);
         self.sync_own(user);
@@ -106,9 +96,9 @@ impl Core {
         if account.stored.listing.as_ref() != Some(&merged) {
             let said = merged.edit.clone();
             account.stored.listing = Some(merged);
-            let renamed = account.stored.nickname_edit > said || account.stored.vcard_edit > said;
+            let is_older = account.stored.nickname_edit > said || account.stored.vcard_edit > said;
             self.save_account(&user);
-            if renamed {
+            if is_older {
                 self.listing_follows(user);
             }
         }
@@ -116,13 +106,7 @@ impl Core {
 
     /// The directory shows no name that the user has changed on another device.
     fn listing_follows(&mut self, user: UserId) {
-        let Some(account) = self.accounts.get(&user) else { return };
-        let said = account.stored.listing.as_ref();
-        let shows = |said: &&Listing| {
-            let now = Listing { edit: said.edit.clone(), ..listing(account, said.shown()) };
-            said.shown() != Shown::Nothing && now != **said
-        };
-        if said.filter(shows).is_some() {
+        if self.accounts.get(&user).and_then(renamed).is_some() {
             self.own_changed(user);
         }
     }
@@ -148,6 +132,13 @@ impl Core {
             self.listing_follows(user);
         }
     }
+}
+
+/// What the directory is to show instead, if that has other names than the user has now.
+fn renamed(account: &Account) -> Option<Listing> {
+    let said = account.stored.listing.as_ref()?;
+    let now = Listing { edit: said.edit.clone(), ..listing(account, said.shown()) };
+    (now != *said).then_some(now)
 }
 
 /// What the directory would show.

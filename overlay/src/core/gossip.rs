@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
+use super::neighbours::STALE;
 use super::timers::Timer;
 use super::{Limits, Overlay};
 use crate::id::{DeviceId, NodeId, UserId};
@@ -223,12 +224,18 @@ impl Gossip {
 
     /// Forgets a statement; the same bytes are not asked for again.
     pub(super) fn remove(&mut self, key: &Key) {
-        let Some(item) = self.items.remove(key) else { return };
+        if let Some(mark) = self.take_out(key) {
+            self.asking.refuse(mark);
+        }
+    }
+
+    /// Forgets a statement that may come again.
+    fn take_out(&mut self, key: &Key) -> Option<Mark> {
+        let item = self.items.remove(key)?;
         self.bytes -= item.body.size();
         self.counts[0] -= usize::from(matches!(key, Key::User(_)));
         self.counts[1] -= usize::from(matches!(key, Key::Links(_)));
         self.marks.remove(&item.mark);
-        self.asking.refuse(item.mark);
         if let Key::User(device) = key
             && let Some(devices) = self.homes.get_mut(&item.node)
         {
@@ -237,6 +244,12 @@ impl Gossip {
                 self.homes.remove(&item.node);
             }
         }
+        Some(item.mark)
+    }
+
+    /// Whether a node has not said for long whom it hears.
+    fn is_silent(&self, node: &NodeId, now: Now) -> bool {
+        self.items.get(&Key::Links(*node)).is_none_or(|links| now.mono >= links.since + STALE)
     }
 
     /// Everything about a node.
@@ -317,9 +330,20 @@ impl Overlay {
         }
     }
 
-    /// Offers a peer everything, at the start of a session.
+    /// A node says something after a long silence: peers may not have been offered what is known of it, or have forgotten it.
+    fn tell_of(&mut self, node: NodeId, from: NodeId, now: Now) {
+        for key in self.gossip.keys_of(&node) {
+            let mark = self.gossip.items.get(&key).map(|item| item.mark);
+            mark.into_iter().for_each(|mark| self.tell(mark, &key, node, from, now));
+        }
+    }
+
+    /// Offers a peer everything about those who may be here, at the start of a session.
     pub(super) fn offer_all(&mut self, peer: NodeId, now: Now) {
-        let about_others = self.gossip.items.values().filter(|item| item.node != peer);
+        let counts = |item: &&Item| {
+            item.node != peer && (self.peers.is_ready(&item.node) || !self.gossip.is_silent(&item.node, now))
+        };
+        let about_others = self.gossip.items.values().filter(counts);
         let marks: BTreeSet<Mark> = about_others.map(|item| item.mark).collect();
         if !marks.is_empty() {
             self.gossip.news.insert(peer, marks);
@@ -408,18 +432,19 @@ impl Overlay {
         }
     }
 
-    /// Forgets what was not renewed for so long, and who is on a node that says nothing any more.
-    pub(super) fn forget_stale_statements(&mut self, life: u64, now: Now) {
-        let old = |item: &Item| now.mono >= item.since + life;
-        let silent = |node: &NodeId| {
-            !self.peers.is_ready(node) && self.gossip.items.get(&Key::Links(*node)).is_none_or(old)
-        };
+    /// Forgets what was not renewed for [`STALE`], and who is on a node that says nothing any more: when it is back, the
+    /// same may be said of it.
+    pub(super) fn forget_stale_statements(&mut self, now: Now) {
+        let old = |item: &Item| now.mono >= item.since + STALE;
+        let silent = |node: &NodeId| !self.peers.is_ready(node) && self.gossip.is_silent(node, now);
         let stale = |key: &Key, item: &Item| match key {
             Key::Links(_) => old(item),
             Key::User(_) | Key::Shown(_) => old(item) && silent(&item.node),
         };
         let keys: Vec<Key> =
             self.gossip.items.iter().filter(|(key, item)| stale(key, item)).map(|(key, _)| *key).collect();
-        keys.iter().for_each(|key| self.gossip.remove(key));
+        for key in keys {
+            self.gossip.take_out(&key);
+        }
     }
 }

@@ -15,7 +15,7 @@ const LIFE: u64 = 2 * MINUTE;
 /// How often everything that is said on the link is said anew.
 pub(super) const REFRESH: u64 = 15 * MINUTE;
 /// What others said is forgotten if it was not renewed for so long, twice and a little.
-const STALE: u64 = 2 * REFRESH + 2 * MINUTE;
+pub(super) const STALE: u64 = 2 * REFRESH + 2 * MINUTE;
 /// Bytes of statements in one frame.
 const BYTES: usize = 256 * 1_024;
 
@@ -95,7 +95,7 @@ impl Overlay {
     /// Says everything anew, and forgets what others have not.
     pub(super) fn on_renew_timer(&mut self, now: Now) {
         self.timers.set(Timer::Renew, on_grid(now.mono + 1, REFRESH));
-        self.forget_stale_statements(STALE, now);
+        self.forget_stale_statements(now);
         self.renew_links(now);
         let users: Vec<UserId> = self
             .locals

@@ -61,6 +61,18 @@ fn questions(net: &Net) -> usize {
     net.tape.iter().filter(asked).count()
 }
 
+fn user_mark(number: u8) -> Mark {
+    let UserFrame { record, binding } = user(number);
+    mark(&[record, binding].concat())
+}
+
+/// Whether host 0 has offered a statement to another.
+fn has_offered(net: &Net, to: usize, mark: Mark) -> bool {
+    net.tape.iter().any(|(from, at, frame)| {
+        (*from, *at) == (0, to) && matches!(decode(frame), Ok(Frame::Have(marks)) if marks.contains(&mark))
+    })
+}
+
 fn drops(net: &Net, reason: &str) -> u64 {
     net.hosts[0].core.counters().dropped.get(reason).copied().unwrap_or_default()
 }
@@ -173,4 +185,36 @@ fn one_relay_does_not_take_the_bytes_of_all() {
     net.inject(2, 0, hello(1, START));
     net.inject(2, 0, encode(&only_user(user(50))));
     assert_eq!(net.hosts[0].core.reach(&account(50).user), Reach::Known, "the rest is for others");
+}
+
+/// What was forgotten with a node that had gone is asked for when it is back: it may be the same word for word.
+#[test]
+fn who_is_back_after_long_is_known_again() {
+    let mut net = scene(Limits::default());
+    says(&mut net, &only_links(9));
+    says(&mut net, &only_user(user(9)));
+    net.run(SECOND);
+    says(&mut net, &Frame::Have(vec![user_mark(9)]));
+    net.run(SECOND);
+    assert_eq!(questions(&net), 0, "known");
+    net.run(HOUR);
+    says(&mut net, &Frame::Have(vec![user_mark(9)]));
+    net.run(SECOND);
+    assert_eq!(questions(&net), 1);
+}
+
+/// Those who may not be here are not told on, until their node is heard of.
+#[test]
+fn who_is_silent_is_offered_when_it_speaks() {
+    let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![], vec![]]);
+    net.join(0, 1);
+    net.run(SECOND);
+    says(&mut net, &only_user(user(9)));
+    net.run(SECOND);
+    net.join(0, 2);
+    net.run(SECOND);
+    assert!(!has_offered(&net, 2, user_mark(9)), "nobody has heard that node");
+    says(&mut net, &only_links(9));
+    net.run(SECOND);
+    assert!(has_offered(&net, 2, user_mark(9)));
 }

@@ -160,7 +160,12 @@ impl Overlay {
             return Ok(false);
         }
         let version = (links.at.millis, u64::from(links.at.counter));
-        Ok(self.note(from, Key::Links(links.node), links.node, version, Body::Links(links), now))
+        let (node, was_silent) = (links.node, self.gossip.is_silent(&links.node, now));
+        let fresh = self.note(from, Key::Links(node), node, version, Body::Links(links), now);
+        if fresh && was_silent {
+            self.tell_of(node, from, now);
+        }
+        Ok(fresh)
     }
 
     fn accept_presence(&mut self, from: NodeId, bytes: Vec<u8>, now: Now) -> Result<bool, Unfit> {

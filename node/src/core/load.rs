@@ -257,7 +257,7 @@ impl Core {
             let users = stored.neighbours.iter().filter_map(|user| UserId::from_slice(user)).map(Who::User);
             let instances =
                 stored.link_neighbours.iter().filter_map(|name| Instance::new(name.as_str()).ok());
-            session.neighbours = users.chain(instances.map(Who::Bonjour)).collect();
+            session.neighbours = users.chain(instances.map(Who::Bonjour)).map(|who| (who, None)).collect();
             session.roster_known = stored.roster_known;
             session.restored = true;
             session.management =

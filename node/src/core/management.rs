@@ -83,6 +83,8 @@ impl Core {
                 {
                     session.roster_known = account.stored.roster_version;
                 }
+                let still = |back: u32| handled.wrapping_sub(back).cast_signed() < 0;
+                session.neighbours.retain(|_, back| back.is_none_or(still));
                 // Who says again what is known already is not asked again: nothing would come of it.
                 if !covered.is_empty() {
                     self.touched.insert(id);

@@ -141,14 +141,14 @@ fn asked_request((id, to): (&str, &Jid)) -> AskedRequest {
 }
 
 fn users_of(session: &Session) -> impl Iterator<Item = &UserId> {
-    session.neighbours.iter().filter_map(|who| match who {
+    session.neighbours.keys().filter_map(|who| match who {
         Who::User(user) => Some(user),
         Who::Bonjour(_) => None,
     })
 }
 
 fn instances_of(session: &Session) -> impl Iterator<Item = &Instance> {
-    session.neighbours.iter().filter_map(|who| match who {
+    session.neighbours.keys().filter_map(|who| match who {
         Who::User(_) => None,
         Who::Bonjour(instance) => Some(instance),
     })

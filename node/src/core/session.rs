@@ -41,8 +41,9 @@ pub(crate) struct Session {
     pub(crate) directed: BTreeSet<Jid>,
     /// Its requests that other sessions have not answered, oldest first.
     pub(crate) asked: VecDeque<Asked>,
-    /// Neighbours that its client shows in "Nearby".
-    pub(crate) neighbours: BTreeSet<Who>,
+    /// Neighbours that its client shows, or may show: who was taken back stays, with the number of the stanza that says
+    /// so, until the client has that.
+    pub(crate) neighbours: BTreeMap<Who, Option<u32>>,
     /// Version of the contact list that it has for certain.
     pub(crate) roster_known: u64,
     /// It is from before a restart, and its client may show people who left meanwhile.
@@ -100,6 +101,14 @@ impl Session {
     /// Priority of the session's presence (RFC 6121 §4.7.2.3); `None` while it is not available.
     pub(crate) fn priority(&self) -> Option<i8> {
         self.presence.as_ref().map(priority_of)
+    }
+
+    /// A neighbour was taken back by the stanza sent last. One that is lost with this process is said again.
+    pub(crate) fn took_back(&mut self, who: &Who) {
+        match &self.management {
+            Some(management) => self.neighbours.insert(who.clone(), Some(management.outbound)),
+            None => self.neighbours.remove(who),
+        };
     }
 
     /// Whether undirected messages go to it.

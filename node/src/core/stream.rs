@@ -148,7 +148,7 @@ impl Core {
             carbons: false,
             directed: std::collections::BTreeSet::new(),
             asked: std::collections::VecDeque::new(),
-            neighbours: std::collections::BTreeSet::new(),
+            neighbours: std::collections::BTreeMap::new(),
             roster_known: 0,
             restored: false,
             inactive: None,

@@ -1,6 +1,7 @@
 //! DESIGN §6: "Nearby", between two accounts of a node without domain.
 
 use crate::core_support::{Client, Play};
+use crate::management::{manage, resume};
 
 const BOB: &str =
     "<item jid='bob@xid' subscription='both' name='bob (this node)'><group>Nearby</group></item>";
@@ -184,4 +185,32 @@ fn neighbours_are_limited() {
         "<item jid='eve@xid' subscription='both' name='eve (this node)'><group>Nearby</group></item>",
     );
     anna.forget();
+}
+
+/// XEP-0198 §5: a client that resumes after a restart is told who is not near any more; and again, where the process
+/// ended before the client had it.
+#[test]
+fn a_neighbour_is_taken_back_until_the_client_knows() {
+    let play = Play::without_domain();
+    let (anna, stream) = manage(&play, "anna/desk");
+    anna.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
+    let had = u32::try_from(anna.forget()).unwrap();
+    let bob = play.online("bob/phone");
+    anna.expects_item(BOB);
+    let shown = u32::try_from(anna.forget()).unwrap();
+    bob.forget();
+    for _ in 0..2 {
+        play.restart();
+        resume(&anna, &stream, had + shown + 1);
+        let resumed = format!("<resumed xmlns='urn:xmpp:sm:3' previd='{stream}' h='*'/>");
+        anna.expects(&resumed);
+        disappears(&anna);
+        anna.forget();
+    }
+    anna.acknowledges(had + shown + 3);
+    anna.send("<presence><show>away</show></presence>");
+    anna.forget();
+    play.restart();
+    resume(&anna, &stream, had + shown + 4);
+    assert!(anna.takes_all().iter().all(|told| told.name() != "presence"), "Bob is taken back once more");
 }

@@ -56,21 +56,22 @@ impl Core {
     }
 
     fn push_neighbour(&mut self, id: SessionId, viewer: UserId, who: &Who, item: Element, shown: bool) {
-        if let Some(session) = self.session_mut(id) {
-            match shown {
-                true => session.neighbours.insert(who.clone()),
-                false => session.neighbours.remove(who),
-            };
-            self.dirty.insert(id);
-        }
         self.push_to(id, viewer, item, None);
+        let Some(session) = self.session_mut(id) else { return };
+        match shown {
+            true => {
+                session.neighbours.insert(who.clone(), None);
+                self.dirty.insert(id);
+            }
+            false => session.took_back(who),
+        }
     }
 
     /// After a restart: neighbours that the client of a resumed session shows and who are not near now.
     pub(in crate::core) fn correct_neighbours(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let viewer = session.user;
-        let gone = session.neighbours.iter().filter(|who| !self.sees_nearby(viewer, who)).cloned();
+        let gone = session.neighbours.keys().filter(|who| !self.sees_nearby(viewer, who)).cloned();
         for who in gone.collect::<Vec<_>>() {
             let contact = match &who {
                 Who::User(user) => {
@@ -82,6 +83,9 @@ impl Core {
                 && let Some(gone) = self.absence(viewer, &who)
             {
                 self.send(id, gone, None, false);
+                if let Some(session) = self.session_mut(id) {
+                    session.took_back(&who);
+                }
             }
             if let Some(item) = self.nearby_item(viewer, &who, false).filter(|_| !contact) {
                 self.push_neighbour(id, viewer, &who, item, false);

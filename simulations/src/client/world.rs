@@ -211,9 +211,13 @@ impl World {
     }
 
     /// A client that has nothing under way acknowledges what it has, ends its stream in order and comes back later.
+    /// Where the connection is broken it cannot: its node would hear nothing of it.
     pub(crate) fn log_out(&mut self, id: ClientId, wait: u64) {
+        let Some(conn) = self.clients[id.0].conn.filter(|conn| self.is_whole(*conn)) else { return };
         let client = &mut self.clients[id.0];
-        let Some(conn) = client.conn.filter(|_| client.is_ready() && client.is_done()) else { return };
+        if !client.is_ready() || !client.is_done() {
+            return;
+        }
         if client.management.is_some() {
             client.out.push(Element::new("a", ns::SM).attr("h", client.handled().to_string()));
         }

@@ -39,6 +39,11 @@ impl World {
         Some(conn)
     }
 
+    /// Whether what either side writes still comes through.
+    pub(crate) fn is_whole(&self, conn: ConnId) -> bool {
+        self.streams.get(&conn).is_some_and(|stream| !stream.cut)
+    }
+
     /// Sends something from a client to its node.
     pub(crate) fn send_up(&mut self, conn: ConnId, what: Upward) {
         let when = self.time + self.dice.below(3);

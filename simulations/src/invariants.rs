@@ -5,6 +5,7 @@
 //! | `delivery` | exactly once, in order |
 //! | `refusal` | refused only for want of room; then told, and not delivered |
 //! | `ownership` | from its acknowledgement on a message always has a durable owner |
+//! | `lists` | contact lists are what their owners made of them |
 //! | `blocked` | who was blocked is not shown |
 //! | `shown` | nothing unverified is shown; nobody who is gone is shown as here |
 //! | `ending` | when all is well again: all delivered, nothing left over, both sides agree; bounds |
@@ -12,6 +13,7 @@
 mod blocked;
 mod delivery;
 mod ending;
+mod lists;
 mod ownership;
 mod refusal;
 mod shown;
@@ -72,6 +74,12 @@ pub(crate) struct Book {
     newest_status: BTreeMap<(ClientId, String, u32), u32>,
     /// Statements about subscriptions: who, to whom, what.
     stated: BTreeSet<(PersonId, PersonId, &'static str)>,
+    /// What was done to the lists of people, by owner and contact, in the order of time.
+    edits: BTreeMap<(PersonId, String), Vec<lists::Edit>>,
+    /// The newest of them by each client that another was shown.
+    newest_edit: BTreeMap<(ClientId, String, ClientId), usize>,
+    /// The names of contacts that a client was ever shown.
+    listed: BTreeMap<(ClientId, String), BTreeSet<String>>,
     /// Who has blocked whom, since when it is so.
     blocked: BTreeMap<(PersonId, PersonId), u64>,
     /// Order may give way: a gap is released after 30 s (DESIGN.md §5), which happens only when frames are lost.

@@ -24,17 +24,19 @@ impl World {
     /// A client adds, renames, regroups or removes somebody.
     pub(crate) fn edit_contacts(&mut self, id: ClientId) {
         let jid = format!("{NOBODY}{}@far.example", self.dice.below(NOBODIES));
-        let item = Element::new("item", ns::ROSTER).attr("jid", jid);
-        let item = if self.dice.chance(25) {
-            item.attr("subscription", "remove")
-        } else {
-            let group = format!("g{}", self.dice.below(3));
-            item.attr("name", format!("n{}", self.dice.below(100)))
-                .child(Element::new("group", ns::ROSTER).text(&group))
-        };
+        let group = format!("g{}", self.dice.below(3));
+        let removes = self.dice.chance(25);
         let client = &mut self.clients[id.0];
-        let set =
-            Element::new("iq", ns::CLIENT).attr("type", "set").attr("id", format!("{EDIT}{}", client.id()));
+        let number = client.id();
+        let (name, edit) = (format!("n{}.{number}", id.0), format!("{EDIT}{number}"));
+        let item = Element::new("item", ns::ROSTER).attr("jid", &jid);
+        let item = match removes {
+            true => item.attr("subscription", "remove"),
+            false => item.attr("name", &name).child(Element::new("group", ns::ROSTER).text(&group)),
+        };
+        let to = Some((name, group)).filter(|_| !removes);
+        self.book.edits((id, client.person), &jid, &edit, to);
+        let set = Element::new("iq", ns::CLIENT).attr("type", "set").attr("id", edit);
         client.send_plain(set.child(Element::new("query", ns::ROSTER).child(item)));
         self.flush(id);
     }

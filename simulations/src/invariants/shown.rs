@@ -30,6 +30,7 @@ impl World {
             let key = numbered(&stanza.to_bytes(ns::CLIENT)).filter(|key| key.from.0 < self.clients.len());
             return key.map_or(Ok(()), |key| self.check_thief_got(key));
         }
+        self.note_answer(to, stanza);
         if stanza.get_attr("type") == Some("error") {
             return self.check_error(to, stanza);
         }
@@ -152,14 +153,8 @@ impl World {
         if !from.is_empty() && from != XID_DOMAIN && bare_of(from) != own {
             return Err(self.forged(to, iq, "nobody asked"));
         }
-        let items = iq.get("query", ns::ROSTER).into_iter().flat_map(Element::children);
-        for item in items {
-            let jid = item.get_attr("jid").unwrap_or_default();
-            if self.person_at(jid).is_none() && !jid.starts_with(NOBODY) {
-                return Err(self.forged(to, iq, "is a contact that does not exist"));
-            }
-        }
-        Ok(())
+        let mut items = iq.get("query", ns::ROSTER).into_iter().flat_map(Element::children);
+        items.try_for_each(|item| self.check_item(to, iq, item))
     }
 
     /// Nobody whose hosts have all been out of reach for some time is shown as available. While a node cannot save, what it

@@ -52,6 +52,7 @@ pub(super) fn run(world: &mut World) -> Checked {
     world.until("both devices of ben have the same contact list", 90_000, |world| {
         world.lists_agree([desk, couch])
     })?;
+    world.check_list(desk)?;
 
     // One of the two devices goes: ben is still there, on the other.
     world.check_leaving(hosts[1])?;

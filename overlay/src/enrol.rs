@@ -13,6 +13,7 @@ use crate::keys::{Domain, Signs as _, UserKey, verify};
 mod directory;
 mod imported;
 mod invitation;
+mod look;
 mod password;
 mod sync;
 mod upstream;
@@ -20,6 +21,7 @@ mod upstream;
 pub use directory::{Directory, MAX_PEOPLE, MAX_SEARCH, People, Person, Search};
 pub use imported::{Brought, BroughtContact, Collect, Collected};
 pub use invitation::{Invitation, NoInvitation, TOKEN, token_mark};
+pub use look::{Look, Looked, MAX_LOOKED, Seen};
 pub use password::{
     Admitted, Change, Changed, MAX_SALT, MOST_FOLLOWED, MOST_ROUNDS, PasswordOf, Salted, Scheme, permit,
     permits,
@@ -87,6 +89,9 @@ pub enum Ask {
     /// Its last message.
     #[prost(message, tag = "82")]
     Changed(Changed),
+    /// How are those whom my user may see, and this is how my user is.
+    #[prost(message, tag = "84")]
+    Look(Look),
 }
 
 /// What the server answers.
@@ -135,6 +140,9 @@ pub enum Answer {
     /// To [`Ask::Changed`].
     #[prost(message, tag = "83")]
     PasswordOf(PasswordOf),
+    /// To [`Ask::Look`].
+    #[prost(message, tag = "84")]
+    Looked(Looked),
 }
 
 /// The domain that somebody looks for.
@@ -338,6 +346,7 @@ impl std::fmt::Debug for Ask {
             Self::Collect(_) => "Collect",
             Self::Change(_) => "Change",
             Self::Changed(_) => "Changed",
+            Self::Look(_) => "Look",
         })
     }
 }
@@ -358,6 +367,7 @@ impl std::fmt::Debug for Answer {
             Self::Salted(_) => f.write_str("Salted"),
             Self::Admitted(_) => f.write_str("Admitted"),
             Self::PasswordOf(_) => f.write_str("PasswordOf"),
+            Self::Looked(_) => f.write_str("Looked"),
             Self::Refused(refused) => write!(f, "{refused:?}"),
         }
     }
@@ -378,13 +388,14 @@ unprinted!(Begin, Begun, Compare, Compared, Fetch, Statement, Statements, Tell);
 unprinted!(Exchange, Exchanged, Letter, OutsideContact);
 unprinted!(Search, People, Person);
 unprinted!(Brought, BroughtContact, Collect, Collected, Salted, Admitted, Change, Changed, PasswordOf);
+unprinted!(Look, Looked, Seen);
 
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 struct AskField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11, 20, 61, 80, 81, 82")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 8, 9, 10, 11, 20, 61, 80, 81, 82, 84")]
     ask: Option<Ask>,
 }
 
@@ -393,7 +404,7 @@ struct AskField {
 struct AnswerField {
     #[prost(uint32, tag = "1")]
     version: u32,
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10, 20, 61, 80, 81, 82, 83")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 7, 8, 9, 10, 20, 61, 80, 81, 82, 83, 84")]
     answer: Option<Answer>,
 }
 

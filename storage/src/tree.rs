@@ -96,6 +96,8 @@ pub enum Tree {
     Person = 45,
     /// The words by which they are found there.
     FoundBy = 46,
+    /// What the devices of each user of the domain showed last.
+    LastShown = 49,
 }
 
 impl Tree {
@@ -137,6 +139,7 @@ impl Tree {
         Tree::Passed,
         Tree::Person,
         Tree::FoundBy,
+        Tree::LastShown,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -178,6 +181,7 @@ impl Tree {
             Tree::Passed => "passed",
             Tree::Person => "person",
             Tree::FoundBy => "found-by",
+            Tree::LastShown => "last-shown",
         }
     }
 
@@ -197,7 +201,7 @@ impl Tree {
         match self {
             Tree::Meta | Tree::ServedDomain => 64,
             Tree::Introduced => 128,
-            Tree::Member | Tree::Invitation | Tree::Owner | Tree::Person => 20_000,
+            Tree::Member | Tree::Invitation | Tree::Owner | Tree::Person | Tree::LastShown => 20_000,
             Tree::Statement => 8_000_000,
             Tree::Audit => 200_000,
             Tree::Upstream | Tree::Brought => 100_000,
@@ -240,7 +244,13 @@ mod tests {
         let ids: Vec<u8> = Tree::ALL.iter().map(|tree| tree.id()).collect();
         assert_eq!(
             ids,
-            (1..=21).chain([24]).chain(29..=34).chain(38..=42).chain(44..=46).collect::<Vec<u8>>()
+            (1..=21)
+                .chain([24])
+                .chain(29..=34)
+                .chain(38..=42)
+                .chain(44..=46)
+                .chain([49])
+                .collect::<Vec<u8>>()
         );
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();
         assert_eq!(names.len(), Tree::ALL.len());

@@ -124,7 +124,7 @@ impl Office {
         let bytes = answer.to_bytes();
         let (begins, syncs) = match ask {
             Some(Ask::Begin(_)) => (1, true),
-            Some(Ask::Compare(_) | Ask::Fetch(_) | Ask::Tell(_)) => (0, true),
+            Some(Ask::Compare(_) | Ask::Fetch(_) | Ask::Tell(_) | Ask::Look(_)) => (0, true),
             _ => (0, false),
         };
         self.database.signs().count(|figures| {
@@ -154,6 +154,9 @@ impl Office {
             Ask::Compare(ask) => Ok(Answer::Compared(self.lists.compare(&self.database, node, ask)?)),
             Ask::Fetch(ask) => Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask)?)),
             Ask::Tell(ask) => self.tell(node, ask),
+            Ask::Look(ask) => {
+                Ok(Answer::Looked(self.lists.look(&self.database, node, ask, wall_millis())?))
+            }
             Ask::Exchange(ask) => self.exchange(node, ask),
             Ask::Search(ask) => self.search(node, ask),
             Ask::Collect(ask) => self.collect(node, *ask),

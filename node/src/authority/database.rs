@@ -20,6 +20,7 @@ mod introduced;
 mod own;
 mod people;
 mod postgres;
+mod shown;
 mod versions;
 
 #[cfg(test)]
@@ -236,12 +237,25 @@ impl Database {
     /// # Errors
     /// As [`Self::domain`].
     pub fn said(&self, user: &UserId, places: &[[u8; 16]]) -> Result<Vec<Said>, DatabaseError> {
-        let keys: Vec<Vec<u8>> = places.iter().map(|place| said_key(user, place)).collect();
-        let found = self.engine.get(Said::TREE, &keys)?;
-        found
-            .into_iter()
-            .map(|value| Ok(value.map_or(Ok(Said::default()), |value| decode(&value))?))
-            .collect()
+        self.said_of(places.iter().map(|place| (*user, *place)))
+    }
+
+    /// The same of several users.
+    ///
+    /// # Errors
+    /// As [`Self::domain`].
+    pub fn said_of(
+        &self,
+        things: impl Iterator<Item = (UserId, [u8; 16])>,
+    ) -> Result<Vec<Said>, DatabaseError> {
+        let keys: Vec<Vec<u8>> = things.map(|(user, place)| said_key(&user, &place)).collect();
+        let mut said = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(AT_ONCE) {
+            for value in self.engine.get(Said::TREE, keys)? {
+                said.push(value.map_or(Ok(Said::default()), |value| decode(&value))?);
+            }
+        }
+        Ok(said)
     }
 
     /// All that a user's devices have said, at most so much.
@@ -390,6 +404,7 @@ impl Database {
         }
         for user in &change.forgotten {
             writes.delete(Tree::Owner, user.as_bytes());
+            writes.delete(Tree::LastShown, user.as_bytes());
             let key = user.as_bytes();
             let all = [
                 (Tree::Statement, key.to_vec()),

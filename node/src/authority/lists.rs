@@ -18,16 +18,20 @@ use crosstalk_storage::tree::authority::{Member, MemberState, Owner, Said};
 use jid::Jid;
 use prost::Message;
 
+use self::index::{Index, mark_of};
 use self::page::Page;
 use super::database::{Change, Database, DatabaseError};
 use super::devices::void_devices;
-use crate::core::sync::entry::{Entry, Mark, Marks, Place, marks, short_digest};
+use super::standing::Figures;
+use crate::core::sync::entry::{Entry, Mark, Place, marks, short_digest};
 use crate::event_loop::clock::wall_millis;
 
 mod blocks;
 mod devices;
+mod index;
 mod listing;
 mod page;
+mod shown;
 
 pub use blocks::blocked;
 
@@ -43,8 +47,8 @@ const BYTES: usize = 16 << 20;
 const STATEMENTS: usize = 16;
 /// Things that are read together.
 const TOGETHER: usize = 128;
-/// Devices of one user of which something is kept.
-const CERTIFICATES: usize = 64;
+/// Devices of one user of which something is kept, those that were lost and have ended included: what they said counts.
+const CERTIFICATES: usize = 256;
 
 /// Why a question is not answered.
 #[derive(Debug)]
@@ -64,61 +68,11 @@ impl From<DatabaseError> for Stop {
 /// Who asks, proven.
 struct Session {
     node: NodeId,
-    /// The user's name, as it was when the session began.
-    name: String,
+    /// The user's address, as it was when the session began.
+    address: String,
     user: UserId,
     device: DeviceId,
     certificate: Vec<u8>,
-}
-
-/// What a user has here, in memory.
-#[derive(Default)]
-struct Index {
-    marks: BTreeMap<Mark, Place>,
-    /// With those that were removed.
-    things: usize,
-    bytes: usize,
-    /// What [`Owner::changes`] was when it was read.
-    changes: u64,
-    used: u64,
-}
-
-impl Index {
-    fn marks(&self) -> Marks {
-        Marks(self.marks.keys().copied().collect())
-    }
-
-    /// Drops what there is no room for, so that the rest is taken; how much that is.
-    fn leave_out(&self, changes: &mut BTreeMap<Place, Merged>) -> u32 {
-        let (mut things, mut bytes, mut full) = (self.things, self.bytes, 0);
-        changes.retain(|_, change| {
-            let fresh = change.before.statements.is_empty();
-            let (gone, after) = (change.before.encoded_len(), change.after.encoded_len());
-            let fits = (!fresh || things < PER_USER) && (after <= gone || bytes + after - gone <= BYTES);
-            if fits {
-                things += usize::from(fresh);
-                bytes = (bytes + after).saturating_sub(gone);
-            } else {
-                full += 1;
-            }
-            fits
-        });
-        full
-    }
-
-    fn forget(&mut self, said: &Said) {
-        for mark in said.statements.iter().filter_map(mark_of) {
-            self.marks.remove(&mark);
-        }
-    }
-
-    fn add(&mut self, place: Place, said: &Said) {
-        self.marks.extend(said.statements.iter().filter_map(mark_of).map(|mark| (mark, place)));
-    }
-}
-
-fn mark_of(statement: &Statement) -> Option<Mark> {
-    Entry::read(&statement.said)?.mark()
 }
 
 /// What was said of a thing, by all statements together.
@@ -135,6 +89,8 @@ pub struct Lists {
     uses: u64,
     /// Who was blocked or unblocked by what was told last.
     blocks: Vec<(UserId, Jid)>,
+    /// That laptops say what is not understood has been said.
+    warned: bool,
 }
 
 impl std::fmt::Debug for Lists {
@@ -156,14 +112,19 @@ impl Lists {
         let other_record = owner.record.is_empty() || short_digest(&owner.record)[..] != ask.record[..];
         let mine = self.index(database, user, &owner)?.marks();
         let same = mine.root()[..] == ask.root[..];
-        let name = name_in(&ask.address).to_owned();
-        let session =
-            self.remember(Session { node, name, user, device, certificate: ask.certificate.clone() });
+        let looked = match ask.looked.is_empty() {
+            true => Vec::new(),
+            false => self.looked(database, &user, &ask.address, &ask.looked)?,
+        };
+        let (address, certificate) = (ask.address.clone(), ask.certificate.clone());
+        let session = self.remember(Session { node, address, user, device, certificate });
         Ok(Begun {
             session,
             record: if other_record { owner.record } else { Vec::new() },
             other_record,
             buckets: if same { Vec::new() } else { mine.buckets() },
+            looks: true,
+            looked,
             ..Begun::default()
         })
     }
@@ -224,12 +185,14 @@ impl Lists {
     ) -> Result<Statements, Stop> {
         let (user, before) = self.who(database, node, ask.session)?;
         let session = self.session(node, ask.session)?;
-        let (device, certificate, name) = (session.device, session.certificate.clone(), session.name.clone());
+        let (device, certificate) = (session.device, session.certificate.clone());
+        let name = name_in(&session.address).to_owned();
         let mut owner = before.clone();
         if !ask.record.is_empty() {
             merge_record(&mut owner, &user, &ask.record, now)?;
         }
-        let (mut changes, ahead) = merged(database, &user, &device, &ask.statements, now)?;
+        let (mut changes, ahead, unread) = merged(database, &user, &device, &ask.statements, now)?;
+        self.note_unread(database, unread);
         let full = self.index(database, user, &before)?.leave_out(&mut changes);
         let written = changes.values().filter(|change| change.before != change.after);
         let fresh = written.clone().filter(|change| change.before.statements.is_empty()).count();
@@ -267,15 +230,15 @@ impl Lists {
             }
         }
         let mut answer = page.end(&owner);
-        (answer.full, answer.ahead) = (full, ahead);
+        (answer.full, answer.ahead, answer.unread) = (full, ahead, unread);
         Ok(answer)
     }
 
     /// The user of a session, and what is kept of it: read anew each time, as another process of this server may have
     /// taken the name back, or have heard that the device was revoked.
     fn who(&mut self, database: &Database, node: NodeId, session: u64) -> Result<(UserId, Owner), Stop> {
-        let Session { user, name, .. } = self.session(node, session)?;
-        let (user, member) = (*user, database.member(name)?);
+        let Session { user, address, .. } = self.session(node, session)?;
+        let (user, member) = (*user, database.member(name_in(address))?);
         let has_name =
             |member: &Member| member.state() == MemberState::Enrolled && member.user == user.as_bytes()[..];
         if !member.as_ref().is_some_and(has_name) {
@@ -296,6 +259,23 @@ impl Lists {
         self.sessions.retain(|_, session| {
             session.user != *user || !revocations.is_device_revoked(user, &session.device)
         });
+    }
+
+    /// Says once that something is not understood, and counts it.
+    fn note_unread(&mut self, database: &Database, unread: u32) {
+        if unread == 0 {
+            return;
+        }
+        let count = |figures: &mut Figures| {
+            *figures.refused.entry("unreadable".to_owned()).or_default() += u64::from(unread);
+        };
+        database.signs().count(count);
+        if !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(
+                "a laptop says something that this server does not understand: it is left out, on that laptop only; a newer program here will \
+                 take it"
+            );
+        }
     }
 
     fn remember(&mut self, session: Session) -> u64 {
@@ -349,18 +329,25 @@ struct Merged {
     told: Statement,
 }
 
-/// Each thing that was told, merged with what stands there.
+/// Each thing that was told, merged with what stands there; how much was made in the future, and how much cannot be read.
 fn merged(
     database: &Database,
     user: &UserId,
     device: &DeviceId,
     told: &[Statement],
     now: u64,
-) -> Result<(BTreeMap<Place, Merged>, u32), Stop> {
-    let (mut entries, mut ahead) = (BTreeMap::new(), 0);
+) -> Result<(BTreeMap<Place, Merged>, u32, u32), Stop> {
+    let (mut entries, mut ahead, mut unread) = (BTreeMap::new(), 0, 0);
     for statement in told {
-        let entry = Entry::read(&statement.said).filter(|_| statement.said.len() <= MAX_STATEMENT);
-        let entry = entry.filter(|_| statement.is_by(user, device)).ok_or(Stop::No(Why::Policy))?;
+        if !statement.is_by(user, device) {
+            return Err(Stop::No(Why::Policy));
+        }
+        let fits = statement.said.len() <= MAX_STATEMENT;
+        let Some(entry) = Entry::read(&statement.said).filter(|_| fits) else {
+            // A newer laptop says something that was not there yet when this program was made: the rest is for all that.
+            unread += 1;
+            continue;
+        };
         if entry.edits().iter().any(|edit| edit.millis > now.saturating_add(MAX_SKEW)) {
             // Its laptop is told: its clock is wrong, or this one's.
             ahead += 1;
@@ -377,7 +364,7 @@ fn merged(
         (place, Merged { before, after, told: statement.clone() })
     };
     let changes = entries.into_iter().zip(database.said(user, &places)?).map(changed).collect();
-    Ok((changes, ahead))
+    Ok((changes, ahead, unread))
 }
 
 /// What has to be kept for the merge of all to be what it is. What was there before goes first. Where that were too many, all stays as

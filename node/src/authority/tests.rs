@@ -362,10 +362,12 @@ fn nobody_says_anything_for_a_device() {
     for ask in [
         told(session, 0x42, &alice, BLOCK),
         told(session, 0x83, &user(4), BLOCK),
-        told(session, 0x83, &alice, &[8, 1]),
+        told(session, 0x42, &alice, &[8, 1]),
     ] {
         assert_eq!(why(&say(&mut stage, &laptop, &ask)), Why::Policy);
     }
+    let nothing = say(&mut stage, &laptop, &told(session, 0x83, &alice, &[8, 1]));
+    assert!(matches!(nothing, Said::Statements(page) if page.unread == 1));
     assert!(matches!(say(&mut stage, &laptop, &told(session, 0x83, &alice, BLOCK)), Said::Statements(_)));
     let mut stage = stage.again();
     let kept = stage.office.database.all_said(&alice, 9).expect("read");

@@ -235,7 +235,10 @@ impl Renewal {
         Ok(match tree {
             Tree::Account => {
                 let account: Account = decode(value)?;
-                encode(&Account { epoch: self.later(account.epoch), ..account })
+                // What was numbered since the back-up is numbered again: clients that keep their list fetch all of it (XEP-0237).
+                let version = self.later(account.roster_version);
+                let epoch = self.later(account.epoch);
+                encode(&Account { epoch, roster_version: version, roster_from: version, ..account })
             }
             Tree::Outside => {
                 let mut state: OutsideState = decode(value)?;
@@ -244,7 +247,9 @@ impl Renewal {
                 }
                 encode(&state)
             }
-            Tree::Session => encode(&StoredSession { presence: Vec::new(), ..decode(value)? }),
+            Tree::Session => {
+                encode(&StoredSession { presence: Vec::new(), roster_known: 0, ..decode(value)? })
+            }
             _ => value.to_vec(),
         })
     }

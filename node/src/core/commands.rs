@@ -181,6 +181,7 @@ impl Core {
             last_logout: 0,
             seal_is_older: false,
             roster_version: 0,
+            roster_from: 0,
             epoch: 1,
             link: 0,
             devices: Vec::new(),

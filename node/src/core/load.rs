@@ -208,7 +208,7 @@ impl Core {
         let users: Vec<UserId> = self.accounts.iter().map(|account| account.user).collect();
         for user in users {
             if let Some(account) = self.accounts.get_mut(&user) {
-                account.roster.restored();
+                account.roster.restored(account.stored.roster_from);
             }
         }
         for (key, stored) in entries::<StoredContactRecord>(contents)? {

@@ -1,6 +1,7 @@
 //! Who is told that somebody is here (RFC 6121 §4): sessions of this node and, by signed records, other nodes. *Pure.*
 
 mod devices;
+mod seen;
 
 use std::collections::BTreeSet;
 
@@ -8,8 +9,7 @@ use crosstalk_overlay::id::{DeviceId, UserId};
 use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::{PresenceRecord, PresenceSession, Verified};
 use crosstalk_storage::Tree;
-use crosstalk_storage::encode;
-use crosstalk_storage::tree::presence::{StoredPresence, key};
+use crosstalk_storage::tree::presence::key;
 use jid::Jid;
 
 use crate::features::delay;
@@ -300,6 +300,7 @@ impl Core {
                 self.save_presence(&record, self.now.wall);
                 self.remote_presence.restore(record, self.now.wall);
             }
+            self.show_server_soon(user);
             self.publish_to_link(user, &ids);
             self.show_outside(user);
         }
@@ -317,6 +318,10 @@ impl Core {
             return self.count("presence of people nobody here subscribed to");
         }
         let key = (from, device);
+        let newer = |known: &Known| !live && known.record.at > record.at;
+        if self.remote_presence.devices.get(&key).is_some_and(newer) {
+            return self.count("presence that others knew less newly");
+        }
         if !self.remote_presence.devices.contains_key(&key) {
             if let Some(surplus) = self.remote_presence.surplus(&from) {
                 self.remote_unknown(from, surplus);
@@ -326,6 +331,9 @@ impl Core {
             }
         }
         let said = (!live).then_some(record.at.millis.min(self.now.wall));
+        if let Some(then) = said.filter(|then| then.saturating_add(record.life()) <= self.now.wall) {
+            return self.was_seen(record, then);
+        }
         let known = self.remote_presence.devices.get_mut(&key).filter(|known| known.current);
         let confirmed = live && known.as_ref().is_some_and(|known| known.said.is_some());
         let (before, mut viewers) = known
@@ -426,32 +434,10 @@ impl Core {
         }
     }
 
-    /// A record is of low value, but for the resources that it names: after a restart they say whom clients still show.
-    fn save_presence(&mut self, record: &Verified<PresenceRecord>, seen: u64) {
-        let stored = StoredPresence { record: record.bytes().to_vec(), seen };
-        let key = key(record.user.as_bytes(), record.device.as_bytes());
-        let resources = |record: &PresenceRecord| -> BTreeSet<String> {
-            record.sessions.iter().map(|session| session.resource.clone()).collect()
-        };
-        let before = self.remote_presence.devices.get(&(record.user, record.device));
-        match before.is_some_and(|before| resources(&before.record) == resources(record)) {
-            true => self.put_lazily(Tree::Presence, key, encode(&stored)),
-            false => self.writes.put(Tree::Presence, key, encode(&stored)),
-        }
-    }
-
     /// Whether a user is online, here or elsewhere.
     pub(crate) fn is_online(&self, user: &UserId) -> bool {
         !self.sessions_of(*user, |session| session.presence.is_some()).is_empty()
             || self.remote_presence.is_online(user)
-    }
-
-    /// When a user was last seen, unix milliseconds.
-    pub(crate) fn last_seen(&self, user: &UserId) -> Option<u64> {
-        match self.accounts.get(user) {
-            Some(account) => Some(account.stored.last_logout).filter(|at| *at > 0),
-            None => self.remote_presence.last_seen(user),
-        }
     }
 }
 

@@ -66,11 +66,13 @@ impl Roster {
         self.relations.iter().filter(|(_, relation)| subscription(&relation.slots).to).map(|(user, _)| *user)
     }
 
-    /// After a start: where as many removals are remembered as may be, older ones were forgotten.
-    pub(crate) fn restored(&mut self) {
+    /// After a start: versions before `from` count no more, and where as many removals are remembered as may be, older ones were
+    /// forgotten.
+    pub(crate) fn restored(&mut self, from: u64) {
+        self.told_from = from;
         let removed = self.items.values().filter(|item| item.removed).map(|item| item.version);
         if removed.clone().count() >= TOMBSTONES {
-            self.told_from = removed.min().unwrap_or_default();
+            self.told_from = removed.min().unwrap_or_default().max(from);
         }
     }
 

@@ -10,6 +10,7 @@
 mod brought;
 mod conflict;
 pub(crate) mod entry;
+mod look;
 mod merge;
 pub(super) mod own;
 mod pass;
@@ -57,6 +58,7 @@ pub(super) struct Sync {
     /// Monotonic milliseconds at which a device elsewhere was told a digest; as many as there are own devices.
     met: BTreeMap<DeviceId, u64>,
     pub(super) servers: server::Servers,
+    looks: BTreeMap<UserId, look::Looks>,
 }
 
 #[derive(Debug, Default)]

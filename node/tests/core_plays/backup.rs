@@ -80,6 +80,53 @@ fn what_is_written_after_a_restore_is_no_repeat_and_what_was_is_shown_once() {
     }
 }
 
+/// A client that keeps its list (XEP-0237) has versions from after the back-up: each is given again, to other changes.
+#[test]
+fn a_client_that_keeps_its_list_gets_all_of_it_after_a_restore() {
+    let here = Play::elsewhere(1);
+    let anna = here.online("anna/desk");
+    let set = |item: &str| {
+        anna.send(&format!("<iq type='set' id='s'><query xmlns='jabber:iq:roster'>{item}</query></iq>"));
+        anna.forget();
+    };
+    let fetch = |anna: &Client, version: &str| {
+        anna.send(&format!("<iq type='get' id='v'><query xmlns='jabber:iq:roster' ver='{version}'/></iq>"));
+        let answer =
+            anna.takes_all().into_iter().find(|element| element.get_attr("id") == Some("v")).unwrap();
+        let query = answer
+            .get("query", "jabber:iq:roster")
+            .map(|query| (query.get_attr("ver").unwrap().to_owned(), query.children().count()));
+        query.unwrap_or_default()
+    };
+    set("<item jid='bob@far.example'/>");
+    let before = here.snapshot();
+    set("<item jid='carl@far.example'/>");
+    set("<item jid='dora@far.example'/>");
+    let (kept, all) = fetch(&anna, "");
+    assert_eq!(all, 3);
+    anna.leaves();
+    restore(&here, &before, 1_900_000_000_000);
+    let anna = here.online("anna/desk");
+    let set = |item: &str| {
+        anna.send(&format!("<iq type='set' id='s'><query xmlns='jabber:iq:roster'>{item}</query></iq>"));
+        anna.forget();
+    };
+    set("<item jid='eve@far.example'/>");
+    set("<item jid='fay@far.example'/>");
+    let (anew, all) = fetch(&anna, &kept);
+    assert_eq!(all, 3, "bob, eve and fay, and neither carl nor dora");
+    assert_eq!(fetch(&anna, &anew).1, 0, "from then on changes are told");
+    here.restart();
+    let anna = here.online("anna/desk");
+    assert_eq!(fetch(&anna, &kept).1, 3, "also after a restart");
+    assert_eq!(fetch(&anna, &anew).1, 0);
+    // Once more from the same file: what was given after the first time does not count either.
+    anna.leaves();
+    restore(&here, &before, 1_900_000_000_001);
+    let anna = here.online("anna/desk");
+    assert_eq!(fetch(&anna, &anew).1, 1, "bob");
+}
+
 /// Its client would go on where the node is not, and the node take new messages for ones that it has.
 #[test]
 fn a_session_from_before_cannot_be_resumed_and_what_it_had_not_is_held() {

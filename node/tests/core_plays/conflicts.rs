@@ -59,6 +59,30 @@ fn who_is_removed_here_and_changed_there_is_kept_as_a_conflict() {
     }
 }
 
+/// A laptop that came after the removal, and so knows nothing of it.
+#[test]
+fn who_was_removed_long_ago_is_simply_added_again() {
+    let school = School::new(2);
+    school.set(0, &format!("<item jid='{BOB}' name='Bob'/>"));
+    school.meet(0);
+    remove(&school, 0);
+    school.meet(0);
+    school.laptops.iter().for_each(|laptop| laptop.wait(60_000));
+    school.meet(1);
+    rename(&school, 1, "Robert");
+    school.join(1);
+    school.rest(1);
+    let told = school.clients[1].takes_all();
+    assert!(!told.iter().any(|element| element.name() == "message"), "{told:?}");
+    school.part(1);
+    rename(&school, 1, "Bobby");
+    meet(&school, &[1, 0, 1]);
+    for laptop in [0, 1] {
+        assert_eq!(school.list(laptop)[BOB].0.as_deref(), Some("Bobby"));
+        assert!(school.conflicts(laptop).is_empty(), "{:?}", school.conflicts(laptop));
+    }
+}
+
 #[test]
 fn clients_are_told_once() {
     let school = apart();

@@ -85,16 +85,26 @@ impl Book {
                 wants.iter().all(|(want, _)| removals.iter().any(|(_, it)| it.knew.sure.contains(want)));
             assert!(!stays || list.contains_key(jid), "{jid} was wanted and is gone");
             assert!(!goes || !list.contains_key(jid), "{jid} was removed and is back");
-            let open = removals
+            let unsettled: Vec<_> = removals
                 .iter()
-                .any(|(removal, _)| !wants.iter().any(|(_, it)| it.knew.maybe.contains(removal)));
+                .filter(|(removal, _)| !wants.iter().any(|(_, it)| it.knew.maybe.contains(removal)))
+                .collect();
+            // A want that stands, of a contact that its laptop had by another's or an earlier one, which is what was removed.
+            let open = wants.iter().any(|(want, it)| {
+                let stands = !removals.iter().any(|(_, removal)| removal.knew.maybe.contains(want));
+                let had = |one: &usize| {
+                    it.knew.sure.contains(one)
+                        && !removals.iter().any(|(removal, by)| {
+                            it.knew.maybe.contains(removal) && by.knew.maybe.contains(one)
+                        })
+                };
+                let mut before = wants.iter().map(|(one, _)| *one).filter(had);
+                stands && before.any(|one| unsettled.iter().any(|(_, by)| by.knew.sure.contains(&one)))
+            });
             let settled = |(removal, deed): &(usize, &Deed)| {
                 wants.iter().any(|(_, it)| it.laptop == deed.laptop && it.knew.sure.contains(removal))
             };
-            assert!(
-                !stays || !open || conflicts.contains(jid),
-                "{jid} was removed and wanted apart: no conflict"
-            );
+            assert!(!open || conflicts.contains(jid), "{jid} was removed and changed apart: no conflict");
             assert!(!removals.iter().all(settled) || !conflicts.contains(jid), "{jid} is in no conflict");
         }
         assert!(conflicts.iter().all(|jid| list.contains_key(jid)), "{conflicts:?} of {list:?}");
@@ -207,7 +217,7 @@ fn histories(usual: u64, on_disks: bool) {
         seeds - only.unwrap_or(0),
         begun.elapsed()
     );
-    assert!(conflicts > 0 || only.is_some(), "they are about conflicts, too");
+    assert!(conflicts > 0 || seeds < 30 || only.is_some(), "they are about conflicts, too");
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod proof;
 mod requests;
 mod resumption;
 mod server;
+mod shown;
 mod store_trouble;
 mod subscription;
 mod upstream;

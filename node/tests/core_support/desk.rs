@@ -8,7 +8,7 @@ use crosstalk::authority::standing::Signs;
 use crosstalk::upstream::gate::{Effect, Gate};
 use crosstalk::upstream::outward::Who;
 use crosstalk::xmpp::Stanza;
-use crosstalk_overlay::enrol::{Answer, Ask, Begun, Directory, Why};
+use crosstalk_overlay::enrol::{Answer, Ask, Begun, Directory, MARK, Why};
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::time::Now;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState};
@@ -38,13 +38,23 @@ pub struct Desk {
     pub door: Option<Door>,
     /// Questions answered, by kind.
     pub asked: BTreeMap<String, usize>,
+    /// Of how many laptops were told that somebody shows something.
+    pub told_of: usize,
 }
 
 impl Desk {
     pub fn new() -> Self {
         let data = TempDir::new().unwrap();
         let database = open(&data);
-        Self { data, database, lists: Lists::default(), lies: false, door: None, asked: BTreeMap::new() }
+        Self {
+            data,
+            database,
+            lists: Lists::default(),
+            lies: false,
+            door: None,
+            asked: BTreeMap::new(),
+            told_of: 0,
+        }
     }
 
     /// The process dies and starts again.
@@ -168,6 +178,7 @@ impl Desk {
         let answer = match ask {
             Ask::Begin(ask) if !has_name(database, &ask.address, &ask.user) => Err(Stop::No(Why::Password)),
             Ask::Begin(ask) => lists.begin(database, node, &ask, now).map(|begun| {
+                self.told_of += begun.looked.len() / MARK;
                 Answer::Begun(Begun {
                     upstream: self.door.is_some(),
                     directory: Directory::Yes.into(),
@@ -184,6 +195,7 @@ impl Desk {
             }
             Ask::Compare(ask) => lists.compare(database, node, &ask).map(Answer::Compared),
             Ask::Fetch(ask) => lists.fetch(database, node, &ask).map(Answer::Statements),
+            Ask::Look(ask) => lists.look(database, node, &ask, now).map(Answer::Looked),
             Ask::Tell(ask) => {
                 let told = lists.tell(database, node, &ask, now).map(Answer::Statements);
                 let blocks = lists.take_blocks();
@@ -201,6 +213,12 @@ impl Desk {
             for statement in &mut page.statements {
                 let at = statement.said.len() / 2;
                 statement.said[at] ^= 1;
+            }
+        }
+        if let (true, Answer::Looked(page)) = (self.lies, &mut answer) {
+            for seen in &mut page.seen {
+                let at = seen.presence.len() / 2;
+                seen.presence[at] ^= 1;
             }
         }
         answer.to_bytes()

@@ -16,7 +16,9 @@ use crate::dht::{Key, Query, Value};
 use crate::envelope::Content;
 use crate::id::{DeviceId, MessageId, PresenceId, UserId};
 use crate::keys::{AudienceKey, PresenceKey};
-use crate::record::{PresenceRecord, Record as _, SealedPresence, Unverified, Whereabouts};
+use crate::record::{
+    Context, PresenceRecord, Record as _, SealedPresence, Unverified, Verified, Whereabouts,
+};
 use crate::time::{DAY, HOUR, Hlc, MINUTE, Now};
 
 /// Whoever was seen in a sealed presence is shown as here for so long after it was signed: as long as that counts.
@@ -372,23 +374,44 @@ impl Overlay {
         if record.is_empty() {
             return;
         }
-        let context = self.users.context(self.clock.trusted(now));
+        // That it counts no more does not unsay when it was said.
+        let context = Context { enforce_end: false, ..self.users.context(self.clock.trusted(now)) };
         let record = Unverified::<PresenceRecord>::parse(record).and_then(|record| record.verify(&context));
         let Ok(record) = record else { return self.counters.drop("sealed presence that does not verify") };
+        if record.user == *user && record.device == *device {
+            self.show_said(&record, &given, news, now);
+        }
+    }
+
+    /// Shows those of ours whom it concerns what a device said, by the hash table or the server: while it counts, as here; then, that
+    /// it was here. Of a device that is live its own connection says more.
+    pub(super) fn show_said(
+        &mut self,
+        record: &Verified<PresenceRecord>,
+        to: &[UserId],
+        news: bool,
+        now: Now,
+    ) {
+        let (user, device) = (record.user, record.device);
         let until = record.at.millis.saturating_add(FRESH);
-        let fresh = self.time(now) < until && record.user == *user && record.device == *device;
-        if !fresh || self.users.node_of(device).is_some() {
+        if self.users.node_of(&device).is_some() {
             return;
         }
+        if self.time(now) >= until {
+            let said =
+                |to: &UserId| Output::Presence { to: *to, from: user, record: record.clone(), live: false };
+            return self.outputs.extend(to.iter().map(said));
+        }
         if record.sessions.is_empty() {
-            self.hide_found(device);
+            self.hide_found(&device);
         } else {
-            self.audiences.shown.insert(*device, (*user, until));
+            self.audiences.shown.insert(device, (user, until));
+            self.found_will_end(now);
             if news {
-                self.has_seen(user);
+                self.has_seen(&user);
             }
         }
-        given.iter().for_each(|to| self.show_locally(*to, &record, false));
+        to.iter().for_each(|to| self.show_locally(*to, record, false));
     }
 
     /// What was shown by a sealed presence and is not live has grown old.

@@ -102,11 +102,16 @@ impl Overlay {
         self.timers.set(Timer::Seek, now.mono);
     }
 
+    /// Somebody is shown as here by what was found, which counts for a while.
+    pub(super) fn found_will_end(&mut self, now: Now) {
+        self.timers.set_earlier(Timer::Seek, on_grid(now.mono + 1, ROUND));
+    }
+
     pub(super) fn on_seek_timer(&mut self, now: Now) {
         self.expire_found(now);
         if self.audiences.shows_anybody() {
             // Also when there is nobody to ask any more.
-            self.timers.set_earlier(Timer::Seek, on_grid(now.mono + 1, ROUND));
+            self.found_will_end(now);
         }
         if self.queries.nodes == 0 {
             // Nobody to ask; the table says when there is, and everybody is looked for then.

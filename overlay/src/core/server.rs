@@ -2,9 +2,10 @@
 //! is, what the user's record says, what the device signs; and when the server is met. *Pure.*
 
 use super::{Output, Overlay};
-use crate::enrol::Statement;
+use crate::dht::PRESENCE_AGAIN;
+use crate::enrol::{Seen, Statement};
 use crate::id::{NodeId, UserId};
-use crate::record::{Refusal, UserRecord};
+use crate::record::{Context, DeviceCert, PresenceRecord, Refusal, Unverified, UserRecord, Verified};
 use crate::time::Now;
 use crate::wire::Frame;
 
@@ -54,6 +55,35 @@ impl Overlay {
     pub fn sign_statement(&self, user: &UserId, said: Vec<u8>) -> Option<Statement> {
         let local = self.locals.get(user).filter(|local| !local.is_void(&self.users.revocations))?;
         Some(Statement::sign(user, said, &local.device))
+    }
+
+    /// What a user here shows, for the server: signed anew if somebody is here and it counts not much longer.
+    pub fn presence_for_server(&mut self, user: &UserId, now: Now) -> Option<Verified<PresenceRecord>> {
+        let old = now.wall.saturating_sub(PRESENCE_AGAIN);
+        let known = self.own_presence(user)?;
+        if !known.sessions.is_empty() && known.at.millis <= old {
+            self.sign_presence(user, now);
+        }
+        self.own_presence(user).cloned()
+    }
+
+    /// What the device of somebody said last, as the server has it, is shown to a user here: while it counts, as here; then, that it
+    /// was here. The device need not be known: its certificate comes along.
+    ///
+    /// # Errors
+    /// When one of the two does not verify.
+    pub fn presence_from_server(&mut self, to: &UserId, seen: &Seen, now: Now) -> Result<(), Refusal> {
+        let record = {
+            let context = Context { enforce_end: false, ..self.users.context(self.clock.trusted(now)) };
+            let cert = Unverified::<DeviceCert>::parse(&seen.certificate)?.verify(&context)?;
+            let context = Context { certificates: &cert, ..context };
+            Unverified::<PresenceRecord>::parse(&seen.presence)?.verify(&context)?
+        };
+        if !self.locals.contains_key(to) || self.locals.contains_key(&record.user) {
+            return Err(Refusal::WrongSigner { kind: "presence" });
+        }
+        self.show_said(&record, &[*to], true, now);
+        Ok(())
     }
 
     /// The node of the server of a user's domain: [`Output::ServerMet`] at the begin of each session with it, and, as it never

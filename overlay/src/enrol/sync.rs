@@ -85,6 +85,9 @@ pub struct Begin {
     /// The highest serial of what it has of the domain's introductions of others.
     #[prost(uint64, tag = "60")]
     pub introduced: u64,
+    /// Digest of the marks of others' presence that it was told last; empty: it wants none.
+    #[prost(bytes = "vec", tag = "72")]
+    pub looked: Vec<u8>,
 }
 
 /// See [`Begin`].
@@ -127,6 +130,12 @@ pub struct Begun {
     /// The change of the password that counts, [`super::PasswordOf`]; 0: it was never changed; none: this server does not say.
     #[prost(uint64, optional, tag = "71")]
     pub password: Option<u64>,
+    /// The server keeps what devices show ([`super::Look`]).
+    #[prost(bool, tag = "72")]
+    pub looks: bool,
+    /// Marks of what those show whom the user may see, the newest [`super::MAX_LOOKED`]; empty if there is nothing, or nothing new.
+    #[prost(bytes = "vec", tag = "73")]
+    pub looked: Vec<u8>,
 }
 
 /// Domains that one domain may introduce, with those taken back lately: all fit into one answer.
@@ -189,6 +198,9 @@ pub struct Statements {
     /// So many were not, as they were made more than 48 h ahead of the server's clock.
     #[prost(uint32, tag = "5")]
     pub ahead: u32,
+    /// So many were not, as the server does not understand them.
+    #[prost(uint32, tag = "6")]
+    pub unread: u32,
 }
 
 /// What the server lacks.

@@ -10,8 +10,8 @@ use crosstalk_overlay::core::Live;
 use crosstalk_overlay::core::state::*;
 use crosstalk_overlay::enrol::{
     self, Admitted, Ask, Begin, Begun, Brought, BroughtContact, Change, Changed, Collect, Collected,
-    Directory, Enrol, Enrolled, Exchange, Exchanged, Letter, Login, OutsideContact, PasswordOf, People,
-    Person, Prove, Refused, Salted, Scheme, Statement, Statements, Tell, Why,
+    Directory, Enrol, Enrolled, Exchange, Exchanged, Letter, Login, Look, Looked, OutsideContact, PasswordOf,
+    People, Person, Prove, Refused, Salted, Scheme, Statement, Statements, Tell, Why,
 };
 use crosstalk_overlay::envelope::{Content, Envelope, Inner};
 use crosstalk_overlay::id::{DeviceId, MessageId, NodeId};
@@ -285,6 +285,10 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
             "enrol-answer-begun-password",
             Frame::EnrolAnswer { request: 18, answer: begun_password().to_bytes() },
         ),
+        ("enrol-begin-looked", Frame::Enrol { request: 19, ask: begins_looking().to_bytes() }),
+        ("enrol-answer-begun-looked", Frame::EnrolAnswer { request: 19, answer: begun_looking().to_bytes() }),
+        ("enrol-look", Frame::Enrol { request: 20, ask: look().to_bytes() }),
+        ("enrol-answer-looked", Frame::EnrolAnswer { request: 20, answer: looked().to_bytes() }),
         ("enrol-answer-password", Frame::EnrolAnswer { request: 17, answer: password_of().to_bytes() }),
         (
             "enrol-answer-begun-directory",
@@ -330,6 +334,7 @@ fn begin() -> Ask {
         places: vec![6; 8],
         authority: AuthorityKey::from_seed([0x40; 32]).id().as_bytes().to_vec(),
         introduced: 0,
+        looked: Vec::new(),
     })
 }
 
@@ -337,6 +342,29 @@ fn begin() -> Ask {
 fn begins_with(introduced: u64) -> Ask {
     let Ask::Begin(begin) = begin() else { unreachable!() };
     Ask::Begin(Begin { introduced, ..begin })
+}
+
+/// From a laptop that takes part in what the server keeps of presence.
+fn begins_looking() -> Ask {
+    let Ask::Begin(begin) = begin() else { unreachable!() };
+    Ask::Begin(Begin { looked: vec![7; 8], ..begin })
+}
+
+fn begun_looking() -> enrol::Answer {
+    enrol::Answer::Begun(Begun { session: 3, looks: true, looked: vec![8; 16], ..Begun::default() })
+}
+
+/// What alice shows, and that she wants to know what two devices show.
+fn look() -> Ask {
+    Ask::Look(Look { session: 9, presence: records()["presence"].clone(), marks: vec![8; 16] })
+}
+
+fn looked() -> enrol::Answer {
+    let seen = enrol::Seen {
+        presence: records()["presence"].clone(),
+        certificate: records()["device-cert"].clone(),
+    };
+    enrol::Answer::Looked(Looked { marks: 2, seen: vec![seen] })
 }
 
 fn begun_password() -> enrol::Answer {
@@ -368,6 +396,7 @@ fn statements() -> enrol::Answer {
         certificates,
         full: 0,
         ahead: 0,
+        unread: 0,
     })
 }
 

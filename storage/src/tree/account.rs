@@ -92,6 +92,10 @@ pub struct Account {
     /// The same of the vCard.
     #[prost(message, optional, tag = "63")]
     pub vcard_edit: Option<Edit>,
+    /// Lowest version of the contact list since which a client can be told what has changed: older ones were given before the store was
+    /// put back, and may have been given twice.
+    #[prost(uint64, tag = "64")]
+    pub roster_from: u64,
 }
 
 /// A new password on its way to the server; what lets its user in there, and opens nothing by itself.
@@ -213,6 +217,10 @@ mod tests {
             [&newer[..], b"\xea\x03\x08\x08\x02\x12\x01A\x1a\x01B\xf2\x03\x02\x08\x01\xfa\x03\x02\x08\x02"]
                 .concat();
         assert_eq!(encode(&listed), newest);
-        assert_eq!(decode::<Account>(&newest), Ok(listed));
+        assert_eq!(decode::<Account>(&newest), Ok(listed.clone()));
+        let restored = Account { roster_from: 3, ..listed };
+        let restored_bytes = [&newest[..], b"\x80\x04\x03"].concat();
+        assert_eq!(encode(&restored), restored_bytes);
+        assert_eq!(decode::<Account>(&restored_bytes), Ok(restored));
     }
 }

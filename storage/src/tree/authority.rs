@@ -1,6 +1,6 @@
 //! What the server of a domain keeps, in a store of its own: the domain, its users, invitations, the audit log. *Pure.*
 
-use crosstalk_overlay::enrol::{Brought, Statement};
+use crosstalk_overlay::enrol::{Brought, Seen, Statement};
 
 use crate::Tree;
 use crate::codec::Stored;
@@ -262,6 +262,19 @@ impl Stored for Said {
     const VERSION: u8 = 1;
 }
 
+/// What each device of a user showed last; keyed by the user key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LastShown {
+    /// As it was told, the newest last.
+    #[prost(message, repeated, tag = "1")]
+    pub seen: Vec<Seen>,
+}
+
+impl Stored for LastShown {
+    const TREE: Tree = Tree::LastShown;
+    const VERSION: u8 = 1;
+}
+
 #[cfg(test)]
 mod tests {
     use crosstalk_overlay::enrol::BroughtContact;
@@ -298,6 +311,8 @@ mod tests {
             encode(&before),
             b"\x01\x08\x01\x10\x01\x1a\x01\x02\x20\x03\x2a\x01\x04\x32\x01\x05\x3a\x01\x06\x42\x01\x07\x4a\x01\x08\x50\x09"
         );
+        let shown = LastShown { seen: vec![Seen { presence: vec![1], certificate: vec![2] }] };
+        assert_eq!(encode(&shown), b"\x01\x0a\x06\x0a\x01\x01\x12\x01\x02");
         assert_eq!(encode(&StoredIntroduction { signed: vec![7] }), b"\x01\x0a\x01\x07");
         let invitation = StoredInvitation { name: "a".into(), expires: 1, used: vec![2] };
         let line =

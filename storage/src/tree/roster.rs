@@ -78,6 +78,12 @@ pub struct Trace {
     /// Up to when that was known where the contact was added or changed.
     #[prost(message, optional, tag = "5")]
     pub settled: Option<Clock>,
+    /// When it last changed the contact where another device wanted it, too, as was known.
+    #[prost(message, optional, tag = "6")]
+    pub shared: Option<Clock>,
+    /// When it last added the contact anew, where nobody wanted it as far as was known; absent if it did so once.
+    #[prost(message, optional, tag = "7")]
+    pub added: Option<Clock>,
 }
 
 /// A hybrid logical clock of one device.
@@ -149,6 +155,8 @@ mod tests {
                 .concat();
         assert_eq!(encode(&removed), newest);
         assert_eq!(decode::<RosterItem>(&newest), Ok(removed));
+        let trace = Trace { by: vec![7], shared: clock(5), added: clock(6), ..Trace::default() };
+        assert_eq!(prost::Message::encode_to_vec(&trace), b"\x0a\x01\x07\x32\x02\x08\x05\x3a\x02\x08\x06");
     }
 
     #[test]

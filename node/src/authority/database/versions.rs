@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     Step { trees: &[Tree::Passed], change: |_, _| Ok(()) },
     Step { trees: &[Tree::Brought], change: |_, _| Ok(()) },
     Step { trees: &[Tree::Person, Tree::FoundBy], change: |_, _| Ok(()) },
+    Step { trees: &[Tree::LastShown], change: |_, _| Ok(()) },
 ];
 
 const FIRST: [Tree; 7] = [

@@ -3,7 +3,7 @@
 use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
 use crosstalk_overlay::record::{Revocation, Revoked, UserRecord, Verified};
 
-use super::{Lists, Stop, stored_record};
+use super::{Lists, Stop, name_in, stored_record};
 use crate::authority::database::{Database, DatabaseError};
 
 impl Lists {
@@ -19,7 +19,7 @@ impl Lists {
     ) -> Result<(UserId, DeviceId, String), Stop> {
         self.who(database, node, session)?;
         let session = self.session(node, session)?;
-        Ok((session.user, session.device, session.name.clone()))
+        Ok((session.user, session.device, name_in(&session.address).to_owned()))
     }
 
     /// The devices that a user has, and when their certificates end.

@@ -8,20 +8,27 @@ use prost::Message;
 
 use super::device_of;
 
+/// Devices whose certificates go along.
+const DEVICES: usize = 32;
+
 /// Statements for one answer.
 #[derive(Default)]
 pub(super) struct Page {
     answer: Statements,
     bytes: usize,
+    devices: BTreeSet<Vec<u8>>,
 }
 
 impl Page {
     /// Takes what stands for the next mark; false if there is no more room.
     pub(super) fn takes(&mut self, statement: Option<Statement>) -> bool {
         let size = statement.as_ref().map_or(0, Message::encoded_len);
-        if self.bytes > 0 && self.bytes + size > PAGE {
+        let new = |statement: &&Statement| !self.devices.contains(&statement.device);
+        let fresh = statement.as_ref().filter(new).map(|statement| statement.device.clone());
+        if self.bytes > 0 && (self.bytes + size > PAGE || fresh.is_some() && self.devices.len() >= DEVICES) {
             return false;
         }
+        self.devices.extend(fresh);
         self.bytes += size;
         self.answer.marks += 1;
         self.answer.statements.extend(statement);

@@ -54,6 +54,12 @@ impl RemotePresence {
         self.devices.range(range).map(|((_, device), known)| (*device, known))
     }
 
+    /// What its devices said, as it was signed, of which nothing is to be learnt any more: it is shown, or counts no more.
+    pub(in crate::core) fn settled(&self, user: &UserId, wall: u64) -> impl Iterator<Item = &[u8]> {
+        let settled = move |known: &Known| known.current || known.seen + known.record.life() <= wall;
+        self.of(user).filter(move |(_, known)| settled(known)).map(|(_, known)| known.record.bytes())
+    }
+
     /// The device that gives way to one more of its user: unheard of for longest.
     pub(super) fn surplus(&self, user: &UserId) -> Option<DeviceId> {
         let full = self.of(user).count() >= MOST_DEVICES;

@@ -17,6 +17,7 @@ use crosstalk_storage::tree::block::Blocked;
 use prost::Message as _;
 
 use super::entry::{Entry, Key, Mark, Marks, THING, marks, short_digest};
+use super::look::Looking;
 use super::shape::Part;
 use super::{block_field, merge, own, records};
 use crate::core::Core;
@@ -47,8 +48,9 @@ pub(super) struct Pass {
     record: bool,
     /// Pages of what the user brought along that are here; nothing: there is none left to collect.
     collected: Option<u64>,
-    /// Of what was told, not taken: no room, made in the future.
-    pub(super) left_out: (u32, u32),
+    pub(super) looking: Looking,
+    /// Of what was told, not taken: no room, made in the future, not understood.
+    pub(super) left_out: (u32, u32, u32),
     /// Of all questions and answers.
     pub(super) bytes: (u64, u64),
 }
@@ -85,6 +87,7 @@ impl Core {
                 .map(|key| key.as_bytes().to_vec())
                 .unwrap_or_default(),
             introduced: self.overlay.introduced_until(&account.stored.domain),
+            looked: self.looked(&user),
         };
         Some((Pass::default(), Ask::Begin(ask)))
     }
@@ -120,6 +123,7 @@ impl Core {
                 self.take_brought(user, page.unwrap_or_default());
                 pass.collected = Some(number).filter(|number| *number > 0);
             }
+            Answer::Looked(page) => self.looks(user, &mut pass.looking, &page)?,
             Answer::Statements(page) if pass.gathered => self.told(user, pass, &page)?,
             Answer::Statements(page) => {
                 let count = usize::try_from(page.marks).unwrap_or(usize::MAX);
@@ -151,7 +155,10 @@ impl Core {
         if !std::mem::replace(&mut pass.gathered, true) {
             self.gather(user, pass);
         }
-        self.tell_more(user, pass).map(Ask::Tell)
+        if let Some(tell) = self.tell_more(user, pass) {
+            return Some(Ask::Tell(tell));
+        }
+        self.look_more(user, pass.session, &mut pass.looking).map(Ask::Look)
     }
 
     fn begun(&mut self, user: UserId, pass: &mut Pass, begun: Begun) -> Result<(), &'static str> {
@@ -165,6 +172,7 @@ impl Core {
         self.take_introductions(introductions);
         self.password_counts(user, begun.password);
         self.directory_heard(user, begun.directory());
+        self.begin_look(user, &mut pass.looking, &begun);
         pass.collected = begun.brought.then_some(0);
         self.way_opens(user, begun.session, begun.upstream);
         if !begun.name.is_empty() && self.renew(user, None, Some(begun.name)).is_err() {
@@ -250,8 +258,12 @@ impl Core {
 
     /// The server knew something that what was told had not.
     fn told(&mut self, user: UserId, pass: &mut Pass, page: &Statements) -> Result<(), &'static str> {
-        let (full, ahead) = pass.left_out;
-        pass.left_out = (full.saturating_add(page.full), ahead.saturating_add(page.ahead));
+        let (full, ahead, unread) = pass.left_out;
+        pass.left_out = (
+            full.saturating_add(page.full),
+            ahead.saturating_add(page.ahead),
+            unread.saturating_add(page.unread),
+        );
         let before = pass.tell.len();
         self.take_statements(user, pass, page)?;
         pass.told_again += pass.tell.len() - before;

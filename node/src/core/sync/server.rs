@@ -56,8 +56,8 @@ struct Link {
     session: Option<u64>,
     /// Bytes of the questions and answers of the last whole pass.
     last: (u64, u64),
-    /// Of what it told, how much the server had no room for, and how much it took for made in the future.
-    left_out: (u32, u32),
+    /// Of what it told, how much the server had no room for, how much it took for made in the future, and how much it did not understand.
+    left_out: (u32, u32, u32),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +112,7 @@ impl super::Sync {
     /// The user has no account here any more.
     pub(in crate::core) fn forget_server(&mut self, user: &UserId) {
         self.servers.links.remove(user);
+        self.looks.remove(user);
     }
 }
 
@@ -308,6 +309,7 @@ impl Core {
     }
 
     fn pass_ended(&mut self, user: UserId, pass: &Pass) {
+        self.end_look(&user, &pass.looking);
         let now = self.now;
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
         link.set(State::Up, now.wall);
@@ -384,7 +386,7 @@ fn server_view(account: &Account, link: &Link) -> ServerView {
 }
 
 /// What the server did not take of what it was told.
-fn left_out((full, ahead): (u32, u32)) -> Option<String> {
+fn left_out((full, ahead, unread): (u32, u32, u32)) -> Option<String> {
     let full = (full > 0).then(|| {
         format!("it keeps as much of this user as it may, and {full} more things are on this laptop only: remove some contacts")
     });
@@ -393,7 +395,10 @@ fn left_out((full, ahead): (u32, u32)) -> Option<String> {
             "{ahead} changes were made more than two days ahead of its clock: one of the two clocks is wrong"
         )
     });
-    let all: Vec<String> = full.into_iter().chain(ahead).collect();
+    let unread = (unread > 0).then(|| {
+        format!("it does not understand {unread} things, which are on this laptop only: its program is older than the one here")
+    });
+    let all: Vec<String> = full.into_iter().chain(ahead).chain(unread).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 
@@ -415,7 +420,10 @@ fn reason(why: Why) -> &'static str {
     match why {
         Why::Disabled => "the server has ended this account",
         Why::Password => "the server knows this user no longer, or by another key: enrol again",
-        Why::Full => "the server keeps as much of this user as it may",
+        Why::Full => {
+            "the server keeps what 256 devices of this user have said, and has no room for one more: who runs it can start the user anew \
+             (`crosstalk authority user reset`)"
+        }
         Why::Trouble => "the server cannot save anything now",
         Why::Revoked => "this laptop was revoked as a device of the account",
         _ => "the server does not understand this node, or this node the server",

@@ -1,6 +1,7 @@
 //! Whether a contact is listed, where devices of its user add, change and remove it apart (DESIGN.md §6): a removal undoes
 //! what its device knew of, and nothing else; who comes out of that listed though somebody removed it is a conflict, until
-//! somebody who knows of the removal changes the contact, or removes it again. *Pure.*
+//! somebody who knows of the removal changes the contact, or removes it again. But who is added by a device that knew nothing of
+//! what was removed is simply added. *Pure.*
 //!
 //! All is maxima by device, so that the merge is commutative, associative and idempotent.
 
@@ -60,6 +61,8 @@ impl Traces {
             mine.undone = mine.undone.max(theirs.undone);
             mine.removed = mine.removed.max(theirs.removed);
             mine.settled = mine.settled.max(theirs.settled);
+            mine.shared = mine.shared.max(theirs.shared);
+            mine.added = mine.added.max(theirs.added);
         }
         self.before = self.before.max(other.before);
         self.pruned()
@@ -67,11 +70,17 @@ impl Traces {
 
     /// A device adds or changes the contact, knowing all this.
     pub(crate) fn want(&mut self, edit: &Edit) {
+        let (listed, others) = (self.is_listed(), self.is_listed_by_others(&edit.by));
         self.traces.values_mut().for_each(|trace| trace.settled = trace.removed);
         // Above what it undoes, wherever this machine's clock is.
         let before = self.before.as_ref().map(|before| after(Some(clock(before)))).unwrap_or_default();
         let trace = self.trace(edit.by.clone());
         trace.wanted = Some(clock(edit).max(after(trace.undone)).max(before));
+        match (listed, others) {
+            (_, true) => trace.shared = trace.shared.max(trace.wanted),
+            (false, _) if trace.undone.max(trace.shared).is_some() => trace.added = trace.wanted,
+            _ => {}
+        }
     }
 
     /// A device removes it, knowing all this.
@@ -87,10 +96,16 @@ impl Traces {
         self.traces.values().any(|trace| trace.wanted.is_some())
     }
 
-    /// The devices that removed it while others wanted it, and nobody who knew of that has said what it is to be.
+    fn is_listed_by_others(&self, by: &[u8]) -> bool {
+        self.traces.values().any(|trace| trace.by != by && trace.wanted.is_some())
+    }
+
+    /// The devices that removed it while others changed it, and nobody who knew of that has said what it is to be.
     pub(crate) fn conflict(&self) -> Vec<&[u8]> {
+        let changed =
+            self.traces.values().any(|trace| trace.wanted.is_some() && is_of_what_was_removed(trace));
         let open = self.traces.values().filter(|trace| trace.removed > trace.settled);
-        open.filter(|_| self.is_listed()).map(|trace| &trace.by[..]).collect()
+        open.filter(|_| changed).map(|trace| &trace.by[..]).collect()
     }
 
     fn trace(&mut self, by: Vec<u8>) -> &mut Trace {
@@ -125,6 +140,12 @@ pub(crate) fn is_canonical(item: &RosterItem) -> bool {
         && item.traces.iter().all(|trace| sound(&trace.by))
         && item.removed_before.as_ref().is_none_or(|before| sound(&before.by))
         && Traces::of(item).write(item.clone()) == *item
+}
+
+/// Whether what a device wants may be what another one has removed: since it added the contact it has learnt that others want it, or one
+/// who removed it knew of that. Else it was added by somebody who knew nothing of the contact that was removed.
+fn is_of_what_was_removed(trace: &Trace) -> bool {
+    trace.shared > trace.added || trace.undone.is_some() && trace.undone >= trace.added
 }
 
 fn last_of(trace: &Trace) -> Edit {
@@ -178,10 +199,12 @@ mod tests {
     }
 
     /// Steps of three devices with clocks of their own; each with its traces, and with what it knows.
-    fn play(steps: &[Step]) -> Vec<(Traces, Known, bool, bool)> {
+    fn play(steps: &[Step]) -> Vec<(Traces, Known, bool, (bool, bool))> {
         let mut devices = vec![(Traces::default(), Known::default()); 3];
         // Of each want the removals, and of each removal the wants, that were known there.
-        let (mut wants, mut removals) = (BTreeMap::new(), BTreeMap::new());
+        let (mut wants, mut removals) = (BTreeMap::new(), BTreeMap::<usize, BTreeSet<usize>>::new());
+        // Of each want whose it is, and the wants that it goes on from, with itself.
+        let (mut by, mut lives) = (BTreeMap::new(), BTreeMap::<usize, BTreeSet<usize>>::new());
         for (at, step) in steps.iter().enumerate() {
             // Clocks that differ by more than the whole play: what is later by the clock means nothing.
             let now = |device: usize| Edit {
@@ -191,7 +214,13 @@ mod tests {
             };
             match *step {
                 Step::Want(device) => {
-                    wants.insert(at, devices[device].1.removals.clone());
+                    let known = &devices[device].1;
+                    wants.insert(at, known.removals.clone());
+                    let stands = |want: &&usize| !known.removals.iter().any(|it| removals[it].contains(want));
+                    let before = known.wants.iter().filter(stands).flat_map(|want| lives[want].clone());
+                    let life: BTreeSet<usize> = before.chain([at]).collect();
+                    lives.insert(at, life);
+                    by.insert(at, device);
                     devices[device].0.want(&now(device));
                     devices[device].1.wants.insert(at);
                 }
@@ -213,12 +242,24 @@ mod tests {
         let meaning = |known: &Known| {
             let undone = |want: &usize| known.removals.iter().any(|removal| removals[removal].contains(want));
             let settled = |removal: &usize| known.wants.iter().any(|want| wants[want].contains(removal));
-            let listed = known.wants.iter().any(|want| !undone(want));
-            (listed, listed && known.removals.iter().any(|removal| !settled(removal)))
+            let stands: Vec<&usize> = known.wants.iter().filter(|want| !undone(want)).collect();
+            let open: Vec<&usize> = known.removals.iter().filter(|removal| !settled(removal)).collect();
+            let lives = |want: &usize| &lives[want];
+            // One stands that goes back to what one removed that nobody has settled.
+            let certain = stands
+                .iter()
+                .any(|want| open.iter().any(|removal| !lives(want).is_disjoint(&removals[removal])));
+            // All that stand are of devices that added the contact by themselves, and nobody who removed anything knew of that.
+            let alone = |want: &usize| {
+                let own = lives(want).iter().all(|other| by[other] == by[want]);
+                own && known.removals.iter().all(|removal| lives(want).is_disjoint(&removals[removal]))
+            };
+            let possible = !stands.is_empty() && !open.is_empty() && !stands.iter().all(|want| alone(want));
+            (!stands.is_empty(), certain, possible)
         };
         let with_meaning = |(traces, known): (Traces, Known)| {
-            let (listed, conflict) = meaning(&known);
-            (traces, known, listed, conflict)
+            let (listed, certain, possible) = meaning(&known);
+            (traces, known, listed, (certain, possible))
         };
         devices.into_iter().map(with_meaning).collect()
     }
@@ -229,7 +270,9 @@ mod tests {
         fn a_removal_undoes_what_it_knew_of(steps in prop::collection::vec(step(), 0..24)) {
             for (traces, _, listed, conflict) in play(&steps) {
                 prop_assert_eq!(traces.is_listed(), listed);
-                prop_assert_eq!(!traces.conflict().is_empty(), conflict);
+                let (certain, possible) = conflict;
+                prop_assert!(!certain || !traces.conflict().is_empty());
+                prop_assert!(possible || traces.conflict().is_empty());
                 if traces != Traces::default() {
                     let item = traces.clone().write(RosterItem::default());
                     prop_assert_eq!(item.removed, !listed);
@@ -247,6 +290,42 @@ mod tests {
             prop_assert_eq!(a.clone().merge(a.clone()), a.clone());
             prop_assert_eq!(a.clone().merge(b.clone()).merge(c.clone()), a.merge(b.merge(c)));
         }
+    }
+
+    /// A laptop that came after the removal adds the contact; one that had it changes it.
+    #[test]
+    fn who_knew_nothing_of_the_contact_adds_it_and_is_in_no_conflict() {
+        let had = Traces::of(&item(false, at(1, 1)));
+        let mut removed = had.clone();
+        removed.remove(&at(2, 1));
+        let mut added = Traces::default();
+        added.want(&at(3, 2));
+        let fresh = added.clone().merge(removed.clone());
+        assert!(fresh.is_listed() && fresh.conflict().is_empty());
+        // What it does with the contact after that is its own, too.
+        added.want(&at(4, 2));
+        assert!(added.clone().merge(removed.clone()).conflict().is_empty());
+        let mut changed = had.clone();
+        changed.want(&at(3, 2));
+        assert_eq!(changed.merge(removed.clone()).conflict(), [[1]]);
+        let mut learnt = added.merge(had);
+        learnt.want(&at(5, 2));
+        assert_eq!(learnt.merge(removed).conflict(), [[1]]);
+    }
+
+    /// One who removed it knew of the adding, and not of the change; after that it is added anew.
+    #[test]
+    fn a_change_of_what_was_removed_is_a_conflict_until_it_is_added_anew() {
+        let mut added = Traces::of(&item(false, at(1, 1)));
+        let mut removed = added.clone();
+        removed.remove(&at(2, 2));
+        added.want(&at(3, 1));
+        assert_eq!(added.clone().merge(removed.clone()).conflict(), [[2]]);
+        let mut anew = removed;
+        anew.want(&at(4, 1));
+        let mut elsewhere = Traces::of(&item(false, at(1, 3)));
+        elsewhere.remove(&at(2, 3));
+        assert!(anew.merge(elsewhere).conflict().is_empty());
     }
 
     fn at(millis: u64, by: u8) -> Edit {

@@ -1,0 +1,80 @@
+//! What the server keeps of a user, in memory: marks to compare by, and how much it is. *Pure.*
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosstalk_overlay::enrol::Statement;
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::record::Says;
+use crosstalk_storage::tree::authority::Said;
+use prost::Message;
+
+use super::{BYTES, Merged, PER_USER};
+use crate::core::sync::entry::{Entry, Mark, Marks, Place};
+
+/// What a user has here, in memory.
+#[derive(Default)]
+pub(super) struct Index {
+    pub(super) marks: BTreeMap<Mark, Place>,
+    /// Who has granted, as the user's devices have heard, that the user sees them.
+    pub(super) grants: BTreeSet<UserId>,
+    /// With those that were removed.
+    pub(super) things: usize,
+    pub(super) bytes: usize,
+    /// What [`Owner::changes`] was when it was read.
+    pub(super) changes: u64,
+    pub(super) used: u64,
+}
+
+impl Index {
+    pub(super) fn marks(&self) -> Marks {
+        Marks(self.marks.keys().copied().collect())
+    }
+
+    /// Drops what there is no room for, so that the rest is taken; how much that is.
+    pub(super) fn leave_out(&self, changes: &mut BTreeMap<Place, Merged>) -> u32 {
+        let (mut things, mut bytes, mut full) = (self.things, self.bytes, 0);
+        changes.retain(|_, change| {
+            let fresh = change.before.statements.is_empty();
+            let (gone, after) = (change.before.encoded_len(), change.after.encoded_len());
+            let fits = (!fresh || things < PER_USER) && (after <= gone || bytes + after - gone <= BYTES);
+            if fits {
+                things += usize::from(fresh);
+                bytes = (bytes + after).saturating_sub(gone);
+            } else {
+                full += 1;
+            }
+            fits
+        });
+        full
+    }
+
+    pub(super) fn forget(&mut self, said: &Said) {
+        for entry in entries(said) {
+            entry.mark().map(|mark| self.marks.remove(&mark));
+            granted_by(&entry).map(|other| self.grants.remove(&other));
+        }
+    }
+
+    pub(super) fn add(&mut self, place: Place, said: &Said) {
+        for entry in entries(said) {
+            self.marks.extend(entry.mark().map(|mark| (mark, place)));
+            self.grants.extend(granted_by(&entry));
+        }
+    }
+}
+
+fn entries(said: &Said) -> impl Iterator<Item = Entry> {
+    said.statements.iter().filter_map(|statement| Entry::read(&statement.said))
+}
+
+pub(super) fn mark_of(statement: &Statement) -> Option<Mark> {
+    Entry::read(&statement.said)?.mark()
+}
+
+/// Who says by it that somebody may see them.
+fn granted_by(entry: &Entry) -> Option<UserId> {
+    match entry {
+        Entry::Record(_, record) => (record.says == Says::Grant).then_some(record.from),
+        _ => None,
+    }
+}

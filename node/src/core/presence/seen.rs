@@ -1,0 +1,45 @@
+//! When contacts elsewhere were seen last: what their devices said is kept with its age, across restarts (XEP-0012, `contact list`). *Pure.*
+
+use std::collections::BTreeSet;
+
+use crosstalk_overlay::id::UserId;
+use crosstalk_overlay::record::{PresenceRecord, Verified};
+use crosstalk_storage::tree::presence::{StoredPresence, key};
+use crosstalk_storage::{Tree, encode};
+
+use crate::core::Core;
+
+impl Core {
+    /// What a device said once speaks for no session now, and says when its user was here.
+    pub(super) fn was_seen(&mut self, record: Verified<PresenceRecord>, then: u64) {
+        let known = self.remote_presence.devices.get(&(record.user, record.device));
+        if known.is_some_and(|known| known.record.at >= record.at) {
+            return;
+        }
+        self.remote_unknown(record.user, record.device);
+        self.save_presence(&record, then);
+        self.remote_presence.restore(record, then);
+    }
+
+    /// A record is of low value, but for the resources that it names: after a restart they say whom clients still show.
+    pub(super) fn save_presence(&mut self, record: &Verified<PresenceRecord>, seen: u64) {
+        let stored = StoredPresence { record: record.bytes().to_vec(), seen };
+        let key = key(record.user.as_bytes(), record.device.as_bytes());
+        let resources = |record: &PresenceRecord| -> BTreeSet<String> {
+            record.sessions.iter().map(|session| session.resource.clone()).collect()
+        };
+        let before = self.remote_presence.devices.get(&(record.user, record.device));
+        match before.is_some_and(|before| resources(&before.record) == resources(record)) {
+            true => self.put_lazily(Tree::Presence, key, encode(&stored)),
+            false => self.writes.put(Tree::Presence, key, encode(&stored)),
+        }
+    }
+
+    /// When a user was last seen, unix milliseconds.
+    pub(crate) fn last_seen(&self, user: &UserId) -> Option<u64> {
+        match self.accounts.get(user) {
+            Some(account) => Some(account.stored.last_logout).filter(|at| *at > 0),
+            None => self.remote_presence.last_seen(user),
+        }
+    }
+}

@@ -20,7 +20,7 @@ pub(super) struct Index {
     /// With those that were removed.
     pub(super) things: usize,
     pub(super) bytes: usize,
-    /// What [`Owner::changes`] was when it was read.
+    /// How often that had changed when it was read.
     pub(super) changes: u64,
     pub(super) used: u64,
 }

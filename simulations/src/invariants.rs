@@ -122,6 +122,11 @@ impl Book {
         self.sent.values().map(|count| u64::from(*count)).sum()
     }
 
+    /// Messages that nodes had no room for.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refused.len() as u64
+    }
+
     /// The node of a client has forgotten what was not saved: it may say what it had before.
     pub(crate) fn forget_statuses(&mut self, is_its: impl Fn(ClientId) -> bool) {
         let client = |number: u32| ClientId(usize::try_from(number).unwrap_or(usize::MAX));

@@ -6,17 +6,20 @@
 //! | `chapter` | what a chapter is made of |
 //! | `plot` | plots as SVG |
 //! | `page` | the page |
-//! | `pace` | how much time a chapter has, and whether somebody wants the end |
+//! | `pace` | how much time a chapter has, whether somebody wants the end, what chapters share |
+//! | `lived` | measured runs of scenarios, which several chapters read |
 //!
 //! To add a chapter: a file in `report/chapters` with a function that fills a [`Chapter`] within the time of its [`Pace`],
 //! and a line in [`ALL`]. What it has computed until it is told to end is written like what is whole.
 
 mod chapter;
 mod chapters;
+mod lived;
 mod pace;
 mod page;
 mod plot;
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +27,9 @@ use std::time::Duration;
 
 pub use chapter::{Chapter, Published, Table};
 pub use chapters::ALL;
+pub use lived::{Lived, Runs};
 pub use pace::Pace;
+use pace::Shared;
 pub use plot::{Axis, Line, Plot, Shape};
 
 use crate::interrupt::Interrupt;
@@ -72,7 +77,8 @@ pub fn chosen(names: &[String]) -> Result<Vec<&'static Source>, Error> {
     names.iter().map(|name| find(name).ok_or_else(|| Error::Unknown(name.clone()))).collect()
 }
 
-/// Computes these chapters within about this time, and writes each as soon as it is there. The path of the page.
+/// Computes these chapters within about this time, and writes each as soon as it is there. The path of the page. Figures of
+/// real programs are read in the folder `measured`, where there are any.
 ///
 /// # Errors
 /// [`Error::Unwritten`].
@@ -80,6 +86,7 @@ pub fn write(
     sources: &[&Source],
     time: Duration,
     folder: &Path,
+    measured: &Path,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Error> {
     let page = folder.join("index.html");
@@ -88,20 +95,26 @@ pub fn write(
         move |why| Error::Unwritten { path, folder, why }
     };
     fs::create_dir_all(folder).map_err(unwritten(folder))?;
-    let bar = progress::bar(1_000, "report");
-    let begin = now();
+    let shared = Shared {
+        begin: now(),
+        time,
+        bar: progress::bar(1_000, "report"),
+        interrupt: interrupt.clone(),
+        measured: measured.to_owned(),
+        lived: OnceCell::new(),
+    };
     let mut chapters: Vec<Chapter> = Vec::new();
     let mut weights: u32 = sources.iter().map(|source| source.weight).sum();
     for source in sources {
         if interrupt.is_asked() {
             break;
         }
-        let left = time.saturating_sub(begin.elapsed());
+        let left = time.saturating_sub(shared.begin.elapsed());
         let share = left * source.weight / weights.max(1);
         weights = weights.saturating_sub(source.weight);
-        bar.set_message(source.name);
+        shared.bar.set_message(source.name);
         let mut chapter = Chapter::new(source.name);
-        (source.fill)(&mut chapter, &Pace::new(share, begin, time, &bar, interrupt));
+        (source.fill)(&mut chapter, &Pace::new(share, &shared));
         for (name, content) in chapter.files() {
             let path = folder.join(name);
             fs::write(&path, content).map_err(unwritten(&path))?;
@@ -112,7 +125,7 @@ pub fn write(
         fs::write(&next, page::page(&chapters, interrupt.is_asked())).map_err(unwritten(&next))?;
         fs::rename(&next, &page).map_err(unwritten(&page))?;
     }
-    bar.finish_and_clear();
+    shared.bar.finish_and_clear();
     Ok(page)
 }
 

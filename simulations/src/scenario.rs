@@ -23,6 +23,7 @@ use crate::errors::{catching, logged_error};
 use crate::world::World;
 use crate::world::dice::Dice;
 use crate::world::incidents::{Incidents, Numbers};
+use crate::world::meter::Figures;
 use crate::world::sabotage::Sabotage;
 use crate::world::story::{Checked, Lines, Story, Violation};
 
@@ -136,6 +137,13 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
+impl Scenario {
+    /// Whether it takes so long that it is never drawn among mixed ones.
+    pub fn is_large(&self) -> bool {
+        self.share == 0
+    }
+}
+
 /// The scenario with this name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
@@ -196,6 +204,20 @@ pub fn run(scenario: &Scenario, seed: u64, sabotage: Option<Sabotage>) -> Result
     })
 }
 
+/// Runs a scenario for a seed and measures it, which changes nothing in it. Nothing, if by then `goes_on` said no, which is asked
+/// every few virtual seconds. If a promise was not kept, what was measured until then is there all the same.
+pub fn measure(
+    scenario: &Scenario,
+    seed: u64,
+    goes_on: impl Fn() -> bool + 'static,
+) -> Option<(Result<Kept, Violation>, Figures)> {
+    let mut world = World::new(seed, Story::new(None), None, Incidents::only(None));
+    world.measure(goes_on);
+    let tried = play(scenario, world, None);
+    let figures = tried.figures?;
+    Some((tried.result, figures))
+}
+
 /// Runs a scenario for a seed, with these of its incidents or all, and tells its story, a line for everything that happened.
 pub fn tell(
     scenario: &Scenario,
@@ -211,6 +233,8 @@ struct Tried {
     result: Result<Kept, Violation>,
     incidents: Numbers,
     story: Vec<String>,
+    /// Nothing if nobody measured, or it was stopped.
+    figures: Option<Figures>,
 }
 
 fn attempt(
@@ -220,7 +244,11 @@ fn attempt(
     only: Option<&Numbers>,
     lines: Option<Lines>,
 ) -> Tried {
-    let mut world = World::new(seed, Story::new(lines.clone()), sabotage, Incidents::only(only.cloned()));
+    let world = World::new(seed, Story::new(lines.clone()), sabotage, Incidents::only(only.cloned()));
+    play(scenario, world, lines)
+}
+
+fn play(scenario: &Scenario, mut world: World, lines: Option<Lines>) -> Tried {
     drop(logged_error());
     let result = catching(|| catch_unwind(AssertUnwindSafe(|| (scenario.run)(&mut world))));
     let result = match result {
@@ -235,7 +263,8 @@ fn attempt(
         Err(panic) => Err(Violation { at: world.time, what: format!("a panic: {}", text_of(&*panic)) }),
     };
     let incidents = world.incidents.begun(world.time);
-    Tried { result, incidents, story: lines.map(|lines| lines.take()).unwrap_or_default() }
+    let figures = world.figures();
+    Tried { result, incidents, story: lines.map(|lines| lines.take()).unwrap_or_default(), figures }
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -16,6 +16,7 @@
 //! | `attacker` | a peer that means harm |
 //! | `spam` | strangers who write and ask without end, and how they are blocked |
 //! | `theft` | a laptop in other hands |
+//! | `meter` | what a run costs, and how well it serves |
 //! | `sabotage` | promises that the world breaks to try out the invariants |
 
 pub(crate) mod attacker;
@@ -26,6 +27,7 @@ pub(crate) mod faults;
 pub(crate) mod ground;
 pub(crate) mod host;
 pub mod incidents;
+pub mod meter;
 pub(crate) mod network;
 pub(crate) mod news;
 pub(crate) mod people;
@@ -53,6 +55,7 @@ use people::Person;
 use sabotage::Sabotage;
 use story::{Checked, Story};
 
+pub use radio::Traffic;
 pub use story::Violation;
 
 /// How often what needs a clock is looked at, milliseconds.
@@ -78,6 +81,8 @@ pub(crate) struct World {
     pub(crate) book: Book,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) theft: Option<theft::Theft>,
+    /// Looks on, if somebody wants figures.
+    pub(crate) meter: Option<Box<meter::Meter>>,
     /// All is well again: what was still to go wrong does not.
     pub(crate) healed: bool,
     /// For a sabotage: what is held back of a stream.
@@ -105,6 +110,7 @@ impl World {
             book: Book::default(),
             sabotage,
             theft: None,
+            meter: None,
             healed: false,
             swapped: BTreeMap::new(),
         }
@@ -154,6 +160,7 @@ impl World {
     fn watch(&mut self) -> Checked {
         self.queue.push(self.time + WATCH, Event::Watch);
         self.sweep_pipes();
+        self.meter_watch(WATCH)?;
         if self.queue.len() > MOST_PLANNED {
             return Err(self.violation(format!("{} events are planned: something floods", self.queue.len())));
         }

@@ -21,6 +21,10 @@ struct Options {
     /// The folder that it is written to; files of the same names there are replaced.
     #[arg(long, value_name = "FOLDER", default_value = "target/report")]
     into: PathBuf,
+    /// Where `simulations/bench/side-by-side --paper` and `simulations/bench/crowd` have written their figures; they are shown beside
+    /// the others. What is not there is left out, and the page says how to measure it.
+    #[arg(long, value_name = "FOLDER", default_value = "target/measured")]
+    measured: PathBuf,
     /// Only these chapters.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     chapters: Vec<String>,
@@ -60,7 +64,8 @@ fn write(options: &Options) -> Result<bool, String> {
     // A panic in a scenario is a broken promise like any other, and told as such.
     std::panic::set_hook(Box::new(|_| {}));
     let time = Duration::from_secs_f64(options.minutes * 60.0);
-    let page = report::write(&sources, time, &options.into, &interrupt).map_err(|why| why.to_string())?;
+    let page = report::write(&sources, time, &options.into, &options.measured, &interrupt);
+    let page = page.map_err(|why| why.to_string())?;
     print(&format!("{}\n", page.display()))?;
     Ok(interrupt.is_asked())
 }

@@ -237,6 +237,7 @@ impl World {
     pub(crate) fn say(&mut self, id: ClientId, to: PersonId) -> Checked {
         let key = self.book.next_message(id, to);
         self.note_sent(key);
+        self.meter_sent(key);
         let body = Element::new("body", ns::CLIENT).text(&key.body());
         let message = Element::new("message", ns::CLIENT)
             .attr("to", &self.people[to.0].jid)

@@ -27,6 +27,7 @@ impl World {
             return Err(self.violation(format!("{name} got {}, which is for somebody else", key.body())));
         }
         self.check_refused(to, key)?;
+        self.meter_got(key, to);
         let times = self.book.got.entry((to, key)).or_default();
         *times += 1;
         let excused = self.book.excused.contains(&to) || self.book.excused.contains(&key.from);

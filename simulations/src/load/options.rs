@@ -8,17 +8,18 @@ use std::path::PathBuf;
 
 /// Logs clients in to any XMPP server over plain TCP, sends messages between them and prints what it cost.
 ///
-/// Client 2k talks to 2k+1, both ways. Give `--rate` for messages at a fixed rate (latency counts from when a
+/// Client 2k talks to 2k+1, both ways (with several servers, each to the next one). Give `--rate` for messages at a fixed rate (latency counts from when a
 /// message was due), or `--window` for as many as the server can take with so many on their way per flow.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "crosstalk-load", version)]
 pub struct Options {
-    /// Address of the server's client port.
+    /// Address of the server's client port. Given several times, the clients log in to these servers in turn, and each writes to
+    /// clients of the next server only.
     #[arg(long, default_value = "127.0.0.1:5222")]
-    pub server: SocketAddr,
-    /// Domain of the accounts made with --user-pattern.
+    pub server: Vec<SocketAddr>,
+    /// Domain of the accounts made with --user-pattern; one for all servers, or one for each in their order.
     #[arg(long, default_value = "localhost")]
-    pub domain: String,
+    pub domain: Vec<String>,
     /// File with one account per line: bare JID, space, password.
     #[arg(long, conflicts_with = "user_pattern")]
     pub users_file: Option<PathBuf>,
@@ -164,11 +165,23 @@ impl Options {
     /// [`LoadError::Option`] naming the option and the way out.
     pub fn check(&self) -> Result<(), LoadError> {
         let fail = |text: &str| Err(LoadError::Option(text.to_owned()));
+        if self.server.is_empty() || self.server.len() > 16 {
+            return fail("--server must be given from 1 to 16 times");
+        }
         if self.clients < 2 || !self.clients.is_multiple_of(2) || self.clients > 100_000 {
             return fail("--clients must be even, from 2 to 100000");
         }
-        if self.fanout == 0 || self.fanout >= self.clients {
-            return fail("--fanout must be at least 1 and below --clients");
+        if !self.clients.is_multiple_of(self.server.len().max(1)) {
+            return fail("--clients must be a multiple of the number of servers");
+        }
+        if self.domain.len() != 1 && self.domain.len() != self.server.len() {
+            return fail("--domain must be given once, or as often as --server");
+        }
+        let most = if self.server.len() > 1 { self.clients / self.server.len() } else { self.clients - 1 };
+        if !(1..=most).contains(&self.fanout) {
+            return fail(
+                "--fanout must be at least 1, below --clients, and at most the clients of one server",
+            );
         }
         if !(super::marker::MARKER_BYTES..=65_536).contains(&self.message_bytes) {
             return fail("--message-bytes must be from 39 to 65536");
@@ -207,7 +220,7 @@ impl Options {
         }
         let account = |index: usize| Account {
             user: self.user_pattern.replace("{}", &index.to_string()),
-            domain: self.domain.clone(),
+            domain: self.domain.get(index % self.domain.len().max(1)).cloned().unwrap_or_default(),
             password: self.password.clone(),
         };
         Ok((0..self.clients).map(account).collect())
@@ -255,9 +268,20 @@ mod tests {
             ["--message-bytes", "38"],
             ["--window", "0"],
             ["--rate", "0"],
+            ["--server", "[::1]:1 --server [::1]:2 --server [::1]:3"],
+            ["--domain", "a --domain b"],
+            ["--fanout", "261 --server [::1]:1 --server [::1]:2"],
         ] {
-            assert!(options(&bad).check().is_err(), "{bad:?}");
+            let words: Vec<&str> = bad.iter().flat_map(|word| word.split(' ')).collect();
+            assert!(options(&words).check().is_err(), "{bad:?}");
         }
+        let two = options(&["--server", "[::1]:1", "--server", "[::1]:2", "--domain", "a", "--domain", "b"]);
+        assert!(two.check().is_ok());
+        let accounts = two.accounts().unwrap();
+        assert_eq!(
+            accounts.iter().take(3).map(|account| &*account.domain).collect::<Vec<_>>(),
+            ["a", "b", "a"]
+        );
         assert_eq!(options(&[]).pace(), Pace::Window(1));
         assert!(options(&["--user-pattern", "x"]).accounts().is_err());
     }

@@ -102,7 +102,7 @@ pub struct Messages {
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Address of the server.
+    /// Address of the server, or of several.
     pub server: String,
     /// Whether XEP-0198 was on.
     pub sm: bool,

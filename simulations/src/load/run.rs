@@ -35,7 +35,9 @@ pub fn run(options: &Options) -> Result<Report, LoadError> {
     }
     raise_file_limit();
     let mut options = options.clone();
-    options.server = sink.as_ref().map_or(options.server, Sink::address);
+    if let Some(sink) = &sink {
+        options.server = vec![sink.address()];
+    }
     Run::new(options)?.all()
 }
 
@@ -74,7 +76,7 @@ impl Run {
         let messages = if self.options.idle { None } else { Some(self.exchange()?) };
         self.fleet.close();
         Ok(Report {
-            server: self.options.server.to_string(),
+            server: self.options.server.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             sm: self.options.sm,
             logins,
             messages,
@@ -95,7 +97,8 @@ impl Run {
         while self.fleet.logged_in < self.options.clients {
             while started < self.fleet.logged_in + self.options.login_parallel {
                 let Some((index, account)) = waiting.next() else { break };
-                self.fleet.connect(index, self.options.server, account, plan)?;
+                let server = self.options.server[index % self.options.server.len()];
+                self.fleet.connect(index, server, account, plan)?;
                 started += 1;
             }
             self.turn(SECOND / 10, false)?;
@@ -142,7 +145,8 @@ impl Run {
         let from = start + u64::from(self.options.warmup) * SECOND;
         let to = from + u64::from(self.options.duration) * SECOND;
         let jids = self.fleet.jids(self.options.to == To::Bare);
-        let traffic = Traffic::new(&jids, self.options.fanout, self.options.message_bytes, window, from..to);
+        let Options { fanout, message_bytes, .. } = self.options;
+        let traffic = Traffic::new(&jids, self.options.server.len(), fanout, message_bytes, window, from..to);
         self.fleet.begin(traffic, window);
         self.send_until(from, schedule.as_mut())?;
         let before = self.usage();

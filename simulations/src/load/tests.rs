@@ -46,6 +46,19 @@ fn with_acknowledgements_everything_is_acknowledged() {
     }
 }
 
+/// Each sink passes on to its own clients only, and numbers them from 0: what is for the other one does not arrive.
+#[test]
+fn clients_of_two_servers_are_on_them_in_turn() {
+    let (sink, other) = (Sink::start().unwrap(), Sink::start().unwrap());
+    let other = other.address();
+    let report = load(&sink, &format!("--server {other} --clients 8 --idle"));
+    assert_eq!(report.server, format!("{}, {other}", sink.address()));
+    assert_eq!(report.logins.sessions, 8);
+    // Client 0 is the first of the first server, and client 1 of the second.
+    let alone = load(&sink, "--clients 2 --idle");
+    assert_eq!(alone.logins.example_jid, "4@sink/load", "four of the eight were here");
+}
+
 #[test]
 fn lost_repeated_reordered_and_returned_messages_are_told_apart() {
     let run = |faults| {

@@ -41,6 +41,8 @@ struct Flow {
 #[derive(Debug)]
 pub struct Traffic {
     fanout: usize,
+    /// Servers that the clients are on in turn.
+    servers: usize,
     window: Option<u32>,
     templates: Vec<Template>,
     flows: Vec<Flow>,
@@ -55,11 +57,12 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Flows between clients with these addresses; `window` messages of a flow may be on their way, no window means
+    /// Flows between clients with these addresses, who are on so many servers in turn; `window` messages of a flow may be on their way, no window means
     /// that somebody else decides when to send. Only what falls into `measured` (nanoseconds) is timed.
     #[must_use]
     pub fn new(
         jids: &[String],
+        servers: usize,
         fanout: usize,
         body_bytes: usize,
         window: Option<u32>,
@@ -67,6 +70,7 @@ impl Traffic {
     ) -> Self {
         Self {
             fanout: fanout.max(1),
+            servers: servers.max(1),
             window,
             templates: jids.iter().map(|jid| Template::new(jid, body_bytes)).collect(),
             flows: vec![Flow::default(); jids.len() * fanout.max(1)],
@@ -173,7 +177,11 @@ impl Traffic {
     }
 
     fn target(&self, sender: usize, slot: usize) -> usize {
-        if self.fanout == 1 { sender ^ 1 } else { (sender + 1 + slot) % self.templates.len().max(1) }
+        if self.is_paired() {
+            return sender ^ 1;
+        }
+        // With several servers in turn, always one of the next server.
+        (sender + 1 + slot * self.servers) % self.templates.len().max(1)
     }
 
     fn slot(&self, sender: usize, receiver: usize) -> Option<usize> {
@@ -181,11 +189,17 @@ impl Traffic {
         if sender >= clients {
             return None;
         }
-        if self.fanout == 1 {
+        if self.is_paired() {
             return (sender ^ 1 == receiver).then_some(0);
         }
-        let slot = (receiver + clients).checked_sub(sender + 1)? % clients;
-        (slot < self.fanout).then_some(slot)
+        let apart = (receiver + clients).checked_sub(sender + 1)? % clients;
+        let slot = apart / self.servers;
+        (slot < self.fanout && apart.is_multiple_of(self.servers)).then_some(slot)
+    }
+
+    /// Two clients each write to each other.
+    fn is_paired(&self) -> bool {
+        self.fanout == 1 && self.servers == 1
     }
 }
 
@@ -196,7 +210,7 @@ mod tests {
 
     fn traffic(clients: usize, fanout: usize, window: Option<u32>) -> Traffic {
         let jids: Vec<_> = (0..clients).map(|index| format!("u{index}@d")).collect();
-        Traffic::new(&jids, fanout, 150, window, 100..200)
+        Traffic::new(&jids, 1, fanout, 150, window, 100..200)
     }
 
     fn message(traffic: &mut Traffic, sender: usize, slot: usize, time: u64) -> Vec<u8> {
@@ -250,12 +264,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn recipients_are_others_and_found_again(half in 2usize..20, fanout in 1usize..4, sender in 0usize..40, slot in 0usize..4) {
-            let clients = half * 2;
+        fn recipients_are_others_and_found_again(half in 2usize..20, servers in 1usize..4, fanout in 1usize..4, sender in 0usize..40, slot in 0usize..4) {
+            let clients = half * 2 * servers;
             let (sender, slot) = (sender % clients, slot % fanout);
-            let traffic = traffic(clients, fanout, None);
+            let jids = vec![String::new(); clients];
+            let traffic = Traffic::new(&jids, servers, fanout, 150, None, 100..200);
             let target = traffic.target(sender, slot);
             prop_assert!(target != sender && target < clients);
+            prop_assert!(servers == 1 || target % servers == (sender + 1) % servers, "of the next server");
             prop_assert_eq!(traffic.slot(sender, target), Some(slot));
         }
     }

@@ -128,6 +128,8 @@ pub struct Line {
 pub enum Shape {
     /// Marks, and a line between them.
     Joined,
+    /// Marks alone: points that are in no order.
+    Marks,
     /// A line alone.
     Plain,
     /// A dashed line: a prediction, a bound.
@@ -259,6 +261,8 @@ fn draw_line(
     let drawn = match line.shape {
         Shape::Dashed => chart.draw_series(DashedLineSeries::new(points.clone(), 10, 7, style)),
         Shape::Joined | Shape::Plain => chart.draw_series(LineSeries::new(points.clone(), style)),
+        // Only for its name.
+        Shape::Marks => chart.draw_series(LineSeries::new(Vec::new(), style)),
     };
     let dashed = line.shape == Shape::Dashed;
     let series = drawn.map_err(|why| why.to_string())?.label(&line.label);
@@ -266,7 +270,7 @@ fn draw_line(
         let end = if dashed { x + 12 } else { x + 24 };
         PathElement::new(vec![(x, y), (end, y)], style)
     });
-    if line.shape != Shape::Joined {
+    if !matches!(line.shape, Shape::Joined | Shape::Marks) {
         return Ok(());
     }
     // Another mark for each line.

@@ -67,6 +67,12 @@ impl Disk {
         self.full = full;
     }
 
+    /// Bytes of all that is committed, keys and values.
+    pub(crate) fn bytes(&self) -> u64 {
+        let entries = Tree::ALL.iter().flat_map(|tree| self.model.tree(*tree));
+        entries.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    }
+
     /// Takes a batch. Returns whether the disk was idle and begins to write.
     pub(crate) fn push(&mut self, batch: u64, set: WriteSet) -> bool {
         self.queue.push_back((batch, set));

@@ -243,6 +243,9 @@ impl World {
     /// Performs what the core asks for until it asks for nothing, then sets its timer.
     pub(crate) fn drain(&mut self, id: HostId) -> Checked {
         self.hosts[id.0].drain_planned = false;
+        if let Some(meter) = &mut self.meter {
+            meter.woken();
+        }
         for _ in 0..MOST_OUTPUTS {
             let Some(output) = self.hosts[id.0].core.as_mut().and_then(Core::poll_output) else {
                 for input in std::mem::take(&mut self.hosts[id.0].afterwards) {
@@ -282,6 +285,9 @@ impl World {
     pub(crate) fn timed_out(&mut self, id: HostId) {
         if self.hosts[id.0].timeout == Some(self.time) {
             self.hosts[id.0].timeout = None;
+            if let Some(meter) = &mut self.meter {
+                meter.rung();
+            }
             self.tell(id, Input::Timeout);
         }
     }
@@ -380,6 +386,9 @@ impl World {
         }
         let done = self.hosts[id.0].disk.finish(self.sabotage, &mut self.dice);
         if let Some(done) = done.map_err(|why| self.violation(why))? {
+            if let Some(meter) = &mut self.meter {
+                meter.written(&done.sets);
+            }
             for set in &done.sets {
                 self.book.committed(id, set);
             }

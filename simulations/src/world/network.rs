@@ -11,7 +11,7 @@ use crosstalk_overlay::wire::{self, Frame};
 use super::World;
 use super::events::{Event, HostId, Life, Parcel, PipeId};
 use super::host::Power;
-use super::radio::{Radio, Traffic};
+use super::radio::{OVERHEAD, Radio, Traffic};
 use super::sabotage::Sabotage;
 
 /// How often the link is asked who is there, milliseconds; as in the swarm.
@@ -125,6 +125,9 @@ impl World {
     /// of the third too; and whoever comes from there brings the news, as old as they are then.
     pub(crate) fn note_apart(&mut self) {
         let parts = self.parts();
+        if let Some(meter) = &mut self.meter {
+            meter.ways(&parts, self.time);
+        }
         self.note_met(&parts);
         let (hosts, time) = (0..parts.len(), self.time);
         let known = &mut self.network.known;
@@ -168,13 +171,14 @@ impl World {
         if again {
             self.queue.push(self.time + QUERY_INTERVAL, Event::Query(life, true));
         }
+        self.meter_discovery(host, DISCOVERY, OVERHEAD);
         for other in (0..self.hosts.len()).map(HostId) {
             if other == host || self.hosts[other.0].power != Power::On {
                 continue;
             }
             for (by, whom) in [(host, other), (other, host)] {
                 let hears = !self.network.is_cut(whom, by) || self.network.one_way.contains(&(whom, by));
-                if hears && !self.is_lost_in_the_air(whom, by, DISCOVERY) {
+                if hears && !self.is_lost_in_the_air(whom, by, DISCOVERY, None) {
                     self.sighted(by, whom);
                 }
             }
@@ -289,7 +293,7 @@ impl World {
             _ => 1,
         };
         for _ in 0..copies {
-            if self.is_lost_in_the_air(from, to, bytes.len()) {
+            if self.is_lost_in_the_air(from, to, bytes.len(), Some("probes")) {
                 continue;
             }
             let when = self.time + self.delay();

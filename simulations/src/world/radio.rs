@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::World;
 use super::events::{HostId, Parcel, PipeId};
+use super::meter::kind_of;
 
 /// Bytes of a segment.
 const SEGMENT: usize = 1_400;
@@ -16,7 +17,7 @@ const TRIES: u32 = 8;
 const GOOD: u64 = 4_000;
 const BAD: u64 = 1_000;
 /// Bytes of what goes with each segment: Ethernet, IPv4 and TCP headers and the acknowledgement.
-const OVERHEAD: usize = 14 + 20 + 32 + 66;
+pub(super) const OVERHEAD: usize = 14 + 20 + 32 + 66;
 
 /// A channel that a link's hosts share.
 #[derive(Clone, Debug)]
@@ -42,11 +43,11 @@ impl Radio {
 
 /// What went between nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     /// Segments and datagrams, those sent again too.
-    pub(crate) packets: u64,
+    pub packets: u64,
     /// Their bytes with all headers.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 impl World {
@@ -57,7 +58,7 @@ impl World {
             Parcel::Opened | Parcel::Closed => 0,
         };
         let segments = size.div_ceil(SEGMENT).max(1);
-        self.count(segments, size);
+        self.count(segments, size, || Some(kind_of(parcel)));
         let (Some((to, _)), Some((from, _))) = (self.node_at(pipe, end), self.node_at(pipe, 1 - end)) else {
             return 0;
         };
@@ -71,7 +72,7 @@ impl World {
                 if !self.is_bad(from, to) {
                     break;
                 }
-                self.count(1, size.min(SEGMENT));
+                self.count(1, size.min(SEGMENT), || Some("sent again"));
                 wait += pause + self.take_the_air(OVERHEAD + size.min(SEGMENT));
                 pause *= 2;
             }
@@ -79,16 +80,26 @@ impl World {
         wait
     }
 
-    /// Whether a packet that nobody repeats gets lost; and counts it.
-    pub(super) fn is_lost_in_the_air(&mut self, from: HostId, to: HostId, size: usize) -> bool {
-        self.count(1, size);
+    /// Whether a packet that nobody repeats gets lost; and counts it, for the meter as what it is said to be.
+    pub(super) fn is_lost_in_the_air(
+        &mut self,
+        from: HostId,
+        to: HostId,
+        size: usize,
+        kind: Option<&'static str>,
+    ) -> bool {
+        self.count(1, size, || kind);
         self.take_the_air(OVERHEAD + size);
         self.is_bad(from, to)
     }
 
-    fn count(&mut self, segments: usize, size: usize) {
-        self.network.traffic.packets += segments as u64;
-        self.network.traffic.bytes += (segments * OVERHEAD + size) as u64;
+    fn count(&mut self, segments: usize, size: usize, kind: impl FnOnce() -> Option<&'static str>) {
+        let (packets, bytes) = (segments as u64, (segments * OVERHEAD + size) as u64);
+        self.network.traffic.packets += packets;
+        self.network.traffic.bytes += bytes;
+        if let Some((meter, kind)) = self.meter.as_mut().and_then(|meter| Some((meter, kind()?))) {
+            meter.count(kind, packets, bytes);
+        }
     }
 
     /// Takes the air for some bytes as soon as it is free. Returns how long that is from now, milliseconds.

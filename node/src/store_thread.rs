@@ -30,6 +30,10 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How long until it is looked again whether there is room for the next piece of a copy.
 const ROOM: Duration = Duration::from_millis(20);
 
+/// How long nothing has to be committed before a checkpoint begins: nothing is durable meanwhile, which takes a tenth of a
+/// second. Where there is no such pause, a commit does the checkpoint once it is overdue.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What the thread says about the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -199,7 +203,13 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => Err(Ended),
             },
             Step::End => {
-                self.maintain();
+                if self.store.is_checkpoint_due() {
+                    match self.queue.recv_timeout(PAUSE) {
+                        Ok(order) => return Ok(Some(order)),
+                        Err(RecvTimeoutError::Timeout) => self.maintain(),
+                        Err(RecvTimeoutError::Disconnected) => return Err(Ended),
+                    }
+                }
                 self.queue.recv().map(Some).map_err(|_| Ended)
             }
         }
@@ -312,6 +322,38 @@ mod tests {
         thread.close().expect("closed");
         let (_, contents, _) = Store::open_memory(&disk, Options::default()).expect("opened");
         assert_eq!(contents.tree(Tree::Outbox).count(), 300);
+    }
+
+    /// At a few hundred messages a second there is always one that would wait for it.
+    #[test]
+    fn a_checkpoint_waits_for_a_pause() {
+        let mut store = Store::memory().expect("opened");
+        let limit = usize::try_from(Options::default().journal_limit).expect("a size");
+        for number in 0..=limit / (1 << 19) {
+            let mut writes = WriteSet::new();
+            writes.put(Tree::Inbox, number.to_be_bytes(), vec![0; 1 << 19]);
+            store.commit(&[writes]).expect("committed");
+        }
+        assert!(store.is_checkpoint_due());
+        let before = store.stats().checkpoints;
+        let (orders, queue) = sync_channel(QUEUE);
+        let (publish, _) = watch::channel(State::default());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut keeper =
+            Keeper { store, queue, publish, flushes: Flushes::default(), stopping, copying: None };
+        let later = |wait| {
+            let orders = orders.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(wait);
+                let _ = orders.send(Order::Commit((1, put("late"))));
+            })
+        };
+        for (wait, checkpoints) in [(PAUSE / 10, before), (PAUSE * 3, before + 1)] {
+            let sender = later(wait);
+            assert!(matches!(keeper.rest(), Ok(Some(Order::Commit(_)))));
+            assert_eq!(keeper.store.stats().checkpoints, checkpoints, "an order after {wait:?}");
+            sender.join().expect("sent");
+        }
     }
 
     #[tokio::test]

@@ -20,7 +20,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 
-pub use calibration::{CROWDS, Compared, DIFFERENCES, MEASURED_APART, Measured, compare, setting as calibrated};
+pub use calibration::{
+    CROWDS, Compared, DIFFERENCES, MEASURED_APART, Measured, compare, setting as calibrated,
+};
 pub use churn::Sessions;
 pub use estimate::{Assumed, Estimate, estimate};
 pub use figures::{Figures, Spread, line};

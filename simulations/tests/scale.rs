@@ -148,17 +148,67 @@ fn who_presses_ctrl_c_keeps_the_chapters_that_were_computed() {
     assert_eq!(rows.lines().count(), 1 + CROWDS.len());
 }
 
+/// Two rows of the benchmark as it writes them, flat; one more failed.
+const SIDE_BY_SIDE: &str = r#"{"machine": "2 x a processor", "clients": 520, "message_bytes": 150, "seconds": 10, "rows": [
+    {"server": "crosstalk", "version": "0.1.0", "setup": "two", "mode": "plain", "run": "one a second to 1", "cpu": "0",
+     "confined": "CPU 0, 1024 MiB by control group v1 each", "messages.latency.p50_us": 900.5, "messages.latency.p95_us": 1300,
+     "messages.latency.p99_us": 1750.2, "messages.latency.max_us": 6000, "messages.delivered_per_second": 520.1, "messages.lost": 0,
+     "messages.server_cpu_us": 390.4, "highest_mib": 61.2, "messages.unknown": [1]},
+    {"server": "prosody", "setup": "one", "mode": "sm", "run": "one a second to 20", "error": "it fell over"}]}"#;
+
+#[test]
+fn what_was_measured_before_is_shown_and_what_cannot_be_read_is_said() {
+    let folder = folder("measured");
+    let path = folder.to_string_lossy().into_owned();
+    fs::write(folder.join("side-by-side.json"), SIDE_BY_SIDE).expect("a file");
+    fs::write(folder.join("crowd.json"), "{\"nodes\": 50").expect("a file");
+    let chapters =
+        ["--minutes", "1", "--chapters", "side-by-side,calibration", "--into", &path, "--measured", &path];
+    assert!(output(REPORT, &chapters).status.success());
+    let page = fs::read_to_string(folder.join("index.html")).expect("the page");
+    for has in [
+        "2 x a processor",
+        "1024 MiB by control group v1 each",
+        "1.75",
+        "it fell over",
+        "crosstalk, two",
+        "15 ms",
+    ] {
+        assert!(page.contains(has), "{has}");
+    }
+    assert!(page.contains("crowd.json: EOF while parsing"), "half a file is no file");
+    let rows = fs::read_to_string(folder.join("side-by-side-loads.csv")).expect("the table");
+    assert_eq!(
+        rows.lines().nth(1),
+        Some("crosstalk 0.1.0,two,plain,one a second to 1,0.90,1.30,1.75,6.00,520,0,–,–,390.4,61.2,–")
+    );
+    // Nothing measured: it is said how.
+    let chapters =
+        ["--minutes", "0.05", "--chapters", "side-by-side", "--into", &path, "--measured", "/nowhere"];
+    assert!(output(REPORT, &chapters).status.success());
+    let page = fs::read_to_string(folder.join("index.html")).expect("the page");
+    assert!(page.contains("side-by-side --paper"), "{page}");
+}
+
 #[test]
 fn a_report_is_one_page_with_its_tables_and_plots_beside_it_and_ends_in_time() {
     let folder = folder("report");
     let begin = Instant::now();
     let path = folder.to_string_lossy().into_owned();
-    let output = output(REPORT, &["--minutes", "0.05", "--chapters", "scenarios,churn", "--into", &path]);
+    let output =
+        output(REPORT, &["--minutes", "0.05", "--chapters", "scenarios,delay,churn", "--into", &path]);
     assert!(output.status.success(), "{output:?}");
     assert!(begin.elapsed() < Duration::from_secs(120), "{:?}", begin.elapsed());
     let page = fs::read_to_string(folder.join("index.html")).expect("the page");
     assert!(!page.contains("src=") && !page.contains("href=\"http"), "it needs nothing from elsewhere");
-    for name in ["scenarios-runs.csv", "scenarios-speed.svg", "churn-copies.csv", "churn-copies.svg"] {
+    for name in [
+        "scenarios-runs.csv",
+        "scenarios-speed.svg",
+        "delay-delays.csv",
+        "delay-delays.svg",
+        "churn-copies.csv",
+        "churn-copies.svg",
+    ] {
         let text = fs::read_to_string(folder.join(name)).unwrap_or_else(|why| panic!("{name}: {why}"));
         let begins = if name.ends_with("svg") { text.starts_with("<svg") } else { text.contains(",") };
         assert!(begins, "{name}: {text}");

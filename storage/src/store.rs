@@ -155,6 +155,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the journal is long enough for a checkpoint.
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.journal_len > self.journal_limit()
+    }
+
     /// Does a checkpoint if the journal is long enough; call it when there is nothing else to do.
     /// Answers whether it did one.
     ///
@@ -162,7 +167,7 @@ impl Store {
     ///
     /// As [`Store::checkpoint`].
     pub fn maintain(&mut self) -> Result<bool, CheckpointError> {
-        if self.journal_len <= self.journal_limit() {
+        if !self.is_checkpoint_due() {
             return Ok(false);
         }
         self.checkpoint().map(|()| true)

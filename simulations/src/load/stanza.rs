@@ -116,6 +116,13 @@ impl Template {
     }
 }
 
+/// The sender that the id of a message names.
+#[must_use]
+pub fn sender_of(id: &[u8]) -> Option<usize> {
+    let number = u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;
+    usize::try_from(number >> 32).ok()
+}
+
 /// Text with the five XML characters replaced.
 #[must_use]
 pub fn escape(text: &str) -> String {

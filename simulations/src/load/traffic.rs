@@ -4,7 +4,7 @@ use super::histogram::Histogram;
 use super::marker::{Marker, MarkerFinder};
 use super::scanner::attribute;
 use super::sequence::{Arrival, Sequence};
-use super::stanza::Template;
+use super::stanza::{self, Template};
 use std::ops::Range;
 
 /// What was counted, over the whole run unless said.
@@ -119,10 +119,12 @@ impl Traffic {
 
     /// Takes a message stanza that `receiver` got at `now`: the client that may send again because of it.
     pub fn receive(&mut self, receiver: usize, stanza: &[u8], now: u64) -> Option<usize> {
-        let marker = self.finder.find(stanza)?;
         if attribute(stanza, "type") == Some(b"error") {
-            return self.bounced(receiver, marker);
+            // An error need not hold the message again, but its id (RFC 6120 §8.3.1).
+            let sender = attribute(stanza, "id").and_then(stanza::sender_of)?;
+            return self.bounced(receiver, sender);
         }
+        let marker = self.finder.find(stanza)?;
         let sender = marker.sender as usize;
         let slot = self.slot(sender, receiver)?;
         let flow = self.flows.get_mut(sender * self.fanout + slot)?;
@@ -167,13 +169,14 @@ impl Traffic {
         self.measured.contains(if self.window.is_some() { &now } else { &time })
     }
 
-    fn bounced(&mut self, sender: usize, marker: Marker) -> Option<usize> {
+    /// A client got a message back that this one had sent.
+    fn bounced(&mut self, sender: usize, said: usize) -> Option<usize> {
         self.counts.bounced += 1;
         // Without the original `to` any open flow may take the credit: only the sum over the client matters.
         let flows = self.flows.get_mut(sender * self.fanout..(sender + 1) * self.fanout)?;
         let open = flows.iter_mut().find(|flow| flow.sent > flow.received.delivered() + flow.bounced)?;
         open.bounced += 1;
-        (marker.sender as usize == sender).then_some(sender)
+        (said == sender).then_some(sender)
     }
 
     fn target(&self, sender: usize, slot: usize) -> usize {
@@ -248,7 +251,8 @@ mod tests {
     fn errors_are_bounces_not_deliveries() {
         let mut traffic = traffic(2, 1, Some(1));
         let stanza = String::from_utf8(message(&mut traffic, 0, 0, 1)).unwrap();
-        let error = stanza.replace("type='chat'", "type='error'");
+        let (head, _) = stanza.split_once("<body>").unwrap();
+        let error = format!("{}<error type='wait'/></message>", head.replace("type='chat'", "type='error'"));
         assert_eq!(traffic.receive(0, error.as_bytes(), 150), Some(0));
         assert_eq!((traffic.counts.bounced, traffic.counts.delivered), (1, 0));
         assert_eq!(traffic.open_slot(0, 0), Some(0));

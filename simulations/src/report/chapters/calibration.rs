@@ -72,7 +72,9 @@ pub(super) fn fill(chapter: &mut Chapter, pace: &Pace<'_>) {
             None => chapter.cut = true,
         }
     } else {
-        chapter.text.push(format!("Not measured on this machine: simulations/bench/crowd writes {FILE} in four minutes."));
+        chapter.text.push(format!(
+            "Not measured on this machine: simulations/bench/crowd writes {FILE} in four minutes."
+        ));
     }
     chapter.tables.insert(
         0,
@@ -134,7 +136,8 @@ fn row(crowd: &Compared) -> Vec<String> {
 fn costs(crowd: &Crowd, model: &Figures) -> Table {
     let row = |what: &str, real: &Spread, model: Option<String>| {
         let value = |value: f64| format!("{value:.1}");
-        let mut row = vec![what.to_owned(), value(real.mean), value(real.median), value(real.p99), value(real.max)];
+        let mut row =
+            vec![what.to_owned(), value(real.mean), value(real.median), value(real.p99), value(real.max)];
         row.push(model.unwrap_or_else(|| "–".to_owned()));
         row
     };

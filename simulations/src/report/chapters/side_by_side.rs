@@ -63,7 +63,7 @@ pub(super) fn fill(chapter: &mut Chapter, pace: &Pace<'_>) {
     match pace.measured::<Measured>(FILE) {
         Ok(Some(measured)) => show(chapter, &measured),
         Ok(None) => chapter.text.push(format!(
-            "Not measured here yet: simulations/bench/side-by-side --paper writes {FILE} in ten minutes, and this chapter shows it. \
+            "Not measured here yet: simulations/bench/side-by-side --paper writes {FILE} in a quarter of an hour, and this chapter shows it. \
              Figures of an earlier run stand in ARCHITECTURE.md, Measured."
         )),
         Err(why) => {

@@ -219,7 +219,7 @@ mod tests {
         let plain = scenario::run(scenario, 3, None).map_err(|broken| broken.violation);
         let (measured, figures) = scenario::measure(scenario, 3, || true).expect("nobody stopped it");
         assert_eq!(plain, measured);
-        assert!(figures.trips.len() > 4 && figures.wakes > figures.timers && figures.commits > 10);
+        assert!(!figures.trips.is_empty() && figures.wakes > figures.timers && figures.commits > 10);
         for trip in &figures.trips {
             let (possible, got) = (trip.possible.expect("a way"), trip.got.expect("it came"));
             assert!(trip.sent <= possible && possible <= got, "{trip:?}");

@@ -125,7 +125,8 @@ fn plot(all: &[Runs]) -> Plot {
     Plot {
         name: "bytes",
         caption:
-            "Bytes that a node sends, each scenario a mark; the dashed line is one announcement a minute"
+            "Bytes that a node sends, each scenario a mark; the dashed line is one announcement a minute, \
+                  which whoever is alone need not make"
                 .to_owned(),
         x: Axis::logarithmic("nodes awake at a time"),
         y: Axis::logarithmic("bytes a second of a node"),

@@ -84,7 +84,7 @@ fn plot(all: &[Runs]) -> Plot {
 
 const PUBLISHED: [Published; 2] = [
     Published {
-        system: "Status (libp2p, Waku) on a phone",
+        system: "Status (Waku) on a phone",
         what: "what drains the battery",
         figure: "98 % is the radio on LTE, not the processor",
         source: "github.com/status-im/status-app/issues/21045",

@@ -19,7 +19,8 @@ pub(super) fn fill(chapter: &mut Chapter, pace: &Pace<'_>) {
         "The bound: who vanishes without a word (battery, walk out of reach, closed lid) leaves only silence, so nobody can know before \
          the longest pause that a living peer may make, which here is 30 s; the promise is that no ghost is older than that, 38 s with \
          the last frame's way, or as many times that as there are nodes in between. Whoever says goodbye is gone at once. An error \
-         that looks longer by up to the pause between two looks at the same client is rounded up, not broken: a broken promise ends \
+         that looks longer by up to the pause between two looks at the same client is rounded up, not broken, and so is one of a \
+         client whose own node is off for a while, as nobody looks at it then: a broken promise ends \
          the run and stands in the chapter before."
             .to_owned(),
     ];

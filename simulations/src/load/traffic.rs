@@ -250,12 +250,12 @@ mod tests {
     #[test]
     fn errors_are_bounces_not_deliveries() {
         let mut traffic = traffic(2, 1, Some(1));
-        let stanza = String::from_utf8(message(&mut traffic, 0, 0, 1)).unwrap();
+        let stanza = String::from_utf8(message(&mut traffic, 1, 0, 1)).unwrap();
         let (head, _) = stanza.split_once("<body>").unwrap();
         let error = format!("{}<error type='wait'/></message>", head.replace("type='chat'", "type='error'"));
-        assert_eq!(traffic.receive(0, error.as_bytes(), 150), Some(0));
+        assert_eq!(traffic.receive(1, error.as_bytes(), 150), Some(1));
         assert_eq!((traffic.counts.bounced, traffic.counts.delivered), (1, 0));
-        assert_eq!(traffic.open_slot(0, 0), Some(0));
+        assert_eq!(traffic.open_slot(1, 0), Some(0));
     }
 
     #[test]

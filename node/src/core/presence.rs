@@ -378,6 +378,7 @@ impl Core {
         let Some(known) = self.remote_presence.devices.get_mut(&(user, device)) else { return };
         if std::mem::replace(&mut known.current, false) {
             let (before, viewers) = (known.record.sessions.clone(), std::mem::take(&mut known.viewers));
+            viewers.iter().for_each(|viewer| self.look_anew(viewer));
             self.show_remote_change(user, &viewers, (&before, &[]), &[], None);
         }
     }

@@ -402,6 +402,9 @@ impl Overlay {
                 |to: &UserId| Output::Presence { to: *to, from: user, record: record.clone(), live: false };
             return self.outputs.extend(to.iter().map(said));
         }
+        if self.audiences.shown.get(&device).is_some_and(|(_, shown)| *shown > until) {
+            return self.counters.drop("presence that is older than what was found");
+        }
         if record.sessions.is_empty() {
             self.hide_found(&device);
         } else {

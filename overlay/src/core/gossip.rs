@@ -283,7 +283,11 @@ impl Overlay {
         if let Some(known) = known.filter(|known| known.version >= version) {
             let later = known.version > version;
             let held = known.mark;
-            self.gossip.asking.refuse(mark);
+            // What is held may be forgotten, and be asked for then.
+            match held == mark {
+                true => self.gossip.asking.close(&mark),
+                false => self.gossip.asking.refuse(mark),
+            }
             if later && from == node {
                 // It has forgotten what it said, and has to say something later.
                 self.on_want(from, &[held], now);

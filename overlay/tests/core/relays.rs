@@ -203,6 +203,27 @@ fn who_is_back_after_long_is_known_again() {
     assert_eq!(questions(&net), 1);
 }
 
+/// The same, for whoever was met more than once: what was said again was not unwanted.
+#[test]
+fn who_was_met_twice_is_known_again_too() {
+    let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![], vec![]]);
+    net.join(0, 1);
+    net.join(0, 2);
+    net.run(SECOND);
+    let frame = user_frame(&account(9), 9, START, node_key(1));
+    let mark = mark(&[frame.record.clone(), frame.binding.clone()].concat());
+    for _ in 0..2 {
+        says(&mut net, &Frame::Records(vec![frame.clone()]));
+        net.run(SECOND);
+    }
+    net.cut(0, 1);
+    net.run(HOUR);
+    let before = questions(&net);
+    net.inject(2, 0, encode(&Frame::Have(vec![mark])));
+    net.run(SECOND);
+    assert_eq!(questions(&net) - before, 1);
+}
+
 /// Those who may not be here are not told on, until their node is heard of.
 #[test]
 fn who_is_silent_is_offered_when_it_speaks() {

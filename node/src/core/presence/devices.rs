@@ -54,9 +54,15 @@ impl RemotePresence {
         self.devices.range(range).map(|((_, device), known)| (*device, known))
     }
 
-    /// What its devices said, as it was signed, of which nothing is to be learnt any more: it is shown, or counts no more.
-    pub(in crate::core) fn settled(&self, user: &UserId, wall: u64) -> impl Iterator<Item = &[u8]> {
-        let settled = move |known: &Known| known.current || known.seen + known.record.life() <= wall;
+    /// What its devices said, as it was signed, of which a viewer is to learn nothing any more: it is shown, or counts no more.
+    pub(in crate::core) fn settled(
+        &self,
+        user: &UserId,
+        viewer: &UserId,
+        wall: u64,
+    ) -> impl Iterator<Item = &[u8]> {
+        let shown = |known: &Known| known.current && known.viewers.contains(viewer);
+        let settled = move |known: &Known| shown(known) || known.seen + known.record.life() <= wall;
         self.of(user).filter(move |(_, known)| settled(known)).map(|(_, known)| known.record.bytes())
     }
 

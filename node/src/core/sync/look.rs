@@ -74,7 +74,7 @@ impl Core {
             .roster
             .watched()
             .flat_map(|other| {
-                self.remote_presence.settled(&other, wall).map(short_digest).collect::<Vec<_>>()
+                self.remote_presence.settled(&other, &user, wall).map(short_digest).collect::<Vec<_>>()
             })
             .collect();
         let new = looking.theirs.iter().filter(|mark| !before.contains(*mark) && !known.contains(*mark));
@@ -90,7 +90,7 @@ impl Core {
             && let Some(record) = self.overlay.presence_for_server(&user, self.now)
         {
             presence = record.bytes().to_vec();
-            looking.shown = Some((record.sessions.clone(), self.now.wall));
+            looking.shown = Some((record.sessions.clone(), record.at.millis));
         }
         let marks: Vec<u8> = looking.wanted.iter().take(MAX_FETCH).flatten().copied().collect();
         looking.asked = !presence.is_empty() || !marks.is_empty();
@@ -119,6 +119,13 @@ impl Core {
         let looks = self.sync.looks.entry(user).or_default();
         looks.shown = shown.or(looks.shown.take());
         Ok(())
+    }
+
+    /// Somebody whom the user was shown is out of reach: what the server tells counts again, also what was known before.
+    pub(in crate::core) fn look_anew(&mut self, user: &UserId) {
+        if let Some(looks) = self.sync.looks.get_mut(user) {
+            looks.looked.clear();
+        }
     }
 
     /// The pass has come to its end.

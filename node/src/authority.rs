@@ -16,6 +16,7 @@
 //! | [`standing`] | whether the database can be asked, and which process leads |
 //! | `task` | the thread |
 //! | [`slow`] | guessing is slowed, and nobody locked out |
+//! | [`machine`] | time and chance |
 //! | `rotate` | hands the domain's key over to a new one |
 //! | `introduce` | other domains, and which key speaks for each |
 //! | [`opaque`] | the password's protocol, both sides |
@@ -35,6 +36,7 @@ mod encrypted;
 pub mod import;
 mod introduce;
 pub mod lists;
+pub mod machine;
 pub mod office;
 pub mod opaque;
 #[cfg(test)]
@@ -76,10 +78,11 @@ use crate::upstream::gate::GateError;
 use crate::upstream::{Component, ComponentView, connection};
 use crate::well_known::Document;
 use database::{DatabaseError, Home};
+use machine::ThisMachine;
 pub use rotate::keys_of;
 use standing::{Figures, Standing};
-pub use task::News;
 use task::{Ground, Job};
+pub use task::{Known, News};
 
 /// Questions that wait; a laptop that finds the queue full asks again, a command line waits.
 const QUEUE: usize = 256;
@@ -384,7 +387,8 @@ impl Authority {
     ) -> Result<(Self, mpsc::Receiver<News>), StartError> {
         let (news, heard) = mpsc::channel(QUEUE);
         let (known, signs) = Default::default();
-        let ground = Ground { home, keys, node, to_core, component, directory, news, known, signs };
+        let machine = Arc::new(ThisMachine::start());
+        let ground = Ground { home, keys, node, to_core, component, directory, news, known, signs, machine };
         let authority = Self { ground, jobs: Arc::default(), link: Arc::default() };
         if authority.ground.home.may_be() {
             authority.start()?;

@@ -84,6 +84,10 @@ catalogue! {
     BlocksForgotten,
     /// A lost laptop is believed.
     LostBelieved,
+    /// A certificate that the server has renewed is not taken in.
+    RenewalForgotten,
+    /// A server that was away is never asked again.
+    ServerGivenUp,
     /// A commit is answered before it is on the disk, where it never comes.
     CommitInMemory,
 }

@@ -72,6 +72,8 @@ pub(crate) struct Book {
     pub(crate) statuses: BTreeSet<(PersonId, String)>,
     /// The newest status of a client that another was shown under an address.
     newest_status: BTreeMap<(ClientId, String, u32), u32>,
+    /// Presence that a client was shown with its age, as nobody near has heard it: by full address, since when.
+    aged: BTreeMap<(ClientId, String), u64>,
     /// Statements about subscriptions: who, to whom, what.
     stated: BTreeSet<(PersonId, PersonId, &'static str)>,
     /// What was done to the lists of people, by owner and contact, in the order of time.

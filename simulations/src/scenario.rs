@@ -9,6 +9,7 @@ mod power_cuts_every_minute;
 mod radio_with_40_percent_loss;
 mod request_refused;
 mod school_day;
+mod server_away_for_a_month;
 mod shrink;
 mod spam_storm;
 mod stolen_laptop;
@@ -128,6 +129,12 @@ pub const ALL: &[Scenario] = &[
         about: "a request is left open, refused, put again and granted, while both are there",
         share: 40,
         run: request_refused::run,
+    },
+    Scenario {
+        name: "server_away_for_a_month",
+        about: "a school goes on without its server, and settles everything when it is back",
+        share: 10,
+        run: server_away_for_a_month::run,
     },
     Scenario {
         name: "camp",

@@ -12,6 +12,8 @@
 //! | `radio` | loss, rate and traffic of a link |
 //! | `streams` | between clients and their node |
 //! | `people` | keys, certificates, accounts |
+//! | `office` | the server of a domain on a host |
+//! | `enrolment` | how people get their names there |
 //! | `faults` | what goes wrong |
 //! | `attacker` | a peer that means harm |
 //! | `spam` | strangers who write and ask without end, and how they are blocked |
@@ -22,6 +24,7 @@
 pub(crate) mod attacker;
 pub(crate) mod dice;
 pub(crate) mod disk;
+mod enrolment;
 pub(crate) mod events;
 pub(crate) mod faults;
 pub(crate) mod ground;
@@ -30,6 +33,7 @@ pub mod incidents;
 pub mod meter;
 pub(crate) mod network;
 pub(crate) mod news;
+pub(crate) mod office;
 pub(crate) mod people;
 pub(crate) mod radio;
 pub mod sabotage;
@@ -48,7 +52,7 @@ use crate::errors::logged_error;
 use crate::invariants::Book;
 use dice::Dice;
 use events::{Event, Queue};
-use host::Host;
+use host::{Host, Power};
 use incidents::Incidents;
 use network::Network;
 use people::Person;
@@ -60,6 +64,8 @@ pub use story::Violation;
 
 /// How often what needs a clock is looked at, milliseconds.
 const WATCH: u64 = 5_000;
+/// And while no machine runs.
+const NIGHT_WATCH: u64 = 600_000;
 /// Events that are planned at once; more means that something floods.
 const MOST_PLANNED: usize = 100_000;
 
@@ -83,6 +89,8 @@ pub(crate) struct World {
     pub(crate) theft: Option<theft::Theft>,
     /// Looks on, if somebody wants figures.
     pub(crate) meter: Option<Box<meter::Meter>>,
+    /// When the next look is.
+    watch: u64,
     /// All is well again: what was still to go wrong does not.
     pub(crate) healed: bool,
     /// For a sabotage: what is held back of a stream.
@@ -111,6 +119,7 @@ impl World {
             sabotage,
             theft: None,
             meter: None,
+            watch: WATCH,
             healed: false,
             swapped: BTreeMap::new(),
         }
@@ -129,13 +138,17 @@ impl World {
             Event::Dialled(life, node) if self.lives(life) => self.dialled(life.host, node),
             Event::Query(life, again) if self.lives(life) => self.query(life, again),
             Event::Attack(life) if self.lives(life) => self.attack(life.host),
+            Event::Asked(life) if self.lives(life) => self.serve(life.host),
+            Event::Served(life, served) if self.lives(life) => self.served(life.host, *served),
             Event::Drain(_)
             | Event::Timeout(_)
             | Event::Written(_)
             | Event::SealingKey(..)
             | Event::Dialled(..)
             | Event::Query(..)
-            | Event::Attack(_) => {}
+            | Event::Attack(_)
+            | Event::Asked(_)
+            | Event::Served(..) => {}
             Event::Parcel(pipe, end, parcel) => self.arrived(pipe, end, parcel),
             Event::Datagram(from, to, bytes) => self.datagram_arrived(from, to, bytes),
             Event::Broken(pipe, end) => self.pipe_ended(pipe, end),
@@ -158,13 +171,29 @@ impl World {
 
     /// Regularly: what only a clock brings to light, and bounds.
     fn watch(&mut self) -> Checked {
-        self.queue.push(self.time + WATCH, Event::Watch);
+        if self.time != self.watch {
+            return Ok(());
+        }
+        let awake = self.hosts.iter().any(|host| host.power == Power::On);
+        self.watch_after(if awake { WATCH } else { NIGHT_WATCH });
         self.sweep_pipes();
         self.meter_watch(WATCH)?;
         if self.queue.len() > MOST_PLANNED {
             return Err(self.violation(format!("{} events are planned: something floods", self.queue.len())));
         }
         self.check_departed()
+    }
+
+    fn watch_after(&mut self, millis: u64) {
+        self.watch = self.time + millis;
+        self.queue.push(self.watch, Event::Watch);
+    }
+
+    /// A machine runs again.
+    fn watch_again(&mut self) {
+        if self.watch > self.time + WATCH {
+            self.watch_after(WATCH);
+        }
     }
 
     /// Runs for some milliseconds.

@@ -95,6 +95,15 @@ fn stolen_laptop() {
     all_keep_their_promises("stolen_laptop", 0..5);
 }
 
+/// With what is left to chance at the server too.
+#[test]
+fn server_away_for_a_month() {
+    all_keep_their_promises("server_away_for_a_month", 0..3);
+    let trace = || scenario::run(find("server_away_for_a_month"), 3, None).map(|kept| kept.trace).ok();
+    let first = trace();
+    assert!(first.is_some() && first == trace());
+}
+
 #[test]
 fn camp() {
     all_keep_their_promises("camp", 0..6);

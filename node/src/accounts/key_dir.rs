@@ -80,10 +80,15 @@ impl KeyDir {
     /// # Errors
     /// When it cannot be made, or others may read it.
     pub fn open(data: &Path) -> Result<Self, KeyError> {
-        let path = data.join(KEYS);
+        let path = Self::at(data).path;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed("make", &path))?;
         refuse_exposed(&path, &fs::metadata(&path).map_err(failed("read", &path))?, "700")?;
         Ok(Self { path })
+    }
+
+    /// The directory, which is looked at when something in it is wanted.
+    pub fn at(data: &Path) -> Self {
+        Self { path: data.join(KEYS) }
     }
 
     /// The node's key, and whether it was made just now.

@@ -11,8 +11,16 @@ pub struct NoRandomness(#[from] getrandom::Error);
 /// When the system has none to give; nothing secret can be made then.
 pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)?;
+    fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Fills in random bytes.
+///
+/// # Errors
+/// As [`bytes()`].
+pub fn fill(bytes: &mut [u8]) -> Result<(), NoRandomness> {
+    Ok(getrandom::fill(bytes)?)
 }
 
 /// The name of a queue of what comes from outside: small enough for any reader of numbers, and never 0.

@@ -18,13 +18,11 @@ use prost::Message as _;
 
 use super::database::{Change, DatabaseError, MayHaveChanged};
 use super::lists;
-use super::office::{Office, OfficeError, certificate, line};
+use super::office::{Office, OfficeError, certificate};
 use super::opaque::{Account, Challenge, OpaqueError, Server};
 use super::slow::{Slow, Verdict};
 use crate::accounts::names::account_name;
-use crate::accounts::random;
 use crate::core::sync::entry::short_digest;
-use crate::event_loop::clock::{Clock, wall_millis};
 
 /// Logins under way; of more the oldest is forgotten.
 const LOGINS: usize = 1_024;
@@ -38,9 +36,8 @@ const SMALL: usize = 64;
 pub(super) const MAX_SEALED: usize = 512;
 
 /// Logins under way, and who has to wait.
+#[derive(Default)]
 pub(super) struct Counter {
-    /// Who waits does so by this one: the machine's belief of the time may be set back by a year.
-    clock: Clock,
     slow: Slow,
     logins: BTreeMap<u64, Attempt>,
     next: u64,
@@ -151,11 +148,15 @@ impl Office {
             Ask::Login(ask) => self.log_in(node, ask),
             Ask::Prove(ask) => self.prove(node, ask),
             Ask::Begin(ask) => self.begin(node, ask, places),
-            Ask::Compare(ask) => Ok(Answer::Compared(self.lists.compare(&self.database, node, ask)?)),
-            Ask::Fetch(ask) => Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask)?)),
+            Ask::Compare(ask) => {
+                Ok(Answer::Compared(self.lists.compare(&self.database, node, ask, self.now().wall)?))
+            }
+            Ask::Fetch(ask) => {
+                Ok(Answer::Statements(self.lists.fetch(&self.database, node, ask, self.now().wall)?))
+            }
             Ask::Tell(ask) => self.tell(node, ask),
             Ask::Look(ask) => {
-                Ok(Answer::Looked(self.lists.look(&self.database, node, ask, wall_millis())?))
+                Ok(Answer::Looked(self.lists.look(&self.database, node, ask, self.now().wall)?))
             }
             Ask::Exchange(ask) => self.exchange(node, ask),
             Ask::Search(ask) => self.search(node, ask),
@@ -177,7 +178,7 @@ impl Office {
     fn invitation(&self, token: &[u8]) -> Result<([u8; 32], StoredInvitation), Stop> {
         let mark = token_mark(token);
         let invitation = self.database.invitation(&mark)?.ok_or(Stop::Why(Why::NoInvitation))?;
-        if invitation.used.is_empty() && invitation.expires <= wall_millis() {
+        if invitation.used.is_empty() && invitation.expires <= self.now().wall {
             return Err(Stop::Why(Why::Ended));
         }
         Ok((mark, invitation))
@@ -203,7 +204,7 @@ impl Office {
         (member.verifier, member.stretched, member.changed) = Default::default();
         self.certify(&name, &mut member, user)?;
         member.state = MemberState::Enrolled.into();
-        (member.user, member.enrolled) = (ask.user.clone(), wall_millis());
+        (member.user, member.enrolled) = (ask.user.clone(), self.now().wall);
         (member.sealed, member.recovery) = (ask.sealed.clone(), ask.recovery.clone());
         let answer = enrolled(&member);
         let told = self.told("name issued", &name, node, &member);
@@ -226,8 +227,9 @@ impl Office {
         if let Some(salted) = member.as_ref().filter(|_| !ask.derived).and_then(Self::salted) {
             return Ok(Answer::Salted(salted));
         }
-        let fresh: [u8; CHALLENGE] = random::bytes().map_err(OfficeError::from)?;
-        let now = self.counter.now();
+        let fresh: [u8; CHALLENGE] = self.random().map_err(OfficeError::from)?;
+        // Who waits does so by this one: the machine's belief of the time may be set back by a year.
+        let now = self.now().mono;
         match self.counter.slow.begin(node, name, ask.nonce, fresh, now) {
             Verdict::Try => {}
             Verdict::Wait(wait) => return Ok(Answer::Refused(Refused { wait, ..refusal(Why::Slowly) })),
@@ -241,7 +243,8 @@ impl Office {
         let (address, authority) = (self.address(name), self.identity()?);
         let account = Account { address: &address, authority: &authority };
         let context = login_context(&node, &self.node);
-        let (response, challenge) = self.opaque.challenge(record, &ask.request, account, &context)?;
+        let seed = self.random().map_err(OfficeError::from)?;
+        let (response, challenge) = self.opaque.challenge(record, &ask.request, account, &context, seed)?;
         let login = self.counter.remember(Attempt { node, name: name.to_owned(), challenge, since: now });
         Ok(Answer::Challenged(Challenged { login, response }))
     }
@@ -288,7 +291,8 @@ impl Office {
             return Err(Stop::Why(Why::Disabled));
         }
         Self::is_admitted(&member, ask)?;
-        let mut begun = self.lists.begin(&self.database, node, ask, wall_millis())?;
+        let now = self.now().wall;
+        let mut begun = self.lists.begin(&self.database, node, ask, now)?;
         if let Some(user) = UserId::from_slice(&ask.user) {
             // A server that died between taking in a user's word and saying it in its own name says it now.
             self.second(&name, &user, node)?;
@@ -317,8 +321,9 @@ impl Office {
 
     /// A device tells what is lacking here. What it revokes the authority revokes in the same moment.
     fn tell(&mut self, node: NodeId, ask: &Tell) -> Result<Answer, Stop> {
-        let (user, _, name) = self.lists.user_of(&self.database, node, ask.session)?;
-        let told = self.lists.tell(&self.database, node, ask, wall_millis())?;
+        let now = self.now().wall;
+        let (user, _, name) = self.lists.user_of(&self.database, node, ask.session, now)?;
+        let told = self.lists.tell(&self.database, node, ask, now)?;
         if !ask.record.is_empty() {
             self.second(&name, &user, node)?;
         }
@@ -334,7 +339,7 @@ impl Office {
         }
         let old = certificate(&member.name);
         let due = |cert: NameCert| {
-            cert.authority != self.key.id() || is_due(&cert, TrustedTime::certain(wall_millis()))
+            cert.authority != self.key.id() || is_due(&cert, TrustedTime::certain(self.now().wall))
         };
         if old.is_none_or(due) {
             let user = UserId::from_slice(&member.user).ok_or(Stop::Why(Why::Trouble))?;
@@ -353,20 +358,11 @@ impl Office {
 
     fn told(&self, what: &str, name: &str, node: NodeId, member: &Member) -> AuditLine {
         let (user, serial) = (member.user.clone(), member.serial);
-        AuditLine { user, serial, node: node.as_bytes().to_vec(), ..line(what, name) }
+        AuditLine { user, serial, node: node.as_bytes().to_vec(), ..self.line(what, name) }
     }
 }
 
 impl Counter {
-    pub(super) fn new() -> Self {
-        Self { clock: Clock::start(), slow: Slow::default(), logins: BTreeMap::new(), next: 0 }
-    }
-
-    /// By its clock, monotonic milliseconds.
-    pub(super) fn now(&self) -> u64 {
-        self.clock.now().mono
-    }
-
     /// Since when the newest login is under way.
     #[cfg(test)]
     pub(super) fn under_way(&self) -> Option<u64> {

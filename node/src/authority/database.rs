@@ -40,7 +40,8 @@ use crosstalk_storage::tree::authority::{
 };
 use crosstalk_storage::tree::upstream::{contacts_of, devices_of, of_user, queue_of};
 use crosstalk_storage::{
-    CheckpointError, CodecError, CommitError, OpenError, ReadError, Stored, Tree, WriteSet, decode, encode,
+    CheckpointError, CodecError, CommitError, OpenError, ReadError, Store, Stored, Tree, WriteSet, decode,
+    encode,
 };
 use tokio::time::Instant;
 
@@ -170,11 +171,7 @@ impl Database {
         let engine: Box<dyn Engine> = match home {
             Home::Own(data) => {
                 let engine = own::Own::open(&data.join(DATABASE), signs.clone())?;
-                versions::raise(&engine)?;
-                signs.is("data directory");
-                signs.there();
-                signs.alone();
-                Box::new(engine)
+                return Self::alone(engine, signs);
             }
             Home::Postgres(settings) => {
                 signs.is("PostgreSQL");
@@ -182,6 +179,23 @@ impl Database {
             }
         };
         Ok(Self { engine, signs: signs.clone() })
+    }
+
+    /// The database that an open store holds, or is to hold.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn over(store: Store, signs: &Signs) -> Result<Self, DatabaseError> {
+        Self::alone(own::Own::over(store, signs.clone()), signs)
+    }
+
+    /// No other process can have this one.
+    fn alone(engine: own::Own, signs: &Signs) -> Result<Self, DatabaseError> {
+        versions::raise(&engine)?;
+        signs.is("data directory");
+        signs.there();
+        signs.alone();
+        Ok(Self { engine: Box::new(engine), signs: signs.clone() })
     }
 
     /// The domain, once it is made.

@@ -12,9 +12,8 @@ use prost::Message as _;
 
 use super::counter::Stop;
 use super::database::Change;
-use super::office::{Office, OfficeError, line};
+use super::office::{Office, OfficeError};
 use super::{Answer, DeviceView};
-use crate::event_loop::clock::wall_millis;
 
 /// Revocations of one user's devices that are kept; of more the oldest goes, which everybody has heard of.
 const DEVICES: usize = 64;
@@ -32,7 +31,7 @@ impl Office {
         let Some(user) = UserId::from_slice(&member.user) else { return Ok(Vec::new()) };
         let void = void_devices(member);
         let mut views = Vec::new();
-        for (device, until) in self.lists.devices(&self.database, &user, wall_millis())? {
+        for (device, until) in self.lists.devices(&self.database, &user, self.now().wall)? {
             let revoked = void.contains(&device);
             views.push(DeviceView { device: device.to_hex(), until: Some(until), revoked });
         }
@@ -81,12 +80,12 @@ impl Office {
         let mut change = Change::default();
         let mut signed = Vec::new();
         for device in devices.into_iter().filter(|device| !void.contains(device)) {
-            let revocation = revoke_device(&self.key, *user, device, wall_millis())?.bytes().to_vec();
+            let revocation = revoke_device(&self.key, *user, device, self.now().wall)?.bytes().to_vec();
             let node = by.map(|node| node.as_bytes().to_vec()).unwrap_or_default();
             change = change.and_told(AuditLine {
                 user: member.user.clone(),
                 node,
-                ..line("device revoked", name)
+                ..self.line("device revoked", name)
             });
             signed.push(revocation);
         }
@@ -104,7 +103,7 @@ impl Office {
 
     /// What the user's own laptops have revoked the authority revokes, too.
     pub(super) fn second(&mut self, name: &str, user: &UserId, node: NodeId) -> Result<(), OfficeError> {
-        let devices = self.lists.revoked(&self.database, user, wall_millis())?;
+        let devices = self.lists.revoked(&self.database, user, self.now().wall)?;
         let signed = self.revoke(name, user, devices, Some(node))?;
         self.news.extend(signed);
         Ok(())

@@ -13,7 +13,7 @@ use crosstalk_storage::tree::directory::{Listing, Person as Stored, Shown};
 
 use super::counter::Stop;
 use super::database::{Change, DatabaseError};
-use super::office::{Office, OfficeError, line};
+use super::office::{Office, OfficeError};
 use super::{Answer, PersonView};
 pub(super) use pace::Pace;
 use words::Wanted;
@@ -45,7 +45,7 @@ impl Office {
 
     /// A user searches.
     pub(super) fn search(&mut self, node: NodeId, ask: &Search) -> Result<Said, Stop> {
-        let (user, _, _) = self.lists.user_of(&self.database, node, ask.session)?;
+        let (user, _, _) = self.lists.user_of(&self.database, node, ask.session, self.now().wall)?;
         if !self.directory {
             return Err(Stop::Why(Why::NoDirectory));
         }
@@ -53,7 +53,7 @@ impl Office {
             return Err(Stop::Why(Why::Policy));
         }
         let wanted = Wanted::read(&ask.text, &self.domain).ok_or(Stop::Why(Why::TooShort))?;
-        let now = self.counter.now();
+        let now = self.now().mono;
         if let Some(wait) = self.pace.wait(&user, now) {
             return Ok(Said::Refused(Refused { why: Why::Slowly.into(), wait, ..Refused::default() }));
         }
@@ -83,9 +83,9 @@ impl Office {
     /// A user whose name is taken back does not stand there any more.
     pub(super) fn without_person(&self, name: &str, change: Change) -> Result<Change, DatabaseError> {
         Ok(match self.database.person(name)? {
-            Some(before) => {
-                change.person(name, Some(&before), None).and_told(line("taken out of the directory", name))
-            }
+            Some(before) => change
+                .person(name, Some(&before), None)
+                .and_told(self.line("taken out of the directory", name)),
             None => change,
         })
     }

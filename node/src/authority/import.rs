@@ -21,10 +21,9 @@ use super::Answer;
 use super::counter::Stop;
 use super::database::Change;
 use super::derived;
-use super::office::{Office, OfficeError, line};
+use super::office::{Office, OfficeError};
 use super::opaque::{Account, Registration, Server};
-use crate::accounts::{names, random};
-use crate::event_loop::clock::wall_millis;
+use crate::accounts::names;
 use crate::upstream::book;
 
 /// Users that are taken in at once.
@@ -163,11 +162,11 @@ impl Office {
             }
             let state = if user.disabled { MemberState::Disabled } else { MemberState::New };
             let member =
-                Member { created: wall_millis(), state: state.into(), verifier, ..Member::default() };
+                Member { created: self.now().wall, state: state.into(), verifier, ..Member::default() };
             for (number, page) in (1..).zip(pages(user)) {
                 change = change.upstream(brought_page(&name, number), Some(&BroughtPage { page }));
             }
-            change = change.member(&name, member).and_told(line("user imported", &name));
+            change = change.member(&name, member).and_told(self.line("user imported", &name));
             view.added.push(name);
         }
         if really && !view.added.is_empty() {
@@ -217,7 +216,7 @@ impl Office {
         }
         let (address, authority) = (self.address(name), self.identity()?);
         let secret = derived::secret_of(&verifier);
-        let begun = Registration::start(&secret)?;
+        let begun = Registration::with(&secret, self.random().map_err(OfficeError::from)?)?;
         let response = self.opaque.respond(&begun.request, &address)?;
         let account = Account { address: &address, authority: &authority };
         let (upload, _) = begun.finish(&secret, &response, account)?;
@@ -233,14 +232,14 @@ impl Office {
         if !member.verifier.as_ref().is_some_and(proves) {
             return Err(Stop::Why(Why::Password));
         }
-        let now = wall_millis();
-        let token: Zeroizing<[u8; TOKEN]> = Zeroizing::new(random::bytes().map_err(OfficeError::from)?);
+        let now = self.now().wall;
+        let token: Zeroizing<[u8; TOKEN]> = Zeroizing::new(self.random().map_err(OfficeError::from)?);
         let invitation = StoredInvitation {
             name: name.to_owned(),
             expires: now.saturating_add(ADMITTED),
             used: Vec::new(),
         };
-        let mut change = Change::told(line("user admitted", name));
+        let mut change = Change::told(self.line("user admitted", name));
         for mark in self.surplus_invitations(name, now)? {
             change = change.invitation(mark, None);
         }
@@ -268,7 +267,7 @@ impl Office {
         }
         if version > 0 {
             // Small enough for any reader of numbers, and never 0.
-            let id = u64::from_be_bytes(random::bytes().map_err(OfficeError::from)?) >> 1 | 1;
+            let id = u64::from_be_bytes(self.random().map_err(OfficeError::from)?) >> 1 | 1;
             let state = State::Queue(Queue { id, last: 0, version });
             change = change.upstream(of_user(user.as_bytes()), Some(&OutsideState { state: Some(state) }));
         }
@@ -298,7 +297,7 @@ impl Office {
 
     /// The next page for a laptop, which has those before it on its disk.
     pub(super) fn collect(&mut self, node: NodeId, ask: Collect) -> Result<Said, Stop> {
-        let (_, _, name) = self.lists.user_of(&self.database, node, ask.session)?;
+        let (_, _, name) = self.lists.user_of(&self.database, node, ask.session, self.now().wall)?;
         let (had, waiting): (Vec<_>, Vec<_>) =
             self.brought(&name)?.into_iter().partition(|(number, _)| *number <= ask.taken);
         if !had.is_empty() {

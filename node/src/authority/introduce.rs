@@ -9,9 +9,8 @@ use crosstalk_storage::tree::authority::{AuditLine, StoredIntroduction};
 use prost::Message as _;
 
 use super::database::{Change, Database, DatabaseError};
-use super::office::{Office, OfficeError, done, line};
+use super::office::{Office, OfficeError, done};
 use super::{Answer, IntroducedView};
-use crate::event_loop::clock::wall_millis;
 use crate::well_known::{Document, parse_key};
 
 /// The lines of the audit log that tell of them.
@@ -74,12 +73,12 @@ impl Office {
     }
 
     fn say(&mut self, domain: &str, key: Option<AuthorityId>, what: &str) -> Result<Answer, OfficeError> {
-        let (all, now) = (all(&self.database)?, wall_millis());
+        let (all, now) = (all(&self.database)?, self.now().wall);
         let said = Introduction::issue(&self.key, &self.domain, (domain, key), next(&all, now), now)?;
         let told = AuditLine {
             user: key.map(|key| key.as_bytes().to_vec()).unwrap_or_default(),
             serial: said.serial,
-            ..line(what, domain)
+            ..self.line(what, domain)
         };
         let mut change = Change::told(told);
         let mut bytes = said.bytes().len();
@@ -122,7 +121,7 @@ impl Office {
 
     /// What a laptop lacks that has everything up to a serial. What is due is signed anew.
     pub(super) fn introductions_after(&mut self, serial: u64) -> Result<Vec<Vec<u8>>, OfficeError> {
-        let (mut known, now) = (all(&self.database)?, wall_millis());
+        let (mut known, now) = (all(&self.database)?, self.now().wall);
         let mut change = Change::default();
         let mut renewed = Vec::new();
         let numbers = next(&known, now)..;
@@ -131,7 +130,7 @@ impl Office {
             let said = Introduction::issue(&self.key, &self.domain, (&domain, key), number, now)?;
             change = change.introduction(&domain, Some(StoredIntroduction { signed: said.bytes().to_vec() }));
             renewed.push(said.bytes().to_vec());
-            change = change.and_told(line("introduction renewed", &domain));
+            change = change.and_told(self.line("introduction renewed", &domain));
             *one = Signed { bytes: said.bytes().to_vec(), said: Introduction::clone(&said) };
         }
         if !renewed.is_empty() {
@@ -145,7 +144,7 @@ impl Office {
     }
 
     /// What was introduced or taken back since this was asked last, for the overlay.
-    pub(super) fn take_introduced(&mut self) -> Vec<Vec<u8>> {
+    pub fn take_introduced(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.introduced)
     }
 }

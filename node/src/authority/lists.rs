@@ -4,7 +4,7 @@
 //! keeping what nothing else makes superfluous, and can add nothing. Each question is whole in itself but for the
 //! session, which says who asks; a laptop or a server that dies in between goes on with what is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crosstalk_overlay::enrol::{
     Begin, Begun, Compare, Compared, Fetch, MAX_FETCH, MAX_STATEMENT, PAGE, Statement, Statements, Tell, Why,
@@ -18,15 +18,16 @@ use crosstalk_storage::tree::authority::{Member, MemberState, Owner, Said};
 use jid::Jid;
 use prost::Message;
 
+use self::certificates::{keep_certificate, speakers};
 use self::index::{Index, mark_of};
 use self::page::Page;
 use super::database::{Change, Database, DatabaseError};
 use super::devices::void_devices;
 use super::standing::Figures;
 use crate::core::sync::entry::{Entry, Mark, Place, marks, short_digest};
-use crate::event_loop::clock::wall_millis;
 
 mod blocks;
+mod certificates;
 mod devices;
 mod index;
 mod listing;
@@ -47,8 +48,6 @@ const BYTES: usize = 16 << 20;
 const STATEMENTS: usize = 16;
 /// Things that are read together.
 const TOGETHER: usize = 128;
-/// Devices of one user of which something is kept, those that were lost and have ended included: what they said counts.
-const CERTIFICATES: usize = 256;
 
 /// Why a question is not answered.
 #[derive(Debug)]
@@ -133,8 +132,14 @@ impl Lists {
     ///
     /// # Errors
     /// When the session is forgotten, or the database fails.
-    pub fn compare(&mut self, database: &Database, node: NodeId, ask: &Compare) -> Result<Compared, Stop> {
-        let (user, owner) = self.who(database, node, ask.session)?;
+    pub fn compare(
+        &mut self,
+        database: &Database,
+        node: NodeId,
+        ask: &Compare,
+        now: u64,
+    ) -> Result<Compared, Stop> {
+        let (user, owner) = self.who(database, node, ask.session, now)?;
         let mine = self.index(database, user, &owner)?.marks();
         let mut compared = Compared::default();
         for bucket in &ask.buckets {
@@ -152,8 +157,14 @@ impl Lists {
     ///
     /// # Errors
     /// When the session is forgotten, or the database fails.
-    pub fn fetch(&mut self, database: &Database, node: NodeId, ask: &Fetch) -> Result<Statements, Stop> {
-        let (user, owner) = self.who(database, node, ask.session)?;
+    pub fn fetch(
+        &mut self,
+        database: &Database,
+        node: NodeId,
+        ask: &Fetch,
+        now: u64,
+    ) -> Result<Statements, Stop> {
+        let (user, owner) = self.who(database, node, ask.session, now)?;
         let index = self.index(database, user, &owner)?;
         let wanted: Vec<(Mark, Option<Place>)> =
             marks(&ask.marks).take(MAX_FETCH).map(|mark| (mark, index.marks.get(&mark).copied())).collect();
@@ -183,7 +194,7 @@ impl Lists {
         ask: &Tell,
         now: u64,
     ) -> Result<Statements, Stop> {
-        let (user, before) = self.who(database, node, ask.session)?;
+        let (user, before) = self.who(database, node, ask.session, now)?;
         let session = self.session(node, ask.session)?;
         let (device, certificate) = (session.device, session.certificate.clone());
         let name = name_in(&session.address).to_owned();
@@ -214,6 +225,7 @@ impl Lists {
         }
         database.commit(change)?;
         if owner.record != before.record {
+            shown::forget_revoked(database, &user, &owner, now)?;
             self.end_revoked(&user, &owner, now);
         }
         self.note_blocks(user, changes.values());
@@ -225,6 +237,10 @@ impl Lists {
         for (place, said) in changes {
             index.forget(&said.before);
             index.add(place, &said.after);
+            // A laptop that says the same once more has had the answer, and may not be able to read all of it.
+            if said.before.statements.contains(&said.told) {
+                continue;
+            }
             for statement in said.after.statements.into_iter().filter(|other| *other != said.told) {
                 page.takes(Some(statement));
             }
@@ -236,7 +252,13 @@ impl Lists {
 
     /// The user of a session, and what is kept of it: read anew each time, as another process of this server may have
     /// taken the name back, or have heard that the device was revoked.
-    fn who(&mut self, database: &Database, node: NodeId, session: u64) -> Result<(UserId, Owner), Stop> {
+    fn who(
+        &mut self,
+        database: &Database,
+        node: NodeId,
+        session: u64,
+        now: u64,
+    ) -> Result<(UserId, Owner), Stop> {
         let Session { user, address, .. } = self.session(node, session)?;
         let (user, member) = (*user, database.member(name_in(address))?);
         let has_name =
@@ -247,7 +269,7 @@ impl Lists {
         self.end_devices(&user, &member.as_ref().map(void_devices).unwrap_or_default());
         let owner = database.owner(&user)?;
         if self.indexes.get(&user).is_some_and(|index| index.changes != owner.changes) {
-            self.end_revoked(&user, &owner, wall_millis());
+            self.end_revoked(&user, &owner, now);
         }
         self.session(node, session)?;
         Ok((user, owner))
@@ -447,38 +469,6 @@ fn merge_record(owner: &mut Owner, user: &UserId, bytes: &[u8], now: u64) -> Res
     };
     owner.record = record.encode();
     Ok(())
-}
-
-/// The devices that have said what is kept of a user.
-fn speakers(database: &Database, user: &UserId) -> Result<BTreeSet<Vec<u8>>, DatabaseError> {
-    let said = database.all_said(user, PER_USER)?;
-    Ok(said.into_iter().flat_map(|(_, said)| said.statements).map(|statement| statement.device).collect())
-}
-
-/// The newest certificate of each device. Of more than there may be one goes whose device has nothing to say any more: what
-/// another has said nobody could verify without it.
-fn keep_certificate(
-    owner: &mut Owner,
-    certificate: Vec<u8>,
-    speakers: impl FnOnce() -> Result<BTreeSet<Vec<u8>>, DatabaseError>,
-) -> Result<(), Stop> {
-    if owner.certificates.contains(&certificate) {
-        return Ok(());
-    }
-    owner.certificates.retain(|known| device_of(known) != device_of(&certificate));
-    if owner.certificates.len() >= CERTIFICATES {
-        let speakers = speakers()?;
-        let speaks =
-            |known: &Vec<u8>| device_of(known).is_some_and(|id| speakers.contains(&id.as_bytes()[..]));
-        let silent = owner.certificates.iter().position(|known| !speaks(known));
-        owner.certificates.remove(silent.ok_or(Stop::No(Why::Full))?);
-    }
-    owner.certificates.push(certificate);
-    Ok(())
-}
-
-fn device_of(certificate: &[u8]) -> Option<DeviceId> {
-    Unverified::<DeviceCert>::parse(certificate).ok().map(|cert| cert.claim().device)
 }
 
 /// What stands before the `@`.

@@ -1,10 +1,13 @@
 //! What the command line asks of a domain's server: users, invitations, the audit log.
 
+use std::sync::Arc;
+
 use crosstalk_overlay::authority::{certify, revoke_name};
 use crosstalk_overlay::enrol::{Invitation, TOKEN, token_mark};
 use crosstalk_overlay::id::{AuthorityId, NodeId, UserId};
 use crosstalk_overlay::keys::AuthorityKey;
 use crosstalk_overlay::record::{NameCert, Record, SignedRecord};
+use crosstalk_overlay::time::Now;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState, ServedDomain, StoredInvitation};
 use prost::Message as _;
 use tokio::time::Instant;
@@ -14,13 +17,13 @@ use super::counter::Counter;
 use super::database::{ArchiveError, Change, Database, DatabaseError, MayHaveChanged, TRIES};
 use super::directory::Pace;
 use super::lists::Lists;
+use super::machine::Machine;
 use super::opaque::Server;
 use super::upstream::Door;
 use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView, introduce};
 use crate::accounts::key_dir::{KeyDir, KeyError};
 use crate::accounts::{names, random};
 use crate::core::hex;
-use crate::event_loop::clock::wall_millis;
 
 /// Longest life of an invitation, milliseconds: 90 days.
 const LONGEST: u64 = 90 * 24 * 60 * 60 * 1_000;
@@ -83,6 +86,7 @@ pub struct Office {
     /// Users may search for each other.
     pub(super) directory: bool,
     pub(super) pace: Pace,
+    machine: Arc<dyn Machine>,
 }
 
 impl std::fmt::Debug for Office {
@@ -92,8 +96,7 @@ impl std::fmt::Debug for Office {
 }
 
 /// The change that makes a domain.
-pub(super) fn founding(domain: &str, authority: AuthorityId) -> Change {
-    let at = wall_millis();
+pub fn founding(domain: &str, authority: AuthorityId, at: u64) -> Change {
     let line = AuditLine { at, what: "domain made".to_owned(), ..AuditLine::default() };
     let authority = authority.as_bytes().to_vec();
     Change::told(line).domain(ServedDomain {
@@ -112,6 +115,7 @@ impl Office {
         (key, keys): (AuthorityKey, KeyDir),
         opaque: Server,
         node: NodeId,
+        machine: Arc<dyn Machine>,
     ) -> Self {
         Self {
             database,
@@ -119,7 +123,7 @@ impl Office {
             key,
             opaque,
             node,
-            counter: Counter::new(),
+            counter: Counter::default(),
             lists: Lists::default(),
             seen: None,
             looked: None,
@@ -129,7 +133,28 @@ impl Office {
             door: None,
             directory: false,
             pace: Pace::default(),
+            machine,
         }
+    }
+
+    /// Both clocks of its machine.
+    pub(super) fn now(&self) -> Now {
+        self.machine.now()
+    }
+
+    /// Random bytes of its machine.
+    ///
+    /// # Errors
+    /// When it has none to give.
+    pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], random::NoRandomness> {
+        let mut bytes = [0; N];
+        self.machine.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A line of the audit log.
+    pub(super) fn line(&self, what: &str, name: &str) -> AuditLine {
+        line(what, name, self.now().wall)
     }
 
     /// Answers the command line.
@@ -233,7 +258,7 @@ impl Office {
     }
 
     fn view(&self) -> Result<DomainView, OfficeError> {
-        let now = wall_millis();
+        let now = self.now().wall;
         let enrolled = |member: &Member| member.state() == MemberState::Enrolled;
         let members = self.database.members()?;
         Ok(DomainView {
@@ -260,8 +285,8 @@ impl Office {
             let text = format!("there is a user {name} already: `crosstalk authority user list` shows all");
             return Err(OfficeError::Refused(text));
         }
-        let member = Member { created: wall_millis(), ..Member::default() };
-        self.database.commit(Change::told(line("user added", name)).member(name, member))?;
+        let member = Member { created: self.now().wall, ..Member::default() };
+        self.database.commit(Change::told(self.line("user added", name)).member(name, member))?;
         Ok(done())
     }
 
@@ -278,7 +303,7 @@ impl Office {
     }
 
     fn users(&self) -> Result<Vec<UserView>, OfficeError> {
-        let now = wall_millis();
+        let now = self.now().wall;
         let open = self.database.invitations()?.into_iter().filter(|(_, one)| is_open(one, now));
         let invited: std::collections::BTreeSet<String> = open.map(|(_, one)| one.name).collect();
         let view = |(name, member): (String, Member)| UserView {
@@ -302,11 +327,11 @@ impl Office {
     fn end_name(&mut self, name: &str, state: MemberState, what: &str) -> Result<Answer, OfficeError> {
         let (name, mut member) = self.named(name)?;
         let mut change = Change::default();
-        let mut told = line(what, &name);
+        let mut told = self.line(what, &name);
         let mut revocations = Vec::new();
         let has_it = member.state() == MemberState::Enrolled;
         if let Some(user) = UserId::from_slice(&member.user).filter(|_| has_it) {
-            let void = revoke_name(&self.key, &self.address(&name), user, wall_millis())?;
+            let void = revoke_name(&self.key, &self.address(&name), user, self.now().wall)?;
             told.user = member.user.clone();
             revocations.push(void.bytes().to_vec());
             member.revocations.push(void.bytes().to_vec());
@@ -349,11 +374,11 @@ impl Office {
                 )));
             }
         }
-        let now = wall_millis();
+        let now = self.now().wall;
         let expires = now.saturating_add(life.min(LONGEST));
-        let token: Zeroizing<[u8; TOKEN]> = Zeroizing::new(random::bytes()?);
+        let token: Zeroizing<[u8; TOKEN]> = Zeroizing::new(self.random()?);
         let stored = StoredInvitation { name: name.clone(), expires, used: Vec::new() };
-        let mut change = Change::told(line("user invited", &name));
+        let mut change = Change::told(self.line("user invited", &name));
         for mark in self.surplus_invitations(&name, now)? {
             change = change.invitation(mark, None);
         }
@@ -377,7 +402,7 @@ impl Office {
 
     /// Gives a user a certificate: the name for this key, with a serial above all before.
     pub(super) fn certify(&self, name: &str, member: &mut Member, user: UserId) -> Result<(), OfficeError> {
-        let cert = certify(&self.key, &self.address(name), user, member.serial, wall_millis())?;
+        let cert = certify(&self.key, &self.address(name), user, member.serial, self.now().wall)?;
         (member.serial, member.name) = (cert.serial, cert.bytes().to_vec());
         Ok(())
     }
@@ -392,8 +417,8 @@ pub(super) fn is_open(invitation: &StoredInvitation, now: u64) -> bool {
     invitation.used.is_empty() && invitation.expires > now
 }
 
-pub(super) fn line(what: &str, name: &str) -> AuditLine {
-    AuditLine { at: wall_millis(), what: what.to_owned(), name: name.to_owned(), ..AuditLine::default() }
+pub(super) fn line(what: &str, name: &str, at: u64) -> AuditLine {
+    AuditLine { at, what: what.to_owned(), name: name.to_owned(), ..AuditLine::default() }
 }
 
 fn audit_view(number: u64, line: AuditLine) -> AuditView {

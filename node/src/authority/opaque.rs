@@ -85,10 +85,13 @@ impl Ksf for Stretch {
 struct Dice(ChaCha20Rng);
 
 impl Dice {
-    fn fresh() -> Result<Self, OpaqueError> {
-        let seed: [u8; 32] = random::bytes().map_err(|_| OpaqueError::Machine)?;
-        Ok(Self(ChaCha20Rng::from_seed(seed)))
+    fn of(seed: [u8; 32]) -> Self {
+        Self(ChaCha20Rng::from_seed(seed))
     }
+}
+
+fn fresh() -> Result<[u8; 32], OpaqueError> {
+    random::bytes().map_err(|_| OpaqueError::Machine)
 }
 
 impl RngCore for Dice {
@@ -133,6 +136,7 @@ impl<'a> Account<'a> {
 /// A registration under way at the client.
 pub struct Registration {
     state: ClientRegistration<Suite>,
+    dice: Dice,
     /// For the server.
     pub request: Vec<u8>,
 }
@@ -149,8 +153,17 @@ impl Registration {
     /// # Errors
     /// Without random numbers.
     pub fn start(password: &[u8]) -> Result<Self, OpaqueError> {
-        let started = ClientRegistration::<Suite>::start(&mut Dice::fresh()?, password)?;
-        Ok(Self { state: started.state, request: started.message.serialize().to_vec() })
+        Self::with(password, fresh()?)
+    }
+
+    /// Begins with this as all chance that there is.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn with(password: &[u8], seed: [u8; 32]) -> Result<Self, OpaqueError> {
+        let mut dice = Dice::of(seed);
+        let started = ClientRegistration::<Suite>::start(&mut dice, password)?;
+        Ok(Self { state: started.state, dice, request: started.message.serialize().to_vec() })
     }
 
     /// Ends: what the server keeps, and the export key. Takes some 50 ms and 46 MiB.
@@ -158,14 +171,14 @@ impl Registration {
     /// # Errors
     /// When the response is none, or the memory cannot be had.
     pub fn finish(
-        self,
+        mut self,
         password: &[u8],
         response: &[u8],
         account: Account<'_>,
     ) -> Result<(Vec<u8>, ExportKey), OpaqueError> {
         let response = RegistrationResponse::deserialize(response)?;
         let params = ClientRegistrationFinishParameters::new(account.identifiers(), None);
-        let finished = self.state.finish(&mut Dice::fresh()?, password, response, params)?;
+        let finished = self.state.finish(&mut self.dice, password, response, params)?;
         Ok((finished.message.serialize().to_vec(), exported(&finished.export_key)?))
     }
 }
@@ -173,6 +186,7 @@ impl Registration {
 /// A login under way at the client.
 pub struct LoginAttempt {
     state: ClientLogin<Suite>,
+    dice: Dice,
     /// For the server.
     pub request: Vec<u8>,
 }
@@ -189,8 +203,17 @@ impl LoginAttempt {
     /// # Errors
     /// Without random numbers.
     pub fn start(password: &[u8]) -> Result<Self, OpaqueError> {
-        let started = ClientLogin::<Suite>::start(&mut Dice::fresh()?, password)?;
-        Ok(Self { state: started.state, request: started.message.serialize().to_vec() })
+        Self::with(password, fresh()?)
+    }
+
+    /// Begins with this as all chance that there is.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn with(password: &[u8], seed: [u8; 32]) -> Result<Self, OpaqueError> {
+        let mut dice = Dice::of(seed);
+        let started = ClientLogin::<Suite>::start(&mut dice, password)?;
+        Ok(Self { state: started.state, dice, request: started.message.serialize().to_vec() })
     }
 
     /// Ends: the proof for the server, and the export key. Takes some 50 ms and 46 MiB.
@@ -198,7 +221,7 @@ impl LoginAttempt {
     /// # Errors
     /// When the password is wrong, the server is another, or the two nodes in `context` are.
     pub fn finish(
-        self,
+        mut self,
         password: &[u8],
         response: &[u8],
         account: Account<'_>,
@@ -206,7 +229,7 @@ impl LoginAttempt {
     ) -> Result<(Vec<u8>, ExportKey), OpaqueError> {
         let response = CredentialResponse::deserialize(response)?;
         let params = ClientLoginFinishParameters::new(Some(context), account.identifiers(), None);
-        let finished = self.state.finish(&mut Dice::fresh()?, password, response, params)?;
+        let finished = self.state.finish(&mut self.dice, password, response, params)?;
         Ok((finished.message.serialize().to_vec(), exported(&finished.export_key)?))
     }
 }
@@ -232,7 +255,7 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// The server of this seed: the same seed opens what was registered with it before.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self { setup: ServerSetup::new(&mut Dice(ChaCha20Rng::from_seed(*seed))) }
+        Self { setup: ServerSetup::new(&mut Dice::of(*seed)) }
     }
 
     /// Tells this server's keys from all others.
@@ -259,7 +282,7 @@ impl Server {
         Ok(ServerRegistration::finish(upload).serialize().to_vec())
     }
 
-    /// Answers a login's request; without a record, so that nobody can tell that there is none.
+    /// Answers a login's request; without a record, so that nobody can tell that there is none. `seed` is random.
     ///
     /// # Errors
     /// When it is none.
@@ -269,12 +292,13 @@ impl Server {
         request: &[u8],
         account: Account<'_>,
         context: &[u8],
+        seed: [u8; 32],
     ) -> Result<(Vec<u8>, Challenge), OpaqueError> {
         let record = record.map(ServerRegistration::<Suite>::deserialize).transpose()?;
         let request = CredentialRequest::deserialize(request)?;
         let params = ServerLoginParameters { context: Some(context), identifiers: account.identifiers() };
         let id = account.address.as_bytes();
-        let started = ServerLogin::start(&mut Dice::fresh()?, &self.setup, record, request, id, params)?;
+        let started = ServerLogin::start(&mut Dice::of(seed), &self.setup, record, request, id, params)?;
         Ok((started.message.serialize().to_vec(), started.state))
     }
 
@@ -322,7 +346,7 @@ mod tests {
         let begun = LoginAttempt::start(password)?;
         let (theirs, ours) = (self::authority(1), Account { address: ADDRESS, authority });
         let theirs = Account { address: ADDRESS, authority: &theirs };
-        let (response, challenge) = server.challenge(record, &begun.request, theirs, contexts[0])?;
+        let (response, challenge) = server.challenge(record, &begun.request, theirs, contexts[0], [3; 32])?;
         let (proof, export) = begun.finish(password, &response, ours, contexts[1])?;
         assert!(Server::proves(challenge, &proof, theirs, contexts[0]));
         Ok(export)

@@ -10,9 +10,8 @@ use crosstalk_storage::tree::authority::{Member, MemberState};
 
 use super::counter::{MAX_SEALED, Stop};
 use super::database::Change;
-use super::office::{Office, OfficeError, line};
+use super::office::{Office, OfficeError};
 use super::opaque::Server;
-use crate::event_loop::clock::wall_millis;
 
 /// Where clocks decide, a change that claims to be made later than this from now is none: later ones would never count.
 const AHEAD: u64 = 2 * DAY;
@@ -20,7 +19,7 @@ const AHEAD: u64 = 2 * DAY;
 impl Office {
     /// A device begins.
     pub(super) fn change_password(&mut self, node: NodeId, ask: &Begin) -> Result<Said, Stop> {
-        let (_, _, name) = self.lists.user_of(&self.database, node, ask.session)?;
+        let (_, _, name) = self.lists.user_of(&self.database, node, ask.session, self.now().wall)?;
         let response = self.opaque.respond(&ask.request, &self.address(&name))?;
         Ok(Said::Registering(Registering { response }))
     }
@@ -28,14 +27,14 @@ impl Office {
     /// And ends. One counts that was made by somebody who knew of the one that counted; of two that were made apart it is the
     /// one that came first, and the other laptop is told. The same one again is answered alike.
     pub(super) fn password_changed(&mut self, node: NodeId, ask: &Changed) -> Result<Said, Stop> {
-        let (user, device, name) = self.lists.user_of(&self.database, node, ask.session)?;
+        let (user, device, name) = self.lists.user_of(&self.database, node, ask.session, self.now().wall)?;
         let member = self.database.member(&name)?.filter(|member| member.user == user.as_bytes());
         let member = member.filter(|member| member.state() == MemberState::Enrolled);
         let member = member.ok_or(Stop::Why(Why::Password))?;
         let (address, authority) = (self.address(&name), self.identity()?);
         let change = (ask.at, &ask.follows[..]);
         let permitted = permits(&user, &authority, &address, &device, change, &ask.permit);
-        let early = ask.follows.is_empty() && ask.at > wall_millis().saturating_add(AHEAD);
+        let early = ask.follows.is_empty() && ask.at > self.now().wall.saturating_add(AHEAD);
         let possible = ask.sealed.len() <= MAX_SEALED && ask.follows.len() <= MOST_FOLLOWED;
         if !permitted || early || !possible {
             return Err(Stop::Why(Why::Policy));
@@ -47,7 +46,7 @@ impl Office {
         if !counts {
             return Ok(Said::PasswordOf(PasswordOf { at: member.changed }));
         }
-        let mut told = line("password changed", &name);
+        let mut told = self.line("password changed", &name);
         (told.user, told.node) = (member.user.clone(), node.as_bytes().to_vec());
         let member = Member {
             password: Server::record(&ask.upload)?,

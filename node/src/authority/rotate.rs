@@ -11,8 +11,7 @@ use prost::Message as _;
 
 use super::Answer;
 use super::database::{Change, DatabaseError};
-use super::office::{Office, OfficeError, line};
-use crate::event_loop::clock::wall_millis;
+use super::office::{Office, OfficeError};
 
 impl Office {
     /// A new key is on the disk before the old one signs it; one change makes it the domain's; then it takes the old one's
@@ -32,11 +31,11 @@ impl Office {
             )));
         }
         let next = self.keys.next_authority_key()?;
-        let rotation = Rotation::issue(&self.key, &next, &self.domain, wall_millis())?;
+        let rotation = Rotation::issue(&self.key, &next, &self.domain, self.now().wall)?;
         let rotation = rotation.bytes().to_vec();
         served.rotations.push(rotation.clone());
         served.authority = next.id().as_bytes().to_vec();
-        let told = AuditLine { user: served.authority.clone(), ..line("key handed over", "") };
+        let told = AuditLine { user: served.authority.clone(), ..self.line("key handed over", "") };
         self.database.commit(Change::told(told).domain(served))?;
         self.key = next;
         if let Err(error) = self.keys.adopt_next_authority_key() {

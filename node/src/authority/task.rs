@@ -12,6 +12,7 @@ use crosstalk_storage::tree::authority::ServedDomain;
 use tokio::sync::{mpsc, oneshot};
 
 use super::database::{Change, Contents, Database, DatabaseError, Home};
+use super::machine::Machine;
 use super::office::{self, Office};
 use super::opaque::Server;
 use super::standing::Signs;
@@ -37,15 +38,30 @@ pub(super) enum Job {
 
 /// What is known once the domain is.
 #[derive(Debug)]
-pub(super) struct Known {
-    pub(super) domain: String,
-    pub(super) authority: AuthorityId,
-    /// All that was revoked before.
-    pub(super) revocations: Vec<Vec<u8>>,
-    /// How the key came to be the domain's.
-    pub(super) rotations: Vec<Vec<u8>>,
-    /// What it says of other domains.
-    pub(super) introductions: Vec<Vec<u8>>,
+pub struct Known {
+    /// The domain.
+    pub domain: String,
+    /// Its key.
+    pub authority: AuthorityId,
+    /// All that was revoked before, signed.
+    pub revocations: Vec<Vec<u8>>,
+    /// How the key came to be the domain's, signed.
+    pub rotations: Vec<Vec<u8>>,
+    /// What it says of other domains, signed.
+    pub introductions: Vec<Vec<u8>>,
+}
+
+impl Known {
+    /// What a database knows whose domain has this key; nothing while there is no domain.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(database: &Database, authority: AuthorityId) -> Result<Option<Self>, DatabaseError> {
+        let Some(ServedDomain { domain, rotations, .. }) = database.domain()? else { return Ok(None) };
+        let revocations = database.members()?.into_iter().flat_map(|(_, member)| member.voids()).collect();
+        let introductions = introduce::signed(database)?;
+        Ok(Some(Self { domain, authority, revocations, rotations, introductions }))
+    }
 }
 
 /// What the node hears of later than at its start.
@@ -72,6 +88,7 @@ pub(super) struct Ground {
     pub(super) news: mpsc::Sender<News>,
     pub(super) known: Arc<OnceLock<Known>>,
     pub(super) signs: Signs,
+    pub(super) machine: Arc<dyn Machine>,
 }
 
 /// The task. `started` hears of the first try to begin.
@@ -153,8 +170,8 @@ impl Desk {
         if let Some(database) = held.take() {
             let (domain, authority) = (known.domain.clone(), known.authority);
             let first = ground.known.set(known).is_ok();
-            let mut office =
-                Office::new(database, domain.clone(), (key, ground.keys.clone()), opaque, ground.node);
+            let (keys, machine) = ((key, ground.keys.clone()), ground.machine.clone());
+            let mut office = Office::new(database, domain.clone(), keys, opaque, ground.node, machine);
             office.set_directory(ground.directory);
             if let Some(component) = &ground.component {
                 office.open_door(&component.address)?;
@@ -233,7 +250,9 @@ impl Desk {
             (Self::Waiting(Some(database)), Question::Init { domain }) => {
                 found(ground, database, domain).map(|()| None)
             }
-            (Self::Waiting(Some(database)), Question::Restore { path }) => restored(database, path).map(Some),
+            (Self::Waiting(Some(database)), Question::Restore { path }) => {
+                restored(ground, database, path).map(Some)
+            }
             _ => Ok(None),
         };
         match made.and_then(|made| self.sit_down(ground).map(|()| made)) {
@@ -292,15 +311,15 @@ pub(super) const NONE: &str =
 fn found(ground: &Ground, database: &Database, domain: &str) -> Result<(), StartError> {
     if database.domain()?.is_none() {
         let key = ground.keys.authority_key()?;
-        database.commit(office::founding(domain, key.id()))?;
+        database.commit(office::founding(domain, key.id(), ground.machine.now().wall))?;
     }
     Ok(())
 }
 
 /// Puts a back-up in place; the audit log says so.
-fn restored(database: &Database, path: &Path) -> Result<Contents, StartError> {
+fn restored(ground: &Ground, database: &Database, path: &Path) -> Result<Contents, StartError> {
     let contents = database.restore(path)?;
-    database.commit(Change::told(office::line("database restored", "")))?;
+    database.commit(Change::told(office::line("database restored", "", ground.machine.now().wall)))?;
     Ok(contents)
 }
 
@@ -312,10 +331,8 @@ fn prepared(
     let Some(served) = database.domain()? else { return Ok(None) };
     let key = key_of(ground, &served)?;
     let opaque = opaque(ground, database, &served)?;
-    let revocations = database.members()?.into_iter().flat_map(|(_, member)| member.voids()).collect();
-    let (authority, rotations) = (key.id(), served.rotations);
-    let introductions = introduce::signed(database)?;
-    Ok(Some((key, opaque, Known { domain: served.domain, authority, revocations, rotations, introductions })))
+    let known = Known::read(database, key.id())?;
+    Ok(known.map(|known| (key, opaque, known)))
 }
 
 /// The key that signs now. Where the server died while it handed it over, that is brought to its end.

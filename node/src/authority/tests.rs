@@ -1,5 +1,7 @@
 //! The server as laptops and the command line see it, without a network.
 
+use std::sync::Arc;
+
 pub(super) use crosstalk_overlay::enrol::Answer as Said;
 use crosstalk_overlay::enrol::{
     self, Ask, Enrol, Find, Invitation, Login, Prove, Register, Statement, Why, login_context,
@@ -9,6 +11,7 @@ use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NodeBinding, Verified};
 
 use super::database::Home;
+use super::machine::{Machine, ThisMachine};
 use super::office::{Office, certificate, founding};
 use super::opaque::{Account, LoginAttempt, Registration, Server};
 use super::private::Data;
@@ -35,6 +38,7 @@ const DAY: u64 = 24 * 60 * 60 * 1_000;
 
 pub(super) struct Stage {
     data: Data,
+    machine: Arc<dyn Machine>,
     pub(super) office: Office,
 }
 
@@ -46,20 +50,24 @@ fn node(byte: u8) -> NodeId {
     NodeId::from_bytes([byte; 32])
 }
 
-fn open(data: &Data) -> Office {
+fn this() -> Arc<dyn Machine> {
+    Arc::new(ThisMachine::start())
+}
+
+fn open(data: &Data, machine: &Arc<dyn Machine>) -> Office {
     let database = data.open();
     if database.domain().expect("read").is_none() {
-        database.commit(founding("school.example", key().id())).expect("durable");
+        database.commit(founding("school.example", key().id(), machine.now().wall)).expect("durable");
     }
     let keys = (key(), KeyDir::open(data.dir.path()).expect("keys"));
-    Office::new(database, "school.example".into(), keys, Server::from_seed(&[2; 32]), node(0))
+    let opaque = Server::from_seed(&[2; 32]);
+    Office::new(database, "school.example".into(), keys, opaque, node(0), machine.clone())
 }
 
 impl Stage {
     /// With alice and bob added.
     fn new() -> Self {
-        let data = Data::new(module_path!());
-        Self { office: open(&data), data }.with_both()
+        Self::of(Data::new(module_path!()), this()).with_both()
     }
 
     fn with_both(mut self) -> Self {
@@ -71,21 +79,28 @@ impl Stage {
 
     /// At a new database, with the same added.
     pub(super) fn at(home: Home) -> Self {
-        let data = Data::at(home);
-        Self { office: open(&data), data }.with_both()
+        Self::on(home, this())
+    }
+
+    /// The same, on a machine with other clocks.
+    pub(super) fn on(home: Home, machine: Arc<dyn Machine>) -> Self {
+        Self::of(Data::at(home), machine).with_both()
+    }
+
+    fn of(data: Data, machine: Arc<dyn Machine>) -> Self {
+        Self { office: open(&data, &machine), data, machine }
     }
 
     /// Another process on the same database.
     pub(super) fn beside(&self) -> Self {
-        let data = Data::at(self.data.home.clone());
-        Self { office: open(&data), data }
+        Self::of(Data::at(self.data.home.clone()), self.machine.clone())
     }
 
     /// As after a crash.
     fn again(self) -> Self {
-        let Self { data, office } = self;
+        let Self { data, office, machine } = self;
         drop(office);
-        Self { office: open(&data), data }
+        Self::of(data, machine)
     }
 
     pub(super) fn done(&mut self, question: Question) -> Vec<Vec<u8>> {

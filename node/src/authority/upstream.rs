@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crosstalk_overlay::enrol::{Answer, Ask, Exchange, Why};
 use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::time::Now;
 use tokio::sync::mpsc;
 
 use super::counter::Stop;
@@ -13,7 +14,6 @@ use super::database::{Change, DatabaseError, MayHaveChanged};
 use super::office::{Office, OfficeError};
 use super::passing::{self, Passing, Told};
 use super::task::Job;
-use crate::event_loop::clock::Clock;
 use crate::upstream::ComponentView;
 use crate::upstream::connection::{Event, Listener};
 use crate::upstream::gate::{Effect, Gate, GateError};
@@ -25,7 +25,6 @@ pub(super) struct Door {
     address: String,
     /// While this process leads.
     gate: Option<Gate>,
-    clock: Clock,
     orders: Option<mpsc::Sender<Vec<u8>>>,
     /// Nodes that something waits for.
     news: Vec<NodeId>,
@@ -79,7 +78,6 @@ impl Office {
         self.door = Some(Door {
             address: address.to_owned(),
             gate: None,
-            clock: Clock::start(),
             orders: None,
             news: Vec::new(),
             answers: Vec::new(),
@@ -137,7 +135,7 @@ impl Office {
     }
 
     fn hear(&mut self) -> Result<(), GateError> {
-        let own = self.node;
+        let (own, now) = (self.node, self.now());
         let Some(door) = self.door.as_mut() else { return Ok(()) };
         let (answers, news) = door.passing.hear(&self.database, own)?;
         door.answers.extend(answers);
@@ -147,7 +145,7 @@ impl Office {
         }
         let (mut change, mut stopped) = (Change::default(), None);
         for question in passing::questions(&self.database)? {
-            let answer = match door.heed(&self.database, own, &question.word) {
+            let answer = match door.heed(&self.database, own, &question.word, now) {
                 Ok(answer) => answer,
                 Err(error @ GateError::Database(DatabaseError::Away(_) | DatabaseError::Changed)) => {
                     // What was answered before stands; the rest is asked again.
@@ -181,10 +179,10 @@ impl Office {
 
     /// Whether a question of a laptop goes to another process, which answers it.
     pub(super) fn passes_on(&mut self, node: NodeId, request: u64, bytes: &[u8]) -> bool {
-        let own = self.node;
+        let (own, now) = (self.node, self.now().wall);
         let Some(door) = self.door.as_mut().filter(|door| door.gate.is_none()) else { return false };
         let Some(Ask::Exchange(ask)) = Ask::from_bytes(bytes) else { return false };
-        let Ok((user, device, name)) = self.lists.user_of(&self.database, node, ask.session) else {
+        let Ok((user, device, name)) = self.lists.user_of(&self.database, node, ask.session, now) else {
             return false;
         };
         let who = Who { node, user, device };
@@ -195,12 +193,13 @@ impl Office {
 
     /// A laptop brings and fetches what goes to and comes from outside.
     pub(super) fn exchange(&mut self, node: NodeId, ask: &Exchange) -> Result<Answer, Stop> {
-        let (user, device, name) = self.lists.user_of(&self.database, node, ask.session)?;
+        let now = self.now();
+        let (user, device, name) = self.lists.user_of(&self.database, node, ask.session, now.wall)?;
         let door = self.door.as_mut().ok_or(Stop::Why(Why::Elsewhere))?;
         // Nobody leads, or too much waits for who does.
         let door = Some(door).filter(|door| door.gate.is_some()).ok_or(Stop::Why(Why::Trouble))?;
         door.via.remove(&node);
-        Ok(door.exchange(&self.database, (Who { node, user, device }, &name), ask)?)
+        Ok(door.exchange(&self.database, (Who { node, user, device }, &name), ask, now)?)
     }
 
     /// Whom users have blocked counts for the outside from now on.
@@ -223,8 +222,8 @@ impl Office {
         if let Err(error) = self.follow_the_lead() {
             tracing::debug!("the door to other servers: {error}");
         }
+        let now = self.now();
         let Some(door) = self.door.as_mut() else { return };
-        let now = door.clock.now();
         let Some(gate) = door.gate.as_mut() else { return };
         let done = match event {
             Event::Up(orders) => {
@@ -310,13 +309,14 @@ impl Door {
         database: &super::database::Database,
         own: NodeId,
         word: &Told,
+        now: Now,
     ) -> Result<Option<Vec<u8>>, GateError> {
         match word {
             Told::Asked { by, who, name, ask } => {
                 if *by != own {
                     self.via.insert(who.node, *by);
                 }
-                Ok(Some(self.exchange(database, (*who, name), ask)?.to_bytes()))
+                Ok(Some(self.exchange(database, (*who, name), ask, now)?.to_bytes()))
             }
             Told::Blocked(user, jid) => {
                 self.blocks_changed(database, &[(*user, jid.clone())])?;
@@ -337,8 +337,8 @@ impl Door {
         database: &super::database::Database,
         who: (Who, &str),
         ask: &Exchange,
+        now: Now,
     ) -> Result<Answer, GateError> {
-        let now = self.clock.now();
         let Some(gate) = self.gate.as_mut() else { return Ok(Answer::refused(Why::Trouble)) };
         let answer = gate.exchange(database, who, ask.clone(), now);
         self.perform();

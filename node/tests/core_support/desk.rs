@@ -187,14 +187,14 @@ impl Desk {
             }),
             Ask::Exchange(ask) if self.door.is_some() => {
                 let door = self.door.as_mut().unwrap();
-                lists.user_of(database, node, ask.session).and_then(|(user, device, name)| {
+                lists.user_of(database, node, ask.session, now).and_then(|(user, device, name)| {
                     let who = (Who { node, user, device }, &name[..]);
                     let answer = door.gate.exchange(database, who, ask, at).unwrap();
                     answer.map(Answer::Exchanged).ok_or(Stop::No(Why::Disabled))
                 })
             }
-            Ask::Compare(ask) => lists.compare(database, node, &ask).map(Answer::Compared),
-            Ask::Fetch(ask) => lists.fetch(database, node, &ask).map(Answer::Statements),
+            Ask::Compare(ask) => lists.compare(database, node, &ask, now).map(Answer::Compared),
+            Ask::Fetch(ask) => lists.fetch(database, node, &ask, now).map(Answer::Statements),
             Ask::Look(ask) => lists.look(database, node, &ask, now).map(Answer::Looked),
             Ask::Tell(ask) => {
                 let told = lists.tell(database, node, &ask, now).map(Answer::Statements);

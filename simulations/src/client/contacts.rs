@@ -24,21 +24,49 @@ impl World {
     /// A client adds, renames, regroups or removes somebody.
     pub(crate) fn edit_contacts(&mut self, id: ClientId) {
         let jid = format!("{NOBODY}{}@far.example", self.dice.below(NOBODIES));
+        if self.dice.chance(25) {
+            return self.remove_contact(id, &jid);
+        }
         let group = format!("g{}", self.dice.below(3));
-        let removes = self.dice.chance(25);
-        let client = &mut self.clients[id.0];
-        let number = client.id();
-        let (name, edit) = (format!("n{}.{number}", id.0), format!("{EDIT}{number}"));
-        let item = Element::new("item", ns::ROSTER).attr("jid", &jid);
-        let item = match removes {
-            true => item.attr("subscription", "remove"),
-            false => item.attr("name", &name).child(Element::new("group", ns::ROSTER).text(&group)),
-        };
-        let to = Some((name, group)).filter(|_| !removes);
-        self.book.edits((id, client.person), &jid, &edit, to);
-        let set = Element::new("iq", ns::CLIENT).attr("type", "set").attr("id", edit);
-        client.send_plain(set.child(Element::new("query", ns::ROSTER).child(item)));
+        let name = format!("n{}.{}", id.0, self.clients[id.0].id());
+        self.set_contact(id, &jid, &name, &group);
+    }
+
+    /// A client gives a contact this name, in this group.
+    pub(crate) fn set_contact(&mut self, id: ClientId, jid: &str, name: &str, group: &str) {
+        let item = Element::new("item", ns::ROSTER).attr("jid", jid).attr("name", name);
+        let item = item.child(Element::new("group", ns::ROSTER).text(group));
+        let edit = self.edit(id, Element::new("query", ns::ROSTER).child(item));
+        self.book.edits(
+            (id, self.clients[id.0].person),
+            jid,
+            &edit,
+            Some((name.to_owned(), group.to_owned())),
+        );
         self.flush(id);
+    }
+
+    /// A client removes a contact.
+    pub(crate) fn remove_contact(&mut self, id: ClientId, jid: &str) {
+        let item = Element::new("item", ns::ROSTER).attr("jid", jid).attr("subscription", "remove");
+        let edit = self.edit(id, Element::new("query", ns::ROSTER).child(item));
+        self.book.edits((id, self.clients[id.0].person), jid, &edit, None);
+        self.flush(id);
+    }
+
+    /// A client blocks or unblocks an address (XEP-0191): `block`, `unblock`.
+    pub(crate) fn set_block(&mut self, id: ClientId, what: &str, jid: &str) {
+        let item = Element::new("item", ns::BLOCKING).attr("jid", jid);
+        self.edit(id, Element::new(what, ns::BLOCKING).child(item));
+        self.flush(id);
+    }
+
+    /// Puts out an edit. Returns its id.
+    fn edit(&mut self, id: ClientId, what: Element) -> String {
+        let client = &mut self.clients[id.0];
+        let edit = format!("{EDIT}{}", client.id());
+        client.send_plain(Element::new("iq", ns::CLIENT).attr("type", "set").attr("id", &edit).child(what));
+        edit
     }
 
     /// Whether two clients that are there show the same contacts, by the same names, in the same groups.

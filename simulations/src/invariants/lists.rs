@@ -91,30 +91,32 @@ impl Book {
 
     /// Whether a list may say this of somebody in the end.
     fn may_end_as(edits: &[Edit], shown: Option<&Contact>) -> bool {
-        let standing = || edits.iter().enumerate().filter(|(place, edit)| stands(edits, *place, edit));
-        let kept = |edit: &Edit| edit.answer == Answer::Accepted && edit.to.is_some() && !edit.gave_way;
-        let lost = || standing().any(|(_, edit)| kept(edit));
-        // What its client did not show when it removed it may have been there all the same.
-        let removed = |edit: &Edit| edit.to.is_none() && (edit.knew.is_empty() || !lost());
-        match shown {
-            // Two devices may have changed one field each (DESIGN.md §6).
-            Some(contact) => {
-                standing().any(|(_, edit)| edit.is_named(&contact.name))
-                    && standing().any(|(_, edit)| edit.groups(&contact.groups))
-            }
-            None => !lost() || standing().any(|(_, edit)| removed(edit)),
-        }
+        let kept = |edit: &Edit| edit.answer == Answer::Accepted && !edit.gave_way;
+        let mut there = edits.iter().filter(|edit| edit.to.is_some() && stands(edits, edit, |_| true));
+        let Some(contact) = shown else {
+            // What its client was not shown when it removed it may have been there all the same.
+            let removed = |edit: &Edit| edit.to.is_none() && edit.knew.is_empty();
+            return !there.any(kept)
+                || edits.iter().any(|edit| removed(edit) && stands(edits, edit, |_| true));
+        };
+        // Two devices may have changed one field each (DESIGN.md §6); a field outlives a removal that gave way.
+        let field = |is: &dyn Fn(&Edit) -> bool| {
+            edits.iter().any(|edit| is(edit) && stands(edits, edit, |other| other.to.is_some()))
+        };
+        there.next().is_some()
+            && field(&|edit| edit.is_named(&contact.name))
+            && field(&|edit| edit.groups(&contact.groups))
     }
 }
 
-/// Whether no accepted edit is known to have been made after this one.
-fn stands(edits: &[Edit], place: usize, edit: &Edit) -> bool {
-    let later = |(at, other): (usize, &Edit)| {
-        let after = other.by == edit.by && at > place;
-        let knew = edit.to.as_ref().is_some_and(|(name, _)| other.knew.contains(name)) && other.by != edit.by;
-        other.answer == Answer::Accepted && (after || knew)
-    };
-    edit.answer != Answer::Refused && !edits.iter().enumerate().any(later)
+/// Whether no accepted edit of these is known to have been made after this one.
+fn stands(edits: &[Edit], edit: &Edit, counts: impl Fn(&Edit) -> bool) -> bool {
+    let after = edits.iter().skip_while(|other| !std::ptr::eq(*other, edit)).skip(1);
+    let mut own = after.filter(|other| other.by == edit.by);
+    let knew = |other: &Edit| edit.to.as_ref().is_some_and(|(name, _)| other.knew.contains(name));
+    let mut others = edits.iter().filter(|other| other.by != edit.by && knew(other));
+    let later = |other: &Edit| other.answer == Answer::Accepted && counts(other);
+    edit.answer != Answer::Refused && !own.any(later) && !others.any(later)
 }
 
 impl World {
@@ -151,7 +153,7 @@ impl World {
         let name = item.get_attr("name").unwrap_or_default();
         let groups = item.children().filter(|child| child.is("group", ns::ROSTER));
         let groups: Vec<String> = groups.map(|group| group.own_text().to_string()).collect();
-        let made = edits.iter().enumerate().find(|(_, edit)| edit.is_named(name));
+        let made = edits.iter().enumerate().rev().find(|(_, edit)| edit.is_named(name));
         match made.filter(|_| edits.iter().any(|edit| edit.groups(&groups))) {
             Some((_, edit)) if edit.refused.is_some_and(|at| at >= booted(edit)) => {
                 Err(self.forged(to, iq, "is an edit that was refused"))
@@ -254,5 +256,12 @@ mod tests {
             edit(0, Some("c"), Some("a"), Accepted),
         ];
         assert!(may_end_as(&edits, Some("c")) && !may_end_as(&edits, None), "silently deleted");
+        let edits = [
+            edit(0, Some("a"), None, Accepted),
+            edit(1, Some("b"), None, Accepted),
+            edit(1, None, Some("b"), Accepted),
+        ];
+        assert!(may_end_as(&edits, Some("a")) && may_end_as(&edits, Some("b")), "kept, by the newer name");
+        assert!(!may_end_as(&edits, None), "silently deleted");
     }
 }

@@ -3,7 +3,7 @@
 
 use crosstalk::xmpp::{Element, ns};
 use crosstalk_overlay::id::{UserId, XID_DOMAIN};
-use crosstalk_overlay::record::{PresenceRecord, Unverified};
+use crosstalk_overlay::record::{PresenceRecord, Record, Unverified};
 use crosstalk_overlay::wire::{self, Frame};
 
 use super::ownership::numbered;
@@ -107,6 +107,10 @@ impl World {
         viewer: PersonId,
     ) -> Checked {
         let from = presence.get_attr("from").unwrap_or_default();
+        match presence.has("delay", ns::DELAY) {
+            true => self.book.aged.insert((to, from.to_owned()), self.time),
+            false => self.book.aged.remove(&(to, from.to_owned())),
+        };
         let resource = from.split_once('/').map_or("", |(_, resource)| resource);
         let known = |client: &crate::client::Client| client.person == person && client.resource == resource;
         if resource != "nearby" {
@@ -158,13 +162,15 @@ impl World {
     }
 
     /// Nobody whose hosts have all been out of reach for some time is shown as available. While a node cannot save, what it
-    /// tells a client may wait behind a promise; so its word counts from when it can.
+    /// tells a client may wait behind a promise; so its word counts from when it can. What is shown with its age, by a
+    /// server or the hash table, may be so for the life of a record.
     pub(crate) fn check_departed(&self) -> Checked {
         let leaving = LEAVING * self.book.hops.max(1);
         let stolen = self.stolen_address();
-        for client in self.clients.iter().filter(|client| client.is_ready() && !client.lawless) {
+        let present = |client: &crate::client::Client| client.is_ready() && !client.lawless;
+        for (id, client) in self.clients.iter().enumerate().filter(|(_, client)| present(client)) {
             let host = &self.hosts[client.host.0];
-            let here_since = client.ready_since.max(host.booted).max(host.disk.roomy_since);
+            let here_since = client.ready_since.max(host.booted).max(host.woken).max(host.disk.roomy_since);
             if host.power != Power::On || host.disk.full || here_since + LEAVING > self.time {
                 continue;
             }
@@ -188,6 +194,10 @@ impl World {
                     let void = told.is_some_and(|told| told + leaving < self.time) && self.is_stolen(*other);
                     void || *other != client.host && since.is_some_and(|since| since + leaving < self.time)
                 };
+                let aged = self.book.aged.get(&(ClientId(id), full.clone()));
+                if aged.is_some_and(|since| self.time < since + PresenceRecord::MAX_LIFE + LEAVING) {
+                    continue;
+                }
                 if self.has_logged_out(full, person, here_since) {
                     let (name, gone) = (client.name, self.who(person));
                     return Err(self.violation(format!(

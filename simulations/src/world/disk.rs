@@ -59,6 +59,11 @@ impl Disk {
         })
     }
 
+    /// What is durable.
+    pub(crate) fn contents(&self) -> &Contents {
+        &self.model
+    }
+
     /// It is full, or has room again at this time.
     pub(crate) fn set_full(&mut self, full: bool, time: u64) {
         if self.full && !full {

@@ -9,6 +9,7 @@ use crosstalk::xmpp::Element;
 use crosstalk_overlay::id::{NodeId, UserId};
 
 use super::faults::Fault;
+use super::office::Served;
 
 /// A machine with a node on it, or with something that pretends to be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,6 +108,10 @@ pub(crate) enum Event {
     Watch,
     /// An attacker acts.
     Attack(Life),
+    /// A server looks at the next question of a laptop.
+    Asked(Life),
+    /// Its answer is durable.
+    Served(Life, Box<Served>),
 }
 
 struct Entry {

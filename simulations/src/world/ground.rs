@@ -131,6 +131,8 @@ impl World {
         let name = self.hosts[host.0].name;
         self.story.tell(self.time, || format!("the lid of {name} is opened"));
         self.hosts[host.0].power = Power::On;
+        self.hosts[host.0].woken = self.time;
+        self.watch_again();
         for event in std::mem::take(&mut self.hosts[host.0].slept) {
             self.queue.push(self.time, event);
         }
@@ -164,6 +166,8 @@ impl World {
             | Event::SealingKey(life, _)
             | Event::Dialled(life, _)
             | Event::Query(life, _)
+            | Event::Asked(life)
+            | Event::Served(life, _)
             | Event::Attack(life) => self.lives(*life).then_some(life.host).or_else(|| {
                 let same = self.life(life.host).count == life.count;
                 (same && self.hosts[life.host.0].power == Power::Asleep).then_some(life.host)

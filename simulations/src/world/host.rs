@@ -14,6 +14,7 @@ use super::attacker::Attacker;
 use super::disk::Disk;
 use super::events::{Downward, Event, HostId, Life};
 use super::network::End;
+use super::office::Desk;
 use super::sabotage::Sabotage;
 use super::story::Checked;
 
@@ -52,6 +53,8 @@ pub(crate) struct Host {
     pub(crate) node_key: NodeKey,
     pub(crate) core: Option<Core>,
     pub(crate) attacker: Option<Attacker>,
+    /// The server of a domain.
+    pub(super) desk: Option<Desk>,
     pub(crate) disk: Disk,
     /// The key files.
     pub(crate) keys: BTreeMap<UserId, DeviceKeys>,
@@ -59,6 +62,8 @@ pub(crate) struct Host {
     lives: u32,
     /// When it started, virtual milliseconds.
     pub(crate) booted: u64,
+    /// When its lid was opened last.
+    pub(crate) woken: u64,
     /// What its wall clock is wrong by always, milliseconds.
     skew: i64,
     /// How much faster its quartz swings than it should, millionths: each clock of the host gains as much.
@@ -80,7 +85,7 @@ pub(crate) struct Host {
     asked: u64,
     /// The current virtual second, and the time-outs in it.
     wakes: (u64, u32),
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl World {
@@ -102,7 +107,7 @@ impl World {
         Ok(id)
     }
 
-    fn machine(&mut self, name: &'static str) -> Result<HostId, super::Violation> {
+    pub(super) fn machine(&mut self, name: &'static str) -> Result<HostId, super::Violation> {
         let key = NodeKey::from_seed(self.dice.seed());
         let disk = Disk::new().map_err(|why| self.violation(why))?;
         let skew = i64::try_from(self.dice.below(1_200_000)).unwrap_or_default() - 600_000;
@@ -114,11 +119,13 @@ impl World {
             node_key: key,
             core: None,
             attacker: None,
+            desk: None,
             disk,
             keys: BTreeMap::new(),
             power: Power::Off,
             lives: 0,
             booted: 0,
+            woken: 0,
             skew,
             drift,
             wrong: 0,
@@ -164,8 +171,9 @@ impl World {
             return Ok(());
         }
         let (seed, sabotage) = (self.dice.seed(), self.sabotage);
+        self.hosts[id.0].booted = self.time;
+        self.open_desk(id)?;
         let host = &mut self.hosts[id.0];
-        host.booted = self.time;
         host.lives += 1;
         let contents = host.disk.reopen(sabotage);
         let keys = host.keys.iter().map(|(user, keys)| (*user, copy(keys))).collect();
@@ -180,6 +188,7 @@ impl World {
         host.power = Power::On;
         let name = host.name;
         self.story.tell(self.time, || format!("{name} starts"));
+        self.watch_again();
         self.note_apart();
         self.join_the_link(id);
         self.open_port(id);
@@ -219,6 +228,7 @@ impl World {
         for set in &durable {
             self.book.committed(id, set);
         }
+        self.crash_desk(id);
         self.cut_streams_of(id, if power == Power::Killed { 50 } else { 30_000 });
         self.note_apart();
         self.check_owners()
@@ -348,8 +358,7 @@ impl World {
                 self.hosts[id.0].afterwards.push(Input::Credentials { ticket, credentials: None });
             }
             Output::Answer { request, reply } => drop(self.hosts[id.0].answers.insert(request, *reply)),
-            // No host of the simulations serves a domain.
-            Output::Enrolment { .. } => {}
+            Output::Enrolment { node, request, ask, places } => self.asked(id, node, request, ask, places),
             Output::Notice(text) => self.story.tell(self.time, || text),
             // Nobody on a simulated link speaks XEP-0174.
             Output::Link(_) | Output::Login(_) => {}

@@ -40,6 +40,12 @@ impl World {
     /// Gives a person an account on a running host, as `crosstalk account add` does: a device of its own with keys of
     /// its own, durable when this returns.
     pub(crate) fn account(&mut self, person: PersonId, host: HostId) -> Checked {
+        let account = self.new_account(person, host)?;
+        self.add_account(person, host, Command::AddAccount(Box::new(account)))
+    }
+
+    /// An account with keys of its own in the key file of a host.
+    pub(super) fn new_account(&mut self, person: PersonId, host: HostId) -> Result<NewAccount, Violation> {
         let wall = self.now(host).wall;
         let device = DeviceKey::from_seed(self.dice.seed());
         let sealing = SealingKey::from_seed(self.dice.seed(), wall);
@@ -50,7 +56,7 @@ impl World {
         let keys = DeviceKeys { device: device.clone(), sealing: vec![sealing.clone()] };
         self.hosts[host.0].keys.insert(user, keys);
         self.people[person.0].hosts.push(host);
-        let account = NewAccount {
+        Ok(NewAccount {
             name: name.to_owned(),
             domain: XID_DOMAIN.to_owned(),
             user,
@@ -62,8 +68,12 @@ impl World {
             sealed_by_password: Vec::new(),
             sealed_by_recovery: Vec::new(),
             nickname: name.to_owned(),
-        };
-        match self.ask(host, Command::AddAccount(Box::new(account)))? {
+        })
+    }
+
+    /// Adds it.
+    pub(super) fn add_account(&mut self, person: PersonId, host: HostId, add: Command) -> Checked {
+        match self.ask(host, add)? {
             Reply::Account(view) if view.jid == self.people[person.0].jid => Ok(()),
             other => Err(self.violation(format!("an account was not added: {other:?}"))),
         }

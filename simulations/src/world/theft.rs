@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crosstalk::authority::Question;
 use crosstalk::core::admin::{Command, Reply};
 use crosstalk::xmpp::{Element, ns};
 use crosstalk_overlay::record::{Revocation, Revoked, RevokedBy, Verified};
@@ -53,12 +54,27 @@ impl World {
             other => return Err(self.violation(format!("a device was not revoked: {other:?}"))),
         }
         // The owner's own laptop knows at once.
+        self.note_told(at);
+        Ok(())
+    }
+
+    /// Somebody says at the server that the stolen laptop is void, as `crosstalk authority user revoke` does.
+    pub(crate) fn revoke_stolen(&mut self, owner: PersonId, server: HostId) -> Checked {
+        let Some(stolen) = self.theft.as_ref().map(|theft| theft.host) else { return Ok(()) };
+        let (name, user) = (self.people[owner.0].name.to_owned(), self.people[owner.0].user);
+        let device = self.hosts[stolen.0].keys.get(&user).map(|keys| keys.device.id().to_hex());
+        let device = device.ok_or_else(|| self.violation("the stolen laptop has no keys"))?;
+        self.administer(server, Question::RevokeDevice { name, device })?;
+        self.note_told(server);
+        Ok(())
+    }
+
+    fn note_told(&mut self, at: HostId) {
         let time = self.time;
         if let Some(theft) = &mut self.theft {
             theft.met.insert(at, time.saturating_sub(SOON));
         }
         self.note_apart();
-        Ok(())
     }
 
     /// The thief writes to somebody in the name of the owner.
@@ -105,6 +121,12 @@ impl World {
     /// Whether a host was stolen.
     pub(crate) fn is_stolen(&self, host: HostId) -> bool {
         self.theft.as_ref().is_some_and(|theft| theft.host == host)
+    }
+
+    /// Whether somebody's laptop was stolen: what the others had for it alone waits for the person's next one.
+    pub(crate) fn was_robbed(&self, jid: &str) -> bool {
+        let person = self.theft.as_ref().map(|theft| self.clients[theft.client.0].person);
+        person.is_some_and(|person| self.people[person.0].jid == jid)
     }
 
     /// The full address of the stolen client.

@@ -26,7 +26,12 @@ impl Own {
     pub(super) fn open(dir: &Path, signs: Signs) -> Result<Self, DatabaseError> {
         let (store, _, opened) = Store::open(dir, Options::default())?;
         tracing::debug!("database of the authority: {opened}");
-        Ok(Self { store: RefCell::new(store), signs, full: Cell::new(false) })
+        Ok(Self::over(store, signs))
+    }
+
+    /// A store that is open already.
+    pub(super) fn over(store: Store, signs: Signs) -> Self {
+        Self { store: RefCell::new(store), signs, full: Cell::new(false) }
     }
 }
 

@@ -16,8 +16,9 @@ impl Lists {
         database: &Database,
         node: NodeId,
         session: u64,
+        now: u64,
     ) -> Result<(UserId, DeviceId, String), Stop> {
-        self.who(database, node, session)?;
+        self.who(database, node, session, now)?;
         let session = self.session(node, session)?;
         Ok((session.user, session.device, name_in(&session.address).to_owned()))
     }

@@ -6,7 +6,7 @@ use crosstalk_overlay::enrol::{PAGE, Statement, Statements};
 use crosstalk_storage::tree::authority::Owner;
 use prost::Message;
 
-use super::device_of;
+use super::certificates::device_of;
 
 /// Devices whose certificates go along.
 const DEVICES: usize = 32;

@@ -46,7 +46,7 @@ impl Lists {
     /// # Errors
     /// When the session is forgotten, something was not said by this device, or the database fails.
     pub fn look(&mut self, database: &Database, node: NodeId, ask: &Look, now: u64) -> Result<Looked, Stop> {
-        let (user, owner) = self.who(database, node, ask.session)?;
+        let (user, owner) = self.who(database, node, ask.session, now)?;
         let session = self.session(node, ask.session)?;
         let (certificate, address) = (session.certificate.clone(), session.address.clone());
         if !ask.presence.is_empty() {
@@ -151,6 +151,22 @@ fn keep(database: &Database, user: &UserId, owner: &Owner, seen: Seen, now: u64)
     shown.seen.drain(..surplus);
     database.commit(Change::default().shown(user, &shown))?;
     Ok(())
+}
+
+/// What lost devices of a user showed is told to nobody any more.
+pub(super) fn forget_revoked(
+    database: &Database,
+    user: &UserId,
+    owner: &Owner,
+    now: u64,
+) -> Result<(), DatabaseError> {
+    let Some(mut shown) = database.last_shown(&[*user])?.pop() else { return Ok(()) };
+    let before = shown.seen.len();
+    shown.seen.retain(|seen| verified(owner, seen, now).is_ok());
+    match shown.seen.len() == before {
+        true => Ok(()),
+        false => database.commit(Change::default().shown(user, &shown)),
+    }
 }
 
 /// What a device of the user said, that was not revoked since.

@@ -9,6 +9,7 @@ use crosstalk_overlay::enrol::{
     Statement, Statements, Tell,
 };
 use crosstalk_overlay::id::{DeviceId, UserId};
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::{
     Context, DeviceCert, NameCert, NoCertificates, RevocationSet, Side, Unverified, Verified,
 };
@@ -175,7 +176,8 @@ impl Core {
         self.begin_look(user, &mut pass.looking, &begun);
         pass.collected = begun.brought.then_some(0);
         self.way_opens(user, begun.session, begun.upstream);
-        if !begun.name.is_empty() && self.renew(user, None, Some(begun.name)).is_err() {
+        let renewed = !begun.name.is_empty() && !is_on(Mutant::RenewalForgotten);
+        if renewed && self.renew(user, None, Some(begun.name)).is_err() {
             self.count("certificates of servers that were not taken");
         }
         if !begun.places.is_empty() {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crosstalk_overlay::core::{NoAnswer, Server};
 use crosstalk_overlay::enrol::{Answer, Ask, Refused, Why};
 use crosstalk_overlay::id::{NodeId, UserId};
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::time::{MINUTE, SECOND};
 use crosstalk_storage::tree::account::HomeServer;
 use crosstalk_storage::tree::block::Blocked;
@@ -175,7 +176,7 @@ impl Core {
             account.stored.server.as_ref().is_some_and(|home| home.node == node.as_bytes())
         };
         let users: Vec<UserId> = self.accounts.iter().filter(of_it).map(|account| account.user).collect();
-        for user in users {
+        for user in users.into_iter().filter(|_| !is_on(Mutant::ServerGivenUp)) {
             // Whatever happened while there was none; a pass under way goes on in it.
             if let Some(link) = self.sync.servers.links.get_mut(&user) {
                 link.due = now;
@@ -304,6 +305,9 @@ impl Core {
         link.session = None;
         // Whoever has just started again is asked at once.
         link.due = now.mono + if state.is_none() && link.failures == 1 { GATHER } else { pause };
+        if state == Some(State::Down) && is_on(Mutant::ServerGivenUp) {
+            link.due = u64::MAX;
+        }
         link.changed = true;
         link.set(state.unwrap_or(link.state), now.wall);
     }

@@ -400,7 +400,7 @@ impl Overlay {
         if self.time(now) >= until {
             let said =
                 |to: &UserId| Output::Presence { to: *to, from: user, record: record.clone(), live: false };
-            return self.outputs.extend(to.iter().map(said));
+            return self.outputs.extend(to.iter().filter(|_| news).map(said));
         }
         if self.audiences.shown.get(&device).is_some_and(|(_, shown)| *shown > until) {
             return self.counters.drop("presence that is older than what was found");

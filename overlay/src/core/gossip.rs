@@ -448,7 +448,11 @@ impl Overlay {
         let keys: Vec<Key> =
             self.gossip.items.iter().filter(|(key, item)| stale(key, item)).map(|(key, _)| *key).collect();
         for key in keys {
-            self.gossip.take_out(&key);
+            match key {
+                // Whom a node hears it says anew: an old word that comes again is none about now.
+                Key::Links(_) => self.gossip.remove(&key),
+                Key::User(_) | Key::Shown(_) => drop(self.gossip.take_out(&key)),
+            }
         }
     }
 }

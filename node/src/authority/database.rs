@@ -262,14 +262,18 @@ impl Database {
         &self,
         things: impl Iterator<Item = (UserId, [u8; 16])>,
     ) -> Result<Vec<Said>, DatabaseError> {
-        let keys: Vec<Vec<u8>> = things.map(|(user, place)| said_key(&user, &place)).collect();
-        let mut said = Vec::with_capacity(keys.len());
+        self.all_of(things.map(|(user, place)| said_key(&user, &place)).collect())
+    }
+
+    /// What stands under these keys, in their order; what is not there is empty.
+    fn all_of<T: Stored>(&self, keys: Vec<Vec<u8>>) -> Result<Vec<T>, DatabaseError> {
+        let mut all = Vec::with_capacity(keys.len());
         for keys in keys.chunks(AT_ONCE) {
-            for value in self.engine.get(Said::TREE, keys)? {
-                said.push(value.map_or(Ok(Said::default()), |value| decode(&value))?);
+            for value in self.engine.get(T::TREE, keys)? {
+                all.push(value.map_or_else(|| Ok(T::default()), |value| decode(&value))?);
             }
         }
-        Ok(said)
+        Ok(all)
     }
 
     /// All that a user's devices have said, at most so much.

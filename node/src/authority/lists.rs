@@ -19,7 +19,7 @@ use jid::Jid;
 use prost::Message;
 
 use self::certificates::{keep_certificate, speakers};
-use self::index::{Index, mark_of};
+use self::index::{Index, entries, mark_of};
 use self::page::Page;
 use super::database::{Change, Database, DatabaseError};
 use super::devices::void_devices;
@@ -76,7 +76,7 @@ struct Session {
 
 /// What was said of a thing, by all statements together.
 fn whole(said: &Said) -> Option<Entry> {
-    said.statements.iter().filter_map(|statement| Entry::read(&statement.said)).reduce(Entry::merge)
+    entries(said).reduce(Entry::merge)
 }
 
 /// The accounts of all users of the domain.
@@ -113,7 +113,7 @@ impl Lists {
         let same = mine.root()[..] == ask.root[..];
         let looked = match ask.looked.is_empty() {
             true => Vec::new(),
-            false => self.looked(database, &user, &ask.address, &ask.looked)?,
+            false => self.looked(database, (&user, &owner), &ask.address, &ask.looked)?,
         };
         let (address, certificate) = (ask.address.clone(), ask.certificate.clone());
         let session = self.remember(Session { node, address, user, device, certificate });

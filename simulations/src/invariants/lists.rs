@@ -19,7 +19,8 @@ enum Answer {
     /// Nothing: it may have been lost with the connection.
     None,
     Accepted,
-    Refused,
+    /// At this time. A node that has started again since takes what the client sends once more.
+    Refused(u64),
 }
 
 /// A change of a list by one of its owner's clients.
@@ -33,8 +34,6 @@ pub(crate) struct Edit {
     /// The names that its client had been shown when it was accepted.
     knew: BTreeSet<String>,
     answer: Answer,
-    /// When it was refused. A node that has started again since takes what the client sends once more.
-    refused: Option<u64>,
     /// Its client was shown another's word after it: who removes that knows of this.
     gave_way: bool,
 }
@@ -42,6 +41,10 @@ pub(crate) struct Edit {
 impl Edit {
     fn groups(&self, groups: &[String]) -> bool {
         self.to.as_ref().is_some_and(|(_, group)| groups == std::slice::from_ref(group))
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.answer, Answer::Refused(_))
     }
 
     fn is_named(&self, name: &str) -> bool {
@@ -64,18 +67,16 @@ impl Book {
             to,
             knew: BTreeSet::new(),
             answer: Answer::None,
-            refused: None,
             gave_way: false,
         };
         self.edits.entry((by.1, jid.to_owned())).or_default().push(edit);
     }
 
     /// A node answers a client's edit.
-    fn edit_answered(&mut self, by: ClientId, id: &str, answer: Answer, time: u64) {
+    fn edit_answered(&mut self, by: ClientId, id: &str, answer: Answer) {
         for ((_, jid), edits) in &mut self.edits {
             for edit in edits.iter_mut().filter(|edit| edit.by == by && edit.id == id) {
                 edit.answer = answer;
-                edit.refused = Some(time).filter(|_| answer == Answer::Refused);
                 edit.knew = self.listed.get(&(by, jid.clone())).cloned().unwrap_or_default();
             }
         }
@@ -116,7 +117,7 @@ fn stands(edits: &[Edit], edit: &Edit, counts: impl Fn(&Edit) -> bool) -> bool {
     let knew = |other: &Edit| edit.to.as_ref().is_some_and(|(name, _)| other.knew.contains(name));
     let mut others = edits.iter().filter(|other| other.by != edit.by && knew(other));
     let later = |other: &Edit| other.answer == Answer::Accepted && counts(other);
-    edit.answer != Answer::Refused && !own.any(later) && !others.any(later)
+    !edit.is_refused() && !own.any(later) && !others.any(later)
 }
 
 impl World {
@@ -124,11 +125,11 @@ impl World {
     pub(super) fn note_answer(&mut self, by: ClientId, iq: &Element) {
         let answer = match iq.get_attr("type") {
             Some("result") => Answer::Accepted,
-            Some("error") => Answer::Refused,
+            Some("error") => Answer::Refused(self.time),
             Some(_) | None => return,
         };
         if let Some(id) = iq.get_attr("id").filter(|id| id.starts_with(EDIT)) {
-            self.book.edit_answered(by, id, answer, self.time);
+            self.book.edit_answered(by, id, answer);
         }
     }
 
@@ -144,7 +145,7 @@ impl World {
         let owner = self.clients[to.0].person;
         let edits = self.book.edits.get(&(owner, jid.to_owned())).map(Vec::as_slice).unwrap_or_default();
         if item.get_attr("subscription") == Some("remove") {
-            return match edits.iter().any(|edit| edit.to.is_none() && edit.answer != Answer::Refused) {
+            return match edits.iter().any(|edit| edit.to.is_none() && !edit.is_refused()) {
                 true => Ok(()),
                 false => Err(self.forged(to, iq, "removes whom nobody removed")),
             };
@@ -155,7 +156,7 @@ impl World {
         let groups: Vec<String> = groups.map(|group| group.own_text().to_string()).collect();
         let made = edits.iter().enumerate().rev().find(|(_, edit)| edit.is_named(name));
         match made.filter(|_| edits.iter().any(|edit| edit.groups(&groups))) {
-            Some((_, edit)) if edit.refused.is_some_and(|at| at >= booted(edit)) => {
+            Some((_, edit)) if matches!(edit.answer, Answer::Refused(at) if at >= booted(edit)) => {
                 Err(self.forged(to, iq, "is an edit that was refused"))
             }
             Some((place, edit)) => {
@@ -219,7 +220,7 @@ mod tests {
     fn edit(by: usize, to: Option<&str>, knew: Option<&str>, answer: Answer) -> Edit {
         let to = to.map(|name| (name.to_owned(), "g".to_owned()));
         let knew = knew.map(str::to_owned).into_iter().collect();
-        Edit { by: ClientId(by), id: String::new(), to, knew, answer, refused: None, gave_way: false }
+        Edit { by: ClientId(by), id: String::new(), to, knew, answer, gave_way: false }
     }
 
     fn may_end_as(edits: &[Edit], name: Option<&str>) -> bool {
@@ -239,7 +240,7 @@ mod tests {
         assert!(!may_end_as(&edits, Some("a")) && may_end_as(&edits, Some("b")) && !may_end_as(&edits, None));
         let edits = [edit(0, Some("a"), None, Accepted), edit(0, None, Some("a"), Lost)];
         assert!(may_end_as(&edits, Some("a")), "the removal may have been lost");
-        let edits = [edit(0, Some("a"), None, Accepted), edit(0, Some("b"), Some("a"), Refused)];
+        let edits = [edit(0, Some("a"), None, Accepted), edit(0, Some("b"), Some("a"), Refused(0))];
         assert!(may_end_as(&edits, Some("a")) && !may_end_as(&edits, Some("b")));
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::now;
 use crate::interrupt::Interrupt;
 use crate::scenario::{self, ALL, Scenario};
+use crate::world::Traffic;
 use crate::world::meter::{Figures, Shown};
 
 /// Trips that are kept of a scenario; further runs are made and their trips left out, so that memory is bounded.
@@ -75,6 +76,18 @@ impl Runs {
         self.figures.trips.iter().filter(|trip| trip.got.is_some()).count() as u64
     }
 
+    /// Messages that came in an hour of a node.
+    pub fn load(&self) -> f64 {
+        self.came() as f64 / self.node_hours()
+    }
+
+    /// All that went between its nodes.
+    pub fn sent(&self) -> Traffic {
+        let mut all = Traffic::default();
+        self.figures.traffic.values().for_each(|traffic| all += *traffic);
+        all
+    }
+
     fn add(
         &mut self,
         seed: u64,
@@ -130,9 +143,7 @@ fn merge(all: &mut Figures, one: Figures) {
         all.shown.missing_lasted.extend(missing_lasted);
     }
     for (kind, more) in traffic {
-        let traffic = all.traffic.entry(kind).or_default();
-        traffic.packets += more.packets;
-        traffic.bytes += more.bytes;
+        *all.traffic.entry(kind).or_default() += more;
     }
     all.wakes += wakes;
     all.timers += timers;
@@ -179,6 +190,21 @@ pub(super) fn live(share: Duration, interrupt: &Interrupt, tick: impl Fn() + Clo
 /// The value that so many percent of these stay below; nothing of nothing.
 pub(super) fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
+}
+
+/// The same as it stands in a table, with so many digits; a dash for nothing.
+pub(super) fn cell(sorted: &[f64], percent: usize, digits: usize) -> String {
+    percentile(sorted, percent).map_or("–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// A mark for each scenario, from left to right.
+pub(super) fn marks<'a>(
+    runs: impl Iterator<Item = &'a Runs>,
+    place: impl Fn(&Runs) -> (f64, f64),
+) -> Vec<(f64, f64)> {
+    let mut marks: Vec<(f64, f64)> = runs.map(place).collect();
+    marks.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    marks
 }
 
 /// In order.

@@ -108,10 +108,8 @@ impl Meter {
     }
 
     /// A packet, or several of the same frame, with headers and all.
-    pub(super) fn count(&mut self, kind: &'static str, packets: u64, bytes: u64) {
-        let traffic = self.figures.traffic.entry(kind).or_default();
-        traffic.packets += packets;
-        traffic.bytes += bytes;
+    pub(super) fn count(&mut self, kind: &'static str, sent: Traffic) {
+        *self.figures.traffic.entry(kind).or_default() += sent;
     }
 
     /// A node has woken up.
@@ -262,11 +260,9 @@ impl World {
         let Some(meter) = &mut self.meter else { return };
         let others = (0..self.hosts.len()).map(HostId).filter(|other| *other != host);
         let answers = others.filter(|other| meter.are_together(host, *other)).count() as u64;
-        meter.count(
-            "discovery",
-            1 + answers,
-            (QUESTION + overhead) as u64 + answers * (size + overhead) as u64,
-        );
+        let packets = 1 + answers;
+        let bytes = (QUESTION + overhead) as u64 + answers * (size + overhead) as u64;
+        meter.count("discovery", Traffic { packets, bytes });
     }
 
     /// Regularly, after so many milliseconds: who is awake, and what some clients show.

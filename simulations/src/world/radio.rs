@@ -50,6 +50,13 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
+    }
+}
+
 impl World {
     /// How much longer a parcel needs on the air than on a cable, milliseconds; and counts it.
     pub(super) fn on_the_air(&mut self, pipe: PipeId, end: usize, parcel: &Parcel) -> u64 {
@@ -94,11 +101,10 @@ impl World {
     }
 
     fn count(&mut self, segments: usize, size: usize, kind: impl FnOnce() -> Option<&'static str>) {
-        let (packets, bytes) = (segments as u64, (segments * OVERHEAD + size) as u64);
-        self.network.traffic.packets += packets;
-        self.network.traffic.bytes += bytes;
+        let sent = Traffic { packets: segments as u64, bytes: (segments * OVERHEAD + size) as u64 };
+        self.network.traffic += sent;
         if let Some((meter, kind)) = self.meter.as_mut().and_then(|meter| Some((meter, kind()?))) {
-            meter.count(kind, packets, bytes);
+            meter.count(kind, sent);
         }
     }
 

@@ -63,7 +63,8 @@ impl Index {
     }
 }
 
-fn entries(said: &Said) -> impl Iterator<Item = Entry> {
+/// The statements about a thing that can be read.
+pub(super) fn entries(said: &Said) -> impl Iterator<Item = Entry> {
     said.statements.iter().filter_map(|statement| Entry::read(&statement.said))
 }
 

@@ -5,7 +5,7 @@
 use crosstalk_overlay::enrol::{Look, Looked, MARK, MAX_FETCH, MAX_LOOKED, PAGE, Seen, Why};
 use crosstalk_overlay::id::{NodeId, UserId, XID_DOMAIN};
 use crosstalk_overlay::record::{
-    ContactRecord, Context, DeviceCert, PresenceRecord, Refusal, Says, Unverified, Verified,
+    ContactRecord, Context, DeviceCert, PresenceRecord, Refusal, RevocationSet, Says, Unverified, Verified,
 };
 use crosstalk_overlay::time::TrustedTime;
 use crosstalk_storage::tree::authority::{LastShown, Owner, Said};
@@ -29,11 +29,11 @@ impl Lists {
     pub(super) fn looked(
         &mut self,
         database: &Database,
-        user: &UserId,
+        (user, owner): (&UserId, &Owner),
         address: &str,
         before: &[u8],
     ) -> Result<Vec<u8>, DatabaseError> {
-        let shown = self.shown_to(database, user, address)?;
+        let shown = self.shown_to(database, (user, owner), address)?;
         let marks = Marks(shown.iter().map(|(mark, ..)| *mark).collect());
         Ok(match marks.root()[..] == *before {
             true => Vec::new(),
@@ -57,7 +57,7 @@ impl Lists {
         if ask.marks.len() < MARK {
             return Ok(looked);
         }
-        let shown = self.shown_to(database, &user, &address)?;
+        let shown = self.shown_to(database, (&user, &owner), &address)?;
         let mut bytes = 0;
         for wanted in marks(&ask.marks).take(MAX_FETCH) {
             let seen = shown.iter().find(|(mark, ..)| *mark == wanted).map(|(.., seen)| seen.clone());
@@ -75,11 +75,10 @@ impl Lists {
     fn shown_to(
         &mut self,
         database: &Database,
-        user: &UserId,
+        (user, owner): (&UserId, &Owner),
         address: &str,
     ) -> Result<Vec<Shown>, DatabaseError> {
-        let owner = database.owner(user)?;
-        let grants = &self.index(database, *user, &owner)?.grants;
+        let grants = &self.index(database, *user, owner)?.grants;
         let others: Vec<UserId> = grants.iter().filter(|other| *other != user).copied().collect();
         let shown = others.iter().copied().zip(database.last_shown(&others)?);
         let shown: Vec<(UserId, LastShown)> = shown.filter(|(_, shown)| !shown.seen.is_empty()).collect();
@@ -133,7 +132,8 @@ fn record_of(said: &Said) -> Option<ContactRecord> {
 
 /// Keeps what a device shows, if it is newer than what it showed before.
 fn keep(database: &Database, user: &UserId, owner: &Owner, seen: Seen, now: u64) -> Result<(), Stop> {
-    let record = match verified(owner, &seen, now) {
+    let revocations = revocations_of(stored_record(owner, now).as_ref());
+    let record = match verified(&revocations, &seen, now) {
         Ok(record) if record.user == *user => record,
         // Its laptop is told with what it changes.
         Err(Refusal::TooFarAhead { .. }) => return Ok(()),
@@ -145,7 +145,9 @@ fn keep(database: &Database, user: &UserId, owner: &Owner, seen: Seen, now: u64)
     if before.is_some_and(|before| before.at >= record.at) {
         return Ok(());
     }
-    shown.seen.retain(|other| verified(owner, other, now).is_ok_and(|other| other.device != record.device));
+    shown
+        .seen
+        .retain(|other| verified(&revocations, other, now).is_ok_and(|other| other.device != record.device));
     shown.seen.push(seen);
     let surplus = shown.seen.len().saturating_sub(DEVICES);
     shown.seen.drain(..surplus);
@@ -162,7 +164,8 @@ pub(super) fn forget_revoked(
 ) -> Result<(), DatabaseError> {
     let Some(mut shown) = database.last_shown(&[*user])?.pop() else { return Ok(()) };
     let before = shown.seen.len();
-    shown.seen.retain(|seen| verified(owner, seen, now).is_ok());
+    let revocations = revocations_of(stored_record(owner, now).as_ref());
+    shown.seen.retain(|seen| verified(&revocations, seen, now).is_ok());
     match shown.seen.len() == before {
         true => Ok(()),
         false => database.commit(Change::default().shown(user, &shown)),
@@ -170,16 +173,15 @@ pub(super) fn forget_revoked(
 }
 
 /// What a device of the user said, that was not revoked since.
-fn verified(owner: &Owner, seen: &Seen, now: u64) -> Result<Verified<PresenceRecord>, Refusal> {
-    let revocations = revocations_of(stored_record(owner, now).as_ref());
+fn verified(revocations: &RevocationSet, seen: &Seen, now: u64) -> Result<Verified<PresenceRecord>, Refusal> {
     let context = Context {
         time: TrustedTime::certain(now),
         certificates: &crosstalk_overlay::record::NoCertificates,
-        revocations: &revocations,
+        revocations,
         enforce_end: false,
     };
     let certificate = Unverified::<DeviceCert>::parse(&seen.certificate)?;
-    let certificate = certificate.verify(&super::lenient(now, &revocations))?;
+    let certificate = certificate.verify(&super::lenient(now, revocations))?;
     Unverified::<PresenceRecord>::parse(&seen.presence)?
         .verify(&Context { certificates: &certificate, ..context })
 }

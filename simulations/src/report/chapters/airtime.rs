@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::lived::marks;
 use super::super::{Axis, Chapter, Line, Pace, Plot, Published, Runs, Shape, Table};
 use crate::world::Traffic;
 
@@ -48,14 +49,6 @@ pub(super) fn fill(chapter: &mut Chapter, pace: &Pace<'_>) {
     chapter.published = PUBLISHED.to_vec();
 }
 
-fn total(runs: &Runs) -> Traffic {
-    let add = |sum: Traffic, it: &Traffic| Traffic {
-        packets: sum.packets + it.packets,
-        bytes: sum.bytes + it.bytes,
-    };
-    runs.figures.traffic.values().fold(Traffic::default(), add)
-}
-
 /// Nodes that were awake at a time, on average.
 fn awake(runs: &Runs) -> f64 {
     runs.node_hours() / (runs.lasted as f64 / 3_600_000.0).max(1e-9)
@@ -63,7 +56,7 @@ fn awake(runs: &Runs) -> f64 {
 
 fn table(all: &[Runs]) -> Table {
     let row = |runs: &Runs| {
-        let (total, hours) = (total(runs), runs.node_hours());
+        let (total, hours) = (runs.sent(), runs.node_hours());
         let messages = runs.figures.traffic.get("messages and receipts").copied().unwrap_or_default();
         let each = messages.bytes as f64 / runs.came().max(1) as f64;
         vec![
@@ -95,9 +88,7 @@ fn table(all: &[Runs]) -> Table {
 fn kinds(all: &[Runs]) -> Table {
     let mut sums: BTreeMap<&str, Traffic> = BTreeMap::new();
     for (kind, traffic) in all.iter().flat_map(|runs| &runs.figures.traffic) {
-        let sum = sums.entry(kind).or_default();
-        sum.packets += traffic.packets;
-        sum.bytes += traffic.bytes;
+        *sums.entry(kind).or_default() += *traffic;
     }
     let hours: f64 = all.iter().map(Runs::node_hours).sum::<f64>().max(1e-9);
     let bytes: u64 = sums.values().map(|traffic| traffic.bytes).sum();
@@ -118,9 +109,8 @@ fn kinds(all: &[Runs]) -> Table {
 }
 
 fn plot(all: &[Runs]) -> Plot {
-    let point = |runs: &Runs| (awake(runs), total(runs).bytes as f64 / runs.node_hours() / 3_600.0);
-    let mut points: Vec<(f64, f64)> = all.iter().map(point).collect();
-    points.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let points =
+        marks(all.iter(), |runs| (awake(runs), runs.sent().bytes as f64 / runs.node_hours() / 3_600.0));
     let bound = points.iter().map(|(nodes, _)| (*nodes, ANNOUNCEMENT * ASKED / 3_600.0)).collect();
     Plot {
         name: "bytes",

@@ -1,6 +1,6 @@
 //! How long messages take, beside the least that was possible, and beside the paper's figure.
 
-use super::super::lived::{curve, percentile, sorted};
+use super::super::lived::{cell, curve, sorted};
 use super::super::{Axis, Chapter, Line, Pace, Plot, Published, Runs, Shape, Table};
 use super::seconds;
 use crate::world::meter::Trip;
@@ -38,12 +38,9 @@ fn delays(runs: &Runs, of: fn(&Trip) -> Option<u64>) -> Vec<f64> {
 fn table(all: &[Runs]) -> Table {
     let row = |runs: &Runs| {
         let (took, least) = (delays(runs, |trip| trip.got), delays(runs, |trip| trip.possible));
-        let at = |values: &[f64], percent| {
-            percentile(values, percent).map_or("–".to_owned(), |value| format!("{value:.2}"))
-        };
         let mut row = vec![runs.scenario.name.to_owned(), took.len().to_string()];
         for percent in [50, 95, 99] {
-            row.extend([at(&took, percent), at(&least, percent)]);
+            row.extend([cell(&took, percent, 2), cell(&least, percent, 2)]);
         }
         row
     };

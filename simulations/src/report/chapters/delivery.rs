@@ -1,6 +1,6 @@
 //! Whether all messages came, once; and how soon after it was possible at all.
 
-use super::super::lived::{curve, percentile, sorted};
+use super::super::lived::{cell, curve, sorted};
 use super::super::{Axis, Chapter, Line, Pace, Plot, Published, Runs, Shape, Table};
 use super::{DRAWN, seconds};
 
@@ -40,7 +40,7 @@ fn late(runs: &Runs) -> Vec<f64> {
 fn table(all: &[Runs]) -> Table {
     let row = |runs: &Runs| {
         let late = late(runs);
-        let at = |percent| percentile(&late, percent).map_or("–".to_owned(), |value| format!("{value:.2}"));
+        let at = |percent| cell(&late, percent, 2);
         let trips = runs.figures.trips.len() as u64;
         vec![
             runs.scenario.name.to_owned(),

@@ -1,5 +1,6 @@
 //! What nodes cost a battery, as far as a simulation knows: how often they wake up, and how many packets they send.
 
+use super::super::lived::marks;
 use super::super::{Axis, Chapter, Line, Pace, Plot, Published, Runs, Shape, Table};
 
 /// Wake-ups that a message needs at least: one of its sender's node, one of its reader's.
@@ -25,7 +26,7 @@ pub(super) fn fill(chapter: &mut Chapter, pace: &Pace<'_>) {
 }
 
 fn packets(runs: &Runs) -> f64 {
-    runs.figures.traffic.values().map(|traffic| traffic.packets).sum::<u64>() as f64
+    runs.sent().packets as f64
 }
 
 fn table(all: &[Runs]) -> Table {
@@ -60,11 +61,8 @@ fn table(all: &[Runs]) -> Table {
 
 fn plot(all: &[Runs]) -> Plot {
     let points = |of: &dyn Fn(&Runs) -> f64| {
-        let point =
-            |runs: &Runs| (runs.came() as f64 / runs.node_hours(), of(runs) / runs.node_hours() / 3_600.0);
-        let mut points: Vec<(f64, f64)> = all.iter().filter(|runs| runs.came() > 0).map(point).collect();
-        points.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        points
+        let talked = all.iter().filter(|runs| runs.came() > 0);
+        marks(talked, |runs| (runs.load(), of(runs) / runs.node_hours() / 3_600.0))
     };
     let bound =
         points(&|_| 0.0).into_iter().map(|(messages, _)| (messages, messages * LEAST / 3_600.0)).collect();

@@ -1,6 +1,6 @@
 //! How often clients show somebody as here who is not, or do not show somebody who is; and for how long.
 
-use super::super::lived::{curve, percentile, sorted};
+use super::super::lived::{cell, curve, sorted};
 use super::super::{Axis, Chapter, Line, Pace, Plot, Published, Runs, Shape, Table};
 use super::{DRAWN, seconds};
 
@@ -33,10 +33,8 @@ fn table(all: &[Runs]) -> Table {
     let row = |runs: &Runs| {
         let shown = &runs.figures.shown;
         let share = |count: u64| format!("{:.3}", count as f64 * 100.0 / shown.looks.max(1) as f64);
-        let at = |lasted: &[u64], percent| {
-            let lasted = sorted(lasted.iter().map(|millis| seconds(*millis)));
-            percentile(&lasted, percent).map_or("–".to_owned(), |value| format!("{value:.0}"))
-        };
+        let at =
+            |lasted: &[u64], percent| cell(&sorted(lasted.iter().map(|millis| seconds(*millis))), percent, 0);
         vec![
             runs.scenario.name.to_owned(),
             shown.looks.to_string(),

@@ -1,5 +1,6 @@
 //! What nodes write to their disks, and keep there.
 
+use super::super::lived::marks;
 use super::super::{Axis, Chapter, Line, Pace, Plot, Runs, Shape, Table};
 
 /// Flushes that a message needs at least: its sender's node has to have it before it says so, its reader's before it takes over.
@@ -50,11 +51,8 @@ fn table(all: &[Runs]) -> Table {
 }
 
 fn plot(all: &[Runs]) -> Plot {
-    let point = |runs: &Runs| {
-        (runs.came() as f64 / runs.node_hours(), runs.figures.commits as f64 / runs.node_hours())
-    };
-    let mut points: Vec<(f64, f64)> = all.iter().filter(|runs| runs.came() > 0).map(point).collect();
-    points.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let talked = all.iter().filter(|runs| runs.came() > 0);
+    let points = marks(talked, |runs| (runs.load(), runs.figures.commits as f64 / runs.node_hours()));
     let bound = points.iter().map(|(messages, _)| (*messages, messages * LEAST)).collect();
     Plot {
         name: "flushes",

@@ -5,7 +5,8 @@
 //! message for each batch, so this thread never waits for the event loop either. A store that cannot write says so and
 //! tries again every five seconds, together with what has come since: what is not durable is never called durable. What
 //! can never be written ends the thread, and with it the node: nothing of it was promised, and the next start is in order.
-//! A copy of the store ([`copying`]) is made between commits, a page at a time.
+//! A copy of the store ([`copying`]) is made between commits, a page at a time. A checkpoint is written by a thread of its
+//! own beside commits: it takes a tenth of a second and more, and nothing would be durable meanwhile.
 
 pub mod copying;
 
@@ -14,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crosstalk_storage::{CheckpointError, CommitError, Store, WriteSet};
+use crosstalk_storage::{CheckpointError, CommitError, Store, WriteSet, Written};
 use tokio::sync::watch;
 
 use copying::{Copier, Copying, Step};
@@ -25,14 +26,13 @@ use copying::{Copier, Copying, Step};
 pub const QUEUE: usize = 128;
 /// Bytes that are committed together, unless one batch alone is larger: what was gathered while the disk was full.
 const GROUP_BYTES: usize = 4 << 20;
-/// How long after a failure the same changes are tried again.
+/// How long after a failure the same is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long until it is looked again whether there is room for the next piece of a copy.
 const ROOM: Duration = Duration::from_millis(20);
 
-/// How long nothing has to be committed before a checkpoint begins: nothing is durable meanwhile, which takes a tenth of a
-/// second. Where there is no such pause, a commit does the checkpoint once it is overdue.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How long until it is looked again whether a checkpoint is written, while nothing is committed.
+const WRITING: Duration = Duration::from_millis(20);
 
 /// What the thread says about the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +102,15 @@ impl StoreThread {
         let flushes = Flushes::default();
         let counted = flushes.clone();
         let stop = Arc::clone(&stopping);
-        let keeper = Keeper { store, queue, publish, flushes: counted, stopping: stop, copying: None };
+        let keeper = Keeper {
+            store,
+            queue,
+            publish,
+            flushes: counted,
+            stopping: stop,
+            copying: None,
+            checkpoint: Writing::Idle,
+        };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run())?;
         Ok(Self { orders, held: None, state, flushes, stopping, thread })
     }
@@ -168,16 +176,29 @@ struct Keeper {
     flushes: Flushes,
     stopping: Arc<AtomicBool>,
     copying: Option<Copying>,
+    checkpoint: Writing,
+}
+
+/// The checkpoint.
+enum Writing {
+    Idle,
+    Begun(JoinHandle<Written>),
+    /// The last one failed: not before then.
+    Failed(Instant),
 }
 
 impl Keeper {
     fn run(mut self) -> Result<(), CloseError> {
         let mut next = None;
         loop {
+            self.maintain();
             let Some(order) = next.take().or_else(|| self.queue.try_recv().ok()) else {
                 match self.rest() {
                     Ok(order) => next = order,
-                    Err(Ended) => return Ok(self.store.close()?),
+                    Err(Ended) => {
+                        self.end_checkpoint();
+                        return Ok(self.store.close()?);
+                    }
                 }
                 continue;
             };
@@ -195,23 +216,18 @@ impl Keeper {
 
     /// Nothing waits to be committed.
     fn rest(&mut self) -> Result<Option<Order>, Ended> {
-        match self.copy_on(&[]) {
-            Step::More => Ok(None),
-            Step::Full => match self.queue.recv_timeout(ROOM) {
-                Ok(order) => Ok(Some(order)),
-                Err(RecvTimeoutError::Timeout) => Ok(None),
-                Err(RecvTimeoutError::Disconnected) => Err(Ended),
-            },
-            Step::End => {
-                if self.store.is_checkpoint_due() {
-                    match self.queue.recv_timeout(PAUSE) {
-                        Ok(order) => return Ok(Some(order)),
-                        Err(RecvTimeoutError::Timeout) => self.maintain(),
-                        Err(RecvTimeoutError::Disconnected) => return Err(Ended),
-                    }
-                }
-                self.queue.recv().map(Some).map_err(|_| Ended)
+        let look_again = match (self.copy_on(&[]), &self.checkpoint) {
+            (Step::More, _) => return Ok(None),
+            (Step::Full, _) => ROOM,
+            (Step::End, Writing::Begun(_)) => WRITING,
+            (Step::End, Writing::Idle | Writing::Failed(_)) => {
+                return self.queue.recv().map(Some).map_err(|_| Ended);
             }
+        };
+        match self.queue.recv_timeout(look_again) {
+            Ok(order) => Ok(Some(order)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Ended),
         }
     }
 
@@ -258,11 +274,47 @@ impl Keeper {
         });
     }
 
+    /// Begins a checkpoint when it is due, and ends it when it is written, or must be before commits go on.
     fn maintain(&mut self) {
-        if let Err(error) = self.store.maintain() {
-            tracing::warn!("the journal cannot be emptied, commits go on: {error}");
+        match &self.checkpoint {
+            Writing::Begun(writing) if writing.is_finished() || self.store.is_checkpoint_overdue() => {
+                self.end_checkpoint();
+            }
+            Writing::Failed(again) if Instant::now() < *again => {}
+            Writing::Idle | Writing::Failed(_) if self.store.is_checkpoint_due() => self.begin_checkpoint(),
+            Writing::Begun(_) | Writing::Idle | Writing::Failed(_) => {}
         }
     }
+
+    fn begin_checkpoint(&mut self) {
+        self.checkpoint = match self.store.begin_checkpoint() {
+            Ok(None) => Writing::Idle,
+            Ok(Some(begun)) => {
+                match std::thread::Builder::new().name("checkpoint".into()).spawn(|| begun.write()) {
+                    Ok(writing) => Writing::Begun(writing),
+                    Err(error) => failed(&error),
+                }
+            }
+            Err(error) => failed(&error),
+        };
+    }
+
+    /// Waits for the checkpoint that is being written, if there is one.
+    fn end_checkpoint(&mut self) {
+        let Writing::Begun(writing) = std::mem::replace(&mut self.checkpoint, Writing::Idle) else { return };
+        let ended = match writing.join() {
+            Ok(written) => self.store.end_checkpoint(written).map_err(|error| error.to_string()),
+            Err(_) => Err("the thread that wrote it failed".to_owned()),
+        };
+        if let Err(error) = ended {
+            self.checkpoint = failed(&error);
+        }
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Writing {
+    tracing::warn!("the journal cannot be emptied, commits go on: {error}");
+    Writing::Failed(Instant::now() + RETRY)
 }
 
 /// Nobody gives orders any more.
@@ -324,36 +376,65 @@ mod tests {
         assert_eq!(contents.tree(Tree::Outbox).count(), 300);
     }
 
-    /// At a few hundred messages a second there is always one that would wait for it.
-    #[test]
-    fn a_checkpoint_waits_for_a_pause() {
-        let mut store = Store::memory().expect("opened");
-        let limit = usize::try_from(Options::default().journal_limit).expect("a size");
-        for number in 0..=limit / (1 << 19) {
+    /// A keeper of a store whose checkpoint is due, and who gives it orders.
+    fn overfull(disk: &MemoryDisk) -> (Keeper, SyncSender<Order>) {
+        let (mut store, _, _) = Store::open_memory(disk, Options::default()).expect("opened");
+        for number in 0..Options::default().journal_limit >> 19 {
             let mut writes = WriteSet::new();
             writes.put(Tree::Inbox, number.to_be_bytes(), vec![0; 1 << 19]);
             store.commit(&[writes]).expect("committed");
         }
         assert!(store.is_checkpoint_due());
-        let before = store.stats().checkpoints;
         let (orders, queue) = sync_channel(QUEUE);
-        let (publish, _) = watch::channel(State::default());
-        let stopping = Arc::new(AtomicBool::new(false));
-        let mut keeper =
-            Keeper { store, queue, publish, flushes: Flushes::default(), stopping, copying: None };
-        let later = |wait| {
-            let orders = orders.clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(wait);
-                let _ = orders.send(Order::Commit((1, put("late"))));
-            })
+        let keeper = Keeper {
+            store,
+            queue,
+            publish: watch::channel(State::default()).0,
+            flushes: Flushes::default(),
+            stopping: Arc::default(),
+            copying: None,
+            checkpoint: Writing::Idle,
         };
-        for (wait, checkpoints) in [(PAUSE / 10, before), (PAUSE * 3, before + 1)] {
-            let sender = later(wait);
-            assert!(matches!(keeper.rest(), Ok(Some(Order::Commit(_)))));
-            assert_eq!(keeper.store.stats().checkpoints, checkpoints, "an order after {wait:?}");
-            sender.join().expect("sent");
+        (keeper, orders)
+    }
+
+    #[test]
+    fn commits_go_on_beside_a_checkpoint_that_is_written() {
+        let disk = MemoryDisk::new();
+        let (mut keeper, orders) = overfull(&disk);
+        let (hold, held) = sync_channel::<()>(0);
+        let begun = keeper.store.begin_checkpoint().expect("room").expect("due");
+        keeper.checkpoint = Writing::Begun(std::thread::spawn(move || {
+            let _ = held.recv();
+            begun.write()
+        }));
+        orders.send(Order::Commit((1, put("beside")))).expect("taken");
+        let mut said = keeper.publish.subscribe();
+        let running = std::thread::spawn(move || keeper.run());
+        while said.borrow_and_update().committed != Some(1) {
+            std::thread::yield_now();
         }
+        drop((hold, orders));
+        running.join().expect("ended").expect("closed");
+        let (_, contents, opened) = Store::open_memory(&disk, Options::default()).expect("opened");
+        assert_eq!((contents.tree(Tree::Outbox).count(), opened), (1, crosstalk_storage::Opened::Clean));
+    }
+
+    #[test]
+    fn a_checkpoint_that_fails_is_tried_again_later() {
+        let disk = MemoryDisk::new();
+        let (mut keeper, _orders) = overfull(&disk);
+        disk.refuse_replacing(true);
+        keeper.begin_checkpoint();
+        keeper.end_checkpoint();
+        assert!(matches!(keeper.checkpoint, Writing::Failed(again) if again > Instant::now()));
+        keeper.maintain();
+        assert!(matches!(keeper.checkpoint, Writing::Failed(_)), "not at once");
+        disk.refuse_replacing(false);
+        keeper.checkpoint = Writing::Failed(Instant::now());
+        keeper.maintain();
+        keeper.end_checkpoint();
+        assert!(matches!(keeper.checkpoint, Writing::Idle) && !keeper.store.is_checkpoint_due());
     }
 
     #[tokio::test]

@@ -1,21 +1,26 @@
 //! The checkpoint: pending changes into the engine, a new snapshot, a new journal.
 //!
+//! It is made in three steps, so that commits need not wait for the long one: [`Store::begin_checkpoint`]
+//! announces it and sets the changes so far apart; [`Checkpoint::write`] brings them to engine and snapshot;
+//! [`Store::end_checkpoint`] begins a new journal with what was committed meanwhile.
+//!
 //! A crash between any two steps loses nothing. The frame written first tells what the engine must hold
 //! once the journal up to it is replayed, applied already or not; the rename of the new journal is the
 //! moment at which the checkpoint counts.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use crate::Tree;
 use crate::digest::Mark;
 use crate::engine::{BATCH, Closed, Engine, EngineError, Op, apply_all};
 use crate::error::CheckpointError;
 use crate::journal::{Header, Marker, encode_checkpoint};
 use crate::medium::{Medium, Part};
-use crate::pending::Pending;
+use crate::pending::Leaving;
 use crate::snapshot::Writer;
 use crate::store::Store;
+use crate::{Tree, WriteSet};
 
 /// The database may take this many times the bytes that it holds before it is rewritten.
 const GROWTH: u64 = 8;
@@ -23,38 +28,122 @@ const GROWTH: u64 = 8;
 /// Free bytes without which no checkpoint begins: four of sled's segments.
 const ROOM: u64 = 2 << 20;
 
+/// A checkpoint that was begun: what it takes along. Where it is dropped, the next one takes the same.
+pub struct Checkpoint {
+    medium: Arc<dyn Medium>,
+    engine: Arc<dyn Engine>,
+    leaving: Arc<Leaving>,
+    generation: u64,
+    /// The database has grown too large.
+    rewrites: bool,
+    /// The snapshot is older than what it is for.
+    snapshot: bool,
+}
+
+/// A checkpoint that was written, or why it was not: for [`Store::end_checkpoint`].
+pub struct Written {
+    leaving: Arc<Leaving>,
+    outcome: Result<Done, Failure>,
+}
+
+#[derive(Default)]
+struct Done {
+    rewritten: Option<Arc<dyn Engine>>,
+    snapshot_len: Option<u64>,
+}
+
+struct Failure {
+    error: CheckpointError,
+    /// The engine refused a write.
+    reopen: bool,
+    /// The engine cannot be used any more.
+    damaged: Option<String>,
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        Self { error, reopen: false, damaged: None }
+    }
+}
+
 impl Store {
-    /// Makes a checkpoint now, if anything changed since the last one.
+    /// Makes a checkpoint now, if anything changed since the last one. It blocks for the disk.
     ///
     /// # Errors
     ///
     /// Each variant of [`CheckpointError`]; nothing is lost, and a later call starts over.
     pub fn checkpoint(&mut self) -> Result<(), CheckpointError> {
+        // The second time for what lies over one that failed.
+        while let Some(begun) = self.begin_checkpoint()? {
+            self.end_checkpoint(begun.write())?;
+        }
+        Ok(())
+    }
+
+    /// Begins a checkpoint of what was committed so far, if anything was and none is under way. Have it
+    /// written, on any thread, and hand the result to [`Store::end_checkpoint`]; commits may go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Each variant of [`CheckpointError`]; nothing is lost, and a later call starts over.
+    pub fn begin_checkpoint(&mut self) -> Result<Option<Checkpoint>, CheckpointError> {
         let current = self.snapshot.as_ref() == Some(&self.pending.digest().in_snapshot());
-        if self.sequence == self.base && current && !self.unsure {
-            return Ok(());
+        let settled =
+            self.sequence == self.base && current && !self.unsure && self.pending.leaving().is_none();
+        if settled || self.is_checkpoint_under_way() {
+            return Ok(None);
         }
         if let Some(reason) = self.engine_failed.clone() {
             return Err(CheckpointError::Damaged { path: self.medium.engine_path(self.generation), reason });
         }
         self.check_room()?;
-        let mark = self.announce()?;
-        let rewritten = self.update_engine(&mark)?;
-        if !current {
-            self.snapshot_len = write_snapshot(self.medium.as_mut(), &mark, &|visit| {
-                visit_all(self.engine.as_ref(), &self.pending, visit)
-            })
-            .map_err(|error| self.failed(Part::Snapshot, error))?;
+        self.reopen_engine()?;
+        let leaving = match self.pending.leaving() {
+            Some(leaving) => Arc::clone(leaving),
+            None => {
+                let mark = self.announce()?;
+                self.pending.leave(mark)
+            }
+        };
+        Ok(Some(Checkpoint {
+            medium: Arc::clone(&self.medium),
+            engine: Arc::clone(&self.engine),
+            generation: self.generation,
+            rewrites: self.is_overgrown(&leaving.mark),
+            snapshot: self.snapshot.as_ref() != Some(&leaving.mark.digest.in_snapshot()),
+            leaving,
+        }))
+    }
+
+    /// Whether a checkpoint was begun and is still being written.
+    pub fn is_checkpoint_under_way(&self) -> bool {
+        self.pending.leaving().is_some_and(|leaving| Arc::strong_count(leaving) > 1)
+    }
+
+    /// Ends a checkpoint: a new journal begins, with what was committed since it was begun.
+    ///
+    /// # Errors
+    ///
+    /// Each variant of [`CheckpointError`]: why it could not be written, or ended. Nothing is lost, and the
+    /// next one starts over.
+    pub fn end_checkpoint(&mut self, written: Written) -> Result<(), CheckpointError> {
+        let Done { rewritten, snapshot_len } = written.outcome.map_err(|failure| {
+            self.reopen |= failure.reopen;
+            self.engine_failed = self.engine_failed.take().or(failure.damaged);
+            failure.error
+        })?;
+        let mark = written.leaving.mark.clone();
+        if let Some(len) = snapshot_len {
+            self.snapshot_len = len;
             self.snapshot = Some(mark.digest.in_snapshot());
         }
-        let generation = if rewritten.is_some() { self.generation + 1 } else { self.generation };
-        let header = start_journal(self.medium.as_mut(), generation, mark)
+        let since: WriteSet = self.pending.since().collect();
+        let generation = self.generation + u64::from(rewritten.is_some());
+        let base = mark.sequence;
+        self.replace_journal(generation, mark, &since, None)
             .map_err(|error| self.failed(Part::Journal, error))?;
-        self.journal_len = header.encode().len() as u64;
-        self.marker = header.marker;
-        self.unsure = false;
-        self.base = self.sequence;
-        self.pending.applied();
+        self.base = base;
+        self.pending.left();
         self.checkpoints += 1;
         if let Some(engine) = rewritten {
             self.switch(engine, generation);
@@ -73,88 +162,39 @@ impl Store {
         }
     }
 
-    /// Writes down what the engine will hold, unless the last attempt did.
-    fn announce(&mut self) -> Result<Mark, CheckpointError> {
-        let digest = self.pending.digest().clone();
-        if self.announced == Some(self.sequence) && !self.unsure {
-            return Ok(Mark { sequence: self.sequence, digest });
+    /// Opens the engine again after it refused a write: sled refuses all others from then on.
+    fn reopen_engine(&mut self) -> Result<(), CheckpointError> {
+        if self.reopen {
+            // It gives its lock back first.
+            self.engine = Arc::new(Closed);
+            self.engine = self
+                .medium
+                .engine(self.generation)
+                .map_err(|error| CheckpointError::engine(self.medium.engine_path(self.generation), error))?;
+            self.reopen = false;
         }
-        let mark = Mark { sequence: self.sequence + 1, digest };
+        Ok(())
+    }
+
+    /// Writes down what the engine will hold.
+    fn announce(&mut self) -> Result<Mark, CheckpointError> {
+        let mark = Mark { sequence: self.sequence + 1, digest: self.pending.digest().clone() };
         if self.unsure {
             // The journal cannot be appended to, and is replaced at the end in any case.
             self.sequence += 1;
         } else {
             self.append(&encode_checkpoint(self.marker, &mark))
                 .map_err(|error| self.failed(Part::Journal, error))?;
-            self.announced = Some(self.sequence);
         }
         Ok(mark)
-    }
-
-    /// Brings the engine up to `mark`. Answers with a new engine if it had grown too large.
-    fn update_engine(&mut self, mark: &Mark) -> Result<Option<Box<dyn Engine>>, CheckpointError> {
-        let path = self.medium.engine_path(self.generation);
-        if self.reopen {
-            self.engine = Box::new(Closed);
-            self.engine = self
-                .medium
-                .engine(self.generation)
-                .map_err(|error| CheckpointError::engine(path.clone(), error))?;
-            self.reopen = false;
-        }
-        if self.is_overgrown(mark) {
-            let generation = self.generation + 1;
-            let path = self.medium.engine_path(generation);
-            let rewritten = self.rewrite_engine(generation, mark);
-            return rewritten.map(Some).map_err(|error| CheckpointError::engine(path, error));
-        }
-        if !self.pending.is_empty() {
-            self.pending.half_applied();
-            self.apply_pending(mark).map_err(|error| {
-                self.reopen = true;
-                if let EngineError::Damaged(reason) = &error {
-                    self.engine_failed = Some(reason.clone());
-                }
-                CheckpointError::engine(path, error)
-            })?;
-        }
-        Ok(None)
-    }
-
-    fn apply_pending(&mut self, mark: &Mark) -> Result<(), EngineError> {
-        apply_all(self.engine.as_mut(), self.pending.iter())?;
-        self.engine.set_mark(mark)?;
-        self.engine.flush()
     }
 
     fn is_overgrown(&self, mark: &Mark) -> bool {
         self.engine.size() > self.options.compact_above.max(GROWTH.saturating_mul(mark.digest.bytes()))
     }
 
-    /// Copies everything into a new database.
-    fn rewrite_engine(&mut self, generation: u64, mark: &Mark) -> Result<Box<dyn Engine>, EngineError> {
-        self.medium.remove_engine(generation)?;
-        let mut engine = self.medium.engine(generation)?;
-        let mut batch: Vec<(Tree, Vec<u8>, Vec<u8>)> = Vec::with_capacity(BATCH);
-        let mut apply = |batch: &mut Vec<(Tree, Vec<u8>, Vec<u8>)>| {
-            let ops: Vec<Op<'_>> =
-                batch.iter().map(|(tree, key, value)| (*tree, &key[..], Some(&value[..]))).collect();
-            let applied = engine.apply(&ops);
-            batch.clear();
-            applied
-        };
-        visit_all(self.engine.as_ref(), &self.pending, &mut |tree, key, value| {
-            batch.push((tree, key.to_vec(), value.to_vec()));
-            if batch.len() == BATCH { apply(&mut batch) } else { Ok(()) }
-        })?;
-        apply(&mut batch)?;
-        engine.set_mark(mark)?;
-        engine.flush()?;
-        Ok(engine)
-    }
-
     /// From now on the new database is the current one; the journal says so already.
-    fn switch(&mut self, engine: Box<dyn Engine>, generation: u64) {
+    fn switch(&mut self, engine: Arc<dyn Engine>, generation: u64) {
         let old = self.generation;
         tracing::info!(bytes = self.engine.size(), "database rewritten compactly");
         self.engine = engine;
@@ -170,22 +210,89 @@ impl Store {
     }
 }
 
+impl Checkpoint {
+    /// Brings everything to engine and snapshot; takes long. Reads and commits may go on beside it.
+    pub fn write(self) -> Written {
+        let outcome = self.write_all();
+        Written { leaving: self.leaving, outcome }
+    }
+
+    fn write_all(&self) -> Result<Done, Failure> {
+        let rewritten = if self.rewrites { Some(self.rewrite_engine()?) } else { None };
+        if rewritten.is_none() && !self.leaving.is_empty() {
+            self.update_engine()?;
+        }
+        let snapshot_len = if self.snapshot { Some(self.write_snapshot()?) } else { None };
+        Ok(Done { rewritten, snapshot_len })
+    }
+
+    /// Brings the engine up to the mark.
+    fn update_engine(&self) -> Result<(), Failure> {
+        let apply = || {
+            apply_all(self.engine.as_ref(), self.leaving.iter())?;
+            self.engine.set_mark(&self.leaving.mark)?;
+            self.engine.flush()
+        };
+        apply().map_err(|error| Failure {
+            reopen: true,
+            damaged: match &error {
+                EngineError::Damaged(reason) => Some(reason.clone()),
+                EngineError::System(_) => None,
+            },
+            error: CheckpointError::engine(self.medium.engine_path(self.generation), error),
+        })
+    }
+
+    /// Copies everything into a new database.
+    fn rewrite_engine(&self) -> Result<Arc<dyn Engine>, CheckpointError> {
+        let generation = self.generation + 1;
+        self.copy_to(generation)
+            .map_err(|error| CheckpointError::engine(self.medium.engine_path(generation), error))
+    }
+
+    fn copy_to(&self, generation: u64) -> Result<Arc<dyn Engine>, EngineError> {
+        self.medium.remove_engine(generation)?;
+        let engine = self.medium.engine(generation)?;
+        let mut batch: Vec<(Tree, Vec<u8>, Vec<u8>)> = Vec::with_capacity(BATCH);
+        let apply = |batch: &mut Vec<(Tree, Vec<u8>, Vec<u8>)>| {
+            let ops: Vec<Op<'_>> =
+                batch.iter().map(|(tree, key, value)| (*tree, &key[..], Some(&value[..]))).collect();
+            let applied = engine.apply(&ops);
+            batch.clear();
+            applied
+        };
+        self.visit_all(&mut |tree, key, value| {
+            batch.push((tree, key.to_vec(), value.to_vec()));
+            if batch.len() == BATCH { apply(&mut batch) } else { Ok(()) }
+        })?;
+        apply(&mut batch)?;
+        engine.set_mark(&self.leaving.mark)?;
+        engine.flush()?;
+        Ok(engine)
+    }
+
+    fn write_snapshot(&self) -> Result<u64, CheckpointError> {
+        write_snapshot(self.medium.as_ref(), &self.leaving.mark, &|visit| self.visit_all(visit))
+            .map_err(|error| CheckpointError::io(self.medium.path(Part::Snapshot), error))
+    }
+
+    /// Visits every entry as it will be after the checkpoint, in order of tree and key.
+    fn visit_all(&self, visit: VisitAll<'_>) -> Result<(), EngineError> {
+        Tree::ALL.iter().try_for_each(|tree| visit_tree(self.engine.as_ref(), &self.leaving, *tree, visit))
+    }
+}
+
 /// Called for every entry of the store.
 pub(crate) type VisitAll<'a> = &'a mut dyn FnMut(Tree, &[u8], &[u8]) -> Result<(), EngineError>;
-
-/// Visits every entry as it will be after the checkpoint, in order of tree and key.
-fn visit_all(engine: &dyn Engine, pending: &Pending, visit: VisitAll<'_>) -> Result<(), EngineError> {
-    Tree::ALL.iter().try_for_each(|tree| visit_tree(engine, pending, *tree, visit))
-}
 
 /// Merges one tree of the engine with the changes over it.
 fn visit_tree(
     engine: &dyn Engine,
-    pending: &Pending,
+    leaving: &Leaving,
     tree: Tree,
     visit: VisitAll<'_>,
 ) -> Result<(), EngineError> {
-    let mut changes = pending.from(tree, &[]).peekable();
+    let mut changes = leaving.of(tree).peekable();
     let mut outcome = Ok(());
     engine.scan(tree, &[], &mut |key, value| {
         let mut step = || -> Result<(), EngineError> {
@@ -213,7 +320,7 @@ fn visit_tree(
 pub(crate) type Visitor<'a> = &'a dyn Fn(VisitAll<'_>) -> Result<(), EngineError>;
 
 /// Replaces the snapshot; answers with its length.
-pub(crate) fn write_snapshot(medium: &mut dyn Medium, mark: &Mark, all: Visitor<'_>) -> io::Result<u64> {
+pub(crate) fn write_snapshot(medium: &dyn Medium, mark: &Mark, all: Visitor<'_>) -> io::Result<u64> {
     let mut len = 0;
     medium.replace(Part::Snapshot, &mut |out| {
         let mut counted = Counted { out, len: 0 };
@@ -230,7 +337,7 @@ pub(crate) fn write_snapshot(medium: &mut dyn Medium, mark: &Mark, all: Visitor<
 }
 
 /// Replaces the journal by an empty one that starts from `base`.
-pub(crate) fn start_journal(medium: &mut dyn Medium, generation: u64, base: Mark) -> io::Result<Header> {
+pub(crate) fn start_journal(medium: &dyn Medium, generation: u64, base: Mark) -> io::Result<Header> {
     let header = Header { marker: new_marker()?, generation, base };
     let bytes = header.encode();
     medium.replace(Part::Journal, &mut |out| out.write_all(&bytes))?;

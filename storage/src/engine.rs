@@ -23,9 +23,9 @@ pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 pub(crate) const BATCH: usize = 100;
 
 /// A database of named trees.
-pub(crate) trait Engine: Send {
+pub(crate) trait Engine: Send + Sync {
     /// Applies up to [`BATCH`] changes; those of one tree become visible together.
-    fn apply(&mut self, ops: &[Op<'_>]) -> Result<(), EngineError>;
+    fn apply(&self, ops: &[Op<'_>]) -> Result<(), EngineError>;
 
     /// The value of a key.
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
@@ -34,13 +34,13 @@ pub(crate) trait Engine: Send {
     fn scan(&self, tree: Tree, start: &[u8], visit: Visit<'_>) -> Result<(), EngineError>;
 
     /// Notes which state the engine holds; call it after the last batch of a checkpoint.
-    fn set_mark(&mut self, mark: &Mark) -> Result<(), EngineError>;
+    fn set_mark(&self, mark: &Mark) -> Result<(), EngineError>;
 
     /// The state noted last.
     fn mark(&self) -> Result<Option<Mark>, EngineError>;
 
     /// Returns when everything applied so far would survive a power cut.
-    fn flush(&mut self) -> Result<(), EngineError>;
+    fn flush(&self) -> Result<(), EngineError>;
 
     /// Bytes on disk.
     fn size(&self) -> u64;
@@ -67,7 +67,7 @@ impl Closed {
 }
 
 impl Engine for Closed {
-    fn apply(&mut self, _ops: &[Op<'_>]) -> Result<(), EngineError> {
+    fn apply(&self, _ops: &[Op<'_>]) -> Result<(), EngineError> {
         Self::refuse()
     }
 
@@ -79,7 +79,7 @@ impl Engine for Closed {
         Self::refuse()
     }
 
-    fn set_mark(&mut self, _mark: &Mark) -> Result<(), EngineError> {
+    fn set_mark(&self, _mark: &Mark) -> Result<(), EngineError> {
         Self::refuse()
     }
 
@@ -87,7 +87,7 @@ impl Engine for Closed {
         Self::refuse()
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
+    fn flush(&self) -> Result<(), EngineError> {
         Self::refuse()
     }
 
@@ -111,7 +111,7 @@ pub(crate) fn read_tree(
 
 /// Collects changes into batches of the right size.
 pub(crate) fn apply_all<'a>(
-    engine: &mut dyn Engine,
+    engine: &dyn Engine,
     ops: impl Iterator<Item = Op<'a>>,
 ) -> Result<(), EngineError> {
     let mut batch = Vec::with_capacity(BATCH);

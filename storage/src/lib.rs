@@ -69,6 +69,7 @@ mod write;
 
 pub mod tree;
 
+pub use checkpoint::{Checkpoint, Written};
 pub use codec::{CodecError, Stored, decode, encode};
 pub use error::{CheckpointError, CommitError, OpenError, ReadError};
 pub use format::FORMAT_VERSION;

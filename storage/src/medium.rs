@@ -5,6 +5,7 @@ pub(crate) mod memory;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::{Engine, EngineError};
@@ -31,37 +32,37 @@ pub(crate) enum AppendError {
 }
 
 /// What a store is kept on.
-pub(crate) trait Medium: Send {
+pub(crate) trait Medium: Send + Sync {
     /// The content of a file, `None` if there is none.
     fn read(&self, part: Part) -> io::Result<Option<Vec<u8>>>;
 
     /// Replaces a file durably and atomically: after a crash it is the old one or the new one.
-    fn replace(&mut self, part: Part, fill: Fill<'_>) -> io::Result<()>;
+    fn replace(&self, part: Part, fill: Fill<'_>) -> io::Result<()>;
 
     /// Cuts the journal to its first `len` bytes, durably.
-    fn cut_journal(&mut self, len: u64) -> io::Result<()>;
+    fn cut_journal(&self, len: u64) -> io::Result<()>;
 
     /// Adds a frame to the journal at `at`, its end, and returns when it is durable.
-    fn append(&mut self, at: u64, frame: &[u8]) -> Result<(), AppendError>;
+    fn append(&self, at: u64, frame: &[u8]) -> Result<(), AppendError>;
 
     /// Opens a database, creating it if there is none.
-    fn engine(&mut self, generation: u64) -> Result<Box<dyn Engine>, EngineError>;
+    fn engine(&self, generation: u64) -> Result<Arc<dyn Engine>, EngineError>;
 
     /// The databases that there are, oldest first.
     fn generations(&self) -> io::Result<Vec<u64>>;
 
     /// Removes a database that is not open.
-    fn remove_engine(&mut self, generation: u64) -> io::Result<()>;
+    fn remove_engine(&self, generation: u64) -> io::Result<()>;
 
     /// Starts keeping a damaged store aside: links journal and snapshot into a new place, with `report`.
-    fn begin_aside(&mut self, report: &str) -> io::Result<()>;
+    fn begin_aside(&self, report: &str) -> io::Result<()>;
 
     /// Whether an aside was begun and not finished.
     fn aside_begun(&self) -> bool;
 
     /// Moves closed databases to the aside that was begun and gives it its final name; removes the oldest
     /// such directories above [`MAX_ASIDE`]. Answers with the place and with what was removed.
-    fn finish_aside(&mut self, generations: &[u64]) -> io::Result<(PathBuf, Vec<PathBuf>)>;
+    fn finish_aside(&self, generations: &[u64]) -> io::Result<(PathBuf, Vec<PathBuf>)>;
 
     /// Bytes that could still be written, if that is known.
     fn free(&self) -> Option<u64>;

@@ -1,5 +1,7 @@
 //! Opening: read what is there, judge it, go on from it or rebuild it.
 
+use std::sync::Arc;
+
 use crate::checkpoint::{start_journal, write_snapshot};
 use crate::digest::{Digest, Mark};
 use crate::engine::{Engine, EngineError, apply_all, read_tree};
@@ -17,7 +19,7 @@ use crate::{Contents, Tree};
 type Answer = Result<(Store, Contents, Opened), OpenError>;
 
 /// Opens whatever is on `medium`.
-pub(crate) fn open(home: Home, mut medium: Box<dyn Medium>, options: Options) -> Answer {
+pub(crate) fn open(home: Home, medium: Arc<dyn Medium>, options: Options) -> Answer {
     let journal = read(medium.as_ref(), Part::Journal, journal::read)?;
     let snapshot = read(medium.as_ref(), Part::Snapshot, snapshot::read)?;
     let generations = medium
@@ -32,7 +34,7 @@ pub(crate) fn open(home: Home, mut medium: Box<dyn Medium>, options: Options) ->
     let header = journal.as_ref().and_then(|journal| journal.header.as_ref());
     let generation =
         header.map(|header| header.generation).or(generations.last().copied()).unwrap_or(FIRST_GENERATION);
-    let (engine, view) = open_engine(medium.as_mut(), generation)?;
+    let (engine, view) = open_engine(medium.as_ref(), generation)?;
     let evidence = Evidence { journal, snapshot: snapshot.and_then(|file| file.content), engine: view };
     let verdict = evidence.judge();
     match (engine, &verdict.damage, &evidence.journal) {
@@ -87,11 +89,11 @@ fn base_digest(journal: &Found) -> Digest {
 }
 
 /// A new store. The journal comes first: without it, nothing that is there was ever acknowledged.
-fn create(home: Home, mut medium: Box<dyn Medium>, options: Options) -> Answer {
-    let header = start_journal(medium.as_mut(), FIRST_GENERATION, Mark::default())
+fn create(home: Home, medium: Arc<dyn Medium>, options: Options) -> Answer {
+    let header = start_journal(medium.as_ref(), FIRST_GENERATION, Mark::default())
         .map_err(|error| OpenError::io(&medium.path(Part::Journal), "create", error))?;
     let path = medium.engine_path(FIRST_GENERATION);
-    let mut engine = medium
+    let engine = medium
         .engine(FIRST_GENERATION)
         .map_err(|error| OpenError::engine(&path, "create the database", error))?;
     engine.flush().map_err(|error| OpenError::engine(&path, "create the database", error))?;
@@ -104,9 +106,9 @@ fn create(home: Home, mut medium: Box<dyn Medium>, options: Options) -> Answer {
 
 /// Opens the database and reads all of it. Refusals of the system are errors, damage is noted.
 fn open_engine(
-    medium: &mut dyn Medium,
+    medium: &dyn Medium,
     generation: u64,
-) -> Result<(Option<Box<dyn Engine>>, EngineView), OpenError> {
+) -> Result<(Option<Arc<dyn Engine>>, EngineView), OpenError> {
     let path = medium.engine_path(generation);
     let refused = |error| OpenError::io(&path, "read the database", error);
     let mut view = EngineView::default();
@@ -141,8 +143,8 @@ fn open_engine(
 /// A store over a sound database, with the journal's commits pending.
 fn resume(
     home: Home,
-    medium: Box<dyn Medium>,
-    engine: Box<dyn Engine>,
+    medium: Arc<dyn Medium>,
+    engine: Arc<dyn Engine>,
     generation: u64,
     options: Options,
     held: &Contents,
@@ -170,7 +172,6 @@ fn resume(
         sequence: journal.frames.last().map_or(base, |frame| frame.sequence),
         base,
         journal_len: journal.good,
-        announced: None,
         snapshot: Some(Digest::default()),
         snapshot_len: 0,
         unsure: marker == Marker::NONE,
@@ -233,7 +234,7 @@ fn opened_as(journal: &Found) -> Opened {
 /// Makes a new store of what was put together, then keeps the damaged one aside.
 fn rebuild(
     home: Home,
-    mut medium: Box<dyn Medium>,
+    medium: Arc<dyn Medium>,
     options: Options,
     verdict: Verdict,
     generations: &[u64],
@@ -256,12 +257,12 @@ fn rebuild(
     let mark = Mark { sequence: verdict.sequence.saturating_add(1), digest: Digest::of(&contents) };
     let generation = generations.last().map_or(FIRST_GENERATION, |last| last.saturating_add(1));
     let path = medium.engine_path(generation);
-    let engine = fill_engine(medium.as_mut(), generation, &contents, &mark)
+    let engine = fill_engine(medium.as_ref(), generation, &contents, &mark)
         .map_err(|error| OpenError::engine(&path, "rebuild the database", error))?;
-    let header = start_journal(medium.as_mut(), generation, mark.clone())
+    let header = start_journal(medium.as_ref(), generation, mark.clone())
         .map_err(|error| OpenError::io(&medium.path(Part::Journal), "write", error))?;
     let good = header.encode().len() as u64;
-    let snapshot_len = write_snapshot(medium.as_mut(), &mark, &|visit| {
+    let snapshot_len = write_snapshot(medium.as_ref(), &mark, &|visit| {
         contents.iter().try_for_each(|(tree, key, value)| visit(tree, key, value))
     })
     .map_err(|error| OpenError::io(&medium.path(Part::Snapshot), "write", error))?;
@@ -277,14 +278,14 @@ fn rebuild(
 }
 
 fn fill_engine(
-    medium: &mut dyn Medium,
+    medium: &dyn Medium,
     generation: u64,
     contents: &Contents,
     mark: &Mark,
-) -> Result<Box<dyn Engine>, EngineError> {
+) -> Result<Arc<dyn Engine>, EngineError> {
     medium.remove_engine(generation)?;
-    let mut engine = medium.engine(generation)?;
-    apply_all(engine.as_mut(), contents.iter().map(|(tree, key, value)| (tree, key, Some(value))))?;
+    let engine = medium.engine(generation)?;
+    apply_all(engine.as_ref(), contents.iter().map(|(tree, key, value)| (tree, key, Some(value))))?;
     engine.set_mark(mark)?;
     engine.flush()?;
     Ok(engine)

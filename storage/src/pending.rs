@@ -2,42 +2,88 @@
 //!
 //! For each key it remembers what the engine held before (as a digest), so that a put and its delete
 //! cancel out without the engine ever seeing them, and the digest of the whole state is always at hand.
-//! Its size is bounded by the journal, which holds the same changes.
+//! What a checkpoint takes along is set apart, as the engine may hold any part of it until that ends: later
+//! changes lie over it. Its size is bounded by the journal, which holds the same changes.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::iter;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use crate::Tree;
-use crate::digest::{Digest, TreeDigest, entry as digest_of};
+use crate::digest::{Digest, Mark, TreeDigest, entry as digest_of};
+use crate::engine::Op;
 
 /// What is to become of a key.
 #[derive(Clone)]
 struct Change {
     value: Option<Vec<u8>>,
-    /// Digest of the entry in the engine; `None` if there was none.
+    /// Digest of the entry below; `None` if there was none.
     before: Option<TreeDigest>,
 }
 
-/// The overlay over the engine.
+/// Changes by key.
 #[derive(Clone, Default)]
+struct Changes(BTreeMap<(Tree, Vec<u8>), Change>);
+
+impl Changes {
+    fn get(&self, tree: Tree, key: &[u8]) -> Option<Option<&[u8]>> {
+        Some(self.0.get(&(tree, key.to_vec()))?.value.as_deref())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = ((Tree, &[u8]), Option<&[u8]>)> {
+        self.0.iter().map(|((tree, key), change)| ((*tree, key.as_slice()), change.value.as_deref()))
+    }
+
+    /// The changes of one tree from `start` on.
+    fn from(&self, tree: Tree, start: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let from = Bound::Included((tree, start.to_vec()));
+        self.0
+            .range((from, Bound::Unbounded))
+            .take_while(move |((of, _), _)| *of == tree)
+            .map(|((_, key), change)| (key.as_slice(), change.value.as_deref()))
+    }
+}
+
+/// What a checkpoint takes along: changes that no longer change.
+pub(crate) struct Leaving {
+    changes: Changes,
+    /// The state with them.
+    pub(crate) mark: Mark,
+}
+
+impl Leaving {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.0.is_empty()
+    }
+
+    /// All changes in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Op<'_>> {
+        self.changes.iter().map(|((tree, key), value)| (tree, key, value))
+    }
+
+    /// The changes of one tree.
+    pub(crate) fn of(&self, tree: Tree) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.changes.from(tree, &[])
+    }
+}
+
+/// The overlay over the engine.
+#[derive(Default)]
 pub(crate) struct Pending {
-    changes: BTreeMap<(Tree, Vec<u8>), Change>,
-    /// Digest of engine and changes together.
+    changes: Changes,
+    /// Below them, while a checkpoint is under way or failed.
+    leaving: Option<Arc<Leaving>>,
+    /// Digest of engine and all changes together.
     digest: Digest,
-    /// The engine may hold some of the changes already (a checkpoint failed half-way): nothing may
-    /// cancel out until one succeeds.
-    half_applied: bool,
 }
 
 impl Pending {
     /// No changes over an engine with this digest.
     pub(crate) fn over(digest: Digest) -> Self {
-        Self { changes: BTreeMap::new(), digest, half_applied: false }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        Self { digest, ..Self::default() }
     }
 
     /// The digest of engine and changes together.
@@ -45,19 +91,26 @@ impl Pending {
         &self.digest
     }
 
-    pub(crate) fn half_applied(&mut self) {
-        self.half_applied = true;
+    /// Sets the changes so far apart for a checkpoint that brings the engine to `mark`.
+    pub(crate) fn leave(&mut self, mark: Mark) -> Arc<Leaving> {
+        let leaving = Arc::new(Leaving { changes: std::mem::take(&mut self.changes), mark });
+        self.leaving = Some(Arc::clone(&leaving));
+        leaving
     }
 
-    /// Drops the changes, now that the engine has them.
-    pub(crate) fn applied(&mut self) {
-        self.changes.clear();
-        self.half_applied = false;
+    /// What was set apart and did not get there yet.
+    pub(crate) fn leaving(&self) -> Option<&Arc<Leaving>> {
+        self.leaving.as_ref()
+    }
+
+    /// Drops what was set apart, now that the engine has it.
+    pub(crate) fn left(&mut self) {
+        self.leaving = None;
     }
 
     /// The changed value of a key: `Some(None)` is gone, `None` is unchanged.
     pub(crate) fn get(&self, tree: Tree, key: &[u8]) -> Option<Option<&[u8]>> {
-        Some(self.changes.get(&(tree, key.to_vec()))?.value.as_deref())
+        self.changes.get(tree, key).or_else(|| self.leaving.as_ref()?.changes.get(tree, key))
     }
 
     /// Records a change. `before` is asked for the engine's digest of a key that is touched first.
@@ -68,10 +121,10 @@ impl Pending {
         value: Option<&[u8]>,
         before: impl FnOnce() -> Option<TreeDigest>,
     ) {
-        let old = match self.changes.entry((tree, key.to_vec())) {
+        let old = match self.changes.0.entry((tree, key.to_vec())) {
             Entry::Occupied(mut entry) => {
                 let old = entry.get().value.as_ref().map(|value| digest_of(key, value));
-                if value.is_none() && entry.get().before.is_none() && !self.half_applied {
+                if value.is_none() && entry.get().before.is_none() {
                     entry.remove();
                 } else {
                     entry.get_mut().value = value.map(<[u8]>::to_vec);
@@ -79,8 +132,9 @@ impl Pending {
                 old
             }
             Entry::Vacant(entry) => {
-                let before = before();
-                if value.is_some() || before.is_some() || self.half_applied {
+                let left = self.leaving.as_ref().and_then(|leaving| leaving.changes.get(tree, key));
+                let before = left.map_or_else(before, |left| left.map(|left| digest_of(key, left)));
+                if value.is_some() || before.is_some() {
                     entry.insert(Change { value: value.map(<[u8]>::to_vec), before });
                 }
                 before
@@ -93,18 +147,44 @@ impl Pending {
     }
 
     /// All changes in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Tree, &[u8], Option<&[u8]>)> {
-        self.changes.iter().map(|((tree, key), change)| (*tree, key.as_slice(), change.value.as_deref()))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Op<'_>> {
+        let leaving = self.leaving.iter().flat_map(|leaving| leaving.changes.iter());
+        laid_over(self.changes.iter(), leaving).map(|((tree, key), value)| (tree, key, value))
+    }
+
+    /// The changes that are not set apart, in order.
+    pub(crate) fn since(&self) -> impl Iterator<Item = Op<'_>> {
+        self.changes.iter().map(|((tree, key), value)| (tree, key, value))
     }
 
     /// The changes of one tree from `start` on.
     pub(crate) fn from(&self, tree: Tree, start: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let from = Bound::Included((tree, start.to_vec()));
-        self.changes
-            .range((from, Bound::Unbounded))
-            .take_while(move |((of, _), _)| *of == tree)
-            .map(|((_, key), change)| (key.as_slice(), change.value.as_deref()))
+        let leaving = self.leaving.iter().flat_map(move |leaving| leaving.changes.from(tree, start));
+        laid_over(self.changes.from(tree, start), leaving)
     }
+}
+
+/// Both in order; of a key in both, the upper one.
+fn laid_over<K: Ord, V>(
+    upper: impl Iterator<Item = (K, V)>,
+    lower: impl Iterator<Item = (K, V)>,
+) -> impl Iterator<Item = (K, V)> {
+    let (mut upper, mut lower) = (upper.peekable(), lower.peekable());
+    iter::from_fn(move || {
+        let order = match (upper.peek(), lower.peek()) {
+            (Some((above, _)), Some((below, _))) => above.cmp(below),
+            (None, _) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+        };
+        match order {
+            Ordering::Less => upper.next(),
+            Ordering::Greater => lower.next(),
+            Ordering::Equal => {
+                lower.next();
+                upper.next()
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -117,7 +197,7 @@ mod tests {
         pending.set(Tree::Outbox, b"1", Some(b"message"), || None);
         assert_eq!(pending.digest().tree(Tree::Outbox).count, 1);
         pending.set(Tree::Outbox, b"1", None, || unreachable!());
-        assert!(pending.is_empty());
+        assert_eq!(pending.iter().count(), 0);
         assert_eq!(pending.digest(), &Digest::default());
     }
 
@@ -133,13 +213,23 @@ mod tests {
     }
 
     #[test]
-    fn nothing_cancels_out_while_the_engine_may_hold_a_part() {
+    fn later_changes_lie_over_what_a_checkpoint_takes_along() {
         let mut pending = Pending::default();
-        pending.set(Tree::Outbox, b"1", Some(b"message"), || None);
-        pending.half_applied();
-        pending.set(Tree::Outbox, b"1", None, || None);
-        pending.set(Tree::Outbox, b"2", None, || None);
-        assert_eq!(pending.iter().count(), 2);
-        assert_eq!(pending.digest(), &Digest::default());
+        for key in [b"1", b"2"] {
+            pending.set(Tree::Outbox, key, Some(b"message"), || None);
+        }
+        let leaving = pending.leave(Mark::default());
+        pending.set(Tree::Outbox, b"1", None, || unreachable!());
+        pending.set(Tree::Outbox, b"3", Some(b"new"), || None);
+        assert_eq!(leaving.iter().count(), 2, "they stay as they were");
+        let changes: Vec<_> = pending.from(Tree::Outbox, &[]).collect();
+        let expected: [(&[u8], Option<&[u8]>); 3] =
+            [(b"1", None), (b"2", Some(b"message")), (b"3", Some(b"new"))];
+        assert_eq!(changes, expected);
+        assert_eq!(pending.iter().map(|(_, key, value)| (key, value)).collect::<Vec<_>>(), expected);
+        assert_eq!((pending.get(Tree::Outbox, b"1"), pending.get(Tree::Outbox, b"4")), (Some(None), None));
+        assert_eq!(pending.digest().tree(Tree::Outbox).count, 2);
+        pending.left();
+        assert_eq!(pending.iter().count(), 2, "the engine holds 1 now, and 2");
     }
 }

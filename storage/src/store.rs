@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::checkpoint::new_marker;
 use crate::digest::{Digest, Mark, entry};
@@ -42,8 +43,8 @@ pub(crate) enum Home {
 pub struct Store {
     pub(crate) home: Home,
     pub(crate) options: Options,
-    pub(crate) medium: Box<dyn Medium>,
-    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) medium: Arc<dyn Medium>,
+    pub(crate) engine: Arc<dyn Engine>,
     pub(crate) generation: u64,
     /// What the frames of the journal begin with.
     pub(crate) marker: Marker,
@@ -54,8 +55,6 @@ pub struct Store {
     pub(crate) base: u64,
     /// Where the journal ends.
     pub(crate) journal_len: u64,
-    /// The last frame, if it announces a checkpoint.
-    pub(crate) announced: Option<u64>,
     /// What the snapshot holds, by digest; `None` if it has to be written anew.
     pub(crate) snapshot: Option<Digest>,
     pub(crate) snapshot_len: u64,
@@ -85,7 +84,7 @@ impl Store {
         create_dir(dir).map_err(|error| OpenError::io(dir, "create the directory", error))?;
         let lock = Lock::take(dir)?;
         let disk = Disk::new(dir, options.cache_bytes, lock);
-        open::open(Home::Dir(dir.to_owned()), Box::new(disk), options)
+        open::open(Home::Dir(dir.to_owned()), Arc::new(disk), options)
     }
 
     /// Opens a store on a disk in memory: the same code above another engine and medium.
@@ -94,7 +93,7 @@ impl Store {
     ///
     /// As [`Store::open`]; on a disk without planned faults none occurs.
     pub fn open_memory(disk: &MemoryDisk, options: Options) -> Result<(Store, Contents, Opened), OpenError> {
-        open::open(Home::Memory(disk.clone()), Box::new(Memory(disk.clone())), options)
+        open::open(Home::Memory(disk.clone()), Arc::new(Memory(disk.clone())), options)
     }
 
     /// A new store in memory with the default options.
@@ -158,6 +157,11 @@ impl Store {
     /// Whether the journal is long enough for a checkpoint.
     pub fn is_checkpoint_due(&self) -> bool {
         self.journal_len > self.journal_limit()
+    }
+
+    /// Whether the journal is so long that a commit would do a checkpoint on the way.
+    pub fn is_checkpoint_overdue(&self) -> bool {
+        self.journal_len > OVERDUE * self.journal_limit()
     }
 
     /// Does a checkpoint if the journal is long enough; call it when there is nothing else to do.
@@ -295,7 +299,8 @@ impl Store {
     fn check_backlog(&mut self) -> Result<(), CommitError> {
         let limit = self.journal_limit();
         let is_over = |store: &Self| store.journal_len > BACKLOG * limit;
-        if self.journal_len > self.force_at.max(OVERDUE * limit) || is_over(self) {
+        let is_overdue = self.is_checkpoint_overdue() && self.journal_len > self.force_at || is_over(self);
+        if is_overdue && !self.is_checkpoint_under_way() {
             match self.checkpoint() {
                 Ok(()) => self.force_at = 0,
                 Err(error) => {
@@ -316,27 +321,35 @@ impl Store {
     /// Writes a new journal from memory: the state of the engine is as before, all changes since are in
     /// one frame. For a journal whose end is unknown after a failed write or fsync.
     fn renew_journal(&mut self) -> Result<(), CommitError> {
-        let failed = |path, source| Err(CommitError::io(path, source));
-        let mut set = WriteSet::new();
-        for (tree, key, value) in self.pending.iter() {
-            match value {
-                Some(value) => set.put(tree, key, value),
-                None => set.delete(tree, key),
-            }
-        }
+        let all: WriteSet = self.pending.iter().collect();
         let digest = self.pending.digest().clone();
         let base = Mark { sequence: self.sequence, digest: digest.clone() };
-        let marker = new_marker().map_err(|error| CommitError::io(self.medium.path(Part::Journal), error))?;
-        let mut bytes = Header { marker, generation: self.generation, base }.encode();
-        bytes.extend(encode_commit(marker, self.sequence + 1, std::slice::from_ref(&set)));
-        bytes.extend(encode_checkpoint(marker, &Mark { sequence: self.sequence + 2, digest }));
-        let written = self.medium.replace(Part::Journal, &mut |out| out.write_all(&bytes));
-        if let Err(error) = written {
-            return failed(self.medium.path(Part::Journal), error);
+        self.replace_journal(self.generation, base, &all, Some(&digest))
+            .map_err(|source| CommitError::io(self.medium.path(Part::Journal), source))
+    }
+
+    /// Replaces the journal by one that starts from `base` and has `changes` in one frame, if there are any;
+    /// behind them `digest` of all, if it is given, proves the whole.
+    pub(crate) fn replace_journal(
+        &mut self,
+        generation: u64,
+        base: Mark,
+        changes: &WriteSet,
+        digest: Option<&Digest>,
+    ) -> std::io::Result<()> {
+        let (marker, mut sequence) = (new_marker()?, base.sequence);
+        let mut bytes = Header { marker, generation, base }.encode();
+        if !changes.is_empty() {
+            sequence += 1;
+            bytes.extend(encode_commit(marker, sequence, std::slice::from_ref(changes)));
         }
+        if let Some(digest) = digest {
+            sequence += 1;
+            bytes.extend(encode_checkpoint(marker, &Mark { sequence, digest: digest.clone() }));
+        }
+        self.medium.replace(Part::Journal, &mut |out| out.write_all(&bytes))?;
         self.marker = marker;
-        self.sequence += 2;
-        self.announced = Some(self.sequence);
+        self.sequence = sequence;
         self.journal_len = bytes.len() as u64;
         self.unsure = false;
         Ok(())

@@ -74,6 +74,16 @@ impl WriteSet {
     }
 }
 
+impl<'a> FromIterator<(Tree, &'a [u8], Option<&'a [u8]>)> for WriteSet {
+    fn from_iter<I: IntoIterator<Item = (Tree, &'a [u8], Option<&'a [u8]>)>>(changes: I) -> Self {
+        let mut set = Self::new();
+        for (tree, key, value) in changes {
+            set.insert(tree, key.to_vec(), value.map(<[u8]>::to_vec));
+        }
+        set
+    }
+}
+
 impl fmt::Debug for WriteSet {
     /// Sizes only: keys and values are private.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

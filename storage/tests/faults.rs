@@ -10,7 +10,9 @@
 mod common;
 
 use common::{Home, all, delete, put};
-use crosstalk_storage::{CommitError, Contents, MemoryDisk, Opened, Options, Store, Tree, WriteSet};
+use crosstalk_storage::{
+    Checkpoint, CommitError, Contents, MemoryDisk, Opened, Options, Store, Tree, WriteSet,
+};
 
 fn options() -> Options {
     Options { journal_limit: 600, compact_above: 4000, ..Options::default() }
@@ -32,30 +34,54 @@ fn workload() -> Vec<WriteSet> {
         .collect()
 }
 
+/// When checkpoints are made.
+#[derive(Clone, Copy, Debug)]
+enum Checkpoints {
+    Between,
+    /// Commits go on before they are written and before they end.
+    Beside,
+}
+
 /// Runs until the power fails. Answers with what was acknowledged and what may have been in flight.
-fn run(disk: &MemoryDisk) -> (Contents, Option<WriteSet>) {
+fn run(disk: &MemoryDisk, checkpoints: Checkpoints) -> (Contents, Option<WriteSet>) {
     let mut acked = Contents::default();
     let Ok((mut store, ..)) = Store::open_memory(disk, options()) else { return (acked, None) };
-    for set in workload() {
+    let (mut begun, mut written) = (None, None);
+    for (number, set) in workload().into_iter().enumerate() {
         if store.commit(std::slice::from_ref(&set)).is_err() {
             return (acked, Some(set));
         }
         acked.apply(&set);
-        let _ = store.maintain();
+        match (checkpoints, number % 3) {
+            (Checkpoints::Between, _) => drop(store.maintain()),
+            (Checkpoints::Beside, 0) if store.is_checkpoint_due() => {
+                begun = store.begin_checkpoint().unwrap_or_default()
+            }
+            (Checkpoints::Beside, 1) => written = begun.take().map(Checkpoint::write),
+            (Checkpoints::Beside, _) => drop(written.take().map(|written| store.end_checkpoint(written))),
+        }
     }
     (acked, None)
 }
 
 #[test]
 fn a_crash_at_any_write_loses_nothing_acknowledged() {
+    crash_at_any_write(Checkpoints::Between);
+    crash_at_any_write(Checkpoints::Beside);
+}
+
+fn crash_at_any_write(checkpoints: Checkpoints) {
     let mut crashes = 0;
     for at in 0.. {
         for keep in [0, 1, 17, usize::MAX] {
             let disk = MemoryDisk::new();
             disk.crash_at(at, keep);
-            let (acked, in_flight) = run(&disk);
+            let (acked, in_flight) = run(&disk, checkpoints);
             if !disk.is_down() {
-                assert!(crashes > 500, "the workload ended after {crashes} crashes: too few");
+                assert!(
+                    crashes > 400,
+                    "{checkpoints:?}: the workload ended after {crashes} crashes: too few"
+                );
                 return;
             }
             crashes += 1;
@@ -63,8 +89,14 @@ fn a_crash_at_any_write_loses_nothing_acknowledged() {
             let (mut store, contents, opened) = Store::open_memory(&disk, options()).unwrap();
             let mut with_flight = acked.clone();
             in_flight.iter().for_each(|set| with_flight.apply(set));
-            assert!(contents == acked || contents == with_flight, "write {at}, keep {keep}: {opened}");
-            assert!(!matches!(opened, Opened::Rebuilt(_)), "write {at}, keep {keep}: {opened}");
+            assert!(
+                contents == acked || contents == with_flight,
+                "{checkpoints:?}, write {at}, keep {keep}: {opened}"
+            );
+            assert!(
+                !matches!(opened, Opened::Rebuilt(_)),
+                "{checkpoints:?}, write {at}, keep {keep}: {opened}"
+            );
             assert_eq!(all(&store), contents);
             // And it goes on from there.
             store.commit(&[put(Tree::Meta, "after", "crash")]).unwrap();
@@ -80,7 +112,7 @@ fn a_second_crash_during_recovery_loses_nothing_either() {
     for first in (0..200).step_by(7) {
         let disk = MemoryDisk::new();
         disk.crash_at(first, 3);
-        let (acked, in_flight) = run(&disk);
+        let (acked, in_flight) = run(&disk, Checkpoints::Beside);
         if !disk.is_down() {
             return;
         }
@@ -136,6 +168,36 @@ fn a_checkpoint_that_fails_half_way_confuses_nothing() {
         let (_, contents, opened) = store.crash().unwrap();
         assert_eq!((contents.len(), opened), (2, Opened::Clean), "write {at}");
     }
+}
+
+#[test]
+fn what_is_committed_beside_a_checkpoint_that_fails_is_kept() {
+    // The disk fills up at each write in turn, while messages are put and removed meanwhile.
+    let mut failures = 0;
+    for at in 0..12 {
+        let disk = MemoryDisk::new();
+        let (mut store, ..) = Store::open_memory(&disk, Options::default()).unwrap();
+        store.commit(&[put(Tree::Outbox, "1", "a"), put(Tree::Outbox, "2", "b")]).unwrap();
+        let begun = store.begin_checkpoint().unwrap().unwrap();
+        assert!(store.begin_checkpoint().unwrap().is_none(), "one at a time");
+        store.commit(&[delete(Tree::Outbox, "1"), put(Tree::Outbox, "3", "c")]).unwrap();
+        disk.fill_at(at);
+        let written = begun.write();
+        disk.restart();
+        store.commit(&[delete(Tree::Outbox, "3"), put(Tree::Outbox, "4", "d")]).unwrap();
+        disk.fail_next_fsync();
+        assert!(store.commit(&[put(Tree::Meta, "lost", "?")]).is_err());
+        store.commit(&[put(Tree::Outbox, "5", "e")]).unwrap();
+        let (before, failed) = (all(&store), store.end_checkpoint(written).is_err());
+        failures += u32::from(failed);
+        assert_eq!((before.len(), all(&store)), (3, before.clone()));
+        let (mut store, contents, opened) = store.crash().unwrap();
+        assert!(matches!(opened, Opened::Replayed { .. }), "write {at}: {opened}");
+        assert_eq!(contents, before);
+        store.checkpoint().unwrap();
+        assert_eq!((store.crash().unwrap().2), Opened::Clean, "write {at}");
+    }
+    assert!((2..12).contains(&failures), "{failures}");
 }
 
 #[test]

@@ -10,7 +10,9 @@
 mod common;
 
 use common::{Home, all, delete, put, small};
-use crosstalk_storage::{CommitError, MAX_KEY, MAX_VALUE, Opened, Options, Store, Tree, WriteSet};
+use crosstalk_storage::{
+    Checkpoint, CommitError, MAX_KEY, MAX_VALUE, Opened, Options, Store, Tree, WriteSet,
+};
 use proptest::prelude::*;
 
 #[test]
@@ -167,6 +169,8 @@ fn empty_commits_cost_nothing() {
 enum Step {
     Commit(Vec<Vec<(usize, u8, Option<u16>)>>),
     Checkpoint,
+    /// The next step of one that is made beside commits.
+    Beside,
     Maintain,
     Reopen,
     Crash,
@@ -178,6 +182,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => proptest::collection::vec(set, 0..4).prop_map(Step::Commit),
         1 => Just(Step::Checkpoint),
+        4 => Just(Step::Beside),
         1 => Just(Step::Maintain),
         1 => Just(Step::Reopen),
         2 => Just(Step::Crash),
@@ -202,8 +207,19 @@ fn sets(ops: &[Vec<(usize, u8, Option<u16>)>]) -> Vec<WriteSet> {
 fn agrees_with_a_map(home: &Home, steps: &[Step]) {
     let options = Options { journal_limit: 8192, compact_above: 600_000, ..Options::default() };
     let (mut store, mut model, _) = home.open(options.clone());
+    let (mut begun, mut written) = (None, None);
     for step in steps {
         match step {
+            Step::Beside => {
+                if let Some(checkpoint) = begun.take() {
+                    written = Some(Checkpoint::write(checkpoint));
+                } else if let Some(written) = written.take() {
+                    store.end_checkpoint(written).unwrap();
+                } else {
+                    begun = store.begin_checkpoint().unwrap();
+                }
+                assert_eq!(store.is_checkpoint_under_way(), begun.is_some() || written.is_some());
+            }
             Step::Commit(ops) => {
                 let sets = sets(ops);
                 store.commit(&sets).unwrap();
@@ -212,6 +228,8 @@ fn agrees_with_a_map(home: &Home, steps: &[Step]) {
             Step::Checkpoint => store.checkpoint().unwrap(),
             Step::Maintain => drop(store.maintain().unwrap()),
             Step::Reopen | Step::Crash => {
+                // What is under way is dropped, written or not.
+                (begun, written) = (None, None);
                 let (again, contents, opened) = if matches!(step, Step::Crash) {
                     store.crash().unwrap()
                 } else {

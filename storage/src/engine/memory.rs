@@ -85,7 +85,7 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
-    fn apply(&mut self, ops: &[Op<'_>]) -> Result<(), EngineError> {
+    fn apply(&self, ops: &[Op<'_>]) -> Result<(), EngineError> {
         self.change(|state| {
             for (tree, key, value) in ops {
                 state.set(*tree, key, *value);
@@ -113,7 +113,7 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
-    fn set_mark(&mut self, mark: &Mark) -> Result<(), EngineError> {
+    fn set_mark(&self, mark: &Mark) -> Result<(), EngineError> {
         self.change(|state| {
             let old = state.mark.replace(mark.clone());
             state.undo.push(Undo::Mark(old));
@@ -124,7 +124,7 @@ impl Engine for MemoryEngine {
         Ok(self.look(|state| state.mark.clone()))
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
+    fn flush(&self) -> Result<(), EngineError> {
         self.change(|state| state.undo.clear())
     }
 

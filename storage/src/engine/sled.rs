@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Engine, EngineError, Op, Visit};
@@ -37,7 +38,7 @@ pub(crate) struct SledEngine {
     parts: sled::Tree,
     marks: sled::Tree,
     /// The directory entries are durable.
-    settled: bool,
+    settled: AtomicBool,
 }
 
 impl SledEngine {
@@ -53,7 +54,7 @@ impl SledEngine {
                 trees.insert(*tree, db.open_tree(tree.name())?);
             }
             let (parts, marks) = (db.open_tree(PARTS_TREE)?, db.open_tree(MARK_TREE)?);
-            Ok(Self { dir: dir.to_owned(), db, trees, parts, marks, settled: false })
+            Ok(Self { dir: dir.to_owned(), db, trees, parts, marks, settled: AtomicBool::new(false) })
         })?;
         make_private(dir)?;
         Ok(engine)
@@ -97,7 +98,7 @@ impl SledEngine {
 }
 
 impl Engine for SledEngine {
-    fn apply(&mut self, ops: &[Op<'_>]) -> Result<(), EngineError> {
+    fn apply(&self, ops: &[Op<'_>]) -> Result<(), EngineError> {
         let mut batches: BTreeMap<Tree, sled::Batch> = BTreeMap::new();
         let mut parts = sled::Batch::default();
         for (tree, key, value) in ops {
@@ -152,7 +153,7 @@ impl Engine for SledEngine {
         })
     }
 
-    fn set_mark(&mut self, mark: &Mark) -> Result<(), EngineError> {
+    fn set_mark(&self, mark: &Mark) -> Result<(), EngineError> {
         let mut bytes = Vec::new();
         mark.encode(&mut bytes);
         guard(|| self.marks.insert(MARK_KEY, bytes).map(drop))
@@ -165,15 +166,15 @@ impl Engine for SledEngine {
             .map_err(|_| EngineError::Damaged("its mark is unreadable".to_owned()))
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
+    fn flush(&self) -> Result<(), EngineError> {
         guard(|| self.db.flush().map(drop))?;
         sync_files(&self.dir.join("blobs"))?;
-        if self.settled {
+        if self.settled.load(Ordering::Relaxed) {
             File::open(self.dir.join("db"))?.sync_all()?;
         } else {
             sync_files(&self.dir)?;
             make_private(&self.dir)?;
-            self.settled = true;
+            self.settled.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::{AppendError, Fill, MAX_ASIDE, Medium, Part};
@@ -19,35 +21,40 @@ const ASIDE_NEW: &str = "damaged.new";
 pub(crate) struct Disk {
     dir: PathBuf,
     cache: u64,
-    journal: Option<File>,
-    fsyncs: u64,
+    journal: Mutex<Option<File>>,
+    fsyncs: AtomicU64,
     _lock: Lock,
 }
 
 impl Disk {
     pub(crate) fn new(dir: &Path, cache: u64, lock: Lock) -> Self {
-        Self { dir: dir.to_owned(), cache, journal: None, fsyncs: 0, _lock: lock }
+        Self { dir: dir.to_owned(), cache, journal: Mutex::default(), fsyncs: AtomicU64::new(0), _lock: lock }
     }
 
-    fn sync(&mut self, file: &File) -> io::Result<()> {
-        self.fsyncs += 1;
+    fn sync(&self, file: &File) -> io::Result<()> {
+        self.fsyncs.fetch_add(1, Ordering::Relaxed);
         file.sync_data()
     }
 
-    fn sync_dir(&mut self) -> io::Result<()> {
-        self.fsyncs += 1;
+    fn sync_dir(&self) -> io::Result<()> {
+        self.fsyncs.fetch_add(1, Ordering::Relaxed);
         File::open(&self.dir)?.sync_all()
     }
 
     /// The journal, opened for writing on first use.
-    fn journal(&mut self) -> io::Result<File> {
-        let file = match self.journal.take() {
+    fn journal(&self) -> io::Result<File> {
+        let mut journal = self.open_journal();
+        let file = match journal.take() {
             Some(file) => file,
             None => OpenOptions::new().write(true).open(self.path(Part::Journal))?,
         };
         let handle = file.try_clone()?;
-        self.journal = Some(file);
+        *journal = Some(file);
         Ok(handle)
+    }
+
+    fn open_journal(&self) -> MutexGuard<'_, Option<File>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The numbers behind `prefix` in names of this directory, in order.
@@ -75,7 +82,7 @@ impl Medium for Disk {
         }
     }
 
-    fn replace(&mut self, part: Part, fill: Fill<'_>) -> io::Result<()> {
+    fn replace(&self, part: Part, fill: Fill<'_>) -> io::Result<()> {
         let path = self.path(part);
         let new = path.with_extension("new");
         let written = (|| {
@@ -93,18 +100,18 @@ impl Medium for Disk {
             return Err(error);
         }
         if part == Part::Journal {
-            self.journal = None;
+            *self.open_journal() = None;
         }
         self.sync_dir()
     }
 
-    fn cut_journal(&mut self, len: u64) -> io::Result<()> {
+    fn cut_journal(&self, len: u64) -> io::Result<()> {
         let file = self.journal()?;
         file.set_len(len)?;
         self.sync(&file)
     }
 
-    fn append(&mut self, at: u64, frame: &[u8]) -> Result<(), AppendError> {
+    fn append(&self, at: u64, frame: &[u8]) -> Result<(), AppendError> {
         let file = self.journal().map_err(AppendError::Refused)?;
         if let Err(error) = file.write_all_at(frame, at) {
             return Err(match self.cut_journal(at) {
@@ -119,25 +126,25 @@ impl Medium for Disk {
         })
     }
 
-    fn engine(&mut self, generation: u64) -> Result<Box<dyn Engine>, EngineError> {
+    fn engine(&self, generation: u64) -> Result<Arc<dyn Engine>, EngineError> {
         let path = self.engine_path(generation);
         let new = !path.exists();
         let engine = SledEngine::open(&path, self.cache)?;
         if new {
             self.sync_dir()?;
         }
-        Ok(Box::new(engine))
+        Ok(Arc::new(engine))
     }
 
     fn generations(&self) -> io::Result<Vec<u64>> {
         self.numbered(ENGINE)
     }
 
-    fn remove_engine(&mut self, generation: u64) -> io::Result<()> {
+    fn remove_engine(&self, generation: u64) -> io::Result<()> {
         remove_dir(&self.engine_path(generation))
     }
 
-    fn begin_aside(&mut self, report: &str) -> io::Result<()> {
+    fn begin_aside(&self, report: &str) -> io::Result<()> {
         let aside = self.dir.join(ASIDE_NEW);
         remove_dir(&aside)?;
         fs::DirBuilder::new().mode(0o700).create(&aside)?;
@@ -161,7 +168,7 @@ impl Medium for Disk {
         self.dir.join(ASIDE_NEW).exists()
     }
 
-    fn finish_aside(&mut self, generations: &[u64]) -> io::Result<(PathBuf, Vec<PathBuf>)> {
+    fn finish_aside(&self, generations: &[u64]) -> io::Result<(PathBuf, Vec<PathBuf>)> {
         let begun = self.dir.join(ASIDE_NEW);
         for generation in generations {
             let from = self.engine_path(*generation);
@@ -206,7 +213,7 @@ impl Medium for Disk {
     }
 
     fn fsyncs(&self) -> u64 {
-        self.fsyncs
+        self.fsyncs.load(Ordering::Relaxed)
     }
 }
 

@@ -163,7 +163,7 @@ impl Medium for Memory {
         Ok(self.0.with(|state| state.file(part).clone()))
     }
 
-    fn replace(&mut self, part: Part, fill: Fill<'_>) -> io::Result<()> {
+    fn replace(&self, part: Part, fill: Fill<'_>) -> io::Result<()> {
         let mut bytes = Vec::new();
         fill(&mut bytes)?;
         self.0.with(|state| match state.step() {
@@ -177,7 +177,7 @@ impl Medium for Memory {
         })
     }
 
-    fn cut_journal(&mut self, len: u64) -> io::Result<()> {
+    fn cut_journal(&self, len: u64) -> io::Result<()> {
         self.0.with(|state| match state.step() {
             Fault::None => {
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -188,7 +188,7 @@ impl Medium for Memory {
         })
     }
 
-    fn append(&mut self, at: u64, frame: &[u8]) -> Result<(), AppendError> {
+    fn append(&self, at: u64, frame: &[u8]) -> Result<(), AppendError> {
         self.0.with(|state| {
             let fault = state.step();
             let journal = state.journal.get_or_insert_default();
@@ -211,20 +211,20 @@ impl Medium for Memory {
         })
     }
 
-    fn engine(&mut self, generation: u64) -> Result<Box<dyn Engine>, EngineError> {
-        Ok(Box::new(MemoryEngine::open(self.0.clone(), generation)))
+    fn engine(&self, generation: u64) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(Arc::new(MemoryEngine::open(self.0.clone(), generation)))
     }
 
     fn generations(&self) -> io::Result<Vec<u64>> {
         Ok(self.0.with(|state| state.engines.keys().copied().collect()))
     }
 
-    fn remove_engine(&mut self, generation: u64) -> io::Result<()> {
+    fn remove_engine(&self, generation: u64) -> io::Result<()> {
         self.0.with(|state| state.engines.remove(&generation));
         Ok(())
     }
 
-    fn begin_aside(&mut self, _report: &str) -> io::Result<()> {
+    fn begin_aside(&self, _report: &str) -> io::Result<()> {
         self.0.with(|state| state.aside_begun = true);
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Medium for Memory {
         self.0.with(|state| state.aside_begun)
     }
 
-    fn finish_aside(&mut self, generations: &[u64]) -> io::Result<(PathBuf, Vec<PathBuf>)> {
+    fn finish_aside(&self, generations: &[u64]) -> io::Result<(PathBuf, Vec<PathBuf>)> {
         let number = self.0.with(|state| {
             state.engines.retain(|generation, _| !generations.contains(generation));
             state.aside_begun = false;

@@ -405,6 +405,7 @@ impl Overlay {
         if self.audiences.shown.get(&device).is_some_and(|(_, shown)| *shown > until) {
             return self.counters.drop("presence that is older than what was found");
         }
+        self.is_said_elsewhere(&device, record.at);
         if record.sessions.is_empty() {
             self.hide_found(&device);
         } else {

@@ -104,17 +104,29 @@ impl Overlay {
     /// What contacts were shown came by the connection: it is taken back, also if others still hear the node.
     fn end_lingering(&mut self, now: Now) {
         for device in self.linger.over(now) {
-            self.linger.end(&device);
-            if self.users.node_of(&device).is_none() && self.presences.shows(&device) {
-                self.forget_presence(&device);
-                self.members.fading.remove(&device);
-                self.members.present.remove(&device);
-                self.members.doubted.insert(device, None);
-                self.no_longer_present(&device);
-            }
+            self.lingers_no_more(&device);
         }
         if let Some(next) = self.linger.next() {
             self.timers.set_earlier(Timer::Survey, next);
+        }
+    }
+
+    fn lingers_no_more(&mut self, device: &DeviceId) {
+        self.linger.end(device);
+        if self.users.node_of(device).is_none() && self.presences.shows(device) {
+            self.forget_presence(device);
+            self.members.fading.remove(device);
+            self.members.present.remove(device);
+            self.members.doubted.insert(*device, None);
+            self.no_longer_present(device);
+        }
+    }
+
+    /// A device has said something by another way since its connection was lost: that is what it shows, and the end of what the
+    /// connection told takes nothing of it back.
+    pub(super) fn is_said_elsewhere(&mut self, device: &DeviceId, at: Hlc) {
+        if self.linger.until(device).is_some() && self.presences.is_before(device, at) {
+            self.lingers_no_more(device);
         }
     }
 

@@ -60,6 +60,13 @@ impl Presences {
         self.shown.range((*device, low)..).next().is_some_and(|((shown, _), _)| shown == device)
     }
 
+    /// Whether all that was shown of a device was said before.
+    pub(super) fn is_before(&self, device: &DeviceId, at: Hlc) -> bool {
+        let low = UserId::from_bytes([0; 32]);
+        let mut shown = self.shown.range((*device, low)..).take_while(|((shown, _), _)| shown == device);
+        shown.all(|(_, newest)| newest.at < at)
+    }
+
     /// Takes the newest in, and forgets the oldest if there is no room.
     fn remember(&mut self, key: (DeviceId, UserId), (at, live): (Hlc, bool), resources: Vec<String>) {
         self.forget(&key);

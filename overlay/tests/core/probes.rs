@@ -1,6 +1,7 @@
 //! Datagrams to silent peers: who is there stays shown, who is gone does not, and nobody else can say so.
 
 use crosstalk_overlay::core::*;
+use crosstalk_overlay::enrol::Seen;
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::probe::{Key, Kind, Probe, SIZE};
 use crosstalk_overlay::time::{MINUTE, SECOND};
@@ -111,6 +112,69 @@ fn a_vanished_host_is_asked_a_few_times_and_gone_within_thirty_seconds() {
     assert!((20..=60).contains(&asks), "{asks}");
     net.run(MINUTE);
     assert_eq!(net.datagrams.iter().filter(|(from, ..)| *from == 0).count(), asks);
+}
+
+/// What a device whose connection is silent says to its server counts from then on: the end of the silence takes nothing of it back.
+#[test]
+fn what_is_said_elsewhere_while_a_connection_is_silent_stays_shown() {
+    let (mut net, user) = scene();
+    let (anna, ben) = (net.user(0), Account::new(2, 102));
+    assert_eq!(ben.user, user);
+    for host in 0..2 {
+        let own = net.user(host);
+        net.with(host, |core, now| core.set_presence(&own, vec![session("desk")], vec![anna, user], now));
+    }
+    net.run(10 * SECOND);
+    let told = |event: &Output| matches!(event, Output::Presence { from, .. } if *from == user);
+    assert_eq!(net.count(0, told), 1);
+    net.cut_silently(0, 1);
+    net.run(20 * SECOND);
+    let mut seen = None;
+    net.with(1, |core, now| {
+        core.set_presence(&user, vec![session("phone")], vec![anna], now);
+        seen = core.presence_for_server(&user, now);
+    });
+    let presence = seen.unwrap().bytes().to_vec();
+    let seen = Seen { presence, certificate: ben.cert };
+    net.with(0, |core, now| core.presence_from_server(&anna, &seen, now).unwrap());
+    net.run(5 * MINUTE);
+    let events = net.hosts[0].events.iter();
+    let of_ben = events.filter(|event| {
+        told(event) || matches!(event, Output::Unreachable { user: who, .. } if *who == user)
+    });
+    let of_ben: Vec<&str> = of_ben
+        .map(|event| match event {
+            Output::Presence { live: true, .. } => "shown by the connection",
+            Output::Presence { .. } => "shown by the server",
+            _ => "gone",
+        })
+        .collect();
+    assert_eq!(of_ben, ["shown by the connection", "gone", "shown by the server"]);
+}
+
+/// Of what a server tells the newest counts, in whatever order it comes.
+#[test]
+fn an_older_word_of_the_server_hides_nothing() {
+    let mut net = Net::new(vec![vec![Account::new(1, 101)], vec![Account::new(2, 102)]]);
+    let (anna, user) = (net.user(0), net.user(1));
+    let mut said = Vec::new();
+    for sessions in [vec![], vec![session("desk")], vec![session("desk")]] {
+        net.run(SECOND);
+        net.with(1, |core, now| {
+            core.set_presence(&user, vec![], vec![anna], now);
+            core.set_presence(&user, sessions, vec![anna], now);
+            let presence = core.presence_for_server(&user, now).unwrap().bytes().to_vec();
+            said.push(Seen { presence, certificate: Account::new(2, 102).cert });
+        });
+    }
+    for number in [1, 0, 2, 1] {
+        let seen = &said[number];
+        net.with(0, |core, now| core.presence_from_server(&anna, seen, now).unwrap());
+    }
+    let gone = |event: &Output| matches!(event, Output::Unreachable { .. });
+    let told =
+        |event: &Output| matches!(event, Output::Presence { record, .. } if !record.sessions.is_empty());
+    assert_eq!((net.count(0, told), net.count(0, gone)), (2, 0));
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod management;
 mod messages;
 mod names;
 mod nearby;
+mod passwords;
 mod pending;
 mod presence;
 mod proof;

@@ -141,6 +141,27 @@ fn who_has_gone_is_shown_as_gone() {
     assert_eq!(village.bob_seen(), Some(3));
 }
 
+/// What the server told is told again, once the connection that said more has ended.
+#[test]
+fn who_has_left_the_link_is_as_the_server_said_before() {
+    let village = Village::new();
+    village.meets(|village| &village.bob);
+    village.meets(|village| &village.anna);
+    let shown = "<presence from='bob@school.example/phone'>\
+         <delay xmlns='urn:xmpp:delay' from='bob@school.example' stamp='*'/>…</presence>";
+    village.of_anna.expects(shown);
+    join(&[&village.anna, &village.bob], &village.anna, &village.bob);
+    village.forget();
+    cut(&[&village.anna, &village.bob], &village.anna, &village.bob);
+    village.wait(MINUTE);
+    village.of_anna.expects("<presence from='bob@school.example/phone' type='unavailable'/>");
+    assert!(!Village::listed(&village.anna, "anna", "bob@").online);
+    village.forget();
+    village.meets(|village| &village.anna);
+    village.of_anna.expects(shown);
+    assert!(Village::listed(&village.anna, "anna", "bob@").online);
+}
+
 /// Whoever asked and was not answered, was refused, or is blocked.
 #[test]
 fn the_server_tells_nobody_who_may_not_see() {

@@ -209,3 +209,24 @@ fn whoever_is_introduced_ends_no_device_of_users_whom_it_has_not_named() {
         assert_eq!(core.add_revocation(void(1).bytes(), now), Ok(true));
     });
 }
+
+/// What was only seen makes room for an introduction; where nothing can, the same word counts when it comes again.
+#[test]
+fn an_introduction_without_room_is_taken_once_there_is_some() {
+    let bob = Account::new(2, 102);
+    let name = NameCert::issue(&key(8), "bob@office.example", bob.user, 1, START).unwrap();
+    let limits = Limits { authorities: 2, ..Limits::default() };
+    let mut net = Net::with_limits(vec![vec![Account::new(1, 101)], vec![bob.named(&name)]], limits);
+    net.with(0, |core, now| core.pin_authority(SCHOOL, id(1), Provenance::Enrolled, now));
+    net.join(0, 1);
+    net.run(SECOND);
+    assert_eq!(how(&net, OFFICE), Some((id(8), Provenance::FirstSight)));
+    assert_eq!(hear(&mut net, &says(CLUB, Some(9), 5)), Ok(true));
+    assert_eq!((how(&net, OFFICE), how(&net, CLUB)), (None, Some((id(9), Provenance::Introduced))));
+    // Both that are known count, so nobody makes room for a third.
+    let third = says("town.example", Some(7), 6);
+    assert_eq!(hear(&mut net, &third), Ok(false));
+    net.with(0, |core, now| assert!(core.forget_domain(CLUB, now)));
+    assert_eq!(hear(&mut net, &third), Ok(true), "it had not been heard");
+    assert_eq!(how(&net, "town.example"), Some((id(7), Provenance::Introduced)));
+}

@@ -176,3 +176,19 @@ fn who_is_one_of_very_many_is_not_shown_and_who_copies_waits() {
     let ask = Ask::Search(Search { session, text: "baker".into() });
     assert!(matches!(say(&mut stage, &laptop, &ask), Said::People(people) if people.people.len() == 1));
 }
+
+/// A word of more people than are looked at is too wide, however few of them have the other word.
+#[test]
+fn a_question_of_which_not_all_is_looked_at_finds_nobody_rather_than_some() {
+    let mut stage = school();
+    for number in 0..520 {
+        let nickname = format!("Alexandra {}", if number % 260 == 259 { "Able" } else { "Baker" });
+        let listing = Listing { shown: Shown::Nickname.into(), nickname, ..Listing::default() };
+        let name = format!("u{number:04}");
+        let person = crate::authority::directory::person(&name, &listing).expect("agreed");
+        let change = crate::authority::database::Change::default().person(&name, None, Some(&person));
+        stage.office.database.commit(change).expect("durable");
+    }
+    assert_eq!(why(&search(&mut stage, "alexandra able")), Why::TooMany);
+    assert_eq!(found(&mut stage, "able").len(), 2);
+}

@@ -1,25 +1,30 @@
 //! A class that enrols at once, and a school that comes back after a week: what that costs the server. Each figure is
 //! printed. `CROSSTALK_CLASS` and `CROSSTALK_SCHOOL` say how many they are.
 
+mod hides;
+mod laptop;
+mod looks;
+mod mail;
 mod week;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crosstalk_overlay::enrol::{self, Answer, Ask, Begun, Statement};
+use crosstalk_overlay::enrol::{self, Answer, Ask};
 use crosstalk_overlay::id::NodeId;
-use crosstalk_overlay::keys::{DeviceKey, NodeKey, UserKey};
-use crosstalk_overlay::record::{DeviceCert, NodeBinding, Verified};
-use crosstalk_storage::tree::roster::{Edit, RosterItem};
+use crosstalk_overlay::keys::{NodeKey, UserKey};
+use crosstalk_overlay::time::Now;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::Question;
 use super::database::Home;
+use super::machine::Machine;
 use super::opaque::{Account, Registration};
 use super::private::{self, Instance, home};
 use super::tests_on_postgres::{Said, Stage};
-use crate::core::sync::entry::{Entry, Mark, Marks, marks};
+use crate::accounts::random::{self, NoRandomness};
 use crate::event_loop::clock::wall_millis;
 
 const DAY: u64 = 24 * 60 * 60 * 1_000;
@@ -28,9 +33,35 @@ fn many(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Clocks that go when they are told to.
+#[derive(Debug)]
+struct Clockwork(Mutex<Now>);
+
+impl Clockwork {
+    fn mono(&self) -> u64 {
+        self.now().mono
+    }
+
+    fn set(&self, mono: u64) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (now.wall, now.mono) = (now.wall + (mono - now.mono), mono);
+    }
+}
+
+impl Machine for Clockwork {
+    fn now(&self) -> Now {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        random::fill(bytes)
+    }
+}
+
 /// A server, and what its answers take.
 struct Measured {
     stage: Stage,
+    machine: Arc<Clockwork>,
     kind: &'static str,
     url: Option<String>,
     dir: tempfile::TempDir,
@@ -46,17 +77,25 @@ struct Measured {
 
 impl Measured {
     fn both() -> [Self; 2] {
-        let dirs = [(); 2].map(|()| tempfile::tempdir().expect("dir"));
-        let [own, other] = dirs;
+        [Self::own(), Self::on_postgres()]
+    }
+
+    fn own() -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        Self::at("own", Home::Own(dir.path().to_owned()), None, dir)
+    }
+
+    fn on_postgres() -> Self {
         let url = Instance::shared().database();
-        let of_own = Home::Own(own.path().to_owned());
-        [Self::at("own", of_own, None, own), Self::at("PostgreSQL", home(&url), Some(url), other)]
+        Self::at("PostgreSQL", home(&url), Some(url), tempfile::tempdir().expect("dir"))
     }
 
     fn at(kind: &'static str, home: Home, url: Option<String>, dir: tempfile::TempDir) -> Self {
-        let (stage, begun) = (Stage::at(home), Instant::now());
+        let machine = Arc::new(Clockwork(Mutex::new(Now { mono: 0, wall: wall_millis() })));
+        let (stage, begun) = (Stage::on(home, machine.clone()), Instant::now());
         let (cpu, bytes, asked) = (Duration::ZERO, (0, 0), BTreeMap::new());
-        let mut made = Self { stage, kind, url, dir, cpu, begun, bytes, size: 0, memory: (0, 0), asked };
+        let memory = (0, 0);
+        let mut made = Self { stage, machine, kind, url, dir, cpu, begun, bytes, size: 0, memory, asked };
         made.start();
         made
     }
@@ -86,9 +125,20 @@ impl Measured {
         done
     }
 
+    /// By its own clock, Unix milliseconds.
+    fn wall(&self) -> u64 {
+        self.machine.now().wall
+    }
+
+    /// As its task does: it answers, and does then what is due.
     fn ask(&mut self, from: NodeId, ask: &Ask) -> Said {
         let ask = ask.to_bytes();
-        let answer = self.work(|stage| stage.office.serve(from, &ask, &[]));
+        let answer = self.work(|stage| {
+            let answer = stage.office.serve(from, &ask, &[]);
+            stage.office.maintain();
+            stage.office.attend();
+            answer
+        });
         *self.asked.entry(from).or_default() += 1;
         self.memory.1 = self.memory.1.max(resident());
         self.bytes = (self.bytes.0 + ask.len(), self.bytes.1 + answer.len());
@@ -99,7 +149,7 @@ impl Measured {
         let (before, most) = self.memory;
         println!(
             "{what}, {}: {:.1} s, of which the server's task {:.2} s of CPU; {} kB in, {} kB out; database {} kB larger; {} kB of memory, \
-             {} kB more than before (one laptop at a time included); {} questions of one laptop at most",
+             {} kB more than before (what laptops learn included); {} questions of one laptop at most",
             self.kind,
             self.begun.elapsed().as_secs_f32(),
             self.cpu.as_secs_f32(),
@@ -173,123 +223,5 @@ fn a_class_enrols_at_once() {
         school.print(&format!("a class of {class} enrols"));
         let issued = school.stage.office.database.audit(10_000).expect("read");
         assert_eq!(issued.iter().filter(|(_, line)| line.what == "name issued").count(), class);
-    }
-}
-
-/// A laptop of a user: its keys, and what it has.
-struct Laptop {
-    node: NodeKey,
-    user: UserKey,
-    device: DeviceKey,
-    address: String,
-    has: BTreeMap<String, Entry>,
-    /// The serial of its certificate.
-    serial: u64,
-    /// How its last pass began.
-    begun: Begun,
-}
-
-impl Laptop {
-    fn new(user: usize, number: usize) -> Self {
-        let of = |seed: usize| *node(1_000_000 + 10 * user + seed).seed();
-        let (user_key, device) = (UserKey::from_seed(of(0)), DeviceKey::from_seed(of(1 + number)));
-        let (node, address) = (NodeKey::from_seed(of(4 + number)), format!("pupil{user}@school.example"));
-        Self {
-            node,
-            user: user_key,
-            device,
-            address,
-            has: BTreeMap::new(),
-            serial: u64::MAX,
-            begun: Begun::default(),
-        }
-    }
-
-    fn edit(&mut self, number: usize, name: &str, at: u64) {
-        let edit = Edit { millis: at, by: self.device.id().as_bytes().to_vec(), ..Edit::default() };
-        let jid = format!("contact{number}@school.example");
-        let item = RosterItem {
-            jid: jid.clone(),
-            name: Some(name.to_owned()),
-            name_edit: Some(edit.clone()),
-            groups_edit: Some(edit.clone()),
-            approved_edit: Some(edit.clone()),
-            listed_edit: Some(edit.clone()),
-            user_edit: Some(edit),
-            ..RosterItem::default()
-        };
-        self.has.insert(jid, Entry::Contact(Box::new(item)));
-    }
-
-    fn marks(&self) -> Marks {
-        Marks(self.has.values().filter_map(Entry::mark).collect())
-    }
-
-    /// One whole pass; how many statements it told and took.
-    fn pass(&mut self, school: &mut Measured) -> (usize, usize) {
-        let now = wall_millis();
-        let cert = DeviceCert::issue(&self.user, self.device.id(), now).expect("issued");
-        let binding = NodeBinding::agreed(self.user.id(), self.device.id(), &self.node, now, now + 7 * DAY);
-        let binding = Verified::sign(binding, &self.device, None).expect("signed");
-        let begin = Ask::Begin(enrol::Begin {
-            address: self.address.clone(),
-            user: self.user.id().as_bytes().to_vec(),
-            certificate: cert.bytes().to_vec(),
-            binding: binding.bytes().to_vec(),
-            root: self.marks().root().to_vec(),
-            serial: self.serial,
-            ..enrol::Begin::default()
-        });
-        let Said::Begun(begun) = school.ask(self.node.id(), &begin) else { panic!("refused") };
-        self.begun = begun.clone();
-        if begun.buckets.is_empty() {
-            return (0, 0);
-        }
-        let (session, differing) = (begun.session, self.marks().differing(&begun.buckets));
-        let compare = Ask::Compare(enrol::Compare { session, buckets: differing.clone() });
-        let Said::Compared(theirs) = school.ask(self.node.id(), &compare) else { panic!("refused") };
-        let theirs: std::collections::BTreeSet<Mark> = marks(&theirs.marks).collect();
-        let mine = self.marks();
-        let lacking: Vec<u8> =
-            theirs.iter().filter(|mark| !mine.0.contains(*mark)).flatten().copied().collect();
-        let taken = self.fetch(school, session, lacking);
-        let told: Vec<Statement> = self
-            .has
-            .values()
-            .filter(|entry| {
-                entry.mark().is_some_and(|mark| differing.contains(&mark[0]) && !theirs.contains(&mark))
-            })
-            .map(|entry| Statement::sign(&self.user.id(), entry.part().write(), &self.device))
-            .collect();
-        for page in told.chunks(100) {
-            let tell = Ask::Tell(enrol::Tell { session, statements: page.to_vec(), record: Vec::new() });
-            let said = school.ask(self.node.id(), &tell);
-            assert!(matches!(said, Said::Statements(_)), "{said:?}");
-        }
-        (told.len(), taken)
-    }
-
-    fn fetch(&mut self, school: &mut Measured, session: u64, lacking: Vec<u8>) -> usize {
-        let (mut left, mut taken) = (lacking, 0);
-        while !left.is_empty() {
-            let fetch = Ask::Fetch(enrol::Fetch { session, marks: left.clone() });
-            let Said::Statements(page) = school.ask(self.node.id(), &fetch) else { panic!("refused") };
-            for statement in &page.statements {
-                let entry = Entry::read(&statement.said).expect("one thing");
-                let Entry::Contact(item) = &entry else { panic!("a contact") };
-                let jid = item.jid.clone();
-                let merged = match self.has.remove(&jid) {
-                    Some(mine) => mine.merge(entry),
-                    None => entry,
-                };
-                self.has.insert(jid, merged);
-                taken += 1;
-            }
-            left.drain(
-                ..left.len().min(usize::try_from(page.marks).expect("few") * std::mem::size_of::<Mark>()),
-            );
-            assert!(page.marks > 0, "it goes on");
-        }
-        taken
     }
 }

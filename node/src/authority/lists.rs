@@ -21,6 +21,7 @@ use prost::Message;
 use self::certificates::{keep_certificate, speakers};
 use self::index::{Index, entries, mark_of};
 use self::page::Page;
+use self::sight::Sights;
 use super::database::{Change, Database, DatabaseError};
 use super::devices::void_devices;
 use super::standing::Figures;
@@ -29,10 +30,12 @@ use crate::core::sync::entry::{Entry, Mark, Place, marks, short_digest};
 mod blocks;
 mod certificates;
 mod devices;
+mod hidden;
 mod index;
 mod listing;
 mod page;
 mod shown;
+mod sight;
 
 pub use blocks::blocked;
 
@@ -86,6 +89,7 @@ pub struct Lists {
     next: u64,
     indexes: BTreeMap<UserId, Index>,
     uses: u64,
+    sights: Sights,
     /// Who was blocked or unblocked by what was told last.
     blocks: Vec<(UserId, Jid)>,
     /// That laptops say what is not understood has been said.
@@ -204,7 +208,10 @@ impl Lists {
         }
         let (mut changes, ahead, unread) = merged(database, &user, &device, &ask.statements, now)?;
         self.note_unread(database, unread);
-        let full = self.index(database, user, &before)?.leave_out(&mut changes);
+        let index = self.index(database, user, &before)?;
+        let full = index.leave_out(&mut changes);
+        let hiding = index.hiding_after(changes.values());
+        let hides = (hiding != index.hiding).then(|| hiding.from());
         let written = changes.values().filter(|change| change.before != change.after);
         let fresh = written.clone().filter(|change| change.before.statements.is_empty()).count();
         let bytes = |of: fn(&Merged) -> &Said| -> usize {
@@ -216,6 +223,9 @@ impl Lists {
             change = change.said(&user, place, said.after.clone());
         }
         change = listing::indexed(change, database, &name, changes.values())?;
+        if let Some(from) = hides {
+            change = shown::hidden(change, database, &user, &from)?;
+        }
         if fresh > 0 || written.count() > 0 {
             keep_certificate(&mut owner, certificate, || speakers(database, &user))?;
             owner.changes = owner.changes.wrapping_add(1);
@@ -226,9 +236,13 @@ impl Lists {
         database.commit(change)?;
         if owner.record != before.record {
             shown::forget_revoked(database, &user, &owner, now)?;
+            self.sights.changed(&user);
             self.end_revoked(&user, &owner, now);
         }
         self.note_blocks(user, changes.values());
+        if owner.changes != before.changes {
+            self.sights.changed(&user);
+        }
         let index = self.indexes.entry(user).or_default();
         index.changes = owner.changes;
         index.things += fresh;

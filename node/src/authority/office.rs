@@ -329,8 +329,9 @@ impl Office {
         let mut change = Change::default();
         let mut told = self.line(what, &name);
         let mut revocations = Vec::new();
+        let user = UserId::from_slice(&member.user);
         let has_it = member.state() == MemberState::Enrolled;
-        if let Some(user) = UserId::from_slice(&member.user).filter(|_| has_it) {
+        if let Some(user) = user.filter(|_| has_it) {
             let void = revoke_name(&self.key, &self.address(&name), user, self.now().wall)?;
             told.user = member.user.clone();
             revocations.push(void.bytes().to_vec());
@@ -341,7 +342,7 @@ impl Office {
         member.state = state.into();
         if state == MemberState::New {
             // Nobody reads it any more: the next key is another user's.
-            if let Some(user) = UserId::from_slice(&member.user) {
+            if let Some(user) = user {
                 change = self.shut_out(&user, change.forgotten(&user))?;
             }
             (member.user, member.name, member.password) = Default::default();
@@ -354,6 +355,7 @@ impl Office {
             change = change.invitation(mark, None);
         }
         self.database.commit(change.member(&name, member).and_told(told))?;
+        user.iter().for_each(|user| self.lists.is_another(user));
         Ok(Answer::Done { revocations })
     }
 

@@ -15,7 +15,7 @@ mod merge;
 pub(super) mod own;
 mod pass;
 pub mod server;
-mod shape;
+pub(crate) mod shape;
 mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};

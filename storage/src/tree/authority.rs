@@ -268,6 +268,12 @@ pub struct LastShown {
     /// As it was told, the newest last.
     #[prost(message, repeated, tag = "1")]
     pub seen: Vec<Seen>,
+    /// Users, by key, whom this one has blocked under the address that its contact list has for them; ascending.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub hidden_from: Vec<Vec<u8>>,
+    /// It is known who they are: what was stored before that was looked at is shown to nobody.
+    #[prost(bool, tag = "3")]
+    pub judged: bool,
 }
 
 impl Stored for LastShown {
@@ -311,8 +317,12 @@ mod tests {
             encode(&before),
             b"\x01\x08\x01\x10\x01\x1a\x01\x02\x20\x03\x2a\x01\x04\x32\x01\x05\x3a\x01\x06\x42\x01\x07\x4a\x01\x08\x50\x09"
         );
-        let shown = LastShown { seen: vec![Seen { presence: vec![1], certificate: vec![2] }] };
+        // As it was before it was known from whom it is hidden.
+        let seen = vec![Seen { presence: vec![1], certificate: vec![2] }];
+        let shown = LastShown { seen, ..LastShown::default() };
         assert_eq!(encode(&shown), b"\x01\x0a\x06\x0a\x01\x01\x12\x01\x02");
+        let shown = LastShown { hidden_from: vec![vec![3]], judged: true, ..shown };
+        assert_eq!(encode(&shown), b"\x01\x0a\x06\x0a\x01\x01\x12\x01\x02\x12\x01\x03\x18\x01");
         assert_eq!(encode(&StoredIntroduction { signed: vec![7] }), b"\x01\x0a\x01\x07");
         let invitation = StoredInvitation { name: "a".into(), expires: 1, used: vec![2] };
         let line =

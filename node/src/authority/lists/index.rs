@@ -8,7 +8,8 @@ use crosstalk_overlay::record::Says;
 use crosstalk_storage::tree::authority::Said;
 use prost::Message;
 
-use super::{BYTES, Merged, PER_USER};
+use super::hidden::Hiding;
+use super::{BYTES, Merged, PER_USER, whole};
 use crate::core::sync::entry::{Entry, Mark, Marks, Place};
 
 /// What a user has here, in memory.
@@ -17,6 +18,7 @@ pub(super) struct Index {
     pub(super) marks: BTreeMap<Mark, Place>,
     /// Who has granted, as the user's devices have heard, that the user sees them.
     pub(super) grants: BTreeSet<UserId>,
+    pub(super) hiding: Hiding,
     /// With those that were removed.
     pub(super) things: usize,
     pub(super) bytes: usize,
@@ -49,17 +51,28 @@ impl Index {
     }
 
     pub(super) fn forget(&mut self, said: &Said) {
-        for entry in entries(said) {
+        let said: Vec<Entry> = entries(said).collect();
+        for entry in &said {
             entry.mark().map(|mark| self.marks.remove(&mark));
-            granted_by(&entry).map(|other| self.grants.remove(&other));
+            granted_by(entry).map(|other| self.grants.remove(&other));
         }
+        self.hiding.change(said.into_iter().reduce(Entry::merge), None);
     }
 
     pub(super) fn add(&mut self, place: Place, said: &Said) {
-        for entry in entries(said) {
+        let said: Vec<Entry> = entries(said).collect();
+        for entry in &said {
             self.marks.extend(entry.mark().map(|mark| (mark, place)));
-            self.grants.extend(granted_by(&entry));
+            self.grants.extend(granted_by(entry));
         }
+        self.hiding.change(None, said.into_iter().reduce(Entry::merge));
+    }
+
+    /// From whom its user hides after some changes.
+    pub(super) fn hiding_after<'a>(&self, changes: impl Iterator<Item = &'a Merged>) -> Hiding {
+        let mut hiding = self.hiding.clone();
+        changes.for_each(|change| hiding.change(whole(&change.before), whole(&change.after)));
+        hiding
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Who that is the devices of both have said (`overlay/PROTOCOL.md` §13): the user's own word counts, and is read anew each time.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crosstalk_overlay::enrol::{Look, Looked, MARK, MAX_FETCH, MAX_LOOKED, PAGE, Seen, Why};
 use crosstalk_overlay::id::{NodeId, UserId, XID_DOMAIN};
 use crosstalk_overlay::record::{
@@ -12,6 +14,7 @@ use crosstalk_storage::tree::authority::{LastShown, Owner, Said};
 use jid::BareJid;
 use prost::Message as _;
 
+use super::sight::{Sights, Sign};
 use super::{Lists, Stop, revocations_of, stored_record, whole};
 use crate::authority::database::{Change, Database, DatabaseError};
 use crate::core::sync::entry::{Entry, Key, Mark, Marks, Place, marks, short_digest};
@@ -33,8 +36,8 @@ impl Lists {
         address: &str,
         before: &[u8],
     ) -> Result<Vec<u8>, DatabaseError> {
-        let shown = self.shown_to(database, (user, owner), address)?;
-        let marks = Marks(shown.iter().map(|(mark, ..)| *mark).collect());
+        self.see(database, (user, owner), address)?;
+        let marks = Marks(self.newest(user).into_keys().collect());
         Ok(match marks.root()[..] == *before {
             true => Vec::new(),
             false => marks.0.into_iter().flatten().collect(),
@@ -51,16 +54,25 @@ impl Lists {
         let (certificate, address) = (session.certificate.clone(), session.address.clone());
         if !ask.presence.is_empty() {
             let seen = Seen { presence: ask.presence.clone(), certificate };
-            keep(database, &user, &owner, seen, now)?;
+            let hidden_from = self.index(database, user, &owner)?.hiding.from();
+            keep(database, (&user, &owner), seen, &hidden_from, now)?;
+            self.sights.changed(&user);
         }
         let mut looked = Looked::default();
         if ask.marks.len() < MARK {
             return Ok(looked);
         }
-        let shown = self.shown_to(database, (&user, &owner), &address)?;
+        self.see(database, (&user, &owner), &address)?;
+        let (known, wanted) = (self.newest(&user), marks(&ask.marks).take(MAX_FETCH));
+        let wanted: Vec<(Mark, Option<UserId>)> =
+            wanted.map(|mark| (mark, known.get(&mark).copied())).collect();
+        let others: BTreeSet<UserId> = wanted.iter().filter_map(|(_, other)| *other).collect();
+        let shown = shown_by(database, &user, &address, &others)?;
         let mut bytes = 0;
-        for wanted in marks(&ask.marks).take(MAX_FETCH) {
-            let seen = shown.iter().find(|(mark, ..)| *mark == wanted).map(|(.., seen)| seen.clone());
+        for (mark, other) in wanted {
+            let shown = other.and_then(|other| shown.get(&other));
+            let seen = shown.into_iter().flatten().find(|(shown, ..)| *shown == mark);
+            let seen = seen.map(|(.., seen)| seen.clone());
             bytes += seen.as_ref().map_or(0, Seen::encoded_len);
             if looked.marks > 0 && bytes > PAGE {
                 break;
@@ -71,26 +83,64 @@ impl Lists {
         Ok(looked)
     }
 
-    /// What those showed last who let a user see it, the newest of too many.
-    fn shown_to(
+    /// Reads what those show now of whom that may have changed. Where other processes have the same database, that is everybody.
+    fn see(
         &mut self,
         database: &Database,
         (user, owner): (&UserId, &Owner),
         address: &str,
-    ) -> Result<Vec<Shown>, DatabaseError> {
-        let grants = &self.index(database, *user, owner)?.grants;
-        let others: Vec<UserId> = grants.iter().filter(|other| *other != user).copied().collect();
-        let shown = others.iter().copied().zip(database.last_shown(&others)?);
-        let shown: Vec<(UserId, LastShown)> = shown.filter(|(_, shown)| !shown.seen.is_empty()).collect();
-        let things = shown.iter().flat_map(|(other, _)| asked_of(other, user, address));
-        let said = database.said_of(things)?;
-        let seen = shown.into_iter().zip(said.chunks(2 + FORMS)).filter(|(_, said)| lets_see(said));
-        let mut seen: Vec<Shown> =
-            seen.flat_map(|((_, shown), _)| shown.seen).filter_map(shown_once).collect();
-        seen.sort_by_key(|(mark, at, _)| (std::cmp::Reverse(*at), *mark));
-        seen.truncate(MAX_LOOKED);
-        Ok(seen)
+    ) -> Result<(), DatabaseError> {
+        if database.is_shared() {
+            self.sights = Sights::default();
+        }
+        let grants = self.index(database, *user, owner)?.grants.clone();
+        let unknown = self.sights.unknown(user, (address, owner.changes), &grants);
+        let shown = shown_by(database, user, address, &unknown)?;
+        let signs = |other: &UserId| {
+            let shown = shown.get(other).into_iter().flatten();
+            (*other, shown.map(|(mark, at, _)| (*mark, *at)).collect())
+        };
+        self.sights.learn(user, unknown.iter().map(signs).collect());
+        Ok(())
     }
+
+    /// The newest of what a user may see, if that is too much, and whose it is.
+    fn newest(&self, user: &UserId) -> BTreeMap<Mark, UserId> {
+        let mut signs: Vec<(UserId, Sign)> = self.sights.signs(user).collect();
+        signs.sort_by_key(|(_, (mark, at))| (std::cmp::Reverse(*at), *mark));
+        signs.truncate(MAX_LOOKED);
+        signs.into_iter().map(|(other, (mark, _))| (mark, other)).collect()
+    }
+
+    /// What is kept of a user has changed in another way.
+    pub fn is_another(&mut self, user: &UserId) {
+        self.sights.changed(user);
+    }
+}
+
+/// What some users showed last, if they let a user see it.
+fn shown_by(
+    database: &Database,
+    user: &UserId,
+    address: &str,
+    others: &BTreeSet<UserId>,
+) -> Result<BTreeMap<UserId, Vec<Shown>>, DatabaseError> {
+    let others: Vec<UserId> = others.iter().copied().collect();
+    if others.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let shown = others.iter().copied().zip(database.last_shown(&others)?);
+    let shown: Vec<(UserId, LastShown)> = shown.filter(|(_, shown)| is_shown_to(shown, user)).collect();
+    let things = shown.iter().flat_map(|(other, _)| asked_of(other, user, address));
+    let said = database.said_of(things)?;
+    let seen = shown.into_iter().zip(said.chunks(2 + FORMS)).filter(|(_, said)| lets_see(said));
+    let once = |shown: LastShown| shown.seen.into_iter().filter_map(shown_once).collect();
+    Ok(seen.map(|((other, shown), _)| (other, once(shown))).collect())
+}
+
+/// Whether there is anything, and it is not hidden from a user whom only the contact list knows by the address that is blocked.
+fn is_shown_to(shown: &LastShown, user: &UserId) -> bool {
+    !shown.seen.is_empty() && shown.judged && !shown.hidden_from.iter().any(|other| other == user.as_bytes())
 }
 
 fn shown_once(seen: Seen) -> Option<Shown> {
@@ -130,8 +180,36 @@ fn record_of(said: &Said) -> Option<ContactRecord> {
     }
 }
 
+/// With what a user showed hidden from these from now on.
+pub(super) fn hidden(
+    change: Change,
+    database: &Database,
+    user: &UserId,
+    from: &BTreeSet<UserId>,
+) -> Result<Change, DatabaseError> {
+    let mut shown = database.last_shown(&[*user])?.pop().unwrap_or_default();
+    if shown.seen.is_empty() || !hides(&mut shown, from) {
+        return Ok(change);
+    }
+    Ok(change.shown(user, &shown))
+}
+
+/// Whether that is another than before.
+fn hides(shown: &mut LastShown, from: &BTreeSet<UserId>) -> bool {
+    let hidden_from: Vec<Vec<u8>> = from.iter().map(|user| user.as_bytes().to_vec()).collect();
+    let changed = shown.hidden_from != hidden_from || !shown.judged;
+    (shown.hidden_from, shown.judged) = (hidden_from, true);
+    changed
+}
+
 /// Keeps what a device shows, if it is newer than what it showed before.
-fn keep(database: &Database, user: &UserId, owner: &Owner, seen: Seen, now: u64) -> Result<(), Stop> {
+fn keep(
+    database: &Database,
+    (user, owner): (&UserId, &Owner),
+    seen: Seen,
+    hidden_from: &BTreeSet<UserId>,
+    now: u64,
+) -> Result<(), Stop> {
     let revocations = revocations_of(stored_record(owner, now).as_ref());
     let record = match verified(&revocations, &seen, now) {
         Ok(record) if record.user == *user => record,
@@ -151,6 +229,7 @@ fn keep(database: &Database, user: &UserId, owner: &Owner, seen: Seen, now: u64)
     shown.seen.push(seen);
     let surplus = shown.seen.len().saturating_sub(DEVICES);
     shown.seen.drain(..surplus);
+    hides(&mut shown, hidden_from);
     database.commit(Change::default().shown(user, &shown))?;
     Ok(())
 }

@@ -127,8 +127,10 @@ fn what_is_said_elsewhere_while_a_connection_is_silent_stays_shown() {
     net.run(10 * SECOND);
     let told = |event: &Output| matches!(event, Output::Presence { from, .. } if *from == user);
     assert_eq!(net.count(0, told), 1);
-    net.cut_silently(0, 1);
-    net.run(20 * SECOND);
+    net.stalled = true;
+    net.break_link(0, 1);
+    net.run(5 * SECOND);
+    assert_eq!(net.count(0, |event| matches!(event, Output::Unreachable { .. })), 0, "it still answers");
     let mut seen = None;
     net.with(1, |core, now| {
         core.set_presence(&user, vec![session("phone")], vec![anna], now);
@@ -137,6 +139,7 @@ fn what_is_said_elsewhere_while_a_connection_is_silent_stays_shown() {
     let presence = seen.unwrap().bytes().to_vec();
     let seen = Seen { presence, certificate: ben.cert };
     net.with(0, |core, now| core.presence_from_server(&anna, &seen, now).unwrap());
+    net.power_off(1);
     net.run(5 * MINUTE);
     let events = net.hosts[0].events.iter();
     let of_ben = events.filter(|event| {

@@ -22,11 +22,11 @@ fn is_shown(server: &mut Measured, [shows, sees]: &mut [Laptop; 2], anew: bool) 
 fn who_is_blocked_by_the_address_of_the_list_is_not_shown_anything() {
     for mut server in Measured::both() {
         let now = server.wall();
-        let mut both = [0, 1].map(|user| {
-            let mut laptop = Laptop::new(user, 0, now);
-            laptop.befriend(user, 1 - user, now - 9);
-            laptop
-        });
+        let mut both = [0, 1].map(|user| Laptop::new(user, 0, now));
+        let certificates = [0, 1].map(|user: usize| both[user].certificate.clone());
+        for (user, laptop) in both.iter_mut().enumerate() {
+            laptop.befriend(user, (1 - user, &certificates[1 - user]), now - 9);
+        }
         both.iter().enumerate().for_each(|(user, laptop)| enrol(&server.stage.office, laptop, user, now));
         both[1].pass(&mut server).expect("let in");
         both[0].list(OLD, 1, now - 5);

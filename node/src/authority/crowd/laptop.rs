@@ -54,13 +54,12 @@ pub(super) fn key_of(user: usize) -> UserKey {
 }
 
 /// What one pupil's first laptop said to another pupil about presence.
-fn record(from: usize, to: usize, says: Says, millis: u64) -> Entry {
+fn record(certificate: &Verified<DeviceCert>, from: usize, to: usize, says: Says, millis: u64) -> Entry {
     let (key, device) = (key_of(from), DeviceKey::from_seed(seed(from, 1)));
-    let certificate = DeviceCert::issue(&key, device.id(), millis).expect("issued");
     let at = Hlc { millis, counter: 0 };
     let (side, device_id) = (says.side(), device.id());
     let record = ContactRecord { from: key.id(), to: key_of(to).id(), device: device_id, side, says, at };
-    let signed = Verified::sign(record, &device, Some(&certificate)).expect("signed");
+    let signed = Verified::sign(record, &device, Some(certificate)).expect("signed");
     Entry::record(signed.bytes().to_vec()).expect("a record")
 }
 
@@ -133,11 +132,12 @@ impl Laptop {
     }
 
     /// It and another pupil let each other see their presence.
-    pub(super) fn befriend(&mut self, own: usize, other: usize, at: u64) {
-        for (from, to) in [(own, other), (other, own)] {
-            self.takes(record(from, to, Says::Request, at));
-            self.takes(record(to, from, Says::Grant, at + 1));
-        }
+    pub(super) fn befriend(&mut self, own: usize, other: (usize, &Verified<DeviceCert>), at: u64) {
+        let ((number, theirs), mine) = (other, self.certificate.clone());
+        self.takes(record(&mine, own, number, Says::Request, at));
+        self.takes(record(theirs, number, own, Says::Grant, at + 1));
+        self.takes(record(theirs, number, own, Says::Request, at));
+        self.takes(record(&mine, own, number, Says::Grant, at + 1));
     }
 
     fn takes(&mut self, entry: Entry) {

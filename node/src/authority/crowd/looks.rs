@@ -19,8 +19,8 @@ fn a_look_without_news_reads_nothing_of_those_who_may_be_seen() {
         let mut friends: Vec<Laptop> = (1..=FRIENDS).map(|other| Laptop::new(other, 0, now)).collect();
         for (other, friend) in (1..).zip(&mut friends) {
             enrol(&server.stage.office, friend, other, now);
-            friend.befriend(other, 0, now - 9);
-            anna.befriend(0, other, now - 9);
+            friend.befriend(other, (0, &anna.certificate), now - 9);
+            anna.befriend(0, (other, &friend.certificate), now - 9);
             friend.pass(&mut server).expect("let in");
             friend.look(&mut server);
         }

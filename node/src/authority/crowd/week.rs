@@ -11,7 +11,7 @@ use crosstalk_overlay::authority::certify;
 use crosstalk_overlay::enrol::{self, Ask, Letter, Why, login_context};
 use crosstalk_overlay::id::{MessageId, UserId};
 use crosstalk_overlay::keys::AuthorityKey;
-use crosstalk_overlay::record::{Revocation, Revoked, RevokedBy, Verified};
+use crosstalk_overlay::record::{DeviceCert, Revocation, Revoked, RevokedBy, Verified};
 use crosstalk_storage::tree::authority::{Member, MemberState};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -117,7 +117,11 @@ struct School {
 impl School {
     fn new(server: Measured, many: usize) -> Self {
         let now = server.wall();
-        let laptops = (0..many).map(|user| laptop(user, many, now)).collect();
+        let mut laptops: Vec<Laptop> = (0..many).map(|user| Laptop::new(user, 0, now)).collect();
+        let certificates: Vec<_> = laptops.iter().map(|laptop| laptop.certificate.clone()).collect();
+        for (user, laptop) in laptops.iter_mut().enumerate() {
+            before_the_week(laptop, user, &certificates, now - 2 * DAY);
+        }
         let of = |wanted: &[Fate], number: usize| {
             let users = (0..many).filter(|user| wanted.contains(&fate(*user)));
             users.map(|user| (user, Laptop::new(user, number, now))).collect()
@@ -438,14 +442,13 @@ fn next(user: usize, many: usize) -> usize {
     (user + 1) % many
 }
 
-/// A pupil's laptop as it is before the week.
-fn laptop(user: usize, many: usize, now: u64) -> Laptop {
-    let mut laptop = Laptop::new(user, 0, now);
-    (0..CONTACTS)
-        .for_each(|contact| laptop.edit(contact, &format!("Contact number {contact}"), now - 2 * DAY));
-    friends_of(user, many).into_iter().for_each(|other| laptop.befriend(user, other, now - 2 * DAY));
+/// What a pupil's laptop has before the week.
+fn before_the_week(laptop: &mut Laptop, user: usize, all: &[Verified<DeviceCert>], at: u64) {
+    (0..CONTACTS).for_each(|contact| laptop.edit(contact, &format!("Contact number {contact}"), at));
+    for other in friends_of(user, all.len()) {
+        laptop.befriend(user, (other, &all[other]), at);
+    }
     laptop.serial = 1;
-    laptop
 }
 
 /// What happens to it while nobody can reach the server.

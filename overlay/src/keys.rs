@@ -6,6 +6,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::id::{AuthorityId, DeviceId, NodeId, PresenceId, UserId};
+use crate::verified::remembered;
 
 /// What a signature is for. A signature made for one kind is worth nothing for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +125,8 @@ pub(crate) fn verify(public: &[u8; 32], domain: Domain, payload: &[u8], signatur
     else {
         return false;
     };
-    key.verify_strict(&domain.message(payload), &signature).is_ok()
+    let message = domain.message(payload);
+    remembered(&[public, &signature.to_bytes(), &message], || key.verify_strict(&message, &signature).is_ok())
 }
 
 mod sealed {

@@ -16,6 +16,7 @@
 //! | [`probe`] | datagrams that say "still here" where TCP is slow |
 //! | [`dht`] | keys and values of the distributed hash table, and the bounded store of what a node holds |
 //! | [`mutant`] | deliberate bugs, for the simulations only |
+//! | [`verified`] | good signatures remembered, for the simulations only |
 //! | [`traffic`] | what was sent in the last minute |
 //! | [`core`] | the pure state machine: inputs in, outputs out |
 //! | `swarm` (feature `swarm`) | the only files that name libp2p |
@@ -41,4 +42,5 @@ pub mod seal;
 pub mod swarm;
 pub mod time;
 pub mod traffic;
+pub mod verified;
 pub mod wire;

@@ -136,6 +136,6 @@ impl Book {
     }
 
     fn has_stated(&self, by: PersonId, to: PersonId, what: &str) -> bool {
-        self.stated.iter().any(|(who, whom, stated)| (*who, *whom, *stated) == (by, to, what))
+        self.stated.contains(&(by, to, what))
     }
 }

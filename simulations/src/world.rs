@@ -51,7 +51,7 @@ use crate::client::Client;
 use crate::errors::logged_error;
 use crate::invariants::Book;
 use dice::Dice;
-use events::{Event, Queue};
+use events::{Event, PersonId, Queue};
 use host::{Host, Power};
 use incidents::Incidents;
 use network::Network;
@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) story: Story,
     pub(crate) hosts: Vec<Host>,
     pub(crate) people: Vec<Person>,
+    /// Who has which bare address.
+    addresses: BTreeMap<String, PersonId>,
     pub(crate) clients: Vec<Client>,
     pub(crate) network: Network,
     pub(crate) ground: ground::Ground,
@@ -110,6 +112,7 @@ impl World {
             story,
             hosts: Vec::new(),
             people: Vec::new(),
+            addresses: BTreeMap::new(),
             clients: Vec::new(),
             network: Network::default(),
             ground: ground::Ground::default(),

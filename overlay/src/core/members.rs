@@ -53,11 +53,47 @@ pub(super) struct Members {
 }
 
 /// Whom a node says it hears.
-struct Word<'a> {
+struct Word {
+    prefix: NodePrefix,
     node: NodeId,
-    links: &'a NodeLinks,
+    /// Those of them who say something too, by the place of their words, in order.
+    hears: Vec<usize>,
+    /// How many it hears.
+    count: usize,
     /// When it came here, monotonic milliseconds.
     since: u64,
+}
+
+/// What nodes say, in the order of their prefixes; of ours nothing.
+fn words<'a>(
+    said: impl Iterator<Item = (&'a NodeId, &'a Verified<NodeLinks>, u64)>,
+    own: &NodePrefix,
+) -> Vec<Word> {
+    let said: BTreeMap<NodePrefix, _> =
+        said.map(|(node, links, since)| (NodePrefix::of(node), (node, links, since))).collect();
+    let said: Vec<_> = said.into_iter().filter(|(prefix, _)| prefix != own).collect();
+    let hears = |links: &NodeLinks| {
+        // Both are in order.
+        let mut places = said.iter().enumerate().peekable();
+        let mut hears = Vec::new();
+        for other in &links.hears {
+            while places.next_if(|(_, (prefix, _))| prefix < other).is_some() {}
+            hears.extend(places.next_if(|(_, (prefix, _))| prefix == other).map(|(place, _)| place));
+        }
+        hears
+    };
+    let word = |(prefix, (node, links, since)): &(NodePrefix, (&NodeId, &Verified<NodeLinks>, u64))| Word {
+        prefix: *prefix,
+        node: **node,
+        hears: hears(links),
+        count: links.hears.len(),
+        since: *since,
+    };
+    said.iter().map(word).collect()
+}
+
+fn place(words: &[Word], prefix: &NodePrefix) -> Option<usize> {
+    words.binary_search_by_key(prefix, |word| word.prefix).ok()
 }
 
 impl Overlay {
@@ -159,44 +195,44 @@ impl Overlay {
         let is_news = |node: &NodeId, since| {
             is_on(Mutant::OldWord) || self.peers.connected.get(node).is_none_or(|peer| since >= peer.hello_at)
         };
-        let said: BTreeMap<NodePrefix, Word<'_>> = self
-            .gossip
-            .links()
-            .filter(|(node, _, since)| is_news(node, *since))
-            .map(|(node, links, since)| (NodePrefix::of(node), Word { node: *node, links, since }))
-            .collect();
-        let own = NodePrefix::of(&self.node);
+        let news = self.gossip.links().filter(|(node, _, since)| is_news(node, *since));
+        let words = words(news, &NodePrefix::of(&self.node));
         let hello_at = |node: &NodeId| self.peers.connected.get(node).map_or(0, |peer| peer.hello_at);
-        let connected: BTreeMap<NodePrefix, u64> =
-            self.peers.near().iter().map(|node| (NodePrefix::of(node), hello_at(node))).collect();
-        let (mut heard, mut ears) = (BTreeSet::new(), BTreeMap::<NodePrefix, usize>::new());
-        let mut voices: BTreeSet<NodePrefix> = connected.keys().copied().collect();
-        let mut next: Vec<(NodePrefix, u64)> = connected.iter().map(|(ear, came)| (*ear, *came)).collect();
+        let near = self.peers.near();
+        let connected: BTreeMap<usize, u64> = near
+            .iter()
+            .filter_map(|node| Some((place(&words, &NodePrefix::of(node))?, hello_at(node))))
+            .collect();
+        let (mut heard, mut ears) = (BTreeSet::new(), vec![0; words.len()]);
+        let mut voices: Vec<bool> = (0..words.len()).map(|word| connected.contains_key(&word)).collect();
+        let mut next: Vec<(usize, u64)> = connected.iter().map(|(ear, came)| (*ear, *came)).collect();
         // Last in is first out: whoever has been connected for longest.
         next.sort_by_key(|(_, came)| std::cmp::Reverse(*came));
         let mut again = None;
         while let Some((ear, came)) = next.pop() {
-            let mut counts = |word: &Word<'_>| {
+            let mut counts = |word: &Word| {
                 let counts = word.since >= came || now.mono >= came + HEARSAY || is_on(Mutant::OldWord);
                 if !counts {
                     again = Some(again.unwrap_or(u64::MAX).min(came + HEARSAY));
                 }
                 counts
             };
-            let Some(word) = said.get(&ear).filter(|word| counts(word)) else { continue };
-            for other in word.links.hears.iter().filter(|other| **other != own) {
-                let Some(back) = said.get(other).filter(|word| counts(word)) else { continue };
-                if back.links.hears.binary_search(&ear).is_err() {
+            if !counts(&words[ear]) {
+                continue;
+            }
+            for other in words[ear].hears.iter().copied() {
+                let back = &words[other];
+                if !counts(back) || back.hears.binary_search(&ear).is_err() {
                     continue;
                 }
-                let ears = ears.entry(*other).or_default();
-                *ears += 1;
-                let enough = if back.links.hears.len() > FEW { 2 } else { 1 };
-                if *ears >= enough && self.peers.candidates.contains_key(&back.node) {
+                ears[other] += 1;
+                let enough = if back.count > FEW { 2 } else { 1 };
+                if ears[other] == enough && self.peers.candidates.contains_key(&back.node) {
                     heard.insert(back.node);
                 }
-                if (*ears >= enough || connected.contains_key(&ear)) && voices.insert(*other) {
-                    next.push((*other, came));
+                if (ears[other] >= enough || connected.contains_key(&ear)) && !voices[other] {
+                    voices[other] = true;
+                    next.push((other, came));
                 }
             }
         }

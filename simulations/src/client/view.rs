@@ -70,7 +70,9 @@ impl View {
 
     /// Whether somebody is shown as available.
     pub(crate) fn is_online(&self, bare: &str) -> bool {
-        self.online.keys().any(|full| bare_of(full) == bare)
+        let of_a_client = format!("{bare}/");
+        let first = self.online.range(of_a_client.clone()..).next();
+        first.is_some_and(|(full, _)| full.starts_with(&of_a_client)) || self.online.contains_key(bare)
     }
 
     /// The subscription with somebody who is a contact.

@@ -194,23 +194,24 @@ impl World {
                     let void = told.is_some_and(|told| told + leaving < self.time) && self.is_stolen(*other);
                     void || *other != client.host && since.is_some_and(|since| since + leaving < self.time)
                 };
+                let has_logged_out = self.has_logged_out(full, person, here_since);
+                if !has_logged_out && !self.people[person.0].hosts.iter().all(gone) {
+                    continue;
+                }
                 let aged = self.book.aged.get(&(ClientId(id), full.clone()));
                 if aged.is_some_and(|since| self.time < since + PresenceRecord::MAX_LIFE + LEAVING) {
                     continue;
                 }
-                if self.has_logged_out(full, person, here_since) {
+                if has_logged_out {
                     let (name, gone) = (client.name, self.who(person));
                     return Err(self.violation(format!(
                         "{name} is shown {gone} as available at a client that has logged out"
                     )));
                 }
-                if self.people[person.0].hosts.iter().all(gone) {
-                    let (name, gone) = (client.name, self.who(person));
-                    let why = format!(
-                        "{name} is shown {gone} as available, who has been out of reach for too long"
-                    );
-                    return Err(self.violation(why));
-                }
+                let (name, gone) = (client.name, self.who(person));
+                let why =
+                    format!("{name} is shown {gone} as available, who has been out of reach for too long");
+                return Err(self.violation(why));
             }
         }
         Ok(())

@@ -51,10 +51,16 @@ pub(super) fn class(world: &mut World, count: usize) -> Result<Vec<Somebody>, Vi
 
 /// Everybody sees everybody else in "Nearby" or as a contact, the latest after so many milliseconds.
 pub(super) fn all_see_all(world: &mut World, all: &[Somebody], within: u64) -> Checked {
-    let all = all.to_vec();
-    let seen = world.until("everybody sees everybody", within, |world| unseen(world, &all).is_none());
+    // Only when these see each other, it is looked for the next ones who do not.
+    let mut left = unseen(world, all);
+    let seen = world.until("everybody sees everybody", within, |world| {
+        if left.is_some_and(|(one, other)| world.sees_online(one.client, other.person)) {
+            left = unseen(world, all);
+        }
+        left.is_none()
+    });
     seen.map_err(|mut violation| {
-        if let Some((one, other)) = unseen(world, &all) {
+        if let Some((one, other)) = unseen(world, all) {
             let (one, other) = (world.who(one.person), world.who(other.person));
             violation.what = format!("{}: {one} does not see {other}", violation.what);
         }

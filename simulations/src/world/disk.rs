@@ -123,17 +123,22 @@ impl Disk {
             Some(Sabotage::LoseWrite) => sets.iter_mut().for_each(|set| *set = without_a_message(set, dice)),
             _ => {}
         }
+        if sabotage == Some(Sabotage::RollBack) {
+            self.grow_older();
+        }
         self.commit(&sets)?;
         Ok(Some(Written { batch, sets }))
     }
 
+    /// For a sabotage: every twenty commits its state is kept.
+    fn grow_older(&mut self) {
+        match &mut self.older {
+            Some((_, age)) if *age < 20 => *age += 1,
+            older => *older = Some((self.model.clone(), 1)),
+        }
+    }
+
     fn commit(&mut self, sets: &[WriteSet]) -> Result<(), String> {
-        if self.older.as_ref().is_none_or(|(_, age)| *age >= 20) {
-            self.older = Some((self.model.clone(), 0));
-        }
-        if let Some((_, age)) = &mut self.older {
-            *age += 1;
-        }
         let store = self.store.as_mut().ok_or("a crashed store was written to")?;
         store.commit(sets).map_err(|why| format!("the store refused a commit: {why}"))?;
         store.maintain().map_err(|why| format!("the store's checkpoint failed: {why}"))?;

@@ -46,7 +46,7 @@ impl World {
             Answer::Enrolled(enrolled) => enrolled,
             other => return Err(self.violation(format!("nobody is enrolled: {other:?}"))),
         };
-        self.people[person.0].jid = invitation.address;
+        self.readdress(person, invitation.address);
         self.move_in(person, host, server, enrolled)
     }
 

@@ -367,11 +367,13 @@ impl World {
     }
 
     fn tell_frame(&self, from: HostId, to: &NodeId, frame: &[u8]) {
-        let name = self.hosts[from.0].name;
-        let other = self.hosts.iter().find(|host| host.node == *to).map_or("nobody", |host| host.name);
-        self.story.tell(self.time, || match crosstalk_overlay::wire::decode(frame) {
-            Ok(frame) => format!("{name} → {other}: {frame:?}"),
-            Err(why) => format!("{name} → {other}: {why}"),
+        self.story.tell(self.time, || {
+            let name = self.hosts[from.0].name;
+            let other = self.hosts.iter().find(|host| host.node == *to).map_or("nobody", |host| host.name);
+            match crosstalk_overlay::wire::decode(frame) {
+                Ok(frame) => format!("{name} → {other}: {frame:?}"),
+                Err(why) => format!("{name} → {other}: {why}"),
+            }
         });
     }
 

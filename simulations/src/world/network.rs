@@ -36,6 +36,8 @@ pub(crate) struct Network {
     pub(super) one_way: BTreeSet<(HostId, HostId)>,
     /// What one host can know of another: how old the newest news are, virtual milliseconds; `None` while there is a way.
     known: BTreeMap<(HostId, HostId), Option<u64>>,
+    /// The parts of it when that was noted.
+    parts: Vec<Option<usize>>,
     /// Milliseconds that a frame takes, from and to.
     pub(crate) delay: (u64, u64),
     /// What the air does to it, where the link is a radio channel.
@@ -77,6 +79,7 @@ impl Default for Network {
             far: BTreeSet::new(),
             one_way: BTreeSet::new(),
             known: BTreeMap::new(),
+            parts: Vec::new(),
             delay: (1, 5),
             radio: None,
             traffic: Traffic::default(),
@@ -125,10 +128,13 @@ impl World {
     /// of the third too; and whoever comes from there brings the news, as old as they are then.
     pub(crate) fn note_apart(&mut self) {
         let parts = self.parts();
+        self.note_met(&parts);
+        if parts == self.network.parts {
+            return;
+        }
         if let Some(meter) = &mut self.meter {
             meter.ways(&parts, self.time);
         }
-        self.note_met(&parts);
         let (hosts, time) = (0..parts.len(), self.time);
         let known = &mut self.network.known;
         for (a, b) in hosts.clone().flat_map(|a| hosts.clone().map(move |b| (HostId(a), HostId(b)))) {
@@ -140,13 +146,21 @@ impl World {
                 Some(Some(_)) => {}
             }
         }
-        for (a, b) in hosts.clone().flat_map(|a| hosts.clone().map(move |b| (HostId(a), HostId(b)))) {
-            let told = hosts.clone().filter(|other| parts[a.0].is_some() && parts[*other] == parts[a.0]);
-            let newest = told.filter_map(|other| known.get(&(HostId(other), b)).copied().flatten()).max();
-            if let (Some(Some(own)), Some(newest)) = (known.get_mut(&(a, b)), newest) {
-                *own = newest.max(*own);
+        let mut groups: BTreeMap<usize, Vec<HostId>> = BTreeMap::new();
+        for (host, part) in hosts.clone().filter_map(|host| Some((HostId(host), parts[host]?))) {
+            groups.entry(part).or_default().push(host);
+        }
+        for group in groups.values().filter(|group| group.len() > 1) {
+            for b in hosts.clone().map(HostId) {
+                let newest = group.iter().filter_map(|a| known.get(&(*a, b)).copied().flatten()).max();
+                for a in group {
+                    if let (Some(Some(own)), Some(newest)) = (known.get_mut(&(*a, b)), newest) {
+                        *own = newest;
+                    }
+                }
             }
         }
+        self.network.parts = parts;
     }
 
     /// Which part of the network each host is in, if it runs.
@@ -446,11 +460,15 @@ impl World {
 
     /// Forgets pipes that nobody holds an end of.
     pub(crate) fn sweep_pipes(&mut self) {
-        let held: BTreeSet<PipeId> =
-            self.hosts.iter().flat_map(|host| host.links.values().map(|link| link.pipe)).collect();
-        let time = self.time;
+        let (hosts, time) = (&self.hosts, self.time);
         let young = |pipe: &Pipe| pipe.last[0].max(pipe.last[1]) + 60_000 > time;
-        self.network.pipes.retain(|id, pipe| held.contains(id) || young(pipe));
+        let holds = |id: &PipeId, at: HostId, peer: HostId| {
+            hosts[at.0].links.get(&hosts[peer.0].node).is_some_and(|link| link.pipe == *id)
+        };
+        self.network.pipes.retain(|id, pipe| {
+            let [a, b] = pipe.ends;
+            young(pipe) || holds(id, a, b) || holds(id, b, a)
+        });
     }
 
     fn tap(&mut self, frame: &[u8]) {

@@ -28,13 +28,22 @@ impl World {
         let key = UserKey::from_seed(self.dice.seed());
         let user = key.id();
         let jid = format!("{}@{XID_DOMAIN}", user.xid());
+        let id = PersonId(self.people.len());
+        self.addresses.insert(jid.clone(), id);
         self.people.push(Person { name, key, user, jid, hosts: Vec::new() });
-        PersonId(self.people.len() - 1)
+        id
+    }
+
+    /// A person has another address from now on.
+    pub(super) fn readdress(&mut self, person: PersonId, jid: String) {
+        let before = std::mem::replace(&mut self.people[person.0].jid, jid.clone());
+        self.addresses.remove(&before);
+        self.addresses.insert(jid, person);
     }
 
     /// The person with this bare address.
     pub(crate) fn person_at(&self, bare: &str) -> Option<PersonId> {
-        self.people.iter().position(|person| person.jid == bare).map(PersonId)
+        self.addresses.get(bare).copied()
     }
 
     /// Gives a person an account on a running host, as `crosstalk account add` does: a device of its own with keys of

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::authority;
+use crate::bypass::BypassView;
 use crate::core::admin::{AccountView, Reply};
 use crate::core::directory::Show;
 use crate::core::settings::LinkMode;
@@ -118,6 +119,8 @@ pub enum Request {
     Reach,
     /// What has gone to other nodes.
     Carried,
+    /// What the bypass gateway does.
+    Bypass,
     /// Other nodes.
     Peers,
     /// Messages that wait.
@@ -281,6 +284,8 @@ pub enum Response {
     Reach(Option<Box<reach::ReachView>>),
     /// What went to other nodes since the start; `None` when no node runs.
     Carried(Option<reach::CarriedView>),
+    /// What the bypass gateway does; `None` where it is off or no node runs.
+    Bypass(Option<Box<BypassView>>),
     /// It could not be done: why, and what to do.
     Failed(String),
 }

@@ -29,7 +29,7 @@ mod plain;
 pub(crate) mod rate;
 mod register;
 mod sasl;
-mod strangers;
+pub(crate) mod strangers;
 #[cfg(test)]
 mod tests;
 pub mod tls;

@@ -250,7 +250,8 @@ impl Node {
             | Response::Authority(_)
             | Response::Link(_)
             | Response::Reach(_)
-            | Response::Carried(_)) => Ok(response),
+            | Response::Carried(_)
+            | Response::Bypass(_)) => Ok(response),
         }
     }
 
@@ -266,6 +267,7 @@ impl Node {
             | Response::Link(_)
             | Response::Reach(_)
             | Response::Carried(_)
+            | Response::Bypass(_)
             | Response::Failed(_) => Err(confused()),
         }
     }

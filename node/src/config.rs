@@ -5,14 +5,17 @@
 
 pub mod settings;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::record::MAX_DECLARED;
+use crosstalk_overlay::swarm::Networks;
 use toml::de::{DeTable, DeValue};
 
 use crate::authority::database::{Home, PostgresSettings, SettingsError};
+use crate::bypass::destinations::{self, Destinations, Listed};
+use crate::bypass::socks::{Host, Target};
 
 pub use settings::Config;
 
@@ -148,6 +151,8 @@ impl Config {
         }
         self.public_networks()?;
         self.mailboxes()?;
+        within("bypass.max_connections", self.bypass.max_connections, settings::BYPASS_CONNECTIONS)?;
+        self.bypass_destinations()?;
         self.database(Path::new(""))?;
         let metrics = &self.metrics.listen;
         if metrics.len() > 4 || metrics.iter().any(|address| !address.ip().is_loopback()) {
@@ -207,6 +212,45 @@ impl Config {
         let what =
             |text: &String| format!("{text} is no node: write NODE-ID or NODE-ID@/ip4/ADDRESS/tcp/PORT");
         all.iter().map(|text| read(text).ok_or_else(|| value("overlay.mailboxes", what(text)))).collect()
+    }
+
+    /// Where the bypass gateway may connect chat programs.
+    ///
+    /// # Errors
+    /// Names the first entry that is none, or says why the gateway cannot run so.
+    pub fn bypass_destinations(&self) -> Result<Destinations, ConfigError> {
+        let bypass = &self.bypass;
+        let wrong = |text: &String| {
+            let what = format!(
+                "{text} is no destination: write NETWORK://HOST:PORT, as xmpp://jabber.example:5222 or any://192.0.2.1:5222"
+            );
+            value("bypass.allow", what)
+        };
+        if bypass.listen.len() > 4 {
+            return Err(value("bypass.listen", "at most 4 addresses".into()));
+        }
+        if bypass.allow.len() > destinations::MOST {
+            return Err(value("bypass.allow", format!("at most {} destinations", destinations::MOST)));
+        }
+        let read = |text: &String| Listed::read(text).ok_or_else(|| wrong(text));
+        let listed = bypass.allow.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        if listed.is_empty() && !bypass.listen.is_empty() {
+            let what =
+                "nobody would be connected anywhere: write down the servers that chat programs may reach";
+            return Err(value("bypass.allow", what.into()));
+        }
+        let own = |one: &&Listed| {
+            let at = |address: &SocketAddr| {
+                one.target
+                    == Target { host: Host::Address(address.ip().to_canonical()), port: address.port() }
+            };
+            bypass.listen.iter().any(at)
+        };
+        if let Some(one) = listed.iter().find(own) {
+            return Err(value("bypass.allow", format!("{} is this gateway itself", one.target)));
+        }
+        let networks = Networks { public: self.public_networks()?, private: Vec::new() };
+        Ok(Destinations::new(listed, networks))
     }
 
     /// Whether anybody but this machine can reach the XMPP ports.
@@ -445,6 +489,25 @@ mod tests {
         );
         assert!(complaint("[authority]\ndatabase = 'postgresql://a@192.0.2.1/c'").contains("database_ca"));
         assert!(complaint("[authority]\ndatabase = 'sled'").contains("postgresql://"));
+    }
+
+    #[test]
+    fn the_bypass_gateway_is_never_an_open_proxy() {
+        assert!(complaint("[bypass]\nlisten = ['127.0.0.1:1080']").contains("write down the servers"));
+        let one = "[bypass]\nlisten = ['127.0.0.1:1080']\nallow = ['xmpp://jabber.example:5222']\n";
+        assert!(parse(one).is_ok());
+        for wrong in [
+            "jabber.example:5222",
+            "xmpp://jabber.example",
+            "gopher://a:1",
+            "any://*:5222",
+            "any://10.0.0.0/8:1",
+        ] {
+            let text = complaint(&one.replace("xmpp://jabber.example:5222", wrong));
+            assert!(text.contains(wrong) && text.contains("write NETWORK://HOST:PORT"), "{text}");
+        }
+        assert!(complaint(&one.replace("jabber.example:5222", "[::ffff:127.0.0.1]:1080")).contains("itself"));
+        assert!(complaint(&format!("{one}max_connections = 0")).contains("bypass.max_connections"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod archive;
 pub mod authority;
 pub mod backup;
+pub mod bypass;
 pub mod c2s;
 pub mod cli;
 pub mod config;

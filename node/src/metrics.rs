@@ -112,7 +112,9 @@ fn response(status: &str, body: &str) -> Vec<u8> {
 async fn figures(sources: &Sources) -> Option<String> {
     let Ok(Reply::Status(status)) = sources.service.ask(Command::Status).await else { return None };
     let standing = sources.authority.standing();
-    Some(text::figures(&status, &standing, &sources.authority.figures(), sources.flushes.count()))
+    let mut text = text::figures(&status, &standing, &sources.authority.figures(), sources.flushes.count());
+    text.push_str(&sources.service.bypass().as_ref().map(text::bypass).unwrap_or_default());
+    Some(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Settings, store, keys, core; then the faces: chat programs, other nodes, the command line; then the loop until a
 //! signal. A command line without a running node makes the same without the faces ([`Offline`]).
 
+mod bypass;
 mod neighbourhood;
 mod ports;
 mod signals;
@@ -29,6 +30,7 @@ use crate::admin::service::{ASKS, Service};
 use crate::admin::{self, Request, Response, registration, renewal};
 use crate::authority::{Authority, News};
 use crate::backup::{self, Backups};
+use crate::bypass::Bypass;
 use crate::c2s;
 use crate::cli::failure::{DomainError, Failure};
 use crate::cli::output;
@@ -103,6 +105,8 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     bootstrap(&network.0, &place.config, memory.addresses);
     let link = opened.map(|opened| opened.connect(to_core, tls, neighbourhood::hints(&network.0)));
     let service = service.with_link(link.as_ref().map(link::Handle::view)).with_network(network.0.views());
+    let bypass = bypass::open(&place.config).await?;
+    let service = service.with_bypass(bypass.as_ref().map(Bypass::view));
     let store = StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?;
     let sources =
         metrics::Sources { service: service.clone(), authority: authority.clone(), flushes: store.flushes() };
@@ -148,7 +152,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     tracing::info!("stopping");
     servants.iter().chain(&figures).for_each(tokio::task::JoinHandle::abort);
     let _ = std::fs::remove_file(place.data.join(admin::SOCKET));
-    drop(door);
+    drop((door, bypass));
     event_loop.finish().await?;
     ended?
 }

@@ -20,7 +20,7 @@ class Slix(Agent):
         self.jid = self.full = None
 
     def login(self, user, password="secret", seconds=30, **options):
-        """As NAME@id.internal (or the JID given) at 127.0.0.1. Options: sm, tls (none, starttls), priority, port, retry."""
+        """As NAME@id.internal (or the JID given) at 127.0.0.1. Options: sm, tls (none, starttls), priority, port, retry, server, proxy (a URL)."""
         return self.logged_in(self.begin_login(user, password, **options), seconds)
 
     def begin_login(self, user, password="secret", **options):

@@ -16,6 +16,7 @@ import time
 from xml.etree import ElementTree
 
 import slixmpp
+from python_socks.async_.asyncio import Proxy
 from slixmpp.exceptions import IqError, IqTimeout
 from slixmpp.xmlstream import tostring
 from slixmpp.xmlstream.handler import Callback
@@ -44,6 +45,18 @@ class Client(slixmpp.ClientXMPP):
         return self._current_connection_attempt
 
 
+def go_through(proxy):
+    """Have all connections be made by a SOCKS proxy, which is told the names: slixmpp leaves that to the loop."""
+    loop = asyncio.get_running_loop()
+    plain = loop.create_connection
+
+    async def create(factory, host, port, **options):
+        connection = await Proxy.from_url(proxy, rdns=True).connect(dest_host=host, dest_port=port)
+        return await plain(factory, sock=connection, **options)
+
+    loop.create_connection = create
+
+
 class Agent:
     def __init__(self):
         self.client, self.live, self.stopping = None, False, False
@@ -52,7 +65,9 @@ class Agent:
 
     # Connection -------------------------------------------------------------------------------------------------
 
-    async def do_login(self, jid, password, port=5222, tls="none", sm=True, priority=0, retry=0.05, server="127.0.0.1"):
+    async def do_login(self, jid, password, port=5222, tls="none", sm=True, priority=0, retry=0.05, server="127.0.0.1", proxy=None):
+        if proxy:
+            go_through(proxy)
         client = self.client = Client(jid, password)
         client.retry = retry
         client.enable_direct_tls, client.enable_starttls, client.enable_plaintext = False, tls == "starttls", tls == "none"

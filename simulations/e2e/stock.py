@@ -63,6 +63,7 @@ c2s_require_encryption = false; allow_unencrypted_plain_auth = true
 modules_disabled = {{ "s2s"; "s2s_auth_certs"; "posix"; "tls"; "http"; "http_errors"; "http_files" }}
 modules_enabled = {{ "roster"; "saslauth"; "disco"; "version"; "ping"; "offline"; "vcard"; "carbons"; "smacks"; "lastactivity" }}
 VirtualHost "{self.domain}"
+Component "rooms.{self.domain}" "muc"
 Component "{self.component}"
   component_secret = "{secret}"
 """)
@@ -98,6 +99,7 @@ modules:
   mod_admin_extra: {{}}
   mod_disco: {{}}
   mod_last: {{}}
+  mod_muc: {{host: "rooms.{self.domain}"}}
   mod_offline: {{}}
   mod_ping: {{}}
   mod_roster: {{versioning: true}}

@@ -15,12 +15,15 @@
 //! | [`envelope`] | outer part, inner part, content | what is written reads back |
 //! | [`frame`] | `overlay::wire` | what is written reads back, in no more bytes |
 //! | [`framing`] | length prefixes between nodes | one verdict for every way to cut the bytes; limits |
+//! | [`socks`] | SOCKS 4, 4a and 5 | one verdict for every way to cut the bytes; limits; replies of the protocol |
+//! | [`opening`] | what client and server of a chat network say first | one verdict for every split and order; given once |
 //! | [`settings`] | `crosstalk.toml` | what is accepted keeps its limits; errors name a line that exists |
 //! | [`admin`] | requests and answers on the admin socket | what is written reads back; no secret in `Debug` |
 //! | [`stored`] | every shape in the store | what is written reads back |
 //! | [`store`] | journal and snapshot files | opening mends: what was read is there after the next crash |
 //! | [`key_file`] | key files | what is read is written byte for byte the same |
 
+mod bypass;
 mod bytes;
 mod export;
 mod files;
@@ -30,6 +33,7 @@ mod overlay;
 mod text;
 mod xml;
 
+pub use bypass::{opening, socks};
 pub use bytes::{admin, key_file, stored};
 pub use export::export;
 pub use files::store;
@@ -60,7 +64,7 @@ macro_rules! targets {
 
 targets! {
     stream, stanza, txt, address, record, envelope, frame, framing, settings, admin, stored, store, key_file,
-    export,
+    export, socks, opening,
 }
 
 /// As much of an input as is looked at.

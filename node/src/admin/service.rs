@@ -17,6 +17,7 @@ use super::{Opener, Request, Response, Secret};
 use crate::accounts::{AccountError, Accounts, Prepared, RENEW_BEFORE};
 use crate::authority::{self, Authority};
 use crate::backup::{BackupError, Backups};
+use crate::bypass::{self, BypassView};
 use crate::core::admin::{AccountView, Command, Refused, Reply, Sealed};
 use crate::core::domains::DomainCommand;
 use crate::event_loop::clock::wall_millis;
@@ -90,6 +91,7 @@ pub struct Service {
     authority: Option<Authority>,
     link: Option<View>,
     network: Option<Views>,
+    bypass: Option<bypass::View>,
     pub(super) ca_file: Option<PathBuf>,
     backups: Option<Backups>,
 }
@@ -99,8 +101,20 @@ impl Service {
     pub fn new(core: mpsc::Sender<Ask>, accounts: Arc<Accounts>) -> Self {
         let (making, waiting) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WAITING)));
         let enrolling = Arc::new(Semaphore::new(1));
-        let (authority, link, network, ca_file, backups) = (None, None, None, None, None);
-        Self { core, accounts, making, waiting, enrolling, authority, link, network, ca_file, backups }
+        let (authority, link, network, bypass, ca_file, backups) = (None, None, None, None, None, None);
+        Self {
+            core,
+            accounts,
+            making,
+            waiting,
+            enrolling,
+            authority,
+            link,
+            network,
+            bypass,
+            ca_file,
+            backups,
+        }
     }
 
     /// With the server of a domain that this node may be.
@@ -122,6 +136,18 @@ impl Service {
     pub fn with_network(mut self, network: Views) -> Self {
         self.network = Some(network);
         self
+    }
+
+    /// With the bypass gateway, if it is on.
+    #[must_use]
+    pub fn with_bypass(mut self, bypass: Option<bypass::View>) -> Self {
+        self.bypass = bypass;
+        self
+    }
+
+    /// What the bypass gateway does, if it is on.
+    pub fn bypass(&self) -> Option<BypassView> {
+        self.bypass.as_ref().map(bypass::View::report)
     }
 
     /// With a way to copy the store.
@@ -167,6 +193,9 @@ impl Service {
             Request::Carried => {
                 let carried = self.network.as_ref().map(|network| network.carried().into());
                 return Ok(Response::Carried(carried));
+            }
+            Request::Bypass => {
+                return Ok(Response::Bypass(self.bypass().map(Box::new)));
             }
             Request::BackUp { path } => {
                 let backups = self.backups.as_ref().ok_or(ServiceError::Stopping)?;

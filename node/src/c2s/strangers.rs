@@ -11,26 +11,26 @@ use crate::core::io::ConnId;
 type Present = BTreeMap<ConnId, (IpAddr, Arc<Notify>)>;
 
 /// Connections before login: a bounded number, whatever a flood does.
-pub(super) struct Strangers {
+pub(crate) struct Strangers {
     limit: usize,
     present: Arc<Mutex<Present>>,
 }
 
 /// The place of a connection among the [`Strangers`].
-pub(super) struct Stranger {
+pub(crate) struct Stranger {
     conn: ConnId,
-    pub(super) evicted: Arc<Notify>,
+    pub(crate) evicted: Arc<Notify>,
     present: Arc<Mutex<Present>>,
 }
 
 impl Strangers {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { limit, present: Arc::default() }
     }
 
     /// Gives a place to a new connection. When all are taken, the address that has most of them loses its oldest:
     /// a flood from one address harms no login from another.
-    pub(super) fn enter(&self, conn: ConnId, from: IpAddr) -> Stranger {
+    pub(crate) fn enter(&self, conn: ConnId, from: IpAddr) -> Stranger {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         if present.len() >= self.limit {
             let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();

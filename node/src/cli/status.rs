@@ -7,12 +7,16 @@ use crate::admin::reach::{CarriedView, ReachView};
 use crate::admin::{Request, Response};
 use crate::authority::standing::Standing;
 use crate::authority::{Answer, Question};
+use crate::bypass::{BypassView, Trouble};
 use crate::core::admin::{FramesView, LinkView, OutboxView, PeerView, Reply, StatusView};
 use crate::core::enrol::NameView;
 use crate::core::settings::LinkMode;
 use crate::core::sync::server::ServerView;
 use crate::event_loop::clock::wall_millis;
 use crate::link::{LinkReport, Traffic};
+
+/// Refused destinations of the bypass gateway that are shown to people.
+const SHOWN: usize = 5;
 
 /// What the node is doing.
 ///
@@ -28,6 +32,7 @@ pub(crate) fn status(node: &mut Node, json: bool) -> Result<(), Failure> {
         value["reach"] = serde_json::to_value(&around.reach).unwrap_or_default();
         value["airtime"] = serde_json::to_value(&around.air).unwrap_or_default();
         value["database"] = serde_json::to_value(&around.database).unwrap_or_default();
+        value["bypass"] = serde_json::to_value(&around.bypass).unwrap_or_default();
         value["carried"] = serde_json::to_value(around.carried).unwrap_or_default();
         output::json(&value);
         return Ok(());
@@ -42,6 +47,7 @@ struct Around {
     air: Option<Box<LinkReport>>,
     reach: Option<Box<ReachView>>,
     carried: Option<CarriedView>,
+    bypass: Option<Box<BypassView>>,
     database: Standing,
 }
 
@@ -50,9 +56,10 @@ impl Around {
         let Response::Link(air) = node.ask(Request::Link)? else { return Err(confused()) };
         let Response::Reach(reach) = node.ask(Request::Reach)? else { return Err(confused()) };
         let Response::Carried(carried) = node.ask(Request::Carried)? else { return Err(confused()) };
+        let Response::Bypass(bypass) = node.ask(Request::Bypass)? else { return Err(confused()) };
         let standing = node.ask(Request::Authority(Question::Standing))?;
         let Response::Authority(Answer::Standing(database)) = standing else { return Err(confused()) };
-        Ok(Self { air, reach, carried, database })
+        Ok(Self { air, reach, carried, bypass, database })
     }
 }
 
@@ -89,6 +96,7 @@ fn describe(status: &StatusView, around: &Around, runs: bool) -> String {
     if !around.database.kind.is_empty() {
         lines.push(format!("database      {}", of_database(&around.database, wall_millis())));
     }
+    lines.extend(around.bypass.as_deref().map(of_bypass));
     let trouble = air.into_iter().flat_map(|air| &air.trouble);
     let counters: Vec<String> =
         status.counters.iter().chain(trouble).map(|(what, count)| format!("  {count:>8}  {what}")).collect();
@@ -168,6 +176,44 @@ fn of_database(database: &Standing, now: u64) -> String {
     };
     let leads = if database.leads { "; this process leads" } else { "" };
     format!("{} of the domain that this node serves: {state}{leads}", database.kind)
+}
+
+/// The bypass gateway; below it what somebody should look at.
+fn of_bypass(bypass: &BypassView) -> String {
+    let listen: Vec<String> = bypass.listen.iter().map(ToString::to_string).collect();
+    let known = bypass.spoken.iter().map(|(kind, count)| format!("{count} {kind}"));
+    let unknown = (bypass.unknown > 0).then(|| format!("{} not understood", bypass.unknown));
+    let mut since: Vec<String> = known.chain(unknown).collect();
+    if since.is_empty() {
+        since.push("none".to_owned());
+    }
+    let mut lines = vec![format!(
+        "bypass        at {}: {} connections of chat programs to their networks, {} being connected; since the start {}, {} out and {} in",
+        listen.join(", "),
+        bypass.open,
+        bypass.connecting,
+        since.join(", "),
+        output::bytes(bypass.bytes_out),
+        output::bytes(bypass.bytes_in)
+    )];
+    let alarm = |one: &Trouble| {
+        format!("              ALARM {}: {} ({})", one.destination, one.what, times(one.count))
+    };
+    lines.extend(bypass.alarms.iter().map(alarm));
+    let refused = |one: &Trouble| {
+        format!(
+            "              refused {}: {} ({})",
+            output::plain(&one.destination),
+            one.what,
+            times(one.count)
+        )
+    };
+    lines.extend(bypass.turned_away.iter().take(SHOWN).map(refused));
+    lines.join("\n")
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 fn people(link: &LinkView) -> String {
@@ -333,6 +379,36 @@ mod tests {
         let refuses = ServerView { why: Some("it has ended".into()), synced: 0, ..server("refused") };
         let text = of_server(&refuses, 61_000);
         assert!(text.contains("refuses: it has ended") && text.contains("never"), "{text}");
+    }
+
+    #[test]
+    fn the_bypass_gateway_is_shown_with_what_somebody_should_look_at() {
+        let trouble = |destination: &str, what: &str| Trouble {
+            destination: destination.into(),
+            what: what.into(),
+            count: 3,
+        };
+        let bypass = BypassView {
+            listen: vec![([127, 0, 0, 1], 1080).into()],
+            open: 2,
+            spoken: [("xmpp".to_owned(), 4)].into(),
+            unknown: 3,
+            alarms: vec![trouble("irc.example:6667", "speaks xmpp")],
+            turned_away: (0..9).map(|port| trouble(&format!("a:{port}"), "destination not listed")).collect(),
+            ..BypassView::default()
+        };
+        let around = Around { bypass: Some(Box::new(bypass)), ..Around::default() };
+        let text = describe(&StatusView::default(), &around, true);
+        for part in [
+            "at 127.0.0.1:1080: 2 connections of chat",
+            "4 xmpp, 3 not understood",
+            "ALARM irc.example:6667: speaks xmpp (3 times)",
+            "a:4:",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("a:5:"), "{text}");
+        assert!(!describe(&StatusView::default(), &Around::default(), true).contains("bypass"));
     }
 
     #[test]

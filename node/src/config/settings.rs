@@ -24,6 +24,8 @@ pub const MAIL_BYTES: (u64, u64) = (0, 1 << 30);
 pub const LINK_PORT: (u16, u16) = (1_024, 65_000);
 /// Most bytes of `link.machine`.
 pub const MACHINE: usize = 63;
+/// Least and most of `bypass.max_connections`.
+pub const BYPASS_CONNECTIONS: (usize, usize) = (1, 4_096);
 /// Least and most of `store.journal_limit`.
 pub const JOURNAL_LIMIT: (u64, u64) = (64 * 1024, 1 << 30);
 
@@ -179,6 +181,19 @@ settings! {
         /// Whether people of this node are shown to neighbours in "Nearby".
         /// `crosstalk account hide NAME` hides one of them.
         visible: bool = true, "true";
+    }
+    /// The bypass gateway: chat programs reach their own network through this node, by SOCKS 4, 4a or 5, and keep account,
+    /// contacts and rooms there. Every byte is passed on as it is.
+    bypass Bypass {
+        /// Addresses and ports for chat programs, as "127.0.0.1:1080", at most 4. Empty: no port is open.
+        /// Cost: any address but those of this machine lets everybody on that network use it, as far as `allow` goes.
+        listen: Vec<SocketAddr> = Vec::new(), "[]";
+        /// Servers that they may be connected to, at most 64, as "xmpp://jabber.example:5222" or "irc://irc.example:6667"; also oscar,
+        /// msnp, ymsg and sip; "any" is any of these. All else is refused. A name that leads to a
+        /// private address, or to one of this machine, is refused unless that address stands here itself.
+        allow: Vec<String> = Vec::new(), "[]";
+        /// Connections at the same time, 1 to 4096. Cost: two file handles each, and some 3 KiB of memory, 20 while one side does not read.
+        max_connections: usize = 256, "256";
     }
     /// The server of a domain, if this node is one (`crosstalk authority`).
     authority Authority {

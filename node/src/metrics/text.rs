@@ -1,6 +1,7 @@
 //! The figures, as Prometheus reads them (text format 0.0.4). *Pure.*
 
 use crate::authority::standing::{Figures, Standing};
+use crate::bypass::BypassView;
 use crate::core::admin::StatusView;
 use crate::upstream::ComponentView;
 
@@ -69,6 +70,28 @@ fn authority(text: &mut Text, database: &Standing, of: &Figures) {
     if let Some(view) = &of.outside {
         outside(text, view, of);
     }
+}
+
+/// The figures of the bypass gateway.
+pub(super) fn bypass(view: &BypassView) -> String {
+    let mut text = Text(String::new());
+    text.gauge("bypass_connections", "Connections of chat programs to their networks", view.open as u64);
+    text.gauge("bypass_connecting", "Chat programs that are being connected", view.connecting as u64);
+    let name = "bypass_connections_total";
+    text.kind(name, "Connections by the protocol that both sides spoke, since the start", "counter");
+    let unknown = ("unknown", &view.unknown);
+    let spoken = view.spoken.iter().map(|(kind, count)| (kind.as_str(), count));
+    spoken.chain([unknown]).for_each(|(kind, count)| text.labelled(name, "kind", kind, *count));
+    text.kind("bypass_refused_total", "Connections that were refused, since the start", "counter");
+    view.refused.iter().for_each(|(why, count)| text.labelled("bypass_refused_total", "why", why, *count));
+    text.kind(
+        "bypass_bytes_total",
+        "Bytes of chat programs and of their networks, since the start",
+        "counter",
+    );
+    text.labelled("bypass_bytes_total", "way", "out", view.bytes_out);
+    text.labelled("bypass_bytes_total", "way", "in", view.bytes_in);
+    text.0
 }
 
 /// The link to other servers.
@@ -156,7 +179,13 @@ mod tests {
             outside: Some(outside),
             ..Figures::default()
         };
-        let text = figures(&status, &database, &of, 5);
+        let through = BypassView {
+            spoken: [("irc".to_owned(), 6)].into(),
+            refused: [("destination not listed".to_owned(), 8)].into(),
+            bytes_in: 11,
+            ..BypassView::default()
+        };
+        let text = figures(&status, &database, &of, 5) + &bypass(&through);
         let mut known = std::collections::BTreeSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -178,6 +207,10 @@ mod tests {
             "crosstalk_authority_database_commit_seconds_sum 1.020000",
             "crosstalk_authority_database_commit_seconds_count 3",
             "crosstalk_outside_up 1",
+            "crosstalk_bypass_connections_total{kind=\"irc\"} 6",
+            "crosstalk_bypass_connections_total{kind=\"unknown\"} 0",
+            "crosstalk_bypass_refused_total{why=\"destination not listed\"} 8",
+            "crosstalk_bypass_bytes_total{way=\"in\"} 11",
             "crosstalk_outside_refused_total{why=\"letters of strangers\"} 4",
         ] {
             assert!(text.contains(&format!("\n{line}\n")), "{line}");

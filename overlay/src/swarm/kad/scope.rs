@@ -30,6 +30,11 @@ impl Networks {
         by_itself(ip)
     }
 
+    /// Whether an address is the Internet's.
+    pub fn is_public(&self, ip: IpAddr) -> bool {
+        self.table(ip) == Some(Table::Wan)
+    }
+
     /// The same of a multiaddress.
     pub(in crate::swarm) fn table_of(&self, address: &Multiaddr) -> Option<Table> {
         self.table(address::ip(address)?)

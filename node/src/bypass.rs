@@ -7,6 +7,7 @@ pub mod base;
 pub mod destinations;
 mod entry;
 mod figures;
+mod identity;
 mod openings;
 mod relay;
 pub mod socks;
@@ -24,7 +25,7 @@ use tokio::task::JoinSet;
 use destinations::Destinations;
 use entry::Door;
 
-pub use figures::{BypassView, Trouble};
+pub use figures::{BypassView, Trouble, UserView};
 
 /// How the gateway is set.
 #[derive(Clone, Debug)]

@@ -84,12 +84,15 @@ def test_xmpp_users_keep_their_network(labs, kind):
     romeo.wait("chat", 10, body="my love", room=ROOM)
     view = bypass(node)
     assert (view["open"], view["spoken"], view["alarms"], view["refused"]) == (2, {"xmpp": 3}, [], {}), view
+    # Who it is, by the servers' word, as long as it lasts.
+    assert sorted((user["address"], user["destination"]) for user in view["users"]) == [(JULIET, f"localhost:{XMPP}"), (ROMEO, f"127.0.0.1:{XMPP}")], view
     # The base server is killed: both are told by the end of their connections; and later that it is not there.
     base.process.kill()
     juliet.wait("disconnected", 10)
     romeo.wait("connection-error", 10)
     until(lambda: bypass(node)["refused"].get("connection refused"), 10, "the next try to be refused")
-    assert bypass(node)["open"] == 0
+    view = bypass(node)
+    assert view["open"] == 0 and view["users"] == [], view
     juliet.do("leave")
     juliet.close()
     assert offer and "not connected to localhost" in node.log()
@@ -202,9 +205,37 @@ def test_nothing_is_added_and_nothing_lost(labs, chance):
     stub.close()
     view = bypass(node)
     assert view["spoken"] == {"xmpp": 1, "irc": 1, "tls": 1} and view["unknown"] == 2, view
-    assert [(one["destination"], one["count"]) for one in view["alarms"]] == [(f"127.0.0.1:{STUB}", 1), (f"localhost:{STUB}", 1)], view
+    known = [(one["destination"], one["what"].split(",")[0], one["count"]) for one in view["alarms"]]
+    begins = "the client begins as no protocol that is known"
+    assert known == [(f"127.0.0.1:{STUB}", begins, 1), (f"127.0.0.1:{STUB}", "the server's XMPP cannot be read", 1), (f"localhost:{STUB}", begins, 1)], view
     shown = node.cli("status").stdout
     assert f"ALARM 127.0.0.1:{STUB}: the client begins as no protocol" in shown, shown
+
+
+STREAM = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='stock.example' to='stock.example'>"
+
+
+def test_a_client_that_claims_to_be_somebody_is_nobody(labs):
+    """It says `from`, success and binding itself, and writes to itself what a server would say: the server alone is believed."""
+    host = labs(1).hosts[0]
+    base, node = Prosody(host), gateway(host, f"xmpp://127.0.0.1:{XMPP}")
+    started(node)
+    base.start()
+    forged = (STREAM + "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>" + STREAM +
+              f"<iq type='result' from='{ROMEO}'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>{ROMEO}/x</jid></bind></iq>").encode()
+    request, length = request_of("5", "", "127.0.0.1")
+    with host.connect(GATE) as wire:
+        wire.sendall(request[:-2] + XMPP.to_bytes(2, "big") + forged)
+        heard = b""
+        while b"</stream:stream>" not in heard:
+            heard += wire.recv(4096)
+        view = bypass(node)
+    assert view["users"] == [] and b"error" in heard[length:], (view, heard)
+    romeo = Slix(host, "romeo")
+    romeo.login(ROMEO, port=XMPP, proxy=PROXY)
+    assert [user["address"] for user in bypass(node)["users"]] == [ROMEO]
+    romeo.do("logout")
+    until(lambda: bypass(node)["users"] == [], 10, "nobody to be left")
 
 
 def certified(host):

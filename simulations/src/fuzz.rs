@@ -16,7 +16,7 @@
 //! | [`frame`] | `overlay::wire` | what is written reads back, in no more bytes |
 //! | [`framing`] | length prefixes between nodes | one verdict for every way to cut the bytes; limits |
 //! | [`socks`] | SOCKS 4, 4a and 5 | one verdict for every way to cut the bytes; limits; replies of the protocol |
-//! | [`opening`] | what client and server of a chat network say first | one verdict for every split and order; given once |
+//! | [`opening`] | what client and server of a chat network say first | one verdict and one user for every split and order; given once |
 //! | [`settings`] | `crosstalk.toml` | what is accepted keeps its limits; errors name a line that exists |
 //! | [`admin`] | requests and answers on the admin socket | what is written reads back; no secret in `Debug` |
 //! | [`stored`] | every shape in the store | what is written reads back |

@@ -1,10 +1,13 @@
 //! One connection between a client and its base network: what each side says goes in, and what the connection is found
-//! to be comes out. *Pure.*
+//! to be comes out: what is spoken, and of XMPP in plain, whose it is. *Pure.*
 //!
 //! Every byte is passed on as it is, whatever is found.
 
 use std::fmt;
 
+use jid::BareJid;
+
+use super::identity::{Identity, Said, Unknown};
 use super::openings::{Guess, guess};
 
 /// Bytes of each side that are looked at.
@@ -68,6 +71,8 @@ pub enum Alarm {
     Silent,
     /// Both speak another protocol than that of the base network in the list.
     Other(Protocol),
+    /// Both speak XMPP, and the server then says what is none, or names a user of another domain.
+    Broken,
 }
 
 impl fmt::Display for Alarm {
@@ -76,6 +81,7 @@ impl fmt::Display for Alarm {
             Self::Client => write!(f, "the client begins as no protocol that is known"),
             Self::Server => write!(f, "the server does not answer in the client's protocol"),
             Self::Silent => write!(f, "silent, or ended, before it could be told what it is"),
+            Self::Broken => write!(f, "the server's XMPP cannot be read, or names a user of another domain"),
             Self::Other(protocol) => {
                 write!(f, "speaks {}, which is not what the settings say", protocol.name())
             }
@@ -92,6 +98,15 @@ pub enum Verdict {
     Passed(Alarm),
 }
 
+/// What is learnt of a connection behind its verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The server says that it is this user.
+    User(BareJid),
+    /// It is passed on without being understood any more.
+    Alarm(Alarm),
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Base {
@@ -99,6 +114,10 @@ pub struct Base {
     client: Ear,
     server: Ear,
     found: bool,
+    /// Listens to a server that begins as XMPP, until it is known whose connection it is, or never will be.
+    identity: Option<Box<Identity>>,
+    /// Held until the verdict, then until it is taken.
+    notice: Option<Notice>,
 }
 
 /// The first bytes of one side, until it is known what they are.
@@ -114,37 +133,50 @@ impl Ear {
         Self { side, heard: Vec::new(), guess: Guess::More }
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
+    /// Returns all that was heard, at the moment when it is known what it begins as.
+    fn hear(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         if self.guess != Guess::More {
-            return;
+            return None;
         }
-        let room = LOOKED_AT - self.heard.len();
-        self.heard.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let taken = bytes.len().min(LOOKED_AT - self.heard.len());
+        self.heard.extend_from_slice(&bytes[..taken]);
         self.guess = guess(self.side, &self.heard);
         if self.guess == Guess::More && self.heard.len() == LOOKED_AT {
             self.guess = Guess::Unknown;
         }
-        if self.guess != Guess::More {
-            self.heard = Vec::new();
-        }
+        (self.guess != Guess::More).then(|| {
+            let mut all = std::mem::take(&mut self.heard);
+            all.extend_from_slice(&bytes[taken..]);
+            all
+        })
     }
 }
 
 impl Base {
     /// A connection to a destination of this protocol, if the list says which.
     pub fn new(listed: Option<Protocol>) -> Self {
-        Self { listed, client: Ear::new(Side::Client), server: Ear::new(Side::Server), found: false }
+        let (client, server) = (Ear::new(Side::Client), Ear::new(Side::Server));
+        Self { listed, client, server, found: false, identity: None, notice: None }
     }
 
     /// Takes what one side said. Comes to a verdict once, the same for every split of the bytes and whichever side is
     /// heard first.
     pub fn hear(&mut self, side: Side, bytes: &[u8]) -> Option<Verdict> {
+        if side == Side::Server {
+            self.listen(bytes);
+        }
         if self.found {
             return None;
         }
         match side {
-            Side::Client => self.client.hear(bytes),
-            Side::Server => self.server.hear(bytes),
+            Side::Client => drop(self.client.hear(bytes)),
+            Side::Server => {
+                let begun = self.server.hear(bytes);
+                if let Some(begun) = begun.filter(|_| self.server.guess == Guess::Is(Protocol::Xmpp)) {
+                    self.identity = Some(Box::new(Identity::new()));
+                    self.listen(&begun);
+                }
+            }
         }
         let verdict = match (self.client.guess, self.server.guess) {
             (Guess::More, _) => return None,
@@ -170,9 +202,25 @@ impl Base {
         (!self.found).then(|| self.conclude(Verdict::Passed(Alarm::Silent)))
     }
 
+    /// What was learnt since, once the verdict is given.
+    pub fn take_notice(&mut self) -> Option<Notice> {
+        self.notice.take_if(|_| self.found)
+    }
+
     /// Whether it has come to its verdict.
     pub fn is_found(&self) -> bool {
         self.found
+    }
+
+    fn listen(&mut self, bytes: &[u8]) {
+        let Some(identity) = &mut self.identity else { return };
+        self.notice = match identity.hear(bytes) {
+            Said::More => return,
+            Said::User(user) => Some(Notice::User(user)),
+            Said::Nothing(Unknown::Broken) => Some(Notice::Alarm(Alarm::Broken)),
+            Said::Nothing(Unknown::Hidden) => None,
+        };
+        self.identity = None;
     }
 
     fn judge(&self, protocol: Protocol) -> Verdict {
@@ -187,6 +235,9 @@ impl Base {
     fn conclude(&mut self, verdict: Verdict) -> Verdict {
         self.found = true;
         (self.client.heard, self.server.heard) = (Vec::new(), Vec::new());
+        if verdict != Verdict::Speaks(Protocol::Xmpp) {
+            (self.identity, self.notice) = (None, None);
+        }
         verdict
     }
 }
@@ -286,6 +337,38 @@ mod tests {
         assert_eq!(base.hear(Side::Client, b"NICK a\r\n"), None);
         assert_eq!(base.ended(Side::Client), None, "the server may still answer");
         assert_eq!(base.ended(Side::Server), Some(Verdict::Passed(Alarm::Silent)));
+    }
+
+    #[test]
+    fn a_user_is_who_the_server_says_and_nobody_before_the_verdict() {
+        let (client, header, _) = OPENINGS[0];
+        let success = b"<stream:features xmlns:stream='http://etherx.jabber.org/streams'/><success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+        let header = [
+            &header[..header.len() - 1],
+            b" xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
+        ]
+        .concat();
+        let bound = b"<iq type='result'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>romeo@a.example/x</jid></bind></iq>";
+        // More than is looked at, in one piece.
+        let said = [&header[..], &[b' '; LOOKED_AT], success, &header, bound].concat();
+        let user = Notice::User(BareJid::new("romeo@a.example").expect("an address"));
+        for (listed, notice) in [(None, Some(user)), (Some(Protocol::Irc), None)] {
+            let mut base = Base::new(listed);
+            assert_eq!(
+                (base.hear(Side::Server, &said), base.take_notice()),
+                (None, None),
+                "the client has not spoken"
+            );
+            assert!(base.hear(Side::Client, client).is_some());
+            assert_eq!((base.take_notice(), base.take_notice()), (notice, None));
+        }
+        let mut base = Base::new(None);
+        base.hear(Side::Client, client);
+        base.hear(Side::Server, &header);
+        base.hear(Side::Client, bound);
+        assert_eq!(base.take_notice(), None, "what the client says counts for nothing");
+        base.hear(Side::Server, b"nonsense");
+        assert_eq!(base.take_notice(), Some(Notice::Alarm(Alarm::Broken)));
     }
 
     fn opening() -> impl Strategy<Value = Vec<u8>> {

@@ -109,7 +109,8 @@ struct Turned {
 
 async fn enter(door: &Door, mut stream: TcpStream, peer: SocketAddr) -> Option<Entered> {
     let connecting = door.figures.connecting();
-    let stranger = door.strangers.enter(ConnId(door.next.fetch_add(1, Ordering::Relaxed)), peer.ip());
+    let number = door.next.fetch_add(1, Ordering::Relaxed);
+    let stranger = door.strangers.enter(ConnId(number), peer.ip());
     let mut handshake = Handshake::default();
     let mut target = None;
     let outcome = tokio::select! {
@@ -122,7 +123,7 @@ async fn enter(door: &Door, mut stream: TcpStream, peer: SocketAddr) -> Option<E
     match (outcome, target) {
         (Ok((server, entry)), Some(target)) => {
             let base = Base::new(door.destinations.listed().get(entry)?.protocol);
-            let teller = Teller { figures: door.figures.clone(), entry, target };
+            let teller = Teller { number, figures: door.figures.clone(), entry, target };
             Some(Entered { client: stream, server, said: handshake.into_rest(), base, teller })
         }
         (Ok(_), None) => None,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::base::{Alarm, Protocol, Side, Verdict};
+use super::base::{Alarm, Notice, Protocol, Side, Verdict};
 use super::destinations::Listed;
 use super::socks::{Refused, Target};
 
@@ -29,6 +29,9 @@ pub struct BypassView {
     pub unknown: u64,
     /// What was refused since the start, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Who is connected now, as far as servers have said it in plain.
+    #[serde(default)]
+    pub users: Vec<UserView>,
     /// Bytes of chat programs to their networks since the start.
     pub bytes_out: u64,
     /// Bytes of the networks to them.
@@ -37,6 +40,15 @@ pub struct BypassView {
     pub alarms: Vec<Trouble>,
     /// Destinations that were refused last, the newest first.
     pub turned_away: Vec<Trouble>,
+}
+
+/// A user of a base network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserView {
+    /// The address that its server gives it.
+    pub address: String,
+    /// `HOST:PORT` of the list.
+    pub destination: String,
 }
 
 /// Something about a destination.
@@ -61,6 +73,8 @@ struct Counts {
     spoken: BTreeMap<Protocol, u64>,
     unknown: u64,
     refused: BTreeMap<Refused, u64>,
+    /// By connection: address, and position in the list.
+    users: BTreeMap<u64, (String, usize)>,
     bytes_out: u64,
     bytes_in: u64,
     /// By position in the list.
@@ -83,6 +97,8 @@ impl Drop for Counted {
 
 /// Tells of one connection.
 pub(super) struct Teller {
+    /// Number of the connection.
+    pub(super) number: u64,
     /// Where it is told.
     pub(super) figures: Figures,
     /// Which entry of the list it goes to.
@@ -103,10 +119,38 @@ impl Teller {
 
     /// What it was found to be. Only the first alarm of a kind goes into the log.
     pub(super) fn found(&self, verdict: Verdict) {
-        if let Some(alarm) = self.figures.found(self.entry, verdict) {
+        match verdict {
+            Verdict::Speaks(protocol) => {
+                *self.figures.counts().spoken.entry(protocol).or_default() += 1;
+            }
+            Verdict::Passed(alarm) => {
+                self.figures.counts().unknown += 1;
+                self.alarm(alarm);
+            }
+        }
+    }
+
+    /// What was learnt of it since.
+    pub(super) fn noticed(&self, notice: Notice) {
+        match notice {
+            Notice::User(user) => {
+                self.figures.counts().users.insert(self.number, (user.to_string(), self.entry));
+            }
+            Notice::Alarm(alarm) => self.alarm(alarm),
+        }
+    }
+
+    fn alarm(&self, alarm: Alarm) {
+        if self.figures.is_first(self.entry, alarm) {
             let to = &self.target;
             tracing::warn!("a connection to {to} is passed on without being understood: {alarm}");
         }
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.figures.counts().users.remove(&self.number);
     }
 }
 
@@ -130,20 +174,12 @@ impl Figures {
         self.counted(|counts| &mut counts.open)
     }
 
-    /// What a connection to this entry was found to be. Returns the alarm if it is the first of its kind there.
-    fn found(&self, entry: usize, verdict: Verdict) -> Option<Alarm> {
+    /// Counts an alarm at this entry; whether it is the first of its kind there.
+    fn is_first(&self, entry: usize, alarm: Alarm) -> bool {
         let mut counts = self.counts();
-        let alarm = match verdict {
-            Verdict::Speaks(protocol) => {
-                *counts.spoken.entry(protocol).or_default() += 1;
-                return None;
-            }
-            Verdict::Passed(alarm) => alarm,
-        };
-        counts.unknown += 1;
         let count = counts.alarms.entry((entry, alarm)).or_default();
         *count += 1;
-        (*count == 1).then_some(alarm)
+        *count == 1
     }
 
     /// Somebody was not connected. Returns whether the log is to say so: for the first few destinations, each once.
@@ -176,7 +212,12 @@ impl Figures {
             what: why.label().to_owned(),
             count: *count,
         };
+        let user = |(address, entry): &(String, usize)| UserView {
+            address: address.clone(),
+            destination: listed.get(*entry).map(|one| one.target.to_string()).unwrap_or_default(),
+        };
         BypassView {
+            users: counts.users.values().map(user).collect(),
             listen: listen.to_vec(),
             open: counts.open,
             connecting: counts.connecting,
@@ -199,10 +240,8 @@ mod tests {
     #[test]
     fn what_is_counted_is_bounded_and_told_once() {
         let figures = Figures::default();
-        let passed = Verdict::Passed(Alarm::Client);
-        assert_eq!(figures.found(0, passed), Some(Alarm::Client));
-        assert_eq!(figures.found(0, passed), None, "not for each connection");
-        assert_eq!(figures.found(0, Verdict::Speaks(Protocol::Irc)), None);
+        assert!(figures.is_first(0, Alarm::Client));
+        assert!(!figures.is_first(0, Alarm::Client), "not for each connection");
         let target = |number: u16| Target { host: Host::Name("a.example".into()), port: number };
         for number in 1..=100 {
             let fresh = figures.refused(Some(&target(number)), Refused::NotListed);
@@ -210,13 +249,22 @@ mod tests {
             assert!(!figures.refused(Some(&target(number)), Refused::NotListed));
         }
         let open = figures.open();
-        let view = figures.view(&[], &[Listed::read("irc://irc.example:6667").expect("an entry")]);
-        assert_eq!((view.open, view.unknown, view.spoken["irc"]), (1, 2, 1));
+        let teller = Teller { number: 7, figures: figures.clone(), entry: 0, target: target(6667) };
+        teller.found(Verdict::Speaks(Protocol::Irc));
+        teller.noticed(Notice::User("romeo@a.example".parse().expect("an address")));
+        let listed = [Listed::read("irc://irc.example:6667").expect("an entry")];
+        let view = figures.view(&[], &listed);
+        assert_eq!((view.open, view.unknown, view.spoken["irc"]), (1, 0, 1));
+        assert_eq!(
+            (&*view.users[0].address, &*view.users[0].destination),
+            ("romeo@a.example", "irc.example:6667")
+        );
         assert_eq!(view.refused["destination not listed"], 200);
         assert_eq!((view.turned_away.len(), &*view.turned_away[0].destination), (16, "a.example:100"));
         assert_eq!(view.turned_away[0].count, 2);
         assert_eq!((&*view.alarms[0].destination, view.alarms[0].count), ("irc.example:6667", 2));
-        drop(open);
-        assert_eq!(figures.view(&[], &[]).open, 0);
+        drop((open, teller));
+        let view = figures.view(&[], &[]);
+        assert!(view.open == 0 && view.users.is_empty());
     }
 }

@@ -171,6 +171,7 @@ impl Relay {
                 let verdict = if bytes.is_empty() { base.ended(side) } else { base.hear(side, bytes) };
                 told.passed(side, bytes.len());
                 verdict.into_iter().for_each(|verdict| told.found(verdict));
+                base.take_notice().into_iter().for_each(|notice| told.noticed(notice));
             })?;
         }
         Ok(())

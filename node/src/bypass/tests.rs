@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use super::destinations::Listed;
 use super::*;
 
-const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream to='a.example' version='1.0'>";
+const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream to='a.example' version='1.0' \
+    xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 const SOON: Duration = Duration::from_secs(10);
 
 /// A gateway, and a server behind it that the list names with this network.
@@ -180,9 +181,8 @@ async fn who_does_not_read_holds_up_nobody_else_and_costs_little() {
     let mut offered = Vec::new();
     while let Ok(written) = timeout(moment, flooding.write(&piece)).await {
         offered.extend_from_slice(&piece[..written.expect("written")]);
-        assert!(offered.len() < 256 << 20, "all is taken that nobody reads");
+        assert!(offered.len() < 64 << 20, "all is taken that nobody reads");
     }
-    let taken = place.report().bytes_in;
     for round in 0..100 {
         let said = noise(round, 100);
         client.write_all(&said).await.expect("written");
@@ -190,7 +190,6 @@ async fn who_does_not_read_holds_up_nobody_else_and_costs_little() {
         timeout(SOON, server.read_exact(&mut heard)).await.expect("in time").expect("read");
         assert_eq!(heard, said);
     }
-    assert_eq!(place.report().bytes_in, taken);
     // When it reads at last, all is there as it was.
     flooding.shutdown().await.expect("half closed");
     assert!(all(&mut slow).await == offered);
@@ -289,7 +288,8 @@ async fn closing_the_gateway_ends_what_it_carries() {
 #[tokio::test]
 async fn who_is_silent_is_given_up_at_its_time() {
     let brief = Duration::from_millis(50);
-    let limits = Limits { entering: brief, telling: brief, half_closed: brief, ..Limits::default() };
+    let entering = Duration::from_secs(1);
+    let limits = Limits { entering, telling: brief, half_closed: brief, ..Limits::default() };
     let place = Place::with("any", limits).await;
     // At the entry.
     let mut client = place.dial().await;

@@ -7,7 +7,7 @@ use crate::admin::reach::{CarriedView, ReachView};
 use crate::admin::{Request, Response};
 use crate::authority::standing::Standing;
 use crate::authority::{Answer, Question};
-use crate::bypass::{BypassView, Trouble};
+use crate::bypass::{BypassView, Trouble, UserView};
 use crate::core::admin::{FramesView, LinkView, OutboxView, PeerView, Reply, StatusView};
 use crate::core::enrol::NameView;
 use crate::core::settings::LinkMode;
@@ -15,7 +15,7 @@ use crate::core::sync::server::ServerView;
 use crate::event_loop::clock::wall_millis;
 use crate::link::{LinkReport, Traffic};
 
-/// Refused destinations of the bypass gateway that are shown to people.
+/// Users of the bypass gateway, and refused destinations, that are shown to people.
 const SHOWN: usize = 5;
 
 /// What the node is doing.
@@ -196,6 +196,12 @@ fn of_bypass(bypass: &BypassView) -> String {
         output::bytes(bypass.bytes_out),
         output::bytes(bypass.bytes_in)
     )];
+    let user =
+        |one: &UserView| format!("              {} at {}", output::plain(&one.address), one.destination);
+    lines.extend(bypass.users.iter().take(SHOWN).map(user));
+    if bypass.users.len() > SHOWN {
+        lines.push(format!("              and {} more", bypass.users.len() - SHOWN));
+    }
     let alarm = |one: &Trouble| {
         format!("              ALARM {}: {} ({})", one.destination, one.what, times(one.count))
     };
@@ -388,11 +394,13 @@ mod tests {
             what: what.into(),
             count: 3,
         };
+        let user = UserView { address: "romeo@a.example".into(), destination: "a.example:5222".into() };
         let bypass = BypassView {
             listen: vec![([127, 0, 0, 1], 1080).into()],
             open: 2,
             spoken: [("xmpp".to_owned(), 4)].into(),
             unknown: 3,
+            users: vec![user.clone(); 8],
             alarms: vec![trouble("irc.example:6667", "speaks xmpp")],
             turned_away: (0..9).map(|port| trouble(&format!("a:{port}"), "destination not listed")).collect(),
             ..BypassView::default()
@@ -402,6 +410,8 @@ mod tests {
         for part in [
             "at 127.0.0.1:1080: 2 connections of chat",
             "4 xmpp, 3 not understood",
+            "romeo@a.example at a.example:5222",
+            "and 3 more",
             "ALARM irc.example:6667: speaks xmpp (3 times)",
             "a:4:",
         ] {

@@ -1,6 +1,6 @@
 //! Owns the targets for what strangers say to the bypass gateway: SOCKS, and what protocols begin with.
 
-use crosstalk::bypass::base::{Base, Side, Verdict};
+use crosstalk::bypass::base::{Base, Notice, Side, Verdict};
 use crosstalk::bypass::socks::{Handshake, Host, MOST, Refused, Step};
 
 use super::bounded;
@@ -60,7 +60,7 @@ fn check_reply(handshake: &Handshake, step: &Step) {
     assert!(fits, "{why:?} is answered by {reply:?}");
 }
 
-/// What both sides of a connection say first: the same verdict for every split and every order.
+/// What both sides of a connection say first: the same verdict, and the same user, for every split and every order.
 pub fn opening(data: &[u8]) {
     let data = bounded(data);
     // The first two bytes say where the client's part ends.
@@ -80,18 +80,24 @@ pub fn opening(data: &[u8]) {
     assert_eq!(whole, verdict(pieces), "pieces make another verdict");
 }
 
-/// The verdict, which is given once.
-fn verdict<'a>(said: impl IntoIterator<Item = (Side, &'a [u8])>) -> Option<Verdict> {
+/// The verdict and what is learnt behind it, each given once.
+fn verdict<'a>(said: impl IntoIterator<Item = (Side, &'a [u8])>) -> (Option<Verdict>, Option<Notice>) {
     let mut base = Base::new(None);
-    let mut found = None;
+    let (mut found, mut learnt) = (None, None);
     for (side, bytes) in said {
         let verdict = base.hear(side, bytes);
         assert!(found.is_none() || verdict.is_none(), "two verdicts");
         found = found.or(verdict);
         assert_eq!(base.is_found(), found.is_some());
+        let notice = base.take_notice();
+        assert!(
+            notice.is_none() || found.is_some() && learnt.is_none(),
+            "learnt twice, or before the verdict"
+        );
+        learnt = learnt.or(notice);
     }
     assert_eq!(base.give_up().is_some(), found.is_none());
-    found
+    (found, learnt)
 }
 
 /// Somewhere in so many bytes, ends included.

@@ -144,21 +144,20 @@ impl World {
         }
         let owner = self.clients[to.0].person;
         let edits = self.book.edits.get(&(owner, jid.to_owned())).map(Vec::as_slice).unwrap_or_default();
+        let booted = |edit: &Edit| self.hosts[self.clients[edit.by.0].host.0].booted;
+        let is_void = |edit: &Edit| matches!(edit.answer, Answer::Refused(at) if at >= booted(edit));
         if item.get_attr("subscription") == Some("remove") {
-            return match edits.iter().any(|edit| edit.to.is_none() && !edit.is_refused()) {
+            return match edits.iter().any(|edit| edit.to.is_none() && !is_void(edit)) {
                 true => Ok(()),
                 false => Err(self.forged(to, iq, "removes whom nobody removed")),
             };
         }
-        let booted = |edit: &Edit| self.hosts[self.clients[edit.by.0].host.0].booted;
         let name = item.get_attr("name").unwrap_or_default();
         let groups = item.children().filter(|child| child.is("group", ns::ROSTER));
         let groups: Vec<String> = groups.map(|group| group.own_text().to_string()).collect();
         let made = edits.iter().enumerate().rev().find(|(_, edit)| edit.is_named(name));
         match made.filter(|_| edits.iter().any(|edit| edit.groups(&groups))) {
-            Some((_, edit)) if matches!(edit.answer, Answer::Refused(at) if at >= booted(edit)) => {
-                Err(self.forged(to, iq, "is an edit that was refused"))
-            }
+            Some((_, edit)) if is_void(edit) => Err(self.forged(to, iq, "is an edit that was refused")),
             Some((place, edit)) => {
                 let newest = self.book.newest_edit.entry((to, jid.to_owned(), edit.by)).or_default();
                 if place < *newest {

@@ -5,6 +5,7 @@ mod hides;
 mod laptop;
 mod looks;
 mod mail;
+mod pupils;
 mod week;
 
 use std::collections::BTreeMap;

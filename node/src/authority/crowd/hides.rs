@@ -2,7 +2,7 @@
 
 use super::Measured;
 use super::laptop::Laptop;
-use super::week::enrol;
+use super::pupils::enrol;
 
 const OLD: &str = "nickname@old.example";
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Measured;
 use super::laptop::Laptop;
-use super::week::enrol;
+use super::pupils::enrol;
 
 /// Whom one may see.
 const FRIENDS: usize = 200;

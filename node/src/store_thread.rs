@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crosstalk_storage::{CheckpointError, CommitError, Store, WriteSet, Written};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use copying::{Copier, Copying, Step};
 

@@ -141,7 +141,7 @@ impl World {
             Event::Dialled(life, node) if self.lives(life) => self.dialled(life.host, node),
             Event::Query(life, again) if self.lives(life) => self.query(life, again),
             Event::Attack(life) if self.lives(life) => self.attack(life.host),
-            Event::Asked(life) if self.lives(life) => self.serve(life.host),
+            Event::Asked(life) if self.lives(life) => self.serve(life.host)?,
             Event::Served(life, served) if self.lives(life) => self.served(life.host, *served),
             Event::Drain(_)
             | Event::Timeout(_)

@@ -10,6 +10,7 @@ use crosstalk_overlay::enrol::{
     Begin, Begun, Compare, Compared, Fetch, MAX_FETCH, MAX_STATEMENT, PAGE, Statement, Statements, Tell, Why,
 };
 use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::{
     Context, DeviceCert, NoCertificates, NodeBinding, RevocationSet, Unverified, UserRecord, Verified,
 };
@@ -437,7 +438,9 @@ fn stored_record(owner: &Owner, now: u64) -> Option<UserRecord> {
 /// What a user has revoked.
 fn revocations_of(record: Option<&UserRecord>) -> RevocationSet {
     let mut revocations = RevocationSet::default();
-    for revoked in record.into_iter().flat_map(UserRecord::revocations) {
+    for revoked in
+        record.into_iter().flat_map(UserRecord::revocations).filter(|_| !is_on(Mutant::RevokedServed))
+    {
         revocations.insert(revoked.clone());
     }
     revocations

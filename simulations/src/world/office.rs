@@ -214,18 +214,20 @@ impl World {
     }
 
     /// It looks at the next question. What it does is durable at once, and answered when the disk has written.
-    pub(crate) fn serve(&mut self, id: HostId) {
+    pub(crate) fn serve(&mut self, id: HostId) -> Checked {
         let (now, life) = (self.now(id), self.life(id));
         let wait = self.hosts[id.0].disk.wait(&mut self.dice);
-        let Some(desk) = &mut self.hosts[id.0].desk else { return };
+        let Some(desk) = &mut self.hosts[id.0].desk else { return Ok(()) };
         desk.machine.with(|(time, _)| *time = now);
         let served = desk.queue.pop_front().and_then(|asked| desk.serve(&asked));
         desk.free = desk.free.max(self.time + wait);
         let when = desk.free;
         if let Some(served) = served {
             self.story.mark(self.time, 8, id.0 as u64, &served.answer);
+            self.check_served(id, &served.node, &served.answer)?;
             self.queue.push(when, Event::Served(life, Box::new(served)));
         }
+        Ok(())
     }
 
     /// Its node hears the answer.

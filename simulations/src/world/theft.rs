@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use crosstalk::authority::Question;
 use crosstalk::core::admin::{Command, Reply};
 use crosstalk::xmpp::{Element, ns};
+use crosstalk_overlay::enrol::Answer;
+use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::record::{Revocation, Revoked, RevokedBy, Verified};
 
 use super::World;
@@ -140,6 +142,24 @@ impl World {
         let time = self.time;
         if let Some(theft) = &mut self.theft {
             theft.sent.insert(key, time);
+        }
+    }
+
+    /// A server that knows of the theft has answered: what belongs to the owner is not for the stolen laptop.
+    pub(super) fn check_served(&self, server: HostId, node: &NodeId, answer: &[u8]) -> Checked {
+        let is_stolen = self.theft.as_ref().is_some_and(|theft| self.hosts[theft.host.0].node == *node);
+        if !is_stolen || self.has_known_since(server).is_none() {
+            return Ok(());
+        }
+        match Answer::from_bytes(answer) {
+            Some(
+                Answer::Begun(_)
+                | Answer::Compared(_)
+                | Answer::Statements(_)
+                | Answer::Collected(_)
+                | Answer::Looked(_),
+            ) => Err(self.violation("the server serves a laptop of which it knows that it was stolen")),
+            _ => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whose a session is, which devices a user has and has revoked, and the end of theirs.
 
 use crosstalk_overlay::id::{DeviceId, NodeId, UserId};
+use crosstalk_overlay::mutant::{Mutant, is_on};
 use crosstalk_overlay::record::{Revocation, Revoked, UserRecord, Verified};
 
 use super::{Lists, Stop, name_in, stored_record};
@@ -59,6 +60,9 @@ impl Lists {
 
     /// These devices of a user do not go on.
     pub fn end_devices(&mut self, user: &UserId, devices: &[DeviceId]) {
+        if is_on(Mutant::RevokedServed) {
+            return;
+        }
         self.sessions.retain(|_, session| session.user != *user || !devices.contains(&session.device));
     }
 }

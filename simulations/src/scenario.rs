@@ -205,9 +205,30 @@ pub struct Broken {
 /// # Errors
 /// [`Broken`] with the story, for which the same is run once more.
 pub fn run(scenario: &Scenario, seed: u64, sabotage: Option<Sabotage>) -> Result<Kept, Box<Broken>> {
-    let tried = attempt(scenario, seed, sabotage, None, None);
+    let tried = attempt(scenario, seed, sabotage, None, None, || true);
+    told(scenario, seed, sabotage, tried, || true)
+}
+
+/// The same. Nothing, if by then `goes_on` said no, which is asked every few virtual seconds.
+pub fn run_while(
+    scenario: &Scenario,
+    seed: u64,
+    goes_on: impl Fn() -> bool + Clone + 'static,
+) -> Option<Result<Kept, Box<Broken>>> {
+    let tried = attempt(scenario, seed, None, None, None, goes_on.clone());
+    (!tried.stopped).then(|| told(scenario, seed, None, tried, goes_on))
+}
+
+/// If it broke a promise it is run once more, with its story.
+fn told(
+    scenario: &Scenario,
+    seed: u64,
+    sabotage: Option<Sabotage>,
+    tried: Tried,
+    goes_on: impl Fn() -> bool + 'static,
+) -> Result<Kept, Box<Broken>> {
     tried.result.map_err(|violation| {
-        let story = attempt(scenario, seed, sabotage, None, Some(Lines::default())).story;
+        let story = attempt(scenario, seed, sabotage, None, Some(Lines::default()), goes_on).story;
         let (scenario, incidents) = (scenario.name, tried.incidents);
         Box::new(Broken { scenario, seed, incidents, violation, story })
     })
@@ -221,28 +242,47 @@ pub fn measure(
     goes_on: impl Fn() -> bool + 'static,
 ) -> Option<(Result<Kept, Violation>, Figures)> {
     let mut world = World::new(seed, Story::new(None), None, Incidents::only(None));
-    world.measure(goes_on);
+    world.measure();
+    world.go_on_while(goes_on);
     let tried = play(scenario, world, None);
-    let figures = tried.figures?;
+    let figures = tried.figures.filter(|_| !tried.stopped)?;
     Some((tried.result, figures))
 }
 
-/// Runs a scenario for a seed, with these of its incidents or all, and tells its story, a line for everything that happened.
+/// Runs a scenario for a seed, with these of its incidents or all, and tells its story, a line for everything that happened
+/// until the end, or until `goes_on` said no, which is asked every few virtual seconds.
 pub fn tell(
     scenario: &Scenario,
     seed: u64,
     only: Option<&Numbers>,
-) -> (Result<Kept, Violation>, Vec<String>) {
-    let tried = attempt(scenario, seed, None, only, Some(Lines::default()));
-    (tried.result, tried.story)
+    goes_on: impl Fn() -> bool + 'static,
+) -> Told {
+    let tried = attempt(scenario, seed, None, only, Some(Lines::default()), goes_on);
+    let Tried { result, stopped, planned, story, .. } = tried;
+    Told { result, stopped, planned, story }
+}
+
+/// The story of a run.
+#[derive(Debug)]
+pub struct Told {
+    /// What it came to.
+    pub result: Result<Kept, Violation>,
+    /// It was stopped before its end.
+    pub stopped: bool,
+    /// How many incidents it has planned; they are numbered from 0.
+    pub planned: usize,
+    /// A line for everything that happened.
+    pub story: Vec<String>,
 }
 
 /// What a run came to.
 struct Tried {
     result: Result<Kept, Violation>,
+    stopped: bool,
     incidents: Numbers,
+    planned: usize,
     story: Vec<String>,
-    /// Nothing if nobody measured, or it was stopped.
+    /// Nothing if nobody measured.
     figures: Option<Figures>,
 }
 
@@ -252,8 +292,10 @@ fn attempt(
     sabotage: Option<Sabotage>,
     only: Option<&Numbers>,
     lines: Option<Lines>,
+    goes_on: impl Fn() -> bool + 'static,
 ) -> Tried {
-    let world = World::new(seed, Story::new(lines.clone()), sabotage, Incidents::only(only.cloned()));
+    let mut world = World::new(seed, Story::new(lines.clone()), sabotage, Incidents::only(only.cloned()));
+    world.go_on_while(goes_on);
     play(scenario, world, lines)
 }
 
@@ -272,9 +314,9 @@ fn play(scenario: &Scenario, mut world: World, lines: Option<Lines>) -> Tried {
         Ok(Err(violation)) => Err(violation),
         Err(panic) => Err(Violation { at: world.time, what: format!("a panic: {}", text_of(&*panic)) }),
     };
-    let incidents = world.incidents.begun(world.time);
-    let figures = world.figures();
-    Tried { result, incidents, story: lines.map(|lines| lines.take()).unwrap_or_default(), figures }
+    let (incidents, planned) = (world.incidents.begun(world.time), world.incidents.planned());
+    let story = lines.map(|lines| lines.take()).unwrap_or_default();
+    Tried { result, stopped: world.stopped, incidents, planned, story, figures: world.figures() }
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {

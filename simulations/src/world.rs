@@ -91,6 +91,10 @@ pub(crate) struct World {
     pub(crate) theft: Option<theft::Theft>,
     /// Looks on, if somebody wants figures.
     pub(crate) meter: Option<Box<meter::Meter>>,
+    /// Whether somebody still wants to know what happens, asked every few virtual seconds.
+    goes_on: Box<dyn Fn() -> bool>,
+    /// Nobody does.
+    pub(crate) stopped: bool,
     /// When the next look is.
     watch: u64,
     /// All is well again: what was still to go wrong does not.
@@ -122,10 +126,17 @@ impl World {
             sabotage,
             theft: None,
             meter: None,
+            goes_on: Box::new(|| true),
+            stopped: false,
             watch: WATCH,
             healed: false,
             swapped: BTreeMap::new(),
         }
+    }
+
+    /// It ends when `goes_on` says no.
+    pub(crate) fn go_on_while(&mut self, goes_on: impl Fn() -> bool + 'static) {
+        self.goes_on = Box::new(goes_on);
     }
 
     /// The next thing happens.
@@ -173,14 +184,21 @@ impl World {
     }
 
     /// Regularly: what only a clock brings to light, and bounds.
+    ///
+    /// # Errors
+    /// A broken promise; or that it was stopped, which is none.
     fn watch(&mut self) -> Checked {
         if self.time != self.watch {
             return Ok(());
         }
+        self.stopped = !(self.goes_on)();
+        if self.stopped {
+            return Err(self.violation("stopped"));
+        }
         let awake = self.hosts.iter().any(|host| host.power == Power::On);
         self.watch_after(if awake { WATCH } else { NIGHT_WATCH });
         self.sweep_pipes();
-        self.meter_watch(WATCH)?;
+        self.meter_watch(WATCH);
         if self.queue.len() > MOST_PLANNED {
             return Err(self.violation(format!("{} events are planned: something floods", self.queue.len())));
         }

@@ -209,16 +209,10 @@ fn simulate(options: &Options) -> Result<Outcome, String> {
     let chosen = Chosen::named(&options.scenario)?;
     // A panic is a broken promise like any other, and told as such.
     std::panic::set_hook(Box::new(|_| {}));
-    if let (Some(seed), true) = (options.seed, options.story) {
-        let (result, story) = scenario::tell(chosen.of(seed), seed, options.only.as_ref());
-        let end = match &result {
-            Ok(kept) => format!("every promise was kept; trace {:016x}", kept.trace),
-            Err(violation) => violation.to_string(),
-        };
-        print(&(story.join("\n") + "\n" + &end + "\n"))?;
-        return Ok(if result.is_ok() { Outcome::Kept } else { Outcome::Broken });
-    }
     let interrupt = Interrupt::listen().map_err(|why| format!("signals cannot be heard: {why}"))?;
+    if let (Some(seed), true) = (options.seed, options.story) {
+        return tell(chosen.of(seed), seed, options.only.as_ref(), &interrupt);
+    }
     let range = options.seed.map_or(options.seeds, |seed| (seed, seed + 1));
     let began = now();
     let mut tally = run_all(chosen, range, options, &interrupt);
@@ -231,6 +225,35 @@ fn simulate(options: &Options) -> Result<Outcome, String> {
         None if tally.interrupted => Outcome::Interrupted,
         None => Outcome::Kept,
     })
+}
+
+/// Everything that happens in one run.
+fn tell(
+    scenario: &Scenario,
+    seed: u64,
+    only: Option<&Numbers>,
+    interrupt: &Interrupt,
+) -> Result<Outcome, String> {
+    let told = scenario::tell(scenario, seed, only, goes_on(interrupt));
+    let unknown = only.into_iter().flatten().find(|number| **number >= told.planned);
+    if let Some(number) = unknown.filter(|_| told.result.is_ok()) {
+        let (name, planned) = (scenario.name, told.planned);
+        return Err(format!(
+            "seed {seed} of {name} plans {planned} incidents, numbered from 0: {number} is none of them"
+        ));
+    }
+    let (end, outcome) = match &told.result {
+        _ if told.stopped => ("interrupted".to_owned(), Outcome::Interrupted),
+        Ok(kept) => (format!("every promise was kept; trace {:016x}", kept.trace), Outcome::Kept),
+        Err(violation) => (violation.to_string(), Outcome::Broken),
+    };
+    print(&(told.story.join("\n") + "\n" + &end + "\n"))?;
+    Ok(outcome)
+}
+
+fn goes_on(interrupt: &Interrupt) -> impl Fn() -> bool + Clone + 'static {
+    let interrupt = interrupt.clone();
+    move || !interrupt.is_asked()
 }
 
 /// The same promise broken with as few incidents as can be found.
@@ -254,7 +277,8 @@ fn run_all(chosen: Chosen, (from, to): (u64, u64), options: &Options, interrupt:
     std::thread::scope(|scope| {
         for _ in 0..options.threads {
             let sender = sender.clone();
-            scope.spawn(|| work(chosen, &next, to, &stop, sender));
+            let goes_on = goes_on(interrupt);
+            scope.spawn(|| work(chosen, &next, to, &stop, sender, goes_on));
         }
         drop(sender);
         let progress = progress::bar(to - from, &options.scenario);
@@ -269,12 +293,10 @@ fn run_all(chosen: Chosen, (from, to): (u64, u64), options: &Options, interrupt:
                 }
             }
             progress.inc(1);
-            if interrupt.is_asked() {
-                stop.store(true, Ordering::Relaxed);
-                tally.interrupted = true;
-            }
+            stop.fetch_or(interrupt.is_asked(), Ordering::Relaxed);
         }
         progress.finish_and_clear();
+        tally.interrupted = interrupt.is_asked();
     });
     tally
 }
@@ -298,11 +320,22 @@ impl Tally {
 /// What a run of a scenario came to.
 type Ran = (&'static str, Result<Kept, Box<Broken>>);
 
-fn work(chosen: Chosen, next: &AtomicU64, to: u64, stop: &AtomicBool, results: SyncSender<Ran>) {
+fn work(
+    chosen: Chosen,
+    next: &AtomicU64,
+    to: u64,
+    stop: &AtomicBool,
+    results: SyncSender<Ran>,
+    goes_on: impl Fn() -> bool + Clone + 'static,
+) {
     while !stop.load(Ordering::Relaxed) {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         let scenario = chosen.of(seed);
-        if seed >= to || results.send((scenario.name, scenario::run(scenario, seed, None))).is_err() {
+        if seed >= to {
+            return;
+        }
+        let Some(ran) = scenario::run_while(scenario, seed, goes_on.clone()) else { return };
+        if results.send((scenario.name, ran)).is_err() {
             return;
         }
     }
@@ -381,7 +414,11 @@ fn last(story: &[String]) -> &[String] {
 }
 
 fn print(text: &str) -> Result<(), String> {
-    io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string())
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|why| format!("standard output: {why}")),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "how fast the simulation is, is measured in real time")]

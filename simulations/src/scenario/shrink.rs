@@ -35,7 +35,7 @@ pub fn shrink(
             let to = (from + part).min(left.len());
             let only: Numbers = left[..from].iter().chain(&left[to..]).copied().collect();
             runs += 1;
-            let tried = attempt(scenario, broken.seed, sabotage, Some(&only), None);
+            let tried = attempt(scenario, broken.seed, sabotage, Some(&only), None, || true);
             match tried.result {
                 Err(violation) if violation.kind() == kind => {
                     // What comes after the end was of no account either.
@@ -48,7 +48,7 @@ pub fn shrink(
         part = if shorter && part == 1 { 1 } else { part / 2 };
     }
     let only: Numbers = left.into_iter().collect();
-    let told = attempt(scenario, broken.seed, sabotage, Some(&only), Some(Lines::default()));
+    let told = attempt(scenario, broken.seed, sabotage, Some(&only), Some(Lines::default()), || true);
     let violation = told.result.err().unwrap_or_else(|| broken.violation.clone());
     let told = Broken { incidents: only, violation, story: told.story, ..*broken };
     Shrunk { broken: told, before: broken.incidents.len(), runs }

@@ -29,6 +29,11 @@ impl Incidents {
         begun.map(|(number, _)| number).filter(|number| self.happens(*number)).collect()
     }
 
+    /// How many were planned.
+    pub(crate) fn planned(&self) -> usize {
+        self.begins.len()
+    }
+
     fn happens(&self, number: usize) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(&number))
     }

@@ -10,7 +10,6 @@ use super::World;
 use super::events::{ClientId, HostId, Parcel, PersonId};
 use super::host::Power;
 use super::radio::Traffic;
-use super::story::Checked;
 use crate::client::view::bare_of;
 use crate::invariants::MessageKey;
 
@@ -78,10 +77,6 @@ pub struct Figures {
 /// Looks on.
 pub(crate) struct Meter {
     figures: Figures,
-    /// Whether somebody still wants to know.
-    goes_on: Box<dyn Fn() -> bool>,
-    /// Nobody does.
-    stopped: bool,
     /// Trips by message and client.
     trips: BTreeMap<(ClientId, MessageKey), usize>,
     /// Trips that were not possible yet: the hosts that could have the message, and the one that it is for.
@@ -94,11 +89,9 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    fn new(goes_on: impl Fn() -> bool + 'static) -> Self {
+    fn new() -> Self {
         Self {
             figures: Figures::default(),
-            goes_on: Box::new(goes_on),
-            stopped: false,
             trips: BTreeMap::new(),
             under_way: BTreeMap::new(),
             parts: Vec::new(),
@@ -232,9 +225,9 @@ pub(super) fn kind_of(parcel: &Parcel) -> &'static str {
 }
 
 impl World {
-    /// From now on it is measured, as long as `goes_on` says so.
-    pub(crate) fn measure(&mut self, goes_on: impl Fn() -> bool + 'static) {
-        self.meter = Some(Box::new(Meter::new(goes_on)));
+    /// From now on it is measured.
+    pub(crate) fn measure(&mut self) {
+        self.meter = Some(Box::new(Meter::new()));
     }
 
     /// Somebody has written a message.
@@ -266,16 +259,8 @@ impl World {
     }
 
     /// Regularly, after so many milliseconds: who is awake, and what some clients show.
-    ///
-    /// # Errors
-    /// Nobody wants to know any more; that is no promise broken, and there are no figures then.
-    pub(super) fn meter_watch(&mut self, since: u64) -> Checked {
-        let Some(mut meter) = self.meter.take() else { return Ok(()) };
-        meter.stopped = !(meter.goes_on)();
-        if meter.stopped {
-            self.meter = Some(meter);
-            return Err(self.violation("stopped"));
-        }
+    pub(super) fn meter_watch(&mut self, since: u64) {
+        let Some(mut meter) = self.meter.take() else { return };
         let awake = self.hosts.iter().filter(|host| host.power == Power::On && host.attacker.is_none());
         meter.figures.awake += since * awake.count() as u64;
         for _ in 0..LOOKS.min(self.clients.len()) {
@@ -284,7 +269,6 @@ impl World {
             self.look(&mut meter, client);
         }
         self.meter = Some(meter);
-        Ok(())
     }
 
     /// Compares what a client shows with what is so.
@@ -310,9 +294,9 @@ impl World {
         }
     }
 
-    /// What was measured until now, unless it was stopped.
+    /// What was measured until now.
     pub(crate) fn figures(&mut self) -> Option<Figures> {
-        let mut figures = self.meter.take().filter(|meter| !meter.stopped)?.figures;
+        let mut figures = self.meter.take()?.figures;
         figures.refused = self.book.refusals();
         figures.nodes = self.hosts.len() as u64;
         figures.stored = self.hosts.iter().map(|host| host.disk.bytes()).sum();
@@ -331,7 +315,7 @@ mod tests {
     /// North and south are apart; the courier is in the north, on the road, in the south.
     #[test]
     fn a_message_could_come_as_soon_as_a_courier_is_there_who_has_met_its_sender() {
-        let mut meter = Meter::new(|| true);
+        let mut meter = Meter::new();
         let [north, courier, south] = [HostId(0), HostId(1), HostId(2)];
         meter.ways(&[Some(0), Some(1), Some(2)], 0);
         meter.leaves(key(), ClientId(9), [north, south], 100);
@@ -353,7 +337,7 @@ mod tests {
 
     #[test]
     fn an_error_of_what_is_shown_lasts_until_it_is_not_seen_any_more() {
-        let mut meter = Meter::new(|| true);
+        let mut meter = Meter::new();
         let looks = [(true, true), (true, false), (true, false), (false, false), (false, true), (true, true)];
         for ((shown, there), time) in looks.into_iter().zip((0..).step_by(5_000)) {
             meter.looked(ClientId(0), PersonId(1), shown, there, time);

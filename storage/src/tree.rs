@@ -224,7 +224,8 @@ impl Tree {
             Tree::Token => 32_768,
             // 64 MiB of messages that count 512 bytes more than they have, and news.
             Tree::Inbox => 140_000,
-            Tree::Seen => 600_000,
+            // 128 message ids of 8,192 pairs of devices.
+            Tree::Seen => 1_100_000,
             Tree::Authority | Tree::Node => 1_024,
         }
     }

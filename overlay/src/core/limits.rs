@@ -43,8 +43,13 @@ pub struct Limits {
     /// Bytes of envelopes that came too early and are held back; beyond, they are dropped and will be sent again.
     /// Default 8 MiB.
     pub held_back_bytes: usize,
-    /// Pairs of devices whose order is remembered; the one used longest ago is forgotten. Default 4,096.
+    /// Pairs of a device elsewhere and one of ours whose order is remembered; the one used longest ago is forgotten, with
+    /// 128 rows on the disk. Default 8,192, which is 20 MiB: 2 KiB each for the message ids, and some 400 bytes.
     pub pairs: usize,
+    /// Pairs of one of our devices and one elsewhere that have had places in an order. None can be forgotten, as the next
+    /// place would be taken for a repeated one; what is written to further devices waits in the outbox until its time is over.
+    /// Default 16,384, which is 5 MiB: some 300 bytes each.
+    pub lanes: usize,
     /// Devices elsewhere on the link that are remembered by what others tell on; further ones wait until one has been
     /// away. Default 1,024.
     pub relayed_users: usize,
@@ -89,7 +94,8 @@ impl Default for Limits {
             flight_bytes_per_peer: 768 * 1_024,
             live_bytes_per_peer: 512 * 1_024,
             held_back_bytes: 8 * 1_024 * 1_024,
-            pairs: 4_096,
+            pairs: 8_192,
+            lanes: 16_384,
             relayed_users: 1_024,
             relayed_users_per_node: 32,
             relayed_nodes: 512,

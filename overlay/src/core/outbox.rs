@@ -226,7 +226,7 @@ impl Overlay {
     fn enqueue(&mut self, pair: Pair, number: u64, epoch: u64) {
         match self.outbox.lanes.get(&pair) {
             Some(lane) if lane.epoch >= epoch => {}
-            None if self.outbox.lanes.len() >= self.limits.pairs => {
+            None if self.outbox.lanes.len() >= self.limits.lanes => {
                 return self.counters.drop("no room for another pair of devices");
             }
             Some(_) | None => self.outbox.add_lane(pair, epoch, 0),

@@ -133,6 +133,23 @@ fn the_pair_used_longest_ago_is_forgotten_and_its_next_message_arrives() {
     assert_eq!(net.hosts[0].store.inbound.len(), 2);
 }
 
+#[test]
+fn what_is_written_to_more_devices_than_an_order_is_kept_with_waits() {
+    let limits = Limits { lanes: 1, ..Limits::default() };
+    let accounts = (1..=3).map(|index| vec![Account::new(index, 100 + index)]).collect();
+    let mut net = Net::with_limits(accounts, limits);
+    for (recipient, number) in [(1, 10), (2, 20), (1, 11)] {
+        net.join(0, recipient);
+        net.run(5 * SECOND);
+        net.send(0, net.user(recipient), number);
+        net.run(5 * SECOND);
+    }
+    assert_eq!(net.got(1, net.user(0)), vec![10, 11]);
+    assert_eq!(net.got(2, net.user(0)), Vec::<u64>::new());
+    assert_eq!(net.hosts[0].store.outbox.len(), 1, "it is not lost");
+    assert!(drops(&net, "no room for another pair of devices") > 0);
+}
+
 /// A node of this number that nobody has.
 fn invented(number: u16) -> PeerEvent {
     let mut id = [0xee; 32];

@@ -122,11 +122,21 @@ pub fn write(
         chapters.push(chapter);
         // The page before stays whole if there is no room for this one.
         let next = folder.join("index.html.new");
-        fs::write(&next, page::page(&chapters, interrupt.is_asked())).map_err(unwritten(&next))?;
+        fs::write(&next, page::page(&chapters, &made(time), interrupt.is_asked()))
+            .map_err(unwritten(&next))?;
         fs::rename(&next, &page).map_err(unwritten(&page))?;
     }
     shared.bar.finish_and_clear();
     Ok(page)
+}
+
+/// How long it was allowed to take, and on what.
+fn made(time: Duration) -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("of an unknown kind", |(_, model)| model);
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("within {:.1} minutes on {count} processors, {model}", time.as_secs_f64() / 60.0)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a report is to be there within real time")]

@@ -45,6 +45,8 @@ pub struct Published {
     pub figure: &'static str,
     /// Where it is said.
     pub source: &'static str,
+    /// Whether it was read there for this report, the paper's abstract at least; else it is quoted from memory.
+    pub read: bool,
 }
 
 impl Chapter {

@@ -103,10 +103,29 @@ fn modelled(setting: Setting, pace: &Pace<'_>) -> Option<Figures> {
     figures.filter(|_| !ended)
 }
 
+/// With three digits that count, for columns from thousandths to thousands.
+fn rough(value: f64) -> String {
+    let least = [100.0, 10.0, 1.0, 0.1, 0.01];
+    let digits =
+        if value == 0.0 { 0 } else { least.iter().take_while(|least| value.abs() < **least).count() };
+    format!("{value:.digits$}")
+}
+
 fn seconds(millis: u64) -> f64 {
     millis as f64 / 1e3
 }
 
 fn may_go_on(pace: &Pace<'_>) -> bool {
     matches!(pace.goes_on(), ControlFlow::Continue(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rough;
+
+    #[test]
+    fn three_digits_count() {
+        let values = [0.0, 0.176_4, 2.184, 84.55, 528.4, 3_400.9];
+        assert_eq!(values.map(rough), ["0", "0.176", "2.18", "84.5", "528", "3401"]);
+    }
 }

@@ -8,8 +8,8 @@ const STYLE: &str = "body{font:16px/1.5 sans-serif;color:#111;background:#fff;ma
     table{border-collapse:collapse;font-size:14px}th,td{border-bottom:1px solid #bbb;padding:.25em .6em;text-align:left;\
     vertical-align:top}th{background:#eee}td.n{text-align:right;font-variant-numeric:tabular-nums}.cut{font-weight:bold}";
 
-/// The page with these chapters.
-pub(super) fn page(chapters: &[Chapter], interrupted: bool) -> String {
+/// The page with these chapters; `made`: how, and on what.
+pub(super) fn page(chapters: &[Chapter], made: &str, interrupted: bool) -> String {
     let contents: String = chapters
         .iter()
         .map(|chapter| format!("<li><a href=\"#{}\">{}</a></li>", chapter.name, escaped(&chapter.title)))
@@ -24,9 +24,11 @@ pub(super) fn page(chapters: &[Chapter], interrupted: bool) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>CrossTalk: report</title>\
          <style>{STYLE}</style></head><body>\n<h1>CrossTalk: report</h1>\n{stopped}\
-         <p>Computed by crosstalk-report {}. Each table and each plot is a file of its own beside this page.</p>\n\
+         <p>Computed by crosstalk-report {} {}. What is in virtual time does not depend on the machine; what was measured on real ones says \
+         on which. Each table and each plot is a file of its own beside this page.</p>\n\
          <ul>{contents}</ul>\n{chapters}</body></html>\n",
         env!("CARGO_PKG_VERSION"),
+        escaped(made),
     )
 }
 
@@ -66,7 +68,7 @@ fn table(table: &Table) -> String {
 }
 
 fn cell(text: &str) -> String {
-    let class = if text.parse::<f64>().is_ok() { " class=\"n\"" } else { "" };
+    let class = if text == "–" || text.parse::<f64>().is_ok() { " class=\"n\"" } else { "" };
     format!("<td{class}>{}</td>", escaped(text))
 }
 
@@ -76,9 +78,16 @@ fn published(chapter: &Chapter) -> String {
     }
     let rows = chapter.published.iter();
     table(&Table {
-        caption: "Published by others, for comparison; networks, loads and definitions differ".to_owned(),
-        columns: vec!["system", "what", "figure", "source"],
-        rows: rows.map(|it| [it.system, it.what, it.figure, it.source].map(str::to_owned).into()).collect(),
+        caption: "Published by others, for comparison; networks, loads and definitions differ. What was not read in its source for this \
+                  report is quoted from memory"
+            .to_owned(),
+        columns: vec!["system", "what", "figure", "source", "read there"],
+        rows: rows
+            .map(|it| {
+                let read = if it.read { "yes" } else { "no: from memory" };
+                [it.system, it.what, it.figure, it.source, read].map(str::to_owned).into()
+            })
+            .collect(),
         ..Table::default()
     })
 }
@@ -110,7 +119,7 @@ mod tests {
             tables: vec![table],
             ..Chapter::new("it")
         };
-        let page = page(&[chapter], true);
+        let page = page(&[chapter], "within 5 minutes", true);
         for lacks in ["<script", "src=", "url(", "<i>", "@import", "<link"] {
             assert!(!page.contains(lacks), "{lacks}");
         }

@@ -8,6 +8,8 @@ use plotters::prelude::*;
 /// Width and height, of which a page shows two thirds on a small screen.
 const SIZE: (u32, u32) = (900, 520);
 const FONT: u32 = 20;
+/// Of a line between two of its points so many places are looked at, for where the names of the lines may stand.
+const BETWEEN: u32 = 16;
 /// Okabe and Ito, "Color Universal Design" (2008).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
@@ -66,21 +68,22 @@ impl Axis {
         grouped(text.trim_end_matches('0').trim_end_matches('.'))
     }
 
-    /// Where ticks stand: at powers of ten, with twice and five times these where they are few; else at round steps, about
-    /// eight of them.
+    /// Where ticks stand: at powers of ten, with twice and five times these where they are few; else, and where these are few
+    /// too, at round steps, about eight of them.
     fn ticks(&self, range: &Range<f64>) -> Vec<f64> {
         let within = |place: &f64| range.contains(place);
         if self.logarithmic {
             let decades = || (-9..=12).map(f64::from);
             let powers: Vec<f64> = decades().filter(within).collect();
             let more = decades().flat_map(|power| [1.0, 2.0, 5.0].map(|times: f64| power + times.log10()));
-            return if powers.len() > 2 { powers } else { more.filter(within).collect() };
+            let more: Vec<f64> = if powers.len() > 2 { powers } else { more.filter(within).collect() };
+            if more.len() > 2 {
+                return more;
+            }
+            let values = 10_f64.powf(range.start)..10_f64.powf(range.end);
+            return steps(&values).into_iter().map(f64::log10).filter(within).collect();
         }
-        let rough = (range.end - range.start) / 8.0;
-        let power = 10_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
-        let step = step.unwrap_or(rough);
-        (-100..=100).map(|count| f64::from(count) * step).filter(within).collect()
+        steps(range)
     }
 
     /// Somewhat more than from the least to the greatest; from 0 where steps add, as lengths are compared by eye.
@@ -96,6 +99,16 @@ impl Axis {
         let least = least.min(0.0);
         least..(greatest + (greatest - least).max(1e-9) * 0.08)
     }
+}
+
+/// Round steps within a range, about eight.
+fn steps(range: &Range<f64>) -> Vec<f64> {
+    let rough = (range.end - range.start) / 8.0;
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
+    let step = step.unwrap_or(rough);
+    let first = (range.start / step).ceil();
+    (0..=10).map(|count| (first + f64::from(count)) * step).filter(|place| range.contains(place)).collect()
 }
 
 /// Digits in threes.
@@ -161,11 +174,14 @@ impl Plot {
             .collect();
         let all = || lines.iter().flatten();
         let (x, y) = (self.x.range(all().map(|point| point.0)), self.y.range(all().map(|point| point.1)));
-        let corner = free_corner(all(), &x, &y);
+        let marked = self.lines.iter().zip(&lines).flat_map(|(line, points)| line.passes(points));
+        let corner = free_corner(marked, &x, &y);
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE).map_err(|why| why.to_string())?;
         let mut chart = ChartBuilder::on(&area)
             .margin(14)
+            // Half of a number may stand out at the last tick.
+            .margin_right(48)
             .x_label_area_size(58)
             .y_label_area_size(84)
             .build_cartesian_2d(
@@ -202,16 +218,33 @@ impl Plot {
     }
 }
 
+impl Line {
+    /// Its points, and some between them where it is drawn as a line.
+    fn passes(&self, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+        if self.shape == Shape::Marks {
+            return points.to_vec();
+        }
+        let between = |pair: &[(f64, f64)]| {
+            let [from, to] = [pair[0], pair[1]];
+            (0..BETWEEN).map(move |step| {
+                let share = f64::from(step) / f64::from(BETWEEN);
+                (from.0 + (to.0 - from.0) * share, from.1 + (to.1 - from.1) * share)
+            })
+        };
+        points.windows(2).flat_map(between).chain(points.last().copied()).collect()
+    }
+}
+
 /// The corner with the fewest points, for the names of the lines.
-fn free_corner<'a>(
-    points: impl Iterator<Item = &'a (f64, f64)>,
+fn free_corner(
+    points: impl Iterator<Item = (f64, f64)>,
     x: &Range<f64>,
     y: &Range<f64>,
 ) -> SeriesLabelPosition {
     let (middle_x, middle_y) = ((x.start + x.end) / 2.0, (y.start + y.end) / 2.0);
     let mut counts = [0_usize; 4];
     for (x, y) in points {
-        counts[usize::from(*x > middle_x) + 2 * usize::from(*y < middle_y)] += 1;
+        counts[usize::from(x > middle_x) + 2 * usize::from(y < middle_y)] += 1;
     }
     let corners = [
         SeriesLabelPosition::UpperLeft,
@@ -264,17 +297,22 @@ fn draw_line(
         // Only for its name.
         Shape::Marks => chart.draw_series(LineSeries::new(Vec::new(), style)),
     };
-    let dashed = line.shape == Shape::Dashed;
     let series = drawn.map_err(|why| why.to_string())?.label(&line.label);
-    series.legend(move |(x, y)| {
-        let end = if dashed { x + 12 } else { x + 24 };
-        PathElement::new(vec![(x, y), (end, y)], style)
-    });
+    let filled = colour.filled();
+    // The same as in the plot.
+    match (line.shape, index % 3) {
+        (Shape::Marks, 0) => series.legend(move |(x, y)| Circle::new((x + 12, y), 6, filled)),
+        (Shape::Marks, 1) => series.legend(move |(x, y)| TriangleMarker::new((x + 12, y), 8, filled)),
+        (Shape::Marks, _) => series.legend(move |(x, y)| Cross::new((x + 12, y), 6, style)),
+        (Shape::Dashed, _) => series.legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 12, y)], style)),
+        (Shape::Joined | Shape::Plain, _) => {
+            series.legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 24, y)], style))
+        }
+    };
     if !matches!(line.shape, Shape::Joined | Shape::Marks) {
         return Ok(());
     }
     // Another mark for each line.
-    let filled = colour.filled();
     let points = points.into_iter();
     let drawn = match index % 3 {
         0 => chart.draw_series(points.map(|point| Circle::new(point, 6, filled))),
@@ -310,6 +348,15 @@ mod tests {
     }
 
     #[test]
+    fn the_names_stand_where_no_line_passes() {
+        let line = Line { label: String::new(), points: vec![(0.0, 0.0), (0.9, 1.0)], shape: Shape::Plain };
+        let upright = Line { points: vec![(1.0, 0.0), (1.0, 1.0)], shape: Shape::Dashed, ..line.clone() };
+        let passed = [line, upright].into_iter().flat_map(|line| line.passes(&line.points));
+        let corner = free_corner(passed, &(0.0..1.0), &(0.0..1.0));
+        assert!(matches!(corner, SeriesLabelPosition::UpperLeft), "{corner:?}");
+    }
+
+    #[test]
     fn what_cannot_be_placed_is_left_out_and_nothing_at_all_is_an_empty_plot() {
         let points = vec![(0.0, 1.0), (f64::NAN, 2.0), (10.0, 3.0)];
         let line = Line { label: "it".to_owned(), points, shape: Shape::Joined };
@@ -328,6 +375,8 @@ mod tests {
         assert_eq!(Axis::linear("").ticks(&(0.0..4.1)), [0.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(Axis::logarithmic("").ticks(&(2.9..5.1)), [3.0, 4.0, 5.0]);
         assert_eq!(Axis::logarithmic("").ticks(&(-0.1..0.8)).len(), 3, "1, 2, 5");
+        let short = Axis::logarithmic("").ticks(&(1.5_f64.log10()..3.0_f64.log10()));
+        assert!((6..=9).contains(&short.len()), "1.6, 1.8, …: {short:?}");
         assert_eq!(grouped("1234567"), "1,234,567");
     }
 }

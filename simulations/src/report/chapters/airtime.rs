@@ -133,17 +133,20 @@ const PUBLISHED: [Published; 3] = [
         what: "laptops in one room that it carries",
         figure: "less than 30",
         source: "lists.laptop.org, devel, August 2010, message 29557",
+        read: false,
     },
     Published {
         system: "IPFS (go-ipfs 0.4)",
         what: "traffic of an idle node",
         figure: "58 GB in a week, which is 96 kB a second",
         source: "github.com/ipfs/kubo/issues/2917",
+        read: true,
     },
     Published {
         system: "LXMF (Reticulum)",
         what: "overhead of a message",
         figure: "111 bytes",
         source: "github.com/markqvist/LXMF, README",
+        read: true,
     },
 ];

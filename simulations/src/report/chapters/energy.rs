@@ -2,6 +2,7 @@
 
 use super::super::lived::marks;
 use super::super::{Axis, Chapter, Line, Pace, Plot, Published, Runs, Shape, Table};
+use super::rough;
 
 /// Wake-ups that a message needs at least: one of its sender's node, one of its reader's.
 const LEAST: f64 = 2.0;
@@ -35,12 +36,12 @@ fn table(all: &[Runs]) -> Table {
         let messages = runs.came().max(1) as f64;
         vec![
             runs.scenario.name.to_owned(),
-            format!("{:.0}", hours),
-            format!("{:.0}", messages / hours),
+            rough(hours),
+            rough(messages / hours),
             format!("{:.2}", figures.wakes as f64 / hours / 3_600.0),
             format!("{:.2}", figures.timers as f64 / hours / 3_600.0),
             format!("{:.2}", packets(runs) / hours / 3_600.0),
-            format!("{:.1}", figures.wakes as f64 / messages / LEAST),
+            rough(figures.wakes as f64 / messages / LEAST),
         ]
     };
     Table {
@@ -86,11 +87,13 @@ const PUBLISHED: [Published; 2] = [
         what: "what drains the battery",
         figure: "98 % is the radio on LTE, not the processor",
         source: "github.com/status-im/status-app/issues/21045",
+        read: true,
     },
     Published {
         system: "A phone's radio (3G)",
         what: "a packet that wakes the radio keeps it awake",
         figure: "60 % of the energy of a transfer of 50 kB is spent in the 12 s after it",
         source: "Balasubramanian, Balasubramanian, Venkataramani, Energy Consumption in Mobile Phones, IMC 2009",
+        read: false,
     },
 ];

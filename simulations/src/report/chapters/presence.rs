@@ -91,17 +91,20 @@ const PUBLISHED: [Published; 3] = [
         what: "what was asked of it",
         figure: "who is here and who has left is known within 30 s",
         source: "dev.laptop.org, ticket 5078, A more mesh-friendly presence protocol for salut",
+        read: true,
     },
     Published {
         system: "Multicast DNS",
         what: "how long a service is shown that has vanished without a word",
         figure: "up to 75 minutes (its PTR record), 2 minutes (SRV), unless somebody asks earlier",
         source: "RFC 6762 §10",
+        read: true,
     },
     Published {
         system: "Jami",
         what: "how long presence counts that is not renewed",
         figure: "10 minutes",
         source: "OpenDHT's and Jami's source",
+        read: true,
     },
 ];

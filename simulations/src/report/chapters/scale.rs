@@ -260,23 +260,27 @@ const PUBLISHED: [Published; 4] = [
         what: "look-up latency",
         figure: "median 100 to 200 ms with changed clients that keep connections open; others seconds",
         source: "Jimenez, Osmani, Knutsson, Sub-Second Lookups on a Large-Scale Kademlia-Based Overlay, P2P 2011",
+        read: true,
     },
     Published {
         system: "Azureus DHT, a million nodes a day",
         what: "look-up latency",
         figure: "a changed look-up is ten times as fast in the median",
         source: "Falkner, Piatek, John, Krishnamurthy, Anderson, Profiling a Million User DHT, IMC 2007",
+        read: true,
     },
     Published {
         system: "IPFS",
         what: "look-ups from Europe",
         figure: "80 % within 500 ms; publications had a median of six to seven seconds in 2023",
         source: "Trautwein, Design and Evaluation of IPFS, talk at IETF 118; paper: SIGCOMM 2022",
+        read: false,
     },
     Published {
         system: "IPFS",
         what: "sessions of nodes",
         figure: "half of the new ones leave within two hours",
         source: "ProbeLab, RFM 2, Uptime and Churn, 2022",
+        read: true,
     },
 ];

@@ -49,9 +49,12 @@ def test_one_server_and_two_take_what_they_are_sent(tmp_path, figure):
 
 def test_nodes_in_namespaces_find_each_other(tmp_path, figure):
     """The crowd in namespaces, with four nodes."""
-    command = [os.path.join(BENCH, "crowd"), "--nodes", "4", "--each", "2", "--settle", "0", "--idle", "1"]
+    command = [os.path.join(BENCH, "crowd"), "--nodes", "4", "--each", "2", "--settle", "0", "--idle", "1", "--churn", "1"]
     figures = measured(command, tmp_path / "crowd.json")
     # One hop, but where a table was still filling.
     assert figures["lookups"] == 8 and figures["success"] == 1 and 1 <= figures["hops"]["median"] < 2
+    # Of the four the third is replaced, and its record is held by the others.
+    churn = figures["churn"]
+    assert churn["replaced"] == 1 and churn["lookups"] == 8 and churn["success"] == 1
     assert 0 < figures["memory_mib"]["median"] < 200 and figures["joining_kb"]["median"] > 1
     figure(f"four nodes in namespaces: look-ups {figures['millis']['median']:.0f} ms")

@@ -15,6 +15,18 @@ struct Crowd {
     machine: String,
     binary: String,
     nodes: u32,
+    #[serde(flatten)]
+    found: Found,
+    /// Nothing in files of before.
+    churn: Option<Churn>,
+    joining_kb: Spread,
+    idle_bytes_a_second: Spread,
+    memory_mib: Spread,
+}
+
+/// Look-ups.
+#[derive(Deserialize)]
+struct Found {
     lookups: u32,
     held_here: u32,
     success: f64,
@@ -22,9 +34,15 @@ struct Crowd {
     asked: Spread,
     unanswered: f64,
     millis: Spread,
-    joining_kb: Spread,
-    idle_bytes_a_second: Spread,
-    memory_mib: Spread,
+}
+
+/// Look-ups while nodes are killed and others take their places.
+#[derive(Deserialize)]
+struct Churn {
+    replaced: u32,
+    seconds: u32,
+    #[serde(flatten)]
+    found: Found,
 }
 
 #[derive(Deserialize)]
@@ -71,9 +89,17 @@ pub(super) fn fill(chapter: &mut Chapter, pace: &Pace<'_>) {
             }
             None => chapter.cut = true,
         }
+        if let Some(churn) = &apart.churn {
+            let crowd = Measured { churn: true, ..measured_by(apart.nodes, &churn.found) };
+            chapter.text.push(churned(churn));
+            match modelled(calibrated(&crowd), pace) {
+                Some(figures) => rows.push(row(&compare(crowd, &figures))),
+                None => chapter.cut = true,
+            }
+        }
     } else {
         chapter.text.push(format!(
-            "Not measured on this machine: simulations/bench/crowd writes {FILE} in four minutes."
+            "Not measured on this machine: simulations/bench/crowd writes {FILE} in five minutes."
         ));
     }
     chapter.tables.insert(
@@ -99,21 +125,35 @@ pub(super) fn fill(chapter: &mut Chapter, pace: &Pace<'_>) {
 }
 
 fn measured(crowd: &Crowd) -> Measured {
+    measured_by(crowd.nodes, &crowd.found)
+}
+
+fn measured_by(nodes: u32, found: &Found) -> Measured {
     Measured {
-        nodes: crowd.nodes,
+        nodes,
         churn: false,
-        success: crowd.success,
-        hops: crowd.hops.as_ref().map(|hops| hops.mean),
-        asked: crowd.asked.mean,
+        success: found.success,
+        hops: found.hops.as_ref().map(|hops| hops.mean),
+        asked: found.asked.mean,
         source: "crowd.json: nodes in network namespaces",
     }
 }
 
-fn described(crowd: &Crowd) -> String {
+fn churned(churn: &Churn) -> String {
+    let found = &churn.found;
     format!(
-        "{} nodes in network namespaces ({}, {}): {} look-ups, of which {} asked a node that held the record itself; {:.2} nodes in a \
-         look-up did not answer.",
-        crowd.nodes, crowd.binary, crowd.machine, crowd.lookups, crowd.held_here, crowd.unanswered,
+        "While {} of them were killed and replaced within {} s: {} look-ups for all who were there at first, the dead too; {:.2} nodes in \
+         a look-up did not answer, and it took {:.0} ms in the median, {:.0} at the 99th percentile.",
+        churn.replaced, churn.seconds, found.lookups, found.unanswered, found.millis.median, found.millis.p99,
+    )
+}
+
+fn described(crowd: &Crowd) -> String {
+    let Found { lookups, held_here, unanswered, .. } = &crowd.found;
+    format!(
+        "{} nodes in network namespaces ({}, {}): {lookups} look-ups, of which {held_here} asked a node that held the record itself; \
+         {unanswered:.2} nodes in a look-up did not answer.",
+        crowd.nodes, crowd.binary, crowd.machine,
     )
 }
 
@@ -151,7 +191,7 @@ fn costs(crowd: &Crowd, model: &Figures) -> Table {
         caption: "What a node in a namespace costs, beside the model where it has such a figure".to_owned(),
         columns: vec!["what", "mean", "median", "99th percentile", "most", "model"],
         rows: vec![
-            row("look-up, until it is over, ms", &crowd.millis, first),
+            row("look-up, until it is over, ms", &crowd.found.millis, first),
             row("joining, kB both ways until all was settled", &crowd.joining_kb, None),
             row("idle, bytes a second both ways, with all headers", &crowd.idle_bytes_a_second, bytes),
             row("memory, MiB resident", &crowd.memory_mib, None),

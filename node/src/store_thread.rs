@@ -257,6 +257,10 @@ impl Keeper {
             }
             self.say(|state| state.trouble = Some(error.to_string()));
             std::thread::park_timeout(RETRY);
+            // A shorter journal may be what makes room.
+            if matches!(&self.checkpoint, Writing::Begun(writing) if writing.is_finished()) {
+                self.end_checkpoint();
+            }
             if left.is_none() {
                 left = group.fill(&self.queue);
             }

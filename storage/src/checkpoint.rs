@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::digest::Mark;
-use crate::engine::{BATCH, Closed, Engine, EngineError, Op, apply_all};
+use crate::engine::{BATCH, Closed, Engine, EngineError, Op, apply_all, nothing};
 use crate::error::CheckpointError;
 use crate::journal::{Header, Marker, encode_checkpoint};
 use crate::medium::{Medium, Part};
@@ -98,6 +98,9 @@ impl Store {
         }
         self.check_room()?;
         self.reopen_engine()?;
+        if self.unsure {
+            self.renew_journal().map_err(|error| self.failed(Part::Journal, error))?;
+        }
         let leaving = match self.pending.leaving() {
             Some(leaving) => Arc::clone(leaving),
             None => {
@@ -179,13 +182,8 @@ impl Store {
     /// Writes down what the engine will hold.
     fn announce(&mut self) -> Result<Mark, CheckpointError> {
         let mark = Mark { sequence: self.sequence + 1, digest: self.pending.digest().clone() };
-        if self.unsure {
-            // The journal cannot be appended to, and is replaced at the end in any case.
-            self.sequence += 1;
-        } else {
-            self.append(&encode_checkpoint(self.marker, &mark))
-                .map_err(|error| self.failed(Part::Journal, error))?;
-        }
+        self.append(&encode_checkpoint(self.marker, &mark))
+            .map_err(|error| self.failed(Part::Journal, error))?;
         Ok(mark)
     }
 
@@ -294,7 +292,7 @@ fn visit_tree(
 ) -> Result<(), EngineError> {
     let mut changes = leaving.of(tree).peekable();
     let mut outcome = Ok(());
-    engine.scan(tree, &[], &mut |key, value| {
+    engine.scan(tree, &[], &nothing, &mut |key, value| {
         let mut step = || -> Result<(), EngineError> {
             while let Some((changed, new)) = changes.next_if(|(changed, _)| *changed < key) {
                 new.map_or(Ok(()), |new| visit(tree, changed, new))?;

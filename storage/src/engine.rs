@@ -19,6 +19,14 @@ pub(crate) type Op<'a> = (Tree, &'a [u8], Option<&'a [u8]>);
 /// Called for each entry of a scan; may stop it.
 pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// Whether a scan leaves out the entry of a key.
+pub(crate) type LeaveOut<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// For [`Engine::scan`]: none is left out.
+pub(crate) fn nothing(_key: &[u8]) -> bool {
+    false
+}
+
 /// Largest batch handed to [`Engine::apply`]; larger ones cost sled memory (TECH.md §3).
 pub(crate) const BATCH: usize = 100;
 
@@ -30,8 +38,15 @@ pub(crate) trait Engine: Send + Sync {
     /// The value of a key.
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
 
-    /// Visits the entries of a tree in the order of their keys, from `start` on.
-    fn scan(&self, tree: Tree, start: &[u8], visit: Visit<'_>) -> Result<(), EngineError>;
+    /// Visits the entries of a tree in the order of their keys, from `start` on. What is left out is not read: it may be
+    /// in the middle of a change.
+    fn scan(
+        &self,
+        tree: Tree,
+        start: &[u8],
+        leave_out: LeaveOut<'_>,
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError>;
 
     /// Notes which state the engine holds; call it after the last batch of a checkpoint.
     fn set_mark(&self, mark: &Mark) -> Result<(), EngineError>;
@@ -75,7 +90,13 @@ impl Engine for Closed {
         Self::refuse()
     }
 
-    fn scan(&self, _tree: Tree, _start: &[u8], _visit: Visit<'_>) -> Result<(), EngineError> {
+    fn scan(
+        &self,
+        _tree: Tree,
+        _start: &[u8],
+        _leave_out: LeaveOut<'_>,
+        _visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
         Self::refuse()
     }
 
@@ -102,7 +123,7 @@ pub(crate) fn read_tree(
     tree: Tree,
 ) -> (BTreeMap<Vec<u8>, Vec<u8>>, Result<(), EngineError>) {
     let mut entries = BTreeMap::new();
-    let end = engine.scan(tree, &[], &mut |key, value| {
+    let end = engine.scan(tree, &[], &nothing, &mut |key, value| {
         entries.insert(key.to_vec(), value.to_vec());
         ControlFlow::Continue(())
     });

@@ -22,13 +22,21 @@ pub(crate) enum Part {
 /// Writes the new content of a file.
 pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut dyn Write) -> io::Result<()>;
 
-/// Why an append failed.
+/// Why a write failed.
 #[derive(Debug)]
-pub(crate) enum AppendError {
-    /// Nothing was added; the journal is as before.
+pub(crate) enum WriteError {
+    /// The file is as before.
     Refused(io::Error),
-    /// What the journal's end holds now is unknown: write a new one before the next append.
+    /// What it holds now is unknown: write a new one before the next append.
     Unsure(io::Error),
+}
+
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(error) | WriteError::Unsure(error) => error,
+        }
+    }
 }
 
 /// What a store is kept on.
@@ -37,13 +45,13 @@ pub(crate) trait Medium: Send + Sync {
     fn read(&self, part: Part) -> io::Result<Option<Vec<u8>>>;
 
     /// Replaces a file durably and atomically: after a crash it is the old one or the new one.
-    fn replace(&self, part: Part, fill: Fill<'_>) -> io::Result<()>;
+    fn replace(&self, part: Part, fill: Fill<'_>) -> Result<(), WriteError>;
 
     /// Cuts the journal to its first `len` bytes, durably.
     fn cut_journal(&self, len: u64) -> io::Result<()>;
 
     /// Adds a frame to the journal at `at`, its end, and returns when it is durable.
-    fn append(&self, at: u64, frame: &[u8]) -> Result<(), AppendError>;
+    fn append(&self, at: u64, frame: &[u8]) -> Result<(), WriteError>;
 
     /// Opens a database, creating it if there is none.
     fn engine(&self, generation: u64) -> Result<Arc<dyn Engine>, EngineError>;

@@ -13,7 +13,7 @@ use crate::journal::{Header, Marker, encode_checkpoint, encode_commit};
 use crate::lock::Lock;
 use crate::medium::disk::{Disk, create_dir};
 use crate::medium::memory::{Memory, MemoryDisk};
-use crate::medium::{AppendError, Medium, Part};
+use crate::medium::{Medium, Part, WriteError};
 use crate::pending::Pending;
 use crate::report::{Opened, Options, Stats};
 use crate::write::Entry;
@@ -140,7 +140,8 @@ impl Store {
         check_sizes(sets)?;
         self.check_backlog()?;
         if self.unsure {
-            self.renew_journal()?;
+            self.renew_journal()
+                .map_err(|source| CommitError::io(self.medium.path(Part::Journal), source))?;
         }
         let frame = encode_commit(self.marker, self.sequence + 1, sets);
         if is_on(Mutant::CommitInMemory) {
@@ -224,13 +225,11 @@ impl Store {
         }
         let mut found = BTreeMap::new();
         self.engine
-            .scan(tree, start, &mut |key, value| {
+            .scan(tree, start, &|key| self.pending.get(tree, key).is_some(), &mut |key, value| {
                 if !key.starts_with(prefix) {
                     return ControlFlow::Break(());
                 }
-                if self.pending.get(tree, key).is_none() {
-                    found.insert(key.to_vec(), value.to_vec());
-                }
+                found.insert(key.to_vec(), value.to_vec());
                 if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
             .map_err(|error| ReadError::new(tree, &error))?;
@@ -287,12 +286,14 @@ impl Store {
                 self.sequence += 1;
                 Ok(())
             }
-            Err(AppendError::Refused(error)) => Err(error),
-            Err(AppendError::Unsure(error)) => {
-                self.unsure = true;
-                Err(error)
-            }
+            Err(error) => Err(self.noted(error)),
         }
+    }
+
+    /// Notes whether the journal can be trusted after an error.
+    fn noted(&mut self, error: WriteError) -> std::io::Error {
+        self.unsure |= matches!(error, WriteError::Unsure(_));
+        error.into()
     }
 
     /// Keeps the journal bounded when nobody calls `maintain`, or when checkpoints fail.
@@ -320,12 +321,11 @@ impl Store {
 
     /// Writes a new journal from memory: the state of the engine is as before, all changes since are in
     /// one frame. For a journal whose end is unknown after a failed write or fsync.
-    fn renew_journal(&mut self) -> Result<(), CommitError> {
+    pub(crate) fn renew_journal(&mut self) -> std::io::Result<()> {
         let all: WriteSet = self.pending.iter().collect();
         let digest = self.pending.digest().clone();
         let base = Mark { sequence: self.sequence, digest: digest.clone() };
         self.replace_journal(self.generation, base, &all, Some(&digest))
-            .map_err(|source| CommitError::io(self.medium.path(Part::Journal), source))
     }
 
     /// Replaces the journal by one that starts from `base` and has `changes` in one frame, if there are any;
@@ -347,7 +347,9 @@ impl Store {
             sequence += 1;
             bytes.extend(encode_checkpoint(marker, &Mark { sequence, digest: digest.clone() }));
         }
-        self.medium.replace(Part::Journal, &mut |out| out.write_all(&bytes))?;
+        self.medium
+            .replace(Part::Journal, &mut |out| out.write_all(&bytes))
+            .map_err(|error| self.noted(error))?;
         self.marker = marker;
         self.sequence = sequence;
         self.journal_len = bytes.len() as u64;

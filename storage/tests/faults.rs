@@ -201,6 +201,44 @@ fn what_is_committed_beside_a_checkpoint_that_fails_is_kept() {
 }
 
 #[test]
+fn a_new_journal_that_may_not_last_is_written_once_more() {
+    for rewritten in [false, true] {
+        let disk = MemoryDisk::new();
+        let compact_above = if rewritten { 0 } else { 1 << 20 };
+        let (mut store, ..) =
+            Store::open_memory(&disk, Options { compact_above, ..Options::default() }).unwrap();
+        store.commit(&[put(Tree::Outbox, "1", vec![1; 100])]).unwrap();
+        let begun = store.begin_checkpoint().unwrap().unwrap();
+        store.commit(&[put(Tree::Outbox, "2", "b")]).unwrap();
+        let written = begun.write();
+        disk.fail_next_fsync();
+        assert!(store.end_checkpoint(written).is_err());
+        store.commit(&[put(Tree::Outbox, "3", "c")]).unwrap();
+        let before = all(&store);
+        let (mut store, contents, opened) = store.crash().unwrap();
+        assert!(matches!(opened, Opened::Replayed { cut: 0, .. }), "{opened}");
+        assert_eq!((contents.len(), &contents), (3, &before));
+        store.checkpoint().unwrap();
+        assert_eq!((all(&store), store.crash().unwrap().2), (before, Opened::Clean));
+    }
+}
+
+#[test]
+fn a_checkpoint_after_a_failed_fsync_is_no_damage() {
+    let disk = MemoryDisk::new();
+    let (mut store, ..) = Store::open_memory(&disk, Options::default()).unwrap();
+    store.commit(&[put(Tree::Outbox, "1", "a")]).unwrap();
+    disk.fail_next_fsync();
+    assert!(store.commit(&[put(Tree::Outbox, "2", "?")]).is_err());
+    let begun = store.begin_checkpoint().unwrap().unwrap();
+    let written = begun.write();
+    drop(written);
+    let (_, contents, opened) = store.crash().unwrap();
+    assert!(matches!(opened, Opened::Replayed { .. }), "{opened}");
+    assert_eq!(contents.get(Tree::Outbox, b"1"), Some(b"a".as_slice()));
+}
+
+#[test]
 fn checkpoints_that_keep_failing_stop_commits_before_memory_fills() {
     let disk = MemoryDisk::new();
     let (mut store, ..) = Store::open_memory(&disk, options()).unwrap();

@@ -235,14 +235,14 @@ impl Lists {
             change = change.owner(&user, owner.clone());
         }
         database.commit(change)?;
-        if owner.record != before.record {
-            shown::forget_revoked(database, &user, &owner, now)?;
-            self.sights.changed(&user);
-            self.end_revoked(&user, &owner, now);
-        }
+        // Before anything that may fail: what is said once more is no change.
         self.note_blocks(user, changes.values());
-        if owner.changes != before.changes {
+        if owner != before {
             self.sights.changed(&user);
+        }
+        if owner.record != before.record {
+            self.end_revoked(&user, &owner, now);
+            shown::forget_revoked(database, &user, &owner, now)?;
         }
         let index = self.indexes.entry(user).or_default();
         index.changes = owner.changes;

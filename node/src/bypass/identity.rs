@@ -68,7 +68,8 @@ impl Identity {
     fn frame(&mut self, frame: &Frame) -> Said {
         let element = match frame {
             Frame::Open(header) => {
-                self.domain = header.get_attr("from").map(str::to_owned);
+                let domain = header.get_attr("from").and_then(|from| Jid::new(from).ok());
+                self.domain = domain.map(|domain| domain.domain().to_string());
                 return Said::More;
             }
             Frame::Element(element) => element,
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' id='1' version='1.0' \
-        xmlns:stream='http://etherx.jabber.org/streams' from='a.example'>";
+        xmlns:stream='http://etherx.jabber.org/streams' from='A.example'>";
     const SUCCESS: &str = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/></stream:features>\
         <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
     const FEATURES: &str =

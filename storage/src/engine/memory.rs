@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
-use super::{Engine, EngineError, Op, Visit};
+use super::{Engine, EngineError, LeaveOut, Op, Visit};
 use crate::Tree;
 use crate::digest::Mark;
 use crate::medium::memory::{Fault, MemoryDisk};
@@ -97,7 +97,13 @@ impl Engine for MemoryEngine {
         Ok(self.look(|state| state.entries.get(&(tree, key.to_vec())).cloned()))
     }
 
-    fn scan(&self, tree: Tree, start: &[u8], visit: Visit<'_>) -> Result<(), EngineError> {
+    fn scan(
+        &self,
+        tree: Tree,
+        start: &[u8],
+        leave_out: LeaveOut<'_>,
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
         // A copy: the visitor may come back to this disk.
         let entries: Vec<(Vec<u8>, Vec<u8>)> = self.look(|state| {
             let from = Bound::Included((tree, start.to_vec()));
@@ -105,7 +111,7 @@ impl Engine for MemoryEngine {
                 state.entries.range((from, Bound::Unbounded)).take_while(|((of, _), _)| *of == tree);
             of_tree.map(|((_, key), value)| (key.clone(), value.clone())).collect()
         });
-        for (key, value) in entries {
+        for (key, value) in entries.into_iter().filter(|(key, _)| !leave_out(key)) {
             if visit(&key, &value) == ControlFlow::Break(()) {
                 break;
             }

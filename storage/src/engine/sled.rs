@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Engine, EngineError, Op, Visit};
+use super::{Engine, EngineError, LeaveOut, Op, Visit};
 use crate::Tree;
 use crate::digest::Mark;
 use crate::format::{Reader, put_bytes};
@@ -140,11 +140,20 @@ impl Engine for SledEngine {
         })
     }
 
-    fn scan(&self, tree: Tree, start: &[u8], visit: Visit<'_>) -> Result<(), EngineError> {
+    fn scan(
+        &self,
+        tree: Tree,
+        start: &[u8],
+        leave_out: LeaveOut<'_>,
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
         let entries = self.tree(tree)?;
         catch(|| {
             for entry in entries.range(start..) {
                 let (key, stored) = entry?;
+                if leave_out(&key) {
+                    continue;
+                }
                 if visit(&key, &self.unpack(tree, &key, &stored)?).is_break() {
                     break;
                 }
@@ -297,4 +306,30 @@ fn disk_usage(dir: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::nothing;
+
+    #[test]
+    fn a_value_that_is_left_out_is_not_put_together() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = SledEngine::open(&home.path().join("db"), 1 << 20).unwrap();
+        let long = vec![7; 2 * PART];
+        engine.apply(&[(Tree::Inbox, b"1", Some(&long)), (Tree::Inbox, b"2", Some(b"whole"))]).unwrap();
+        // As it is in the middle of a change.
+        engine.parts.clear().unwrap();
+        let scan = |leave_out: LeaveOut<'_>| {
+            let mut keys = Vec::new();
+            let end = engine.scan(Tree::Inbox, &[], leave_out, &mut |key, _| {
+                keys.push(key.to_vec());
+                ControlFlow::Continue(())
+            });
+            end.map(|()| keys)
+        };
+        assert!(matches!(scan(&nothing), Err(EngineError::Damaged(_))));
+        assert_eq!(scan(&|key| key == b"1").unwrap(), [b"2".to_vec()]);
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::{AppendError, Fill, MAX_ASIDE, Medium, Part};
+use super::{Fill, MAX_ASIDE, Medium, Part, WriteError};
 use crate::engine::sled::SledEngine;
 use crate::engine::{Engine, EngineError};
 use crate::lock::Lock;
@@ -82,7 +82,7 @@ impl Medium for Disk {
         }
     }
 
-    fn replace(&self, part: Part, fill: Fill<'_>) -> io::Result<()> {
+    fn replace(&self, part: Part, fill: Fill<'_>) -> Result<(), WriteError> {
         let path = self.path(part);
         let new = path.with_extension("new");
         let written = (|| {
@@ -97,12 +97,12 @@ impl Medium for Disk {
         if let Err(error) = written {
             // The space may be what is short; a leftover is overwritten next time.
             let _ = fs::remove_file(&new);
-            return Err(error);
+            return Err(WriteError::Refused(error));
         }
         if part == Part::Journal {
             *self.open_journal() = None;
         }
-        self.sync_dir()
+        self.sync_dir().map_err(WriteError::Unsure)
     }
 
     fn cut_journal(&self, len: u64) -> io::Result<()> {
@@ -111,18 +111,18 @@ impl Medium for Disk {
         self.sync(&file)
     }
 
-    fn append(&self, at: u64, frame: &[u8]) -> Result<(), AppendError> {
-        let file = self.journal().map_err(AppendError::Refused)?;
+    fn append(&self, at: u64, frame: &[u8]) -> Result<(), WriteError> {
+        let file = self.journal().map_err(WriteError::Refused)?;
         if let Err(error) = file.write_all_at(frame, at) {
             return Err(match self.cut_journal(at) {
-                Ok(()) => AppendError::Refused(error),
-                Err(_) => AppendError::Unsure(error),
+                Ok(()) => WriteError::Refused(error),
+                Err(_) => WriteError::Unsure(error),
             });
         }
         // After a failed fsync the kernel may call unwritten pages clean: this file is not trusted again.
         self.sync(&file).map_err(|error| {
             let _ = self.cut_journal(at);
-            AppendError::Unsure(error)
+            WriteError::Unsure(error)
         })
     }
 

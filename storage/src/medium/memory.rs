@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::{AppendError, Fill, Medium, Part};
+use super::{Fill, Medium, Part, WriteError};
 use crate::engine::memory::{MemoryEngine, State as EngineState};
 use crate::engine::{Engine, EngineError};
 
@@ -76,7 +76,7 @@ impl MemoryDisk {
         self.with(|state| state.refuse_replacing = refuse);
     }
 
-    /// Lets the next append fail in its fsync, which leaves the end of the journal unknown.
+    /// Lets the next append, or the next new journal, fail in its fsync: what the journal holds is unknown then.
     pub fn fail_next_fsync(&self) {
         self.with(|state| state.fail_fsync = true);
     }
@@ -163,17 +163,22 @@ impl Medium for Memory {
         Ok(self.0.with(|state| state.file(part).clone()))
     }
 
-    fn replace(&self, part: Part, fill: Fill<'_>) -> io::Result<()> {
+    fn replace(&self, part: Part, fill: Fill<'_>) -> Result<(), WriteError> {
         let mut bytes = Vec::new();
-        fill(&mut bytes)?;
+        fill(&mut bytes).map_err(WriteError::Refused)?;
         self.0.with(|state| match state.step() {
-            Fault::None if state.refuse_replacing => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            Fault::None if state.refuse_replacing => {
+                Err(WriteError::Refused(io::Error::from(io::ErrorKind::StorageFull)))
+            }
             Fault::None => {
                 state.fsyncs += 2;
                 *state.file(part) = Some(bytes);
-                Ok(())
+                match part == Part::Journal && std::mem::take(&mut state.fail_fsync) {
+                    true => Err(WriteError::Unsure(io::Error::other("fsync failed"))),
+                    false => Ok(()),
+                }
             }
-            Fault::Refuse(error) | Fault::Crash(error) => Err(error),
+            Fault::Refuse(error) | Fault::Crash(error) => Err(WriteError::Refused(error)),
         })
     }
 
@@ -188,7 +193,7 @@ impl Medium for Memory {
         })
     }
 
-    fn append(&self, at: u64, frame: &[u8]) -> Result<(), AppendError> {
+    fn append(&self, at: u64, frame: &[u8]) -> Result<(), WriteError> {
         self.0.with(|state| {
             let fault = state.step();
             let journal = state.journal.get_or_insert_default();
@@ -198,14 +203,14 @@ impl Medium for Memory {
                     journal.extend_from_slice(frame);
                     state.fsyncs += 1;
                     if std::mem::take(&mut state.fail_fsync) {
-                        return Err(AppendError::Unsure(io::Error::other("fsync failed")));
+                        return Err(WriteError::Unsure(io::Error::other("fsync failed")));
                     }
                     Ok(())
                 }
-                Fault::Refuse(error) => Err(AppendError::Refused(error)),
+                Fault::Refuse(error) => Err(WriteError::Refused(error)),
                 Fault::Crash(error) => {
                     journal.extend_from_slice(&frame[..frame.len() / 2]);
-                    Err(AppendError::Unsure(error))
+                    Err(WriteError::Unsure(error))
                 }
             }
         })

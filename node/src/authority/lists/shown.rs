@@ -220,17 +220,18 @@ fn keep(
     let claim = |seen: &Seen| Some(Unverified::<PresenceRecord>::parse(&seen.presence).ok()?.claim().clone());
     let mut shown = database.last_shown(&[*user])?.pop().unwrap_or_default();
     let before = shown.seen.iter().filter_map(claim).find(|before| before.device == record.device);
-    if before.is_some_and(|before| before.at >= record.at) {
-        return Ok(());
+    let is_newer = before.is_none_or(|before| before.at < record.at);
+    if is_newer {
+        shown.seen.retain(|other| {
+            verified(&revocations, other, now).is_ok_and(|other| other.device != record.device)
+        });
+        shown.seen.push(seen);
+        let surplus = shown.seen.len().saturating_sub(DEVICES);
+        shown.seen.drain(..surplus);
     }
-    shown
-        .seen
-        .retain(|other| verified(&revocations, other, now).is_ok_and(|other| other.device != record.device));
-    shown.seen.push(seen);
-    let surplus = shown.seen.len().saturating_sub(DEVICES);
-    shown.seen.drain(..surplus);
-    hides(&mut shown, hidden_from);
-    database.commit(Change::default().shown(user, &shown))?;
+    if hides(&mut shown, hidden_from) || is_newer {
+        database.commit(Change::default().shown(user, &shown))?;
+    }
     Ok(())
 }
 

@@ -200,11 +200,12 @@ impl Medium for Memory {
             journal.truncate(usize::try_from(at).unwrap_or(usize::MAX));
             match fault {
                 Fault::None => {
-                    journal.extend_from_slice(frame);
                     state.fsyncs += 1;
                     if std::mem::take(&mut state.fail_fsync) {
+                        journal.extend_from_slice(&frame[..frame.len() / 2]);
                         return Err(WriteError::Unsure(io::Error::other("fsync failed")));
                     }
+                    journal.extend_from_slice(frame);
                     Ok(())
                 }
                 Fault::Refuse(error) => Err(WriteError::Refused(error)),

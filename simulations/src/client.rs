@@ -88,8 +88,7 @@ impl Client {
 
     /// Whether it has sent everything and the node has all of it.
     pub(crate) fn is_done(&self) -> bool {
-        self.waiting.is_empty()
-            && self.management.as_ref().is_none_or(|management| management.unacked.is_empty())
+        self.waiting.is_empty() && self.management.as_ref().is_none_or(|management| management.is_settled())
     }
 
     /// Stanzas that came on its stream.
@@ -160,7 +159,7 @@ impl Client {
                 ns::SM => self.hear_management(&element, &mut heard),
                 ns::CLIENT => {
                     if let (Phase::Ready, Some(management)) = (self.phase, &mut self.management) {
-                        management.handled = management.handled.wrapping_add(1);
+                        management.heard(&element);
                     }
                     self.hear_stanza(element, &mut heard);
                 }
@@ -186,7 +185,7 @@ impl Client {
             ("resumed", Phase::Resuming) => {
                 self.acknowledged(handled, heard);
                 self.phase = Phase::Ready;
-                let again = self.management.iter().flat_map(|management| &management.unacked);
+                let again = self.management.iter().flat_map(Management::again);
                 self.out.extend(again.map(|note| note.element.clone()));
                 self.out.push(Element::new("r", ns::SM));
                 self.send_waiting();
@@ -212,9 +211,8 @@ impl Client {
 
     /// The stream is lost for good: what it did not get acknowledged is sent on a new one.
     fn start_anew(&mut self) {
-        let unacked = self.management.take().map(|management| management.unacked).unwrap_or_default();
-        let again: Vec<Note> =
-            unacked.into_iter().filter(|note| !note.element.is("iq", ns::CLIENT)).collect();
+        let unanswered = self.management.take().into_iter().flat_map(Management::into_unanswered);
+        let again: Vec<Note> = unanswered.filter(|note| !note.element.is("iq", ns::CLIENT)).collect();
         for note in again.into_iter().rev() {
             self.waiting.push_front(note);
         }

@@ -310,6 +310,8 @@ fn disk_usage(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::engine::nothing;
 

@@ -32,6 +32,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How long until it is looked again whether there is room for the next piece of a copy.
 const ROOM: Duration = Duration::from_millis(20);
 
+/// How long nothing has to be committed before a checkpoint begins: it makes the disk slow, a tenth of a second and more.
+/// Where there is no such pause it begins when it presses.
+const PAUSE: Duration = Duration::from_millis(200);
 /// How long until it is looked again whether a checkpoint is written, while nothing is committed.
 const WRITING: Duration = Duration::from_millis(20);
 
@@ -217,19 +220,22 @@ impl Keeper {
 
     /// Nothing waits to be committed.
     fn rest(&mut self) -> Result<Option<Order>, Ended> {
-        let look_again = match (self.copy_on(&[]), &self.checkpoint) {
+        let (look_again, begins) = match (self.copy_on(&[]), &self.checkpoint) {
             (Step::More, _) => return Ok(None),
-            (Step::Full, _) => ROOM,
-            (Step::End, Writing::Begun(_)) => WRITING,
+            (Step::Full, _) => (ROOM, false),
+            (Step::End, Writing::Begun(_)) => (WRITING, false),
+            (Step::End, Writing::Idle) if self.store.is_checkpoint_due() => (PAUSE, true),
             (Step::End, Writing::Idle | Writing::Failed(_)) => {
                 return self.queue.recv().map(Some).map_err(|_| Ended);
             }
         };
         match self.queue.recv_timeout(look_again) {
-            Ok(order) => Ok(Some(order)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Ended),
+            Ok(order) => return Ok(Some(order)),
+            Err(RecvTimeoutError::Timeout) if begins => self.begin_checkpoint(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Ended),
         }
+        Ok(None)
     }
 
     /// A copy that is being made goes on by a piece, also where commits never pause.
@@ -279,14 +285,16 @@ impl Keeper {
         });
     }
 
-    /// Begins a checkpoint when it is due, and ends it when it is written, or must be before commits go on.
+    /// Begins a checkpoint that presses, and ends it when it is written, or must be before commits go on.
     fn maintain(&mut self) {
         match &self.checkpoint {
             Writing::Begun(writing) if writing.is_finished() || self.store.is_checkpoint_overdue() => {
                 self.end_checkpoint();
             }
             Writing::Failed(again) if Instant::now() < *again => {}
-            Writing::Idle | Writing::Failed(_) if self.store.is_checkpoint_due() => self.begin_checkpoint(),
+            Writing::Idle | Writing::Failed(_) if self.store.is_checkpoint_pressing() => {
+                self.begin_checkpoint();
+            }
             Writing::Begun(_) | Writing::Idle | Writing::Failed(_) => {}
         }
     }
@@ -381,10 +389,10 @@ mod tests {
         assert_eq!(contents.tree(Tree::Outbox).count(), 300);
     }
 
-    /// A keeper of a store whose checkpoint is due, and who gives it orders.
-    fn overfull(disk: &MemoryDisk) -> (Keeper, SyncSender<Order>) {
+    /// A keeper of a store whose journal has so many times its limit, and who gives it orders.
+    fn overfull(disk: &MemoryDisk, times: u64) -> (Keeper, SyncSender<Order>) {
         let (mut store, _, _) = Store::open_memory(disk, Options::default()).expect("opened");
-        for number in 0..Options::default().journal_limit >> 19 {
+        for number in 0..times * Options::default().journal_limit >> 19 {
             let mut writes = WriteSet::new();
             writes.put(Tree::Inbox, number.to_be_bytes(), vec![0; 1 << 19]);
             store.commit(&[writes]).expect("committed");
@@ -406,7 +414,7 @@ mod tests {
     #[test]
     fn commits_go_on_beside_a_checkpoint_that_is_written() {
         let disk = MemoryDisk::new();
-        let (mut keeper, orders) = overfull(&disk);
+        let (mut keeper, orders) = overfull(&disk, 3);
         let (hold, held) = sync_channel::<()>(0);
         let begun = keeper.store.begin_checkpoint().expect("room").expect("due");
         keeper.checkpoint = Writing::Begun(std::thread::spawn(move || {
@@ -426,9 +434,29 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_waits_for_a_pause_until_it_presses() {
+        let (mut keeper, orders) = overfull(&MemoryDisk::new(), 1);
+        let later = |wait| {
+            let orders = orders.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(wait);
+                let _ = orders.send(Order::Commit((1, put("late"))));
+            })
+        };
+        keeper.maintain();
+        let sender = later(PAUSE / 10);
+        assert!(matches!(keeper.rest(), Ok(Some(_))) && matches!(keeper.checkpoint, Writing::Idle));
+        sender.join().expect("sent");
+        assert!(matches!(keeper.rest(), Ok(None)) && matches!(keeper.checkpoint, Writing::Begun(_)));
+        let (mut keeper, _orders) = overfull(&MemoryDisk::new(), 3);
+        keeper.maintain();
+        assert!(matches!(keeper.checkpoint, Writing::Begun(_)));
+    }
+
+    #[test]
     fn a_checkpoint_that_fails_is_tried_again_later() {
         let disk = MemoryDisk::new();
-        let (mut keeper, _orders) = overfull(&disk);
+        let (mut keeper, _orders) = overfull(&disk, 3);
         disk.refuse_replacing(true);
         keeper.begin_checkpoint();
         keeper.end_checkpoint();

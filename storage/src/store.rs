@@ -29,6 +29,8 @@ const MAX_COMMIT: usize = u32::MAX as usize;
 
 /// While checkpoints fail, commits go on until the journal has this many times its limit.
 const BACKLOG: u64 = 16;
+/// A checkpoint should not wait for a better moment when the journal has this many times its limit.
+const PRESSING: u64 = 3;
 /// A commit itself tries a checkpoint when the journal has this many times its limit.
 const OVERDUE: u64 = 4;
 
@@ -158,6 +160,11 @@ impl Store {
     /// Whether the journal is long enough for a checkpoint.
     pub fn is_checkpoint_due(&self) -> bool {
         self.journal_len > self.journal_limit()
+    }
+
+    /// Whether the journal is so long that a checkpoint should begin, however much there is to commit.
+    pub fn is_checkpoint_pressing(&self) -> bool {
+        self.journal_len > PRESSING * self.journal_limit()
     }
 
     /// Whether the journal is so long that a commit would do a checkpoint on the way.

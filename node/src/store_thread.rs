@@ -392,7 +392,7 @@ mod tests {
     /// A keeper of a store whose journal has so many times its limit, and who gives it orders.
     fn overfull(disk: &MemoryDisk, times: u64) -> (Keeper, SyncSender<Order>) {
         let (mut store, _, _) = Store::open_memory(disk, Options::default()).expect("opened");
-        for number in 0..times * Options::default().journal_limit >> 19 {
+        for number in 0..(times * Options::default().journal_limit) >> 19 {
             let mut writes = WriteSet::new();
             writes.put(Tree::Inbox, number.to_be_bytes(), vec![0; 1 << 19]);
             store.commit(&[writes]).expect("committed");

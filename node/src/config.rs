@@ -149,7 +149,7 @@ impl Config {
                 format!("{} is no address: write HOST:PORT, as 127.0.0.1:5347", self.authority.component);
             return Err(value("authority.component", what));
         }
-        self.public_networks()?;
+        self.networks()?;
         self.mailboxes()?;
         within("bypass.max_connections", self.bypass.max_connections, settings::BYPASS_CONNECTIONS)?;
         self.bypass_destinations()?;
@@ -176,11 +176,11 @@ impl Config {
         Ok(Home::Postgres(Box::new(PostgresSettings::new(&authority.database, password, ca)?)))
     }
 
-    /// The networks whose addresses count as the Internet's: address, and length of the prefix.
+    /// Which networks' addresses count as the Internet's.
     ///
     /// # Errors
     /// Names the first that is none.
-    pub fn public_networks(&self) -> Result<Vec<(IpAddr, u8)>, ConfigError> {
+    pub fn networks(&self) -> Result<Networks, ConfigError> {
         let read = |text: &String| {
             let (address, prefix) = text.split_once('/')?;
             let (address, prefix) = (address.parse::<IpAddr>().ok()?, prefix.parse::<u8>().ok()?);
@@ -190,7 +190,8 @@ impl Config {
             let what = || format!("{text} is no network: write ADDRESS/LENGTH, as 10.0.0.0/8");
             read(text).ok_or_else(|| value("overlay.public_networks", what()))
         };
-        self.overlay.public_networks.iter().map(one).collect()
+        let public = self.overlay.public_networks.iter().map(one).collect::<Result<_, _>>()?;
+        Ok(Networks { public, private: Vec::new() })
     }
 
     /// The nodes where mail for people of this one waits, each with its addresses as far as they are named.
@@ -249,8 +250,7 @@ impl Config {
         if let Some(one) = listed.iter().find(own) {
             return Err(value("bypass.allow", format!("{} is this gateway itself", one.target)));
         }
-        let networks = Networks { public: self.public_networks()?, private: Vec::new() };
-        Ok(Destinations::new(listed, networks))
+        Ok(Destinations::new(listed, self.networks()?))
     }
 
     /// Whether anybody but this machine can reach the XMPP ports.

@@ -18,7 +18,7 @@ use crosstalk_overlay::core::{KnownAuthority, Provenance};
 use crosstalk_overlay::dht;
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::keys::NodeKey;
-use crosstalk_overlay::swarm::{self, DhtConfig, DhtMode, Networks, ReachConfig};
+use crosstalk_overlay::swarm::{self, DhtConfig, DhtMode, ReachConfig};
 use crosstalk_storage::{Contents, Opened, Options, Store, Tree, tree};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -364,7 +364,7 @@ fn network(
         TableMode::Client => Some(DhtMode::Client),
         TableMode::Server => Some(DhtMode::Server),
     };
-    let networks = Networks { public: config.public_networks()?, private: Vec::new() };
+    let networks = config.networks()?;
     let store = dht::StoreLimits { values: HELD.0, bytes: HELD.1, ..dht::StoreLimits::default() };
     let relay = match overlay.relay {
         RelayMode::Auto => swarm::RelayMode::Auto,

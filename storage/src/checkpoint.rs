@@ -46,7 +46,6 @@ pub struct Written {
     outcome: Result<Done, Failure>,
 }
 
-#[derive(Default)]
 struct Done {
     rewritten: Option<Arc<dyn Engine>>,
     snapshot_len: Option<u64>,
@@ -54,15 +53,13 @@ struct Done {
 
 struct Failure {
     error: CheckpointError,
-    /// The engine refused a write.
-    reopen: bool,
-    /// The engine cannot be used any more.
-    damaged: Option<String>,
+    /// The engine refused a write; damaged, it cannot be used any more.
+    by_engine: bool,
 }
 
 impl From<CheckpointError> for Failure {
     fn from(error: CheckpointError) -> Self {
-        Self { error, reopen: false, damaged: None }
+        Self { error, by_engine: false }
     }
 }
 
@@ -131,8 +128,10 @@ impl Store {
     /// next one starts over.
     pub fn end_checkpoint(&mut self, written: Written) -> Result<(), CheckpointError> {
         let Done { rewritten, snapshot_len } = written.outcome.map_err(|failure| {
-            self.reopen |= failure.reopen;
-            self.engine_failed = self.engine_failed.take().or(failure.damaged);
+            self.reopen |= failure.by_engine;
+            if let (true, CheckpointError::Damaged { reason, .. }) = (failure.by_engine, &failure.error) {
+                self.engine_failed.get_or_insert_with(|| reason.clone());
+            }
             failure.error
         })?;
         let mark = written.leaving.mark.clone();
@@ -232,12 +231,8 @@ impl Checkpoint {
             self.engine.flush()
         };
         apply().map_err(|error| Failure {
-            reopen: true,
-            damaged: match &error {
-                EngineError::Damaged(reason) => Some(reason.clone()),
-                EngineError::System(_) => None,
-            },
             error: CheckpointError::engine(self.medium.engine_path(self.generation), error),
+            by_engine: true,
         })
     }
 

@@ -37,6 +37,11 @@ impl Changes {
         self.0.iter().map(|((tree, key), change)| ((*tree, key.as_slice()), change.value.as_deref()))
     }
 
+    /// The same, for the engine.
+    fn ops(&self) -> impl Iterator<Item = Op<'_>> {
+        self.iter().map(|((tree, key), value)| (tree, key, value))
+    }
+
     /// The changes of one tree from `start` on.
     fn from(&self, tree: Tree, start: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let from = Bound::Included((tree, start.to_vec()));
@@ -61,7 +66,7 @@ impl Leaving {
 
     /// All changes in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Op<'_>> {
-        self.changes.iter().map(|((tree, key), value)| (tree, key, value))
+        self.changes.ops()
     }
 
     /// The changes of one tree.
@@ -154,7 +159,7 @@ impl Pending {
 
     /// The changes that are not set apart, in order.
     pub(crate) fn since(&self) -> impl Iterator<Item = Op<'_>> {
-        self.changes.iter().map(|((tree, key), value)| (tree, key, value))
+        self.changes.ops()
     }
 
     /// The changes of one tree from `start` on.

@@ -507,18 +507,11 @@ mod tests {
     /// then takes the place of all.
     #[test]
     fn few_statements_are_kept_of_one_thing() {
-        use crosstalk_storage::tree::roster::{Edit, RosterItem};
+        use crosstalk_storage::tree::roster::RosterItem;
         let by = |device: u8| {
-            let edit = Some(Edit { millis: u64::from(device), by: vec![device], ..Edit::default() });
-            Entry::Contact(Box::new(RosterItem {
-                jid: "a@b".to_owned(),
-                name_edit: edit.clone(),
-                groups_edit: edit.clone(),
-                approved_edit: edit.clone(),
-                listed_edit: edit.clone(),
-                user_edit: edit,
-                ..RosterItem::default()
-            }))
+            let (edited_millis, edited_by) = (u64::from(device), vec![device]);
+            let jid = "a@b".to_owned();
+            Entry::contact(&RosterItem { jid, edited_millis, edited_by, ..RosterItem::default() })
         };
         let told = |said: &Said, entry: Entry| {
             let statement = Statement { said: entry.part().write(), ..Statement::default() };

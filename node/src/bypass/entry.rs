@@ -20,7 +20,7 @@ use super::relay;
 use super::socks::{Handshake, Host, Refused, Step, Target};
 use crate::c2s::connection::linger;
 use crate::c2s::strangers::Strangers;
-use crate::c2s::transport::{Transport, prepare};
+use crate::c2s::transport::{Transport, accepted, prepare};
 use crate::core::io::ConnId;
 
 /// Addresses of a name that are tried.
@@ -61,20 +61,13 @@ impl Door {
 pub(super) async fn accept(door: Arc<Door>, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            connection = accepted(&listener, "a chat program for its network") => connection,
             Some(_) = connections.join_next() => continue,
         };
-        match accepted {
-            Ok((stream, peer)) => match door.seats.clone().try_acquire_owned() {
-                Ok(seat) => drop(connections.spawn(follow(door.clone(), stream, peer, seat))),
-                Err(_) => drop(door.figures.refused(None, Refused::Crowded)),
-            },
-            Err(why) => {
-                // Out of files, most likely: trying on at once would only burn the processor.
-                tracing::warn!(%why, "a chat program could not be accepted for its network");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        match door.seats.clone().try_acquire_owned() {
+            Ok(seat) => drop(connections.spawn(follow(door.clone(), stream, peer, seat))),
+            Err(_) => drop(door.figures.refused(None, Refused::Crowded)),
         }
     }
 }

@@ -202,8 +202,9 @@ impl Figures {
 
     pub(super) fn view(&self, listen: &[SocketAddr], listed: &[Listed]) -> BypassView {
         let counts = self.counts();
+        let place = |entry: usize| listed.get(entry).map(|one| one.target.to_string()).unwrap_or_default();
         let alarm = |((entry, alarm), count): (&(usize, Alarm), &u64)| Trouble {
-            destination: listed.get(*entry).map(|one| one.target.to_string()).unwrap_or_default(),
+            destination: place(*entry),
             what: alarm.to_string(),
             count: *count,
         };
@@ -214,7 +215,7 @@ impl Figures {
         };
         let user = |(address, entry): &(String, usize)| UserView {
             address: address.clone(),
-            destination: listed.get(*entry).map(|one| one.target.to_string()).unwrap_or_default(),
+            destination: place(*entry),
         };
         BypassView {
             users: counts.users.values().map(user).collect(),

@@ -62,24 +62,13 @@ impl Door {
 /// Accepts until it is aborted.
 pub(super) async fn accept(door: Arc<Door>, listener: TcpListener, direct_tls: bool) {
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let Ok(seat) = door.seats.clone().try_acquire_owned() else {
-                    tracing::warn!(
-                        limit = door.limits.connections,
-                        "a client was turned away: too many connections"
-                    );
-                    continue;
-                };
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                tokio::spawn(follow(door.clone(), stream, peer, direct_tls, seat));
-            }
-            Err(why) => {
-                // Out of files, most likely: trying on at once would only burn the processor.
-                tracing::warn!(%why, "a client could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        let (stream, peer) = transport::accepted(&listener, "a client").await;
+        let Ok(seat) = door.seats.clone().try_acquire_owned() else {
+            tracing::warn!(limit = door.limits.connections, "a client was turned away: too many connections");
+            continue;
+        };
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        tokio::spawn(follow(door.clone(), stream, peer, direct_tls, seat));
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsStream;
 
 /// Where the bytes of one stream come from and go to.
@@ -26,6 +26,20 @@ impl Transport {
         match self {
             Self::Plain(stream) => stream.local_addr().ok(),
             Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+        }
+    }
+}
+
+/// The next connection. Where the system gives none, the log says that `whom` it was to be from, and a moment passes.
+pub(crate) async fn accepted(listener: &TcpListener, whom: &str) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(why) => {
+                // Out of files, most likely: trying on at once would only burn the processor.
+                tracing::warn!(%why, "{whom} could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ mod merge;
 pub(super) mod own;
 mod pass;
 pub mod server;
-pub(crate) mod shape;
+mod shape;
 mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use crosstalk_link_local::mdns::Interface;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use super::streams::Streams;
+use crate::c2s::transport::accepted;
 
 /// How many ports are tried, counted from the one that is set.
 pub const TRIED: u16 = 23;
@@ -59,20 +59,12 @@ pub(super) async fn accept(
     streams: Streams,
 ) {
     loop {
-        match listener.accept().await {
-            Ok((connection, address)) => {
-                let address = canonical(address);
-                if is_near(address.ip(), &interfaces.borrow()) {
-                    streams.accepted(connection, address);
-                } else {
-                    tracing::debug!(%address, "turned away: not on a link of this machine");
-                }
-            }
-            Err(error) => {
-                // Out of files, most likely: trying on at once would only burn the processor.
-                tracing::warn!(%error, "a neighbour could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        let (connection, address) = accepted(&listener, "a neighbour").await;
+        let address = canonical(address);
+        if is_near(address.ip(), &interfaces.borrow()) {
+            streams.accepted(connection, address);
+        } else {
+            tracing::debug!(%address, "turned away: not on a link of this machine");
         }
     }
 }

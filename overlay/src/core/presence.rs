@@ -56,15 +56,18 @@ impl Presences {
 
     /// Whether anybody here was shown a device's presence.
     pub(super) fn shows(&self, device: &DeviceId) -> bool {
-        let low = UserId::from_bytes([0; 32]);
-        self.shown.range((*device, low)..).next().is_some_and(|((shown, _), _)| shown == device)
+        self.of(device).next().is_some()
     }
 
     /// Whether all that was shown of a device was said before.
     pub(super) fn is_before(&self, device: &DeviceId, at: Hlc) -> bool {
-        let low = UserId::from_bytes([0; 32]);
-        let mut shown = self.shown.range((*device, low)..).take_while(|((shown, _), _)| shown == device);
-        shown.all(|(_, newest)| newest.at < at)
+        self.of(device).all(|(_, newest)| newest.at < at)
+    }
+
+    /// What was shown of a device, to whom.
+    fn of(&self, device: &DeviceId) -> impl Iterator<Item = (&(DeviceId, UserId), &Newest)> {
+        let (low, high) = (UserId::from_bytes([0; 32]), UserId::from_bytes([0xff; 32]));
+        self.shown.range((*device, low)..=(*device, high))
     }
 
     /// Takes the newest in, and forgets the oldest if there is no room.
@@ -240,9 +243,7 @@ impl Overlay {
 
     /// A device is no longer live: what it showed is unknown now, and what it shows next is new.
     pub(super) fn forget_presence(&mut self, device: &DeviceId) {
-        let (low, high) = (UserId::from_bytes([0; 32]), UserId::from_bytes([0xff; 32]));
-        let keys: Vec<_> =
-            self.presences.shown.range((*device, low)..=(*device, high)).map(|(key, _)| *key).collect();
+        let keys: Vec<_> = self.presences.of(device).map(|(key, _)| *key).collect();
         keys.iter().for_each(|key| self.presences.forget(key));
     }
 }

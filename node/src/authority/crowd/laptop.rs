@@ -16,7 +16,6 @@ use crosstalk_storage::tree::roster::{Edit, RosterItem};
 use super::{DAY, Measured, node};
 use crate::authority::tests_on_postgres::{Said, why};
 use crate::core::sync::entry::{Entry, Key, Mark, Marks, marks, short_digest};
-use crate::core::sync::shape::BlockField;
 use crate::xmpp::Stanza;
 
 /// A laptop of a user: its keys, and what it has.
@@ -85,50 +84,35 @@ impl Laptop {
         }
     }
 
-    fn by(&self, millis: u64) -> Option<Edit> {
-        Some(Edit { millis, by: self.device.id().as_bytes().to_vec(), ..Edit::default() })
+    pub(super) fn edit(&mut self, number: usize, name: &str, at: u64) {
+        let (jid, name) = (format!("contact{number}@school.example"), Some(name.to_owned()));
+        self.lists(RosterItem { jid, name, ..RosterItem::default() }, at);
     }
 
-    pub(super) fn edit(&mut self, number: usize, name: &str, at: u64) {
-        let edit = self.by(at);
-        let item = RosterItem {
-            jid: format!("contact{number}@school.example"),
-            name: Some(name.to_owned()),
-            name_edit: edit.clone(),
-            groups_edit: edit.clone(),
-            approved_edit: edit.clone(),
-            listed_edit: edit.clone(),
-            user_edit: edit,
-            ..RosterItem::default()
-        };
-        self.takes(Entry::Contact(Box::new(item)));
+    fn lists(&mut self, item: RosterItem, at: u64) {
+        let by = self.device.id().as_bytes().to_vec();
+        self.takes(Entry::contact(&RosterItem { edited_millis: at, edited_by: by, ..item }));
     }
 
     pub(super) fn block(&mut self, jid: &str, at: u64) {
-        let blocked = Blocked { since: at, edit: self.by(at), ..Blocked::default() };
-        self.takes(Entry::Block(BlockField { jid: jid.to_owned(), blocked }));
+        self.blocks(jid, at, false);
     }
 
     /// The block ends.
     pub(super) fn unblock(&mut self, jid: &str, at: u64) {
-        let blocked = Blocked { since: at, edit: self.by(at), lifted: true };
-        self.takes(Entry::Block(BlockField { jid: jid.to_owned(), blocked }));
+        self.blocks(jid, at, true);
+    }
+
+    fn blocks(&mut self, jid: &str, at: u64, lifted: bool) {
+        let by = self.device.id().as_bytes().to_vec();
+        let edit = Some(Edit { millis: at, by, ..Edit::default() });
+        self.takes(Entry::block(jid, &Blocked { since: at, edit, lifted }));
     }
 
     /// Its contact list has another pupil, under an address that nobody else knows.
     pub(super) fn list(&mut self, jid: &str, other: usize, at: u64) {
-        let edit = self.by(at);
-        let item = RosterItem {
-            jid: jid.to_owned(),
-            user: Some(key_of(other).id().as_bytes().to_vec()),
-            name_edit: edit.clone(),
-            groups_edit: edit.clone(),
-            approved_edit: edit.clone(),
-            listed_edit: edit.clone(),
-            user_edit: edit,
-            ..RosterItem::default()
-        };
-        self.takes(Entry::Contact(Box::new(item)));
+        let user = Some(key_of(other).id().as_bytes().to_vec());
+        self.lists(RosterItem { jid: jid.to_owned(), user, ..RosterItem::default() }, at);
     }
 
     /// It and another pupil let each other see their presence.

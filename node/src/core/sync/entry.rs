@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use crosstalk_overlay::enrol::{BUCKETS, MARK};
 use crosstalk_overlay::id::UserId;
 use crosstalk_overlay::record::{ContactRecord, Side, Unverified};
+use crosstalk_storage::tree::block::Blocked;
 use crosstalk_storage::tree::directory::{Listing, Shown};
 use crosstalk_storage::tree::roster::{Edit, RosterItem};
 use sha2::{Digest as _, Sha256};
 
-use super::merge;
 use super::shape::{self, BlockField, Part, ProfileField};
+use super::{block_field, merge};
 use crate::core::contacts::{GROUPS, NAME_BYTES};
 
 /// Starts of two hashes: [`THING`] bytes of where it stands, the first of which is the bucket, then of what is said.
@@ -91,6 +92,16 @@ impl Entry {
             }
             _ => None,
         }
+    }
+
+    /// A contact as a contact list has it.
+    pub(crate) fn contact(item: &RosterItem) -> Self {
+        Self::Contact(Box::new(merge::normal(item)))
+    }
+
+    /// Whether an address is blocked, as a block list has it.
+    pub(crate) fn block(jid: &str, blocked: &Blocked) -> Self {
+        Self::Block(block_field(jid, blocked))
     }
 
     /// A contact record, of which nothing is believed yet.
@@ -238,7 +249,7 @@ mod tests {
 
     fn contact(jid: &str, name: &str, removed: bool) -> Entry {
         let item = RosterItem { jid: jid.into(), name: Some(name.into()), removed, ..RosterItem::default() };
-        Entry::Contact(Box::new(merge::normal(&item)))
+        Entry::contact(&item)
     }
 
     #[test]

@@ -20,7 +20,7 @@ use prost::Message as _;
 use super::entry::{Entry, Key, Mark, Marks, THING, marks, short_digest};
 use super::look::Looking;
 use super::shape::Part;
-use super::{block_field, merge, own, records};
+use super::{own, records};
 use crate::core::Core;
 use crate::core::account::Account;
 use crate::core::enrol::bounded;
@@ -344,8 +344,8 @@ fn changed(account: &Account) -> impl Iterator<Item = Key> {
 
 /// Everything of an account that a server keeps, with what was removed.
 fn entries(account: &Account) -> impl Iterator<Item = Entry> {
-    let contacts = account.roster.items.values().map(|item| Entry::Contact(Box::new(merge::normal(item))));
-    let blocks = account.blocks.iter().map(|(jid, blocked)| Entry::Block(block_field(jid, blocked)));
+    let contacts = account.roster.items.values().map(Entry::contact);
+    let blocks = account.blocks.iter().map(|(jid, blocked)| Entry::block(jid, blocked));
     let said = account.roster.relations.values().flat_map(|relation| records(&relation.slots));
     contacts.chain(blocks).chain(said.filter_map(Entry::record)).chain(own::entries(account))
 }
@@ -356,10 +356,8 @@ pub(super) fn marks_of(account: &Account) -> Marks {
 
 fn entry_of(account: &Account, key: &Key) -> Option<Entry> {
     match key {
-        Key::Contact(jid) => {
-            account.roster.items.get(jid).map(|item| Entry::Contact(Box::new(merge::normal(item))))
-        }
-        Key::Block(jid) => account.blocks.get(jid).map(|blocked| Entry::Block(block_field(jid, blocked))),
+        Key::Contact(jid) => account.roster.items.get(jid).map(Entry::contact),
+        Key::Block(jid) => account.blocks.get(jid).map(|blocked| Entry::block(jid, blocked)),
         Key::Record(from, to, watcher) => {
             let other = if *from == account.user { to } else { from };
             let slots = &account.roster.relations.get(other)?.slots;

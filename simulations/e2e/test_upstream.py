@@ -208,7 +208,9 @@ def test_nothing_lost_nothing_twice(labs, kind, figure):
     for number in range(3):
         alice.do("send", to=ROMEO, body=f"n{number}", id=f"n{number}")
     all_there(240)
-    # The component's link breaks: the stock server is away.
+    # The component's link breaks: the stock server is away. Romeo comes back after what was held for him, as ejabberd (23.01)
+    # lets a message lie until his next login that comes in the moment of this one.
+    romeo.do("logout")
     place.stock.stop()
     until(lambda: place.link().get("state") == "down", 60, "the loss of the stock server to be told")
     for number in range(3):
@@ -219,7 +221,8 @@ def test_nothing_lost_nothing_twice(labs, kind, figure):
     place.server.start()
     place.stock.start()
     place.linked(120)
-    romeo.wait("session", 60, after=begin)
+    until(lambda: place.link().get("held") == 0, 60, lambda: f"none held: {place.link()}")
+    romeo.do("return")
     all_there(240)
     assert bodies(romeo, ALICE) == wanted_a, bodies(romeo, ALICE)
     assert bodies(alice, ROMEO) == wanted_r, bodies(alice, ROMEO)

@@ -6,9 +6,10 @@
 //! tries again every five seconds, together with what has come since: what is not durable is never called durable. What
 //! can never be written ends the thread, and with it the node: nothing of it was promised, and the next start is in order.
 //! A copy of the store ([`copying`]) is made between commits, a page at a time. A checkpoint is written by a thread of its
-//! own beside commits: it takes a tenth of a second and more, and nothing would be durable meanwhile.
+//! own beside commits, which rests most of the time ([`pace`]): nothing would be durable meanwhile.
 
 pub mod copying;
+mod pace;
 
 use std::io;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use copying::{Copier, Copying, Step};
+use pace::{Hurry, Pace};
 
 /// Batches that wait for the thread.
 pub const QUEUE: usize = 128;
@@ -186,7 +188,10 @@ struct Keeper {
 /// The checkpoint.
 enum Writing {
     Idle,
-    Begun(JoinHandle<Written>),
+    Begun {
+        writing: JoinHandle<Written>,
+        hurry: Hurry,
+    },
     /// The last one failed: not before then.
     Failed(Instant),
 }
@@ -223,7 +228,7 @@ impl Keeper {
         let (look_again, begins) = match (self.copy_on(&[]), &self.checkpoint) {
             (Step::More, _) => return Ok(None),
             (Step::Full, _) => (ROOM, false),
-            (Step::End, Writing::Begun(_)) => (WRITING, false),
+            (Step::End, Writing::Begun { .. }) => (WRITING, false),
             (Step::End, Writing::Idle) if self.store.is_checkpoint_due() => (PAUSE, true),
             (Step::End, Writing::Idle | Writing::Failed(_)) => {
                 return self.queue.recv().map(Some).map_err(|_| Ended);
@@ -264,7 +269,7 @@ impl Keeper {
             self.say(|state| state.trouble = Some(error.to_string()));
             std::thread::park_timeout(RETRY);
             // A shorter journal may be what makes room.
-            if matches!(&self.checkpoint, Writing::Begun(writing) if writing.is_finished()) {
+            if matches!(&self.checkpoint, Writing::Begun { writing, .. } if writing.is_finished()) {
                 self.end_checkpoint();
             }
             if left.is_none() {
@@ -288,14 +293,14 @@ impl Keeper {
     /// Begins a checkpoint that presses, and ends it when it is written, or must be before commits go on.
     fn maintain(&mut self) {
         match &self.checkpoint {
-            Writing::Begun(writing) if writing.is_finished() || self.store.is_checkpoint_overdue() => {
+            Writing::Begun { writing, .. } if writing.is_finished() || self.store.is_checkpoint_overdue() => {
                 self.end_checkpoint();
             }
             Writing::Failed(again) if Instant::now() < *again => {}
             Writing::Idle | Writing::Failed(_) if self.store.is_checkpoint_pressing() => {
                 self.begin_checkpoint();
             }
-            Writing::Begun(_) | Writing::Idle | Writing::Failed(_) => {}
+            Writing::Begun { .. } | Writing::Idle | Writing::Failed(_) => {}
         }
     }
 
@@ -303,8 +308,11 @@ impl Keeper {
         self.checkpoint = match self.store.begin_checkpoint() {
             Ok(None) => Writing::Idle,
             Ok(Some(begun)) => {
-                match std::thread::Builder::new().name("checkpoint".into()).spawn(|| begun.write()) {
-                    Ok(writing) => Writing::Begun(writing),
+                let hurry = Hurry::default();
+                let pace = Pace::new(hurry.clone());
+                let write = move || begun.write(&|| pace.rest());
+                match std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
+                    Ok(writing) => Writing::Begun { writing, hurry },
                     Err(error) => failed(&error),
                 }
             }
@@ -314,7 +322,10 @@ impl Keeper {
 
     /// Waits for the checkpoint that is being written, if there is one.
     fn end_checkpoint(&mut self) {
-        let Writing::Begun(writing) = std::mem::replace(&mut self.checkpoint, Writing::Idle) else { return };
+        let Writing::Begun { writing, hurry } = std::mem::replace(&mut self.checkpoint, Writing::Idle) else {
+            return;
+        };
+        hurry.up();
         let ended = match writing.join() {
             Ok(written) => self.store.end_checkpoint(written).map_err(|error| error.to_string()),
             Err(_) => Err("the thread that wrote it failed".to_owned()),
@@ -417,10 +428,11 @@ mod tests {
         let (mut keeper, orders) = overfull(&disk, 3);
         let (hold, held) = sync_channel::<()>(0);
         let begun = keeper.store.begin_checkpoint().expect("room").expect("due");
-        keeper.checkpoint = Writing::Begun(std::thread::spawn(move || {
+        let writing = std::thread::spawn(move || {
             let _ = held.recv();
-            begun.write()
-        }));
+            begun.write(&|| ())
+        });
+        keeper.checkpoint = Writing::Begun { writing, hurry: Hurry::default() };
         orders.send(Order::Commit((1, put("beside")))).expect("taken");
         let mut said = keeper.publish.subscribe();
         let running = std::thread::spawn(move || keeper.run());
@@ -447,10 +459,10 @@ mod tests {
         let sender = later(PAUSE / 10);
         assert!(matches!(keeper.rest(), Ok(Some(_))) && matches!(keeper.checkpoint, Writing::Idle));
         sender.join().expect("sent");
-        assert!(matches!(keeper.rest(), Ok(None)) && matches!(keeper.checkpoint, Writing::Begun(_)));
+        assert!(matches!(keeper.rest(), Ok(None)) && matches!(keeper.checkpoint, Writing::Begun { .. }));
         let (mut keeper, _orders) = overfull(&MemoryDisk::new(), 3);
         keeper.maintain();
-        assert!(matches!(keeper.checkpoint, Writing::Begun(_)));
+        assert!(matches!(keeper.checkpoint, Writing::Begun { .. }));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::digest::Mark;
-use crate::engine::{BATCH, Closed, Engine, EngineError, Op, apply_all, nothing};
+use crate::engine::{BATCH, Closed, Engine, EngineError, Op, Rest, apply_all, nothing};
 use crate::error::CheckpointError;
 use crate::journal::{Header, Marker, encode_checkpoint};
 use crate::medium::{Medium, Part};
@@ -24,6 +24,9 @@ use crate::{Tree, WriteSet};
 
 /// The database may take this many times the bytes that it holds before it is rewritten.
 const GROWTH: u64 = 8;
+
+/// Entries that are visited without a rest.
+const VISITED: usize = 64;
 
 /// Free bytes without which no checkpoint begins: four of sled's segments.
 const ROOM: u64 = 2 << 20;
@@ -72,7 +75,7 @@ impl Store {
     pub fn checkpoint(&mut self) -> Result<(), CheckpointError> {
         // The second time for what lies over one that failed.
         while let Some(begun) = self.begin_checkpoint()? {
-            self.end_checkpoint(begun.write())?;
+            self.end_checkpoint(begun.write(&|| ()))?;
         }
         Ok(())
     }
@@ -208,25 +211,26 @@ impl Store {
 }
 
 impl Checkpoint {
-    /// Brings everything to engine and snapshot; takes long. Reads and commits may go on beside it.
-    pub fn write(self) -> Written {
-        let outcome = self.write_all();
+    /// Brings everything to engine and snapshot; takes long. Reads and commits may go on beside it: they wait for a piece
+    /// of it at most, and not at all while it rests.
+    pub fn write(self, rest: Rest<'_>) -> Written {
+        let outcome = self.write_all(rest);
         Written { leaving: self.leaving, outcome }
     }
 
-    fn write_all(&self) -> Result<Done, Failure> {
-        let rewritten = if self.rewrites { Some(self.rewrite_engine()?) } else { None };
+    fn write_all(&self, rest: Rest<'_>) -> Result<Done, Failure> {
+        let rewritten = if self.rewrites { Some(self.rewrite_engine(rest)?) } else { None };
         if rewritten.is_none() && !self.leaving.is_empty() {
-            self.update_engine()?;
+            self.update_engine(rest)?;
         }
-        let snapshot_len = if self.snapshot { Some(self.write_snapshot()?) } else { None };
+        let snapshot_len = if self.snapshot { Some(self.write_snapshot(rest)?) } else { None };
         Ok(Done { rewritten, snapshot_len })
     }
 
     /// Brings the engine up to the mark.
-    fn update_engine(&self) -> Result<(), Failure> {
+    fn update_engine(&self, rest: Rest<'_>) -> Result<(), Failure> {
         let apply = || {
-            apply_all(self.engine.as_ref(), self.leaving.iter())?;
+            apply_all(self.engine.as_ref(), self.leaving.iter(), rest)?;
             self.engine.set_mark(&self.leaving.mark)?;
             self.engine.flush()
         };
@@ -237,13 +241,13 @@ impl Checkpoint {
     }
 
     /// Copies everything into a new database.
-    fn rewrite_engine(&self) -> Result<Arc<dyn Engine>, CheckpointError> {
+    fn rewrite_engine(&self, rest: Rest<'_>) -> Result<Arc<dyn Engine>, CheckpointError> {
         let generation = self.generation + 1;
-        self.copy_to(generation)
+        self.copy_to(generation, rest)
             .map_err(|error| CheckpointError::engine(self.medium.engine_path(generation), error))
     }
 
-    fn copy_to(&self, generation: u64) -> Result<Arc<dyn Engine>, EngineError> {
+    fn copy_to(&self, generation: u64, rest: Rest<'_>) -> Result<Arc<dyn Engine>, EngineError> {
         self.medium.remove_engine(generation)?;
         let engine = self.medium.engine(generation)?;
         let mut batch: Vec<(Tree, Vec<u8>, Vec<u8>)> = Vec::with_capacity(BATCH);
@@ -254,7 +258,7 @@ impl Checkpoint {
             batch.clear();
             applied
         };
-        self.visit_all(&mut |tree, key, value| {
+        self.visit_all(rest, &mut |tree, key, value| {
             batch.push((tree, key.to_vec(), value.to_vec()));
             if batch.len() == BATCH { apply(&mut batch) } else { Ok(()) }
         })?;
@@ -264,14 +268,24 @@ impl Checkpoint {
         Ok(engine)
     }
 
-    fn write_snapshot(&self) -> Result<u64, CheckpointError> {
-        write_snapshot(self.medium.as_ref(), &self.leaving.mark, &|visit| self.visit_all(visit))
+    fn write_snapshot(&self, rest: Rest<'_>) -> Result<u64, CheckpointError> {
+        write_snapshot(self.medium.as_ref(), &self.leaving.mark, &|visit| self.visit_all(rest, visit))
             .map_err(|error| CheckpointError::io(self.medium.path(Part::Snapshot), error))
     }
 
     /// Visits every entry as it will be after the checkpoint, in order of tree and key.
-    fn visit_all(&self, visit: VisitAll<'_>) -> Result<(), EngineError> {
-        Tree::ALL.iter().try_for_each(|tree| visit_tree(self.engine.as_ref(), &self.leaving, *tree, visit))
+    fn visit_all(&self, rest: Rest<'_>, visit: VisitAll<'_>) -> Result<(), EngineError> {
+        let mut visited = 0_usize;
+        let mut visit = |tree: Tree, key: &[u8], value: &[u8]| {
+            visited += 1;
+            if visited.is_multiple_of(VISITED) {
+                rest();
+            }
+            visit(tree, key, value)
+        };
+        Tree::ALL
+            .iter()
+            .try_for_each(|tree| visit_tree(self.engine.as_ref(), &self.leaving, *tree, &mut visit))
     }
 }
 

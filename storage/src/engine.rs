@@ -27,12 +27,15 @@ pub(crate) fn nothing(_key: &[u8]) -> bool {
     false
 }
 
-/// Largest batch handed to [`Engine::apply`]; larger ones cost sled memory (TECH.md §3).
-pub(crate) const BATCH: usize = 100;
+/// Changes handed to [`Engine::apply`] at once: a millisecond of work.
+pub(crate) const BATCH: usize = 16;
+
+/// Called between the pieces of a long work, when nothing is locked: a place to let others go first.
+pub type Rest<'a> = &'a dyn Fn();
 
 /// A database of named trees.
 pub(crate) trait Engine: Send + Sync {
-    /// Applies up to [`BATCH`] changes; those of one tree become visible together.
+    /// Applies up to [`BATCH`] changes, one after the other: readers may see some of them.
     fn apply(&self, ops: &[Op<'_>]) -> Result<(), EngineError>;
 
     /// The value of a key.
@@ -130,10 +133,11 @@ pub(crate) fn read_tree(
     (entries, end)
 }
 
-/// Collects changes into batches of the right size.
+/// Collects changes into batches of the right size, and rests between them.
 pub(crate) fn apply_all<'a>(
     engine: &dyn Engine,
     ops: impl Iterator<Item = Op<'a>>,
+    rest: Rest<'_>,
 ) -> Result<(), EngineError> {
     let mut batch = Vec::with_capacity(BATCH);
     for op in ops {
@@ -141,6 +145,7 @@ pub(crate) fn apply_all<'a>(
         if batch.len() == BATCH {
             engine.apply(&batch)?;
             batch.clear();
+            rest();
         }
     }
     if batch.is_empty() { Ok(()) } else { engine.apply(&batch) }

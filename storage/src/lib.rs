@@ -71,6 +71,7 @@ pub mod tree;
 
 pub use checkpoint::{Checkpoint, Written};
 pub use codec::{CodecError, Stored, decode, encode};
+pub use engine::Rest;
 pub use error::{CheckpointError, CommitError, OpenError, ReadError};
 pub use format::FORMAT_VERSION;
 pub use medium::memory::MemoryDisk;

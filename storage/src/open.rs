@@ -285,7 +285,8 @@ fn fill_engine(
 ) -> Result<Arc<dyn Engine>, EngineError> {
     medium.remove_engine(generation)?;
     let engine = medium.engine(generation)?;
-    apply_all(engine.as_ref(), contents.iter().map(|(tree, key, value)| (tree, key, Some(value))))?;
+    let ops = contents.iter().map(|(tree, key, value)| (tree, key, Some(value)));
+    apply_all(engine.as_ref(), ops, &|| ())?;
     engine.set_mark(mark)?;
     engine.flush()?;
     Ok(engine)

@@ -57,7 +57,7 @@ fn run(disk: &MemoryDisk, checkpoints: Checkpoints) -> (Contents, Option<WriteSe
             (Checkpoints::Beside, 0) if store.is_checkpoint_due() => {
                 begun = store.begin_checkpoint().unwrap_or_default()
             }
-            (Checkpoints::Beside, 1) => written = begun.take().map(Checkpoint::write),
+            (Checkpoints::Beside, 1) => written = begun.take().map(|begun: Checkpoint| begun.write(&|| ())),
             (Checkpoints::Beside, _) => drop(written.take().map(|written| store.end_checkpoint(written))),
         }
     }
@@ -182,7 +182,7 @@ fn what_is_committed_beside_a_checkpoint_that_fails_is_kept() {
         assert!(store.begin_checkpoint().unwrap().is_none(), "one at a time");
         store.commit(&[delete(Tree::Outbox, "1"), put(Tree::Outbox, "3", "c")]).unwrap();
         disk.fill_at(at);
-        let written = begun.write();
+        let written = begun.write(&|| ());
         disk.restart();
         store.commit(&[delete(Tree::Outbox, "3"), put(Tree::Outbox, "4", "d")]).unwrap();
         disk.fail_next_fsync();
@@ -210,7 +210,7 @@ fn a_new_journal_that_may_not_last_is_written_once_more() {
         store.commit(&[put(Tree::Outbox, "1", vec![1; 100])]).unwrap();
         let begun = store.begin_checkpoint().unwrap().unwrap();
         store.commit(&[put(Tree::Outbox, "2", "b")]).unwrap();
-        let written = begun.write();
+        let written = begun.write(&|| ());
         disk.fail_next_fsync();
         assert!(store.end_checkpoint(written).is_err());
         store.commit(&[put(Tree::Outbox, "3", "c")]).unwrap();
@@ -231,7 +231,7 @@ fn a_checkpoint_after_a_failed_fsync_is_no_damage() {
     disk.fail_next_fsync();
     assert!(store.commit(&[put(Tree::Outbox, "2", "?")]).is_err());
     let begun = store.begin_checkpoint().unwrap().unwrap();
-    let written = begun.write();
+    let written = begun.write(&|| ());
     drop(written);
     let (_, contents, opened) = store.crash().unwrap();
     assert!(matches!(opened, Opened::Replayed { .. }), "{opened}");

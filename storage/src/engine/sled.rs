@@ -64,19 +64,32 @@ impl SledEngine {
         self.trees.get(&tree).ok_or_else(|| EngineError::Damaged(format!("no tree {}", tree.name())))
     }
 
-    /// Adds to `batch` the removal of the parts of `key`, if its present value has parts.
-    fn drop_parts(&self, tree: Tree, key: &[u8], batch: &mut sled::Batch) -> Result<(), EngineError> {
-        let Some(stored) = guard(|| self.trees.get(&tree).map_or(Ok(None), |tree| tree.get(key)))? else {
-            return Ok(());
-        };
-        if stored.first() == Some(&PARTS) {
-            for part in guard(|| {
-                self.parts.scan_prefix(part_prefix(tree, key)).keys().collect::<Result<Vec<_>, _>>()
-            })? {
-                batch.remove(part);
+    /// Removes the parts of `key`, if its present value has parts.
+    fn drop_parts(&self, tree: Tree, key: &[u8], entries: &sled::Tree) -> Result<(), sled::Error> {
+        if entries.get(key)?.is_some_and(|stored| stored.first() == Some(&PARTS)) {
+            for part in self.parts.scan_prefix(part_prefix(tree, key)).keys() {
+                self.parts.remove(part?)?;
             }
         }
         Ok(())
+    }
+
+    /// Writes a value, whole or in parts.
+    fn put(&self, tree: Tree, key: &[u8], value: &[u8], entries: &sled::Tree) -> Result<(), sled::Error> {
+        let mut stored = Vec::with_capacity(1 + value.len().min(PART));
+        if value.len() <= PART {
+            stored.push(WHOLE);
+            stored.extend_from_slice(value);
+        } else {
+            stored.push(PARTS);
+            stored.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+            for (index, part) in (0u32..).zip(value.chunks(PART)) {
+                let mut part_key = part_prefix(tree, key);
+                part_key.extend_from_slice(&index.to_be_bytes());
+                self.parts.insert(part_key, part)?;
+            }
+        }
+        entries.insert(key, stored).map(drop)
     }
 
     /// The value behind what is stored.
@@ -98,36 +111,17 @@ impl SledEngine {
 }
 
 impl Engine for SledEngine {
+    // Not by sled's batches: while it applies one, nobody reads anything, of any database of the process.
     fn apply(&self, ops: &[Op<'_>]) -> Result<(), EngineError> {
-        let mut batches: BTreeMap<Tree, sled::Batch> = BTreeMap::new();
-        let mut parts = sled::Batch::default();
         for (tree, key, value) in ops {
-            self.drop_parts(*tree, key, &mut parts)?;
-            let batch = batches.entry(*tree).or_default();
-            match value {
-                Some(value) if value.len() <= PART => {
-                    let mut stored = Vec::with_capacity(value.len() + 1);
-                    stored.push(WHOLE);
-                    stored.extend_from_slice(value);
-                    batch.insert(*key, stored);
+            let entries = self.tree(*tree)?;
+            guard(|| {
+                self.drop_parts(*tree, key, entries)?;
+                match value {
+                    Some(value) => self.put(*tree, key, value, entries),
+                    None => entries.remove(key).map(drop),
                 }
-                Some(value) => {
-                    let mut stored = vec![PARTS];
-                    stored.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
-                    batch.insert(*key, stored);
-                    for (index, part) in (0u32..).zip(value.chunks(PART)) {
-                        let mut part_key = part_prefix(*tree, key);
-                        part_key.extend_from_slice(&index.to_be_bytes());
-                        parts.insert(part_key, part);
-                    }
-                }
-                None => batch.remove(*key),
-            }
-        }
-        guard(|| self.parts.apply_batch(parts))?;
-        for (tree, batch) in batches {
-            let tree = self.tree(tree)?;
-            guard(|| tree.apply_batch(batch))?;
+            })?;
         }
         Ok(())
     }

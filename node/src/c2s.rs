@@ -19,16 +19,17 @@ use tokio::time::Instant;
 use crate::core::io::Input;
 use crate::xmpp::Element;
 
+pub(crate) mod attempt;
 pub(crate) mod connection;
 pub mod credentials;
 mod directory;
-mod listener;
+pub(crate) mod listener;
 mod negotiate;
 pub(crate) mod outgoing;
 mod plain;
 pub(crate) mod rate;
 mod register;
-mod sasl;
+pub(crate) mod sasl;
 pub(crate) mod strangers;
 #[cfg(test)]
 mod tests;
@@ -131,6 +132,8 @@ pub struct FrontDoor {
     pub listen: Vec<SocketAddr>,
     /// The same for [`Settings::direct_tls`].
     pub direct_tls: Vec<SocketAddr>,
+    /// For clients of other protocols: limits, seats and numbers of connections are of all together.
+    pub(crate) shared: Arc<Door>,
     _accepting: JoinSet<()>,
 }
 
@@ -160,7 +163,7 @@ pub async fn open(
         }
     }
     let [listen, direct_tls] = bound;
-    Ok(FrontDoor { clients: door.clients.clone(), listen, direct_tls, _accepting: accepting })
+    Ok(FrontDoor { clients: door.clients.clone(), listen, direct_tls, shared: door, _accepting: accepting })
 }
 
 fn door(settings: Settings, directory: Directory, inputs: mpsc::Sender<Input>) -> Arc<Door> {

@@ -31,7 +31,7 @@ const SCRATCH: usize = 64 << 10;
 const END: &[u8] = b"</stream:stream>";
 
 thread_local! {
-    static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+    pub(crate) static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
 /// Whose stream it is.
@@ -186,12 +186,9 @@ impl Session {
             self.pause = None;
         }
         SHARED.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            let result = ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer));
-            let bytes = buffer.filled();
-            if result.is_err() || bytes.is_empty() {
+            let Some(bytes) = ready!(poll_bytes(&mut self.transport, cx, scratch)) else {
                 return Poll::Ready(Step::Lost);
-            }
+            };
             if let Some(pause) = self.bucket.take(bytes.len(), self.start.elapsed()) {
                 self.pause = Some(Box::pin(tokio::time::sleep(pause)));
             }
@@ -244,6 +241,18 @@ impl Session {
         data.extend(error.iter().flat_map(StreamError::to_bytes));
         end(&mut self.transport, &data, self.grace).await;
     }
+}
+
+/// What a client has sent, in `scratch`; `None`: it is gone.
+pub(crate) fn poll_bytes<'a>(
+    transport: &mut Transport,
+    cx: &mut Context<'_>,
+    scratch: &'a mut [u8],
+) -> Poll<Option<&'a [u8]>> {
+    let mut buffer = ReadBuf::new(scratch);
+    let result = ready!(Pin::new(transport).poll_read(cx, &mut buffer));
+    let count = buffer.filled().len();
+    Poll::Ready((result.is_ok() && count > 0).then_some(&scratch[..count]))
 }
 
 /// Writes the last bytes and the end tag, and closes our direction. What goes wrong no longer matters.

@@ -46,6 +46,14 @@ impl Directory {
         first.is_some_and(|((found, _), _)| found == domain)
     }
 
+    /// All domains that accounts are named under.
+    pub(super) fn domains(&self) -> Vec<String> {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        let mut domains: Vec<String> = accounts.keys().map(|(domain, _)| domain.clone()).collect();
+        domains.dedup();
+        domains
+    }
+
     pub(super) fn claim(&self, name: &str, domain: &str) -> Claim {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         match accounts.get(&(domain.to_owned(), name.to_owned())) {

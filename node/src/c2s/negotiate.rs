@@ -15,13 +15,13 @@ use crate::xmpp::error::StreamCondition;
 use crate::xmpp::framer::{Frame, Framer, Limits};
 use crate::xmpp::{Element, Kind, Stanza, StreamError, ns};
 
+use super::attempt::{Attempt, Said};
 use super::connection::{end, linger};
 use super::listener::Door;
-use super::plain::PlainLogin;
-use super::sasl::{self, Exchange, Failure, Progress};
+use super::register;
+use super::sasl::{self, Failure};
 use super::transport::Transport;
 use super::wire::{Stop, Wire, stop};
-use super::{credentials, register};
 
 /// Failed attempts before the stream is ended.
 const ATTEMPTS: u32 = 3;
@@ -242,53 +242,26 @@ impl Negotiation {
 
     /// One login attempt (RFC 6120 §6.4).
     async fn authenticate(&mut self, auth: &Element) -> Result<Result<UserId, Failure>, Stop> {
-        let mut domains = self.door.domains.clone();
-        if !domains.contains(&self.domain) {
-            domains.push(self.domain.clone());
-        }
-        domains.sort_by_key(|domain| *domain != self.domain);
-        let directory = self.door.directory.clone();
-        let mut exchange =
-            match Exchange::new(auth.get_attr("mechanism").unwrap_or_default(), directory, domains) {
-                Ok(exchange) => exchange,
-                Err(failure) => return Ok(Err(failure)),
-            };
+        let mechanism = auth.get_attr("mechanism").unwrap_or_default();
+        let mut attempt = match Attempt::new(self.door.clone(), self.peer.ip(), mechanism, Some(&self.domain))
+        {
+            Ok(attempt) => attempt,
+            Err(failure) => return Ok(Err(failure)),
+        };
         let mut message = sasl::data(auth);
         loop {
-            if let Some(account) = exchange.address() {
-                self.wait_turn(&account).await;
-            }
-            let progress = match &message {
-                Ok(data) => exchange.step(data.as_ref().map(|data| data.as_slice())),
-                Err(failure) => Err(*failure),
-            };
-            match progress {
-                Ok(Progress::Challenge(challenge)) => {
-                    self.wire
-                        .send(&Element::new("challenge", ns::SASL).text(&STANDARD.encode(challenge)))
-                        .await?;
+            let data = message.as_ref().map(|data| data.as_ref().map(|data| data.as_slice()));
+            match attempt.step(data.map_err(|failure| *failure)).await {
+                Ok(Said::Challenge(challenge)) => {
+                    let challenge = Element::new("challenge", ns::SASL).text(&STANDARD.encode(challenge));
+                    self.wire.send(&challenge).await?;
                 }
-                Ok(Progress::Success(user, last)) => {
-                    return self.succeed(&exchange, user, last).await.map(Ok);
+                Ok(Said::Success(user, last)) => {
+                    let text = last.map(|data| STANDARD.encode(data)).unwrap_or_default();
+                    self.wire.send(&Element::new("success", ns::SASL).text(&text)).await?;
+                    return Ok(Ok(user));
                 }
-                Ok(Progress::Password(password, keys, user)) => {
-                    let account = exchange.address().unwrap_or_default();
-                    self.wait_turn(&account).await;
-                    return match (self.check(password.clone(), keys).await, user) {
-                        (true, Some(user)) => {
-                            self.tell_plain_login(user, password);
-                            self.succeed(&exchange, user, None).await.map(Ok)
-                        }
-                        (true, None) | (false, _) => {
-                            self.blame(&exchange);
-                            Ok(Err(Failure::NotAuthorized))
-                        }
-                    };
-                }
-                Err(failure) => {
-                    self.blame(&exchange);
-                    return Ok(Err(failure));
-                }
+                Err(failure) => return Ok(Err(failure)),
             }
             let answer = self.wire.element().await?;
             message = match (answer.name(), answer.ns()) {
@@ -297,47 +270,6 @@ impl Negotiation {
                 _ => return Err(stop(StreamCondition::NotAuthorized, "the login is not finished")),
             };
         }
-    }
-
-    /// Waits as long as failures on this account from this address make everybody there wait.
-    async fn wait_turn(&self, account: &str) {
-        let delay = self.door.failures().delay(self.peer.ip(), account, self.door.now());
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-    }
-
-    fn blame(&self, exchange: &Exchange) {
-        if let Some(account) = exchange.address() {
-            self.door.failures().failed(self.peer.ip(), &account, self.door.now());
-        }
-    }
-
-    /// Checks a password beside the event loop, a few at a time, so that floods of guesses do not take the machine.
-    async fn check(&self, password: zeroize::Zeroizing<String>, keys: crate::core::io::ScramKeys) -> bool {
-        let Ok(_turn) = self.door.hashing.acquire().await else { return false };
-        tokio::task::spawn_blocking(move || credentials::verify(&password, &keys)).await.unwrap_or(false)
-    }
-
-    /// Whoever needs passwords may miss one: there will be another login.
-    fn tell_plain_login(&self, user: UserId, password: zeroize::Zeroizing<String>) {
-        if let Some(logins) = &self.door.plain_logins {
-            let _ = logins.try_send(PlainLogin { user, password: password.into() });
-        }
-    }
-
-    async fn succeed(
-        &mut self,
-        exchange: &Exchange,
-        user: UserId,
-        last: Option<Vec<u8>>,
-    ) -> Result<UserId, Stop> {
-        if let Some(account) = exchange.address() {
-            self.door.failures().succeeded(self.peer.ip(), &account);
-        }
-        let text = last.map(|data| STANDARD.encode(data)).unwrap_or_default();
-        self.wire.send(&Element::new("success", ns::SASL).text(&text)).await?;
-        Ok(user)
     }
 
     async fn fail(&mut self, failure: Failure) -> Result<(), Stop> {

@@ -42,13 +42,13 @@ impl Clients {
         lock(&self.outboxes).len()
     }
 
-    pub(super) fn add(&self, conn: ConnId, limit: usize) -> Arc<Outbox> {
+    pub(crate) fn add(&self, conn: ConnId, limit: usize) -> Arc<Outbox> {
         let outbox = Arc::new(Outbox::new(limit));
         lock(&self.outboxes).insert(conn, outbox.clone());
         outbox
     }
 
-    pub(super) fn remove(&self, conn: ConnId) {
+    pub(crate) fn remove(&self, conn: ConnId) {
         lock(&self.outboxes).remove(&conn);
     }
 }

@@ -29,13 +29,13 @@ static MECHANISMS: [Mechanism; 3] = [SCRAM_SHA256, SCRAM_SHA1, PLAIN];
 const MESSAGE_BYTES: usize = 2048;
 
 /// Names of the mechanisms, best first.
-pub(super) fn mechanisms() -> impl Iterator<Item = &'static str> {
+pub(crate) fn mechanisms() -> impl Iterator<Item = &'static str> {
     MECHANISMS.iter().map(|mechanism| mechanism.mechanism.as_str())
 }
 
 /// Why an attempt failed (RFC 6120 §6.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Aborted,
     IncorrectEncoding,
     InvalidAuthzid,

@@ -91,7 +91,8 @@ impl TestNode {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let seat = self.inside.seats.clone().try_acquire_owned().unwrap();
-        tokio::spawn(listener::follow(self.inside.clone(), stream, peer, false, seat));
+        let conn = self.inside.number();
+        tokio::spawn(listener::follow(self.inside.clone(), conn, stream, peer, false, seat));
         Client::new(client)
     }
 

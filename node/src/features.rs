@@ -7,7 +7,7 @@ pub(crate) mod blocking;
 mod bookkeeping;
 mod caps;
 pub(crate) mod carbons;
-mod commands;
+pub(crate) mod commands;
 pub(crate) mod delay;
 mod disco;
 mod last;

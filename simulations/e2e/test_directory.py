@@ -38,7 +38,7 @@ def test_found_by_consent_alone(labs, nodes_of, figure):
     assert bob.do("items", to=DOMAIN) == {SERVICE: "Directory"}
     info = bob.disco(SERVICE)["xml"]
     assert 'category="directory" type="user"' in info and "jabber:iq:search" in info, info
-    assert bob.do("items", to=DOMAIN, node="http://jabber.org/protocol/commands").keys() == {COMMAND}
+    assert bob.do("items", to=DOMAIN, node="http://jabber.org/protocol/commands").keys() == {COMMAND, "urn:crosstalk:identity"}
     alice.do("iq", type="set", xml=CARD)
     # Nobody is found before consent.
     assert people(search(bob, "anni")) == {} and listed(server) == {}

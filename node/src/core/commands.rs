@@ -19,7 +19,6 @@ use super::admin::{
 };
 use super::io::Output;
 use super::roster::{subscription_name, user_of};
-use super::router::is_link_address;
 use super::settings::DeviceKeys;
 
 /// Entries of one answer about the outbox.
@@ -381,11 +380,7 @@ impl Core {
             subscription: subscription_name(subscription).to_owned(),
             ask: subscription.ask,
             pending_in: subscription.pending_in,
-            tier: match other {
-                Some(other) => self.tier_of(&other),
-                None if is_link_address(&item.jid) => "link".to_owned(),
-                None => "unknown".to_owned(),
-            },
+            tier: self.tier_at(&item.jid, other.as_ref()),
             conflict: self.conflict_of(account.user, item, other.as_ref()),
             online: subscription.to && other.map_or_else(on_link, |other| self.is_online(&other)),
             last_seen: other.filter(|_| subscription.to).and_then(|other| self.last_seen(&other)),

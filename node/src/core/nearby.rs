@@ -23,7 +23,7 @@ use super::roster::user_of;
 use super::session::SessionId;
 use super::settings::LinkMode;
 
-pub(crate) use layer::{DIRTY, RESOURCE};
+pub(crate) use layer::{DIRTY, GROUP, RESOURCE};
 
 /// The session that an address names. None: the user, also where presence is shown as that of a neighbour.
 pub(super) fn session_of(address: &Jid) -> Option<&str> {

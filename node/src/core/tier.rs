@@ -5,7 +5,20 @@ use crosstalk_link_local::neighbours::Who;
 use crosstalk_overlay::core::Tier;
 use crosstalk_overlay::id::UserId;
 
+use jid::BareJid;
+
 use super::Core;
+use super::router::is_link_address;
+
+/// Who is at an address, as far as it is known.
+pub(crate) struct Identity {
+    /// How sure that is.
+    pub(crate) tier: String,
+    /// The user's key in groups of hexadecimal digits, to be compared by people.
+    pub(crate) key: Option<String>,
+    /// The same of who asks.
+    pub(crate) own: String,
+}
 
 impl Core {
     /// A neighbour's nickname with the tier. The name of somebody known by XEP-0174 only is any text that they liked:
@@ -35,6 +48,25 @@ impl Core {
         ))
     }
 
+    /// What an account is told of an address, so that two people can make sure of each other.
+    pub(crate) fn identity(&self, viewer: UserId, address: &BareJid) -> Identity {
+        let other = self.resolve(&self.canonical(viewer, address));
+        Identity {
+            tier: self.tier_at(address.as_str(), other.as_ref()),
+            key: other.map(|other| in_groups(&other.to_hex())),
+            own: in_groups(&viewer.to_hex()),
+        }
+    }
+
+    /// The tier of whoever is at an address.
+    pub(super) fn tier_at(&self, address: &str, user: Option<&UserId>) -> String {
+        match user {
+            Some(user) => self.tier_of(user),
+            None if is_link_address(address) => "link".to_owned(),
+            None => "unknown".to_owned(),
+        }
+    }
+
     /// The tier of any user, and by whose word where that is not the authority of users here.
     pub(crate) fn tier_of(&self, user: &UserId) -> String {
         if self.accounts.contains(user) {
@@ -47,4 +79,11 @@ impl Core {
         };
         self.whose_word(user).map_or_else(|| tier.to_owned(), |word| format!("{tier}, {word}"))
     }
+}
+
+/// Digits in groups of eight.
+fn in_groups(digits: &str) -> String {
+    let groups: Vec<&str> =
+        digits.as_bytes().chunks(8).filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(" ")
 }

@@ -1,6 +1,8 @@
-//! XEP-0050: Ad-Hoc Commands, of which there is one: what the directory of the domain may show of the account. *Pure.*
+//! XEP-0050: Ad-Hoc Commands: what the directory of the domain may show of the account; who a contact is ([`identity`]). *Pure.*
 //!
-//! Nothing is remembered between its two steps: what is submitted says all.
+//! Nothing is remembered between two steps: what is submitted says all.
+
+pub(crate) mod identity;
 
 use crate::core::Core;
 use crate::core::directory::{ListingView, Show};
@@ -18,6 +20,13 @@ pub(super) const LISTING: &str = "urn:crosstalk:directory";
 pub(super) const NAME: &str = "Directory: who may find you";
 
 fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
+    match request.payload.get_attr("node") {
+        Some(identity::NODE) if request.is_set() => identity::handle(core, request),
+        _ => listing(core, request),
+    }
+}
+
+fn listing(core: &mut Core, request: &Request<'_>) -> Handled {
     let (Origin::Session(id), Target::Node) = (request.origin, request.target) else {
         return Err(Condition::ServiceUnavailable.into());
     };
@@ -57,12 +66,13 @@ fn said(show: Show) -> &'static str {
 }
 
 fn step(request: &Request<'_>, status: &str) -> Element {
+    step_of(request, LISTING, status)
+}
+
+fn step_of(request: &Request<'_>, node: &str, status: &str) -> Element {
     // The client has to name one; ours says nothing.
-    let session = request.payload.get_attr("sessionid").unwrap_or("directory");
-    Element::new("command", ns::COMMANDS)
-        .attr("node", LISTING)
-        .attr("sessionid", session)
-        .attr("status", status)
+    let session = request.payload.get_attr("sessionid").unwrap_or("crosstalk");
+    Element::new("command", ns::COMMANDS).attr("node", node).attr("sessionid", session).attr("status", status)
 }
 
 /// What can be chosen, with all that would be shown.

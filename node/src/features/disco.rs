@@ -30,9 +30,12 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
     }
     match (info, node) {
         // What a command is called, and the list of them.
-        (true, Some(of @ (commands::LISTING | ns::COMMANDS))) if request.target == Target::Node => {
+        (true, Some(of @ (commands::LISTING | commands::identity::NODE | ns::COMMANDS)))
+            if request.target == Target::Node =>
+        {
             let (kind, name) = match of {
                 commands::LISTING => ("command-node", commands::NAME),
+                commands::identity::NODE => ("command-node", commands::identity::NAME),
                 _ => ("command-list", "Commands"),
             };
             let identity = Element::new("identity", ns::DISCO_INFO)
@@ -50,25 +53,25 @@ fn handle(core: &mut Core, request: &Request<'_>) -> Handled {
         (true, node) => Ok(Answer::Result(Some(info_query(request.target).attr_opt("node", node)))),
         (false, node) => {
             let query = Element::new("query", ns::DISCO_ITEMS).attr_opt("node", node);
-            Ok(Answer::Result(Some(query.children_from(item(core, request, node)))))
+            Ok(Answer::Result(Some(query.children_from(items(core, request, node)))))
         }
     }
 }
 
-/// Of the node: the directory that the asking account may search, and the command that says who may find it.
-fn item(core: &Core, request: &Request<'_>, node: Option<&str>) -> Option<Element> {
-    let (Origin::Session(id), Target::Node) = (request.origin, request.target) else { return None };
-    let user = core.session(id)?.user;
-    let directory = core.directory_of(&user)?;
+/// Of the node: the directory that the asking account may search, and commands.
+fn items(core: &Core, request: &Request<'_>, node: Option<&str>) -> Vec<Element> {
+    let (Origin::Session(id), Target::Node) = (request.origin, request.target) else { return Vec::new() };
+    let directory = core.session(id).and_then(|session| core.directory_of(&session.user));
     let item =
         |jid: &str, name: &str| Element::new("item", ns::DISCO_ITEMS).attr("jid", jid).attr("name", name);
-    match node {
-        None => Some(item(&directory, "Directory")),
-        Some(ns::COMMANDS) => {
-            let here = request.iq.to.as_ref()?.to_string();
-            Some(item(&here, commands::NAME).attr("node", commands::LISTING))
+    match (node, &request.iq.to) {
+        (None, _) => directory.iter().map(|directory| item(directory, "Directory")).collect(),
+        (Some(ns::COMMANDS), Some(here)) => {
+            let listing = directory.map(|_| (commands::LISTING, commands::NAME));
+            let all = listing.into_iter().chain([(commands::identity::NODE, commands::identity::NAME)]);
+            all.map(|(node, name)| item(here.as_str(), name).attr("node", node)).collect()
         }
-        Some(_) => None,
+        (Some(_), _) => Vec::new(),
     }
 }
 

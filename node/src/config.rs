@@ -18,6 +18,7 @@ use crate::bypass::destinations::{self, Destinations, Listed};
 use crate::bypass::socks::{Host, Target};
 
 pub use settings::Config;
+use settings::Irc;
 
 /// Name of the settings file in the data directory.
 pub const FILE_NAME: &str = "crosstalk.toml";
@@ -153,6 +154,7 @@ impl Config {
         self.mailboxes()?;
         within("bypass.max_connections", self.bypass.max_connections, settings::BYPASS_CONNECTIONS)?;
         self.bypass_destinations()?;
+        self.check_irc()?;
         self.database(Path::new(""))?;
         let metrics = &self.metrics.listen;
         if metrics.len() > 4 || metrics.iter().any(|address| !address.ip().is_loopback()) {
@@ -161,6 +163,22 @@ impl Config {
             return Err(value("metrics.listen", what));
         }
         self.log.check()
+    }
+
+    /// Passwords of IRC cross a network only inside TLS, which its clients do not begin later.
+    fn check_irc(&self) -> Result<(), ConfigError> {
+        let Irc { listen, tls } = &self.irc;
+        if listen.len() > 4 || tls.len() > 4 {
+            return Err(value("irc.listen", "at most 4 addresses, and 4 of `tls`".into()));
+        }
+        match listen.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+            Some(address) => {
+                let what =
+                    format!("{address} is for other machines, too, and those need TLS: write it into `tls`");
+                Err(value("irc.listen", what))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Where the database of a domain's server is, for a node with this data directory.
@@ -508,6 +526,16 @@ mod tests {
         }
         assert!(complaint(&one.replace("jabber.example:5222", "[::ffff:127.0.0.1]:1080")).contains("itself"));
         assert!(complaint(&format!("{one}max_connections = 0")).contains("bypass.max_connections"));
+    }
+
+    #[test]
+    fn irc_leaves_this_machine_inside_tls_only() {
+        assert!(parse("[irc]\nlisten = ['127.0.0.1:6667', '[::1]:6667']\ntls = ['0.0.0.0:6697']").is_ok());
+        for other in ["0.0.0.0:6667", "192.0.2.1:6667", "[::]:6667"] {
+            assert!(complaint(&format!("[irc]\nlisten = ['{other}']")).contains("write it into `tls`"));
+        }
+        let five = vec!["'127.0.0.1:0'"; 5].join(", ");
+        assert!(complaint(&format!("[irc]\nlisten = [{five}]")).contains("at most 4"));
     }
 
     #[test]

@@ -81,6 +81,12 @@ fn known(accounts: &[AccountView]) -> String {
 
 fn ready(config: &Config, listen: &[SocketAddr]) -> String {
     let chat: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    let faces: Vec<String> =
+        config.irc.listen.iter().chain(&config.irc.tls).map(ToString::to_string).collect();
+    let irc = match faces.is_empty() {
+        true => String::new(),
+        false => format!(", by IRC at {} (server password NAME:PASSWORD)", faces.join(" and ")),
+    };
     let neighbours = match config.overlay.mdns {
         true => "nodes on this network are found by themselves",
         false => "mDNS is off, nodes on this network are not looked for",
@@ -92,7 +98,7 @@ fn ready(config: &Config, listen: &[SocketAddr]) -> String {
         LinkMode::Listen | LinkMode::Off => "",
     };
     format!(
-        "Ready: chat programs at {}, other nodes at port {}; {neighbours}{bonjour}. Ctrl-C stops.",
+        "Ready: chat programs at {}{irc}, other nodes at port {}; {neighbours}{bonjour}. Ctrl-C stops.",
         chat.join(" and "),
         config.overlay.port
     )
@@ -136,6 +142,9 @@ mod tests {
             ready(&config, &listen).contains("127.0.0.1:5222") && ready(&config, &listen).contains("14774")
         );
         assert!(ready(&config, &listen).contains("Bonjour"));
+        assert!(!ready(&config, &listen).contains("IRC"));
+        config.irc.listen = vec![SocketAddr::from(([127, 0, 0, 1], 6667))];
+        assert!(ready(&config, &listen).contains("by IRC at 127.0.0.1:6667 (server password NAME:PASSWORD)"));
         config.overlay.mdns = false;
         config.link.mode = LinkMode::Off;
         let text = ready(&config, &listen);

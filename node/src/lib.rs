@@ -13,6 +13,7 @@ pub mod core;
 pub mod event_loop;
 pub mod features;
 mod greeting;
+pub mod irc;
 pub mod link;
 pub mod metrics;
 pub mod run;

@@ -4,6 +4,7 @@
 //! signal. A command line without a running node makes the same without the faces ([`Offline`]).
 
 mod bypass;
+mod irc;
 mod neighbourhood;
 mod ports;
 mod signals;
@@ -99,6 +100,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     let door = door(&place, &accounts, wishes, plain_logins)?;
     let tls = Arc::clone(&door.tls);
     let door = c2s::open(door, directory.clone(), to_core.clone()).await?;
+    let irc = irc::open(&place.config, &door).await?;
     ports::check_overlay(&place.config)?;
     let network =
         swarm::start(network(&place.config, &ground.node, memory.values, authority.domain().is_some())?)?;
@@ -152,7 +154,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     tracing::info!("stopping");
     servants.iter().chain(&figures).for_each(tokio::task::JoinHandle::abort);
     let _ = std::fs::remove_file(place.data.join(admin::SOCKET));
-    drop((door, bypass));
+    drop((door, irc, bypass));
     event_loop.finish().await?;
     ended?
 }

@@ -47,23 +47,25 @@ class Irc:
 
 
 class Weechat(Irc):
-    """With its own SOCKS 5."""
+    """With its own SOCKS 5, or without; `settings` of its server."""
 
-    def __init__(self, host, nick, proxy_port, port=PORT):
-        commands = [f"/proxy add gate socks5 127.0.0.1 {proxy_port}", f"/server add base 127.0.0.1/{port}", "/set irc.server.base.proxy gate",
+    def __init__(self, host, nick, proxy_port=None, port=PORT, **settings):
+        proxy = [f"/proxy add gate socks5 127.0.0.1 {proxy_port}", "/set irc.server.base.proxy gate"] if proxy_port else []
+        commands = [f"/server add base 127.0.0.1/{port}", *proxy, *(f"/set irc.server.base.{name} {value}" for name, value in settings.items()),
                     f"/set irc.server.base.nicks {nick}", "/set irc.look.smart_filter off", "/set fifo.file.enabled off", "/set weechat.bar.nicklist.hidden on", "/connect base"]
         runs = [word for command in commands for word in ("-r", command)]
         self.terminal = Terminal(host, ["weechat", "-d", os.path.join(host.home, f"weechat-{nick}"), *runs])
 
 
 class Irssi(Irc):
-    """In a wrapper (proxychains) that sends every connection through SOCKS 4."""
+    """In a wrapper (proxychains) that sends every connection through SOCKS 4, or without; `words` of its command line."""
 
-    def __init__(self, host, nick, proxy_port, port=PORT):
+    def __init__(self, host, nick, proxy_port=None, port=PORT, words=()):
         home, settings = os.path.join(host.home, f"irssi-{nick}"), os.path.join(host.home, f"proxychains-{nick}.conf")
         with open(settings, "w", encoding="ascii") as file:
             file.write(f"strict_chain\n[ProxyList]\nsocks4 127.0.0.1 {proxy_port}\n")
-        os.makedirs(home)
+        os.makedirs(home, exist_ok=True)
         with open(os.path.join(home, "config"), "w", encoding="ascii") as file:
             file.write('settings = { "irc/core" = { cmds_max_at_once = "99"; }; };\n')  # or it waits seconds between commands
-        self.terminal = Terminal(host, ["proxychains4", "-q", "-f", settings, "irssi", f"--home={home}", "-c", "127.0.0.1", "-p", str(port), "-n", nick])
+        wrapper = ["proxychains4", "-q", "-f", settings] if proxy_port else []
+        self.terminal = Terminal(host, [*wrapper, "irssi", f"--home={home}", "-c", "127.0.0.1", "-p", str(port), "-n", nick, *words])

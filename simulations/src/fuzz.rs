@@ -17,6 +17,7 @@
 //! | [`framing`] | length prefixes between nodes | one verdict for every way to cut the bytes; limits |
 //! | [`socks`] | SOCKS 4, 4a and 5 | one verdict for every way to cut the bytes; limits; replies of the protocol |
 //! | [`opening`] | what client and server of a chat network say first | one verdict and one user for every split and order; given once |
+//! | [`irc`] | lines of IRC, registration and session of that face | one verdict for every way to cut the bytes; limits; what is written reads back; the core reads what a session says |
 //! | [`settings`] | `crosstalk.toml` | what is accepted keeps its limits; errors name a line that exists |
 //! | [`admin`] | requests and answers on the admin socket | what is written reads back; no secret in `Debug` |
 //! | [`stored`] | every shape in the store | what is written reads back |
@@ -27,6 +28,7 @@ mod bypass;
 mod bytes;
 mod export;
 mod files;
+mod irc;
 mod link;
 mod mutate;
 mod overlay;
@@ -37,6 +39,7 @@ pub use bypass::{opening, socks};
 pub use bytes::{admin, key_file, stored};
 pub use export::export;
 pub use files::store;
+pub use irc::irc;
 pub use link::{address, txt};
 pub use mutate::mutated;
 pub use overlay::{envelope, frame, framing, record};
@@ -64,7 +67,7 @@ macro_rules! targets {
 
 targets! {
     stream, stanza, txt, address, record, envelope, frame, framing, settings, admin, stored, store, key_file,
-    export, socks, opening,
+    export, socks, opening, irc,
 }
 
 /// As much of an input as is looked at.

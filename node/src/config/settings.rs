@@ -195,6 +195,15 @@ settings! {
         /// Connections at the same time, 1 to 4096. Cost: two file handles each, and some 3 KiB of memory, 20 while one side does not read.
         max_connections: usize = 256, "256";
     }
+    /// IRC: chat programs such as irssi and WeeChat log in to this node itself, and have their contacts in one channel.
+    irc Irc {
+        /// Addresses and ports of this machine without TLS, as "127.0.0.1:6667", at most 4. Empty: no port is open.
+        /// Cost: anybody who can run a program here can try passwords, as with XMPP.
+        listen: Vec<SocketAddr> = Vec::new(), "[]";
+        /// Addresses and ports where TLS comes first, as "0.0.0.0:6697", at most 4; the certificate is that for XMPP clients.
+        /// Cost: any address but those of this machine lets everybody on that network try passwords.
+        tls: Vec<SocketAddr> = Vec::new(), "[]";
+    }
     /// The server of a domain, if this node is one (`crosstalk authority`).
     authority Authority {
         /// Where users, certificates and contact lists of the domain are kept. Empty: in the data directory. For a large domain,

@@ -45,6 +45,10 @@ pub struct Settings {
 
 /// The open face. Dropping it refuses new clients; those who are inside stay.
 pub struct Face {
+    /// Addresses of [`Settings::listen`] with the ports that the system chose.
+    pub listen: Vec<SocketAddr>,
+    /// The same for [`Settings::tls`].
+    pub tls: Vec<SocketAddr>,
     _accepting: JoinSet<()>,
 }
 
@@ -54,10 +58,14 @@ pub struct Face {
 /// When the system refuses a port.
 pub async fn open(settings: &Settings, door: &FrontDoor) -> io::Result<Face> {
     let mut accepting = JoinSet::new();
-    let plain = settings.listen.iter().map(|address| (address, false));
-    for (address, tls) in plain.chain(settings.tls.iter().map(|address| (address, true))) {
-        let listener = TcpListener::bind(address).await?;
-        accepting.spawn(listener::accept(door.shared.clone(), listener, tls));
+    let mut bound = [Vec::new(), Vec::new()];
+    for (addresses, tls) in [(&settings.listen, false), (&settings.tls, true)] {
+        for address in addresses {
+            let listener = TcpListener::bind(address).await?;
+            bound[usize::from(tls)].push(listener.local_addr()?);
+            accepting.spawn(listener::accept(door.shared.clone(), listener, tls));
+        }
     }
-    Ok(Face { _accepting: accepting })
+    let [listen, tls] = bound;
+    Ok(Face { listen, tls, _accepting: accepting })
 }

@@ -66,6 +66,6 @@ class Irssi(Irc):
             file.write(f"strict_chain\n[ProxyList]\nsocks4 127.0.0.1 {proxy_port}\n")
         os.makedirs(home, exist_ok=True)
         with open(os.path.join(home, "config"), "w", encoding="ascii") as file:
-            file.write('settings = { "irc/core" = { cmds_max_at_once = "99"; }; };\n')  # or it waits seconds between commands
+            file.write('settings = { "irc/core" = { cmds_max_at_once = "99"; cmd_queue_speed = "10msec"; }; };\n')  # or it waits seconds between commands, and six behind a long one
         wrapper = ["proxychains4", "-q", "-f", settings] if proxy_port else []
         self.terminal = Terminal(host, [*wrapper, "irssi", f"--home={home}", "-c", "127.0.0.1", "-p", str(port), "-n", nick, *words])

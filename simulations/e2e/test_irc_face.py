@@ -114,11 +114,10 @@ def test_weechat_and_irssi_live_with_contacts_of_xmpp(labs):
     irssi.enter(LONG)
     until(lambda: [m["body"] for m in bob.all("message", sender=alice)].count(LONG) == 2, 20, "the long message of irssi")
     irssi.enter("/whois bob")
-    irssi.enter("/window goto 1")
     irssi.sees("tier: ")
     # Bob's node goes: he parts.
     irssi.enter("/window goto &crosstalk")
-    irssi.sees(r"\+bob")
+    irssi.sees(r"\[\+v bob\]")
     other.stop()
     irssi.sees(r"bob .*has left &crosstalk", 30)
 

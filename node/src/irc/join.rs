@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-/// How long a line waits for the next one: clients hold their own lines back for two seconds when they say many.
-const WAIT: Duration = Duration::from_millis(2_500);
-/// Bytes by which the client may be wrong about its room.
-const SLACK: usize = 12;
-/// Words longer than this may have been split, too.
-const WORD: usize = 60;
+/// How long a line waits for the next one: irssi holds one behind a long one back for six seconds.
+const WAIT: Duration = Duration::from_secs(7);
+/// Bytes by which the client may count less than its room: irssi does not know how it is called by others.
+const SLACK: usize = 40;
+/// Before words longer than this a line is not waited for.
+const WORD: usize = 24;
 /// Bytes of a joined message; what follows is another.
 const MOST: usize = 32 << 10;
 
@@ -54,7 +54,7 @@ impl Joiner {
                 None => whole.push(held.speech),
             }
         }
-        if last.0 + WORD >= room && speech.text.len() < MOST {
+        if last.0 + WORD + SLACK >= room && speech.text.len() < MOST {
             self.held = Some(Held { speech, last, until: now + WAIT });
         } else {
             whole.push(speech);
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_line_behind_one_with_room_is_another_message() {
-        let line = "w".repeat(ROOM - 30);
+        let line = "w".repeat(ROOM - 60);
         assert_eq!(joined(&[line.clone(), "short words".into()]), [line.clone(), "short words".into()]);
         assert_eq!(joined(&[line.clone(), "a_word_that_had_no_room_there".into()]).len(), 1);
     }

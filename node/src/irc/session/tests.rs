@@ -172,7 +172,7 @@ fn what_a_client_split_is_sent_as_one() {
     client.session.tick(Duration::from_secs(1));
     client.lines();
     assert!(client.bodies().is_empty());
-    client.session.tick(Duration::from_secs(5));
+    client.session.tick(Duration::from_secs(7));
     client.lines();
     assert_eq!(client.bodies().len(), 1);
     client.says(&format!("PRIVMSG Bob :{first}"));

@@ -534,7 +534,7 @@ mod tests {
         for other in ["0.0.0.0:6667", "192.0.2.1:6667", "[::]:6667"] {
             assert!(complaint(&format!("[irc]\nlisten = ['{other}']")).contains("write it into `tls`"));
         }
-        let five = vec!["'127.0.0.1:0'"; 5].join(", ");
+        let five = ["'127.0.0.1:0'"; 5].join(", ");
         assert!(complaint(&format!("[irc]\nlisten = [{five}]")).contains("at most 4"));
     }
 

@@ -58,7 +58,7 @@ impl Caps {
             "REQ" => {
                 let asked: Vec<&str> = line.get(1).split(' ').filter(|name| !name.is_empty()).collect();
                 let known = |name: &&str| self.known(name.trim_start_matches('-'), mechanisms.is_some());
-                let all: Option<Vec<&'static str>> = asked.iter().map(|name| known(&name)).collect();
+                let all: Option<Vec<&'static str>> = asked.iter().map(known).collect();
                 match all {
                     Some(all) => {
                         for (name, asked) in all.iter().zip(&asked) {

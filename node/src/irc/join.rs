@@ -106,7 +106,7 @@ mod tests {
     fn split(text: &str, room: usize) -> Vec<String> {
         let (mut lines, mut rest) = (Vec::new(), text);
         while rest.len() > room {
-            let most = rest.floor_char_boundary(room);
+            let most = crate::irc::line::boundary(rest, room);
             let at = if rest[most..].starts_with(' ') { Some(most) } else { rest[..most].rfind(' ') };
             let at = at.filter(|at| *at > 0).unwrap_or(most);
             lines.push(rest[..at].to_owned());

@@ -111,10 +111,15 @@ impl Line {
         }
         let most = start + LINE - 2;
         if out.len() > most {
-            out.truncate(out.floor_char_boundary(most));
+            out.truncate(boundary(out, most));
         }
         out.push_str("\r\n");
     }
+}
+
+/// The last place up to `most` between characters.
+pub(super) fn boundary(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// The first word, and what follows it and the blanks behind it.

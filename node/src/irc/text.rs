@@ -2,6 +2,8 @@
 
 use unicode_normalization::char::is_combining_mark;
 
+use super::line::boundary;
+
 /// Begins and ends what is no text (CTCP).
 const MARK: char = '\u{1}';
 /// What an action costs a line beside its text.
@@ -78,7 +80,7 @@ pub fn split(line: &str, room: usize) -> Vec<&str> {
     let room = room.max(4);
     let (mut pieces, mut rest) = (Vec::new(), line);
     while rest.len() > room {
-        let most = rest.floor_char_boundary(room);
+        let most = boundary(rest, room);
         let blank = rest[..most].rfind(' ').map(|at| at + 1).filter(|at| *at > room / 2);
         let (piece, behind) = rest.split_at(blank.unwrap_or_else(|| between(rest, most)));
         pieces.push(piece);

@@ -17,7 +17,7 @@
 //! | [`framing`] | length prefixes between nodes | one verdict for every way to cut the bytes; limits |
 //! | [`socks`] | SOCKS 4, 4a and 5 | one verdict for every way to cut the bytes; limits; replies of the protocol |
 //! | [`opening`] | what client and server of a chat network say first | one verdict and one user for every split and order; given once |
-//! | [`irc`] | lines of IRC, registration and session of that face | one verdict for every way to cut the bytes; limits; what is written reads back; the core reads what a session says |
+//! | [`irc()`] | lines of IRC, registration and session of that face | one verdict for every way to cut the bytes; limits; what is written reads back; the core reads what a session says |
 //! | [`settings`] | `crosstalk.toml` | what is accepted keeps its limits; errors name a line that exists |
 //! | [`admin`] | requests and answers on the admin socket | what is written reads back; no secret in `Debug` |
 //! | [`stored`] | every shape in the store | what is written reads back |

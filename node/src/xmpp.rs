@@ -9,6 +9,7 @@ pub mod ns;
 pub mod parse;
 pub mod pie;
 pub mod stanza;
+pub mod without;
 
 pub use element::{Element, Node};
 pub use error::{Condition, ErrorType, StanzaError, StreamError};

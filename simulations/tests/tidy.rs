@@ -38,7 +38,7 @@ const NAMED_BY: &[(&str, &[&str])] = &[
     ("libp2p", &["overlay/src/swarm", "overlay/src/lib.rs"]),
     ("sled::Config", &["storage/src/engine/sled"]),
     ("tokio_postgres", &["node/src/authority/database/postgres", "node/src/authority/private.rs"]),
-    ("quick_xml", &["node/src/xmpp/parse.rs", "node/src/xmpp/pie.rs"]),
+    ("quick_xml", &["node/src/xmpp/parse.rs", "node/src/xmpp/pie.rs", "node/src/xmpp/without.rs"]),
     ("rsasl", &["node/src/c2s", "simulations/src/load"]),
 ];
 

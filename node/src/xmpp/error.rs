@@ -174,6 +174,7 @@ conditions! {
         NotAuthorized = "not-authorized";
         NotWellFormed = "not-well-formed";
         PolicyViolation = "policy-violation";
+        RemoteConnectionFailed = "remote-connection-failed";
         ResourceConstraint = "resource-constraint";
         RestrictedXml = "restricted-xml";
         SystemShutdown = "system-shutdown";

@@ -72,6 +72,11 @@ impl Framer {
         self.partial.len()
     }
 
+    /// The namespaces that the header of the stream declares, once it has come.
+    pub fn scope(&self) -> Option<&Scope> {
+        self.stream.as_ref().map(|(scope, _)| scope)
+    }
+
     /// Takes from the front of `input` up to the end of one frame, or all of it (`None`: more bytes are needed).
     /// White space between elements, which keeps connections alive, is dropped (RFC 6120 §4.6.1).
     ///

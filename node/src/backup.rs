@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::accounts::key_dir::{KEYS, is_key_file, user_file};
 use crate::archive::{ArchiveError, Contents, Kind, Writer};
+use crate::bypass;
 use crate::c2s::tls;
 use crate::config;
 use crate::store_thread::copying::{Copier, Piece};
@@ -30,7 +31,7 @@ pub use restore::{RESTORING, Renewal, RestoreError, Restored, restore};
 /// The number of a file in the archive; trees have lower ones.
 const FILE: u8 = u8::MAX;
 /// Files of the data directory that are taken along, beside the keys.
-const FILES: [&str; 3] = [config::FILE_NAME, tls::FILE, "component.secret"];
+const FILES: [&str; 4] = [config::FILE_NAME, tls::FILE, bypass::tls::FILE, "component.secret"];
 /// Longest file that is taken along, bytes: as long as a value may be.
 const LONGEST: u64 = crosstalk_storage::MAX_VALUE as u64;
 /// Pieces of a copy that wait to be written.

@@ -1,18 +1,27 @@
 //! The bypass gateway: chat programs keep their network and their account, and reach it through this node.
 //!
 //! A chat program names the server of its network in SOCKS; the node connects it, if the settings list that server, and
-//! passes every byte on as it is. [`base`] finds out what is spoken. Nothing here grows without a limit, see [`Limits`].
+//! passes every byte on as it is. [`base`] finds out what is spoken. For accounts that the user has listed TLS ends here
+//! (`upgrade`, `secured`). Nothing here grows without a limit, see [`Limits`].
 
+pub mod accounts;
 pub mod base;
+mod course;
+mod cutter;
 pub mod destinations;
 mod entry;
+pub mod features;
 mod figures;
 mod identity;
 mod openings;
 mod relay;
+mod secured;
 pub mod socks;
+mod streams;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,18 +31,23 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use accounts::Accounts;
 use destinations::Destinations;
 use entry::Door;
+use secured::Keeper;
+use tls::Tls;
 
 pub use figures::{BypassView, Trouble, UserView};
 
 /// How the gateway is set.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Settings {
     /// Where it listens; nothing: it is off.
     pub listen: Vec<SocketAddr>,
     /// Where chat programs may be connected.
     pub destinations: Destinations,
+    /// Whose TLS ends here, and with what; nothing: nobody's.
+    pub accounts: Option<(Accounts, Tls)>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -51,6 +65,8 @@ pub struct Limits {
     pub answering: Duration,
     /// After this a connection that nobody could tell is not looked at any more. Default 60 s.
     pub telling: Duration,
+    /// What TLS that ends here may take until both sides have it. Default 20 s.
+    pub securing: Duration,
     /// A connection that one side has ended, and on which nothing is said for so long, ends. Default 5 min.
     pub half_closed: Duration,
 }
@@ -63,6 +79,7 @@ impl Default for Limits {
             entering: Duration::from_secs(30),
             answering: Duration::from_secs(8),
             telling: Duration::from_secs(60),
+            securing: Duration::from_secs(20),
             half_closed: Duration::from_secs(300),
         }
     }
@@ -93,7 +110,8 @@ impl std::fmt::Debug for View {
 /// # Errors
 /// When the system refuses a port.
 pub async fn open(settings: Settings) -> io::Result<Bypass> {
-    let door = Arc::new(Door::new(settings.destinations, settings.limits));
+    let keeper = settings.accounts.map(|(accounts, tls)| Keeper::new(accounts, tls));
+    let door = Arc::new(Door::new(settings.destinations, keeper, settings.limits));
     let (mut listen, mut accepting) = (Vec::new(), JoinSet::new());
     for address in settings.listen {
         let listener = TcpListener::bind(address).await?;
@@ -113,6 +131,7 @@ impl Bypass {
 impl View {
     /// What it has done since the start.
     pub fn report(&self) -> BypassView {
-        self.door.figures.view(&self.listen, self.door.destinations.listed())
+        let certificates = self.door.keeper.as_ref().map(|keeper| &keeper.tls.certificates);
+        self.door.figures.view(&self.listen, self.door.destinations.listed(), certificates)
     }
 }

@@ -14,6 +14,8 @@ use crosstalk_overlay::swarm::Networks;
 use toml::de::{DeTable, DeValue};
 
 use crate::authority::database::{Home, PostgresSettings, SettingsError};
+use crate::bypass::accounts::{self, Accounts};
+use crate::bypass::base::Protocol;
 use crate::bypass::destinations::{self, Destinations, Listed};
 use crate::bypass::socks::{Host, Target};
 
@@ -155,6 +157,7 @@ impl Config {
         within("bypass.max_connections", self.bypass.max_connections, settings::BYPASS_CONNECTIONS)?;
         self.bypass_destinations()?;
         self.check_irc()?;
+        self.bypass_accounts()?;
         self.database(Path::new(""))?;
         let metrics = &self.metrics.listen;
         if metrics.len() > 4 || metrics.iter().any(|address| !address.ip().is_loopback()) {
@@ -269,6 +272,29 @@ impl Config {
             return Err(value("bypass.allow", format!("{} is this gateway itself", one.target)));
         }
         Ok(Destinations::new(listed, self.networks()?))
+    }
+
+    /// The accounts of which the bypass gateway ends TLS.
+    ///
+    /// # Errors
+    /// Names the first that is none, or says why none of them could be used.
+    pub fn bypass_accounts(&self) -> Result<Accounts, ConfigError> {
+        let all = &self.bypass.accounts;
+        if all.len() > accounts::MOST {
+            return Err(value("bypass.accounts", format!("at most {} accounts", accounts::MOST)));
+        }
+        let what = |text: &String| {
+            format!("{text} is no account of an XMPP server: write NAME@DOMAIN, as romeo@jabber.example")
+        };
+        let read = |text: &String| Accounts::read(text).ok_or_else(|| value("bypass.accounts", what(text)));
+        let accounts = Accounts::new(all.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+        let reached =
+            self.bypass_destinations()?.listed().iter().any(|one| one.protocol == Some(Protocol::Xmpp));
+        if !accounts.is_empty() && !reached {
+            let what = "none of them could be reached: write their servers into `allow` as xmpp://HOST:PORT";
+            return Err(value("bypass.accounts", what.into()));
+        }
+        Ok(accounts)
     }
 
     /// Whether anybody but this machine can reach the XMPP ports.
@@ -536,6 +562,29 @@ mod tests {
         }
         let five = ["'127.0.0.1:0'"; 5].join(", ");
         assert!(complaint(&format!("[irc]\nlisten = [{five}]")).contains("at most 4"));
+    }
+
+    #[test]
+    fn accounts_of_the_bypass_gateway_are_at_servers_that_it_reaches() {
+        let with = |allow: &str, accounts: &str| {
+            format!("[bypass]\nlisten = ['127.0.0.1:1080']\nallow = ['{allow}']\naccounts = [{accounts}]\n")
+        };
+        let one = parse(&with("xmpp://jabber.example:5222", "'Romeo@Jabber.Example'")).expect("good");
+        let listed: Vec<String> =
+            one.bypass_accounts().expect("read").iter().map(ToString::to_string).collect();
+        assert_eq!(listed, ["romeo@jabber.example"]);
+        for wrong in ["jabber.example", "romeo@jabber.example/home", "romeo@127.0.0.1"] {
+            let text = complaint(&with("xmpp://jabber.example:5222", &format!("'{wrong}'")));
+            assert!(text.contains(wrong) && text.contains("write NAME@DOMAIN"), "{text}");
+        }
+        for other in ["any", "irc"] {
+            let text = complaint(&with(&format!("{other}://jabber.example:5222"), "'romeo@jabber.example'"));
+            assert!(text.contains("bypass.accounts") && text.contains("xmpp://HOST:PORT"), "{text}");
+        }
+        let many = vec!["'romeo@jabber.example'"; 17].join(", ");
+        assert!(complaint(&with("xmpp://jabber.example:5222", &many)).contains("at most 16 accounts"));
+        let text = complaint("[bypass]\nacounts = []\n");
+        assert!(text.contains("`acounts` in [bypass]") && text.contains("`accounts`"), "{text}");
     }
 
     #[test]

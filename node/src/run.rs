@@ -107,7 +107,7 @@ async fn serve(place: Place, ground: Ground) -> Result<(), Failure> {
     bootstrap(&network.0, &place.config, memory.addresses);
     let link = opened.map(|opened| opened.connect(to_core, tls, neighbourhood::hints(&network.0)));
     let service = service.with_link(link.as_ref().map(link::Handle::view)).with_network(network.0.views());
-    let bypass = bypass::open(&place.config).await?;
+    let bypass = bypass::open(&place.config, &place.data).await?;
     let service = service.with_bypass(bypass.as_ref().map(Bypass::view));
     let store = StoreThread::start(ground.store).map_err(Failure::system("start a thread"))?;
     let sources =

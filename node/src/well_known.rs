@@ -179,14 +179,15 @@ async fn ask(domain: &str, asking: &mut http1::SendRequest<Empty<Bytes>>) -> Res
     Ok(body.map_err(|_| FetchError::Body(of()))?.to_bytes())
 }
 
-fn client(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+/// TLS to servers that are verified by the web's rules.
+pub(crate) fn client(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The system's authorities, and those of a file.
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
+pub(crate) fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {

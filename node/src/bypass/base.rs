@@ -1,7 +1,7 @@
 //! One connection between a client and its base network: what each side says goes in, and what the connection is found
-//! to be comes out: what is spoken, and of XMPP in plain, whose it is. *Pure.*
+//! to be comes out: what is spoken, and of XMPP that can be read, whose it is. *Pure.*
 //!
-//! Every byte is passed on as it is, whatever is found.
+//! Whatever is found changes nothing of what is passed on.
 
 use std::fmt;
 
@@ -73,6 +73,50 @@ pub enum Alarm {
     Other(Protocol),
     /// Both speak XMPP, and the server then says what is none, or names a user of another domain.
     Broken,
+    /// The server has not proved its domain, where TLS of the client ends here.
+    Distrusted(Distrust),
+    /// The client does not take the certificate of this node.
+    Distrusting,
+    /// The server refused a login after channel binding was withdrawn.
+    Unbound,
+}
+
+/// Why a server has not proved to be that of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Distrust {
+    /// Nobody who is trusted has signed its certificate.
+    Issuer,
+    /// Its certificate has ended.
+    Expired,
+    /// Its certificate has not begun.
+    TooEarly,
+    /// Its certificate is for other names.
+    Name,
+    /// Its certificate is wrong in another way.
+    Certificate,
+    /// It has no TLS that is understood here.
+    NoTls,
+    /// It ended the connection.
+    Gone,
+    /// It took too long.
+    Slow,
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Issuer => {
+                "its certificate is signed by nobody who is trusted here; name the file of your own authority as `ca_file` in [bypass]"
+            }
+            Self::Expired => "its certificate has expired, or this machine's clock is wrong",
+            Self::TooEarly => "its certificate is not valid yet, or this machine's clock is wrong",
+            Self::Name => "its certificate is for another name than the account's domain",
+            Self::Certificate => "its certificate is not valid",
+            Self::NoTls => "it speaks no TLS that is understood here",
+            Self::Gone => "it broke off the TLS handshake",
+            Self::Slow => "its TLS handshake took too long",
+        })
+    }
 }
 
 impl fmt::Display for Alarm {
@@ -81,6 +125,20 @@ impl fmt::Display for Alarm {
             Self::Client => write!(f, "the client begins as no protocol that is known"),
             Self::Server => write!(f, "the server does not answer in the client's protocol"),
             Self::Silent => write!(f, "silent, or ended, before it could be told what it is"),
+            Self::Distrusted(why) => {
+                write!(f, "refused, as the server has not proved the account's domain: {why}")
+            }
+            Self::Distrusting => {
+                write!(
+                    f,
+                    "the client does not take this node's certificate: give it the file that `crosstalk status` names"
+                )
+            }
+            Self::Unbound => write!(
+                f,
+                "the server refused a login from which channel binding had been withdrawn: a wrong password, or a program that \
+                 insists on channel binding"
+            ),
             Self::Broken => write!(f, "the server's XMPP cannot be read, or names a user of another domain"),
             Self::Other(protocol) => {
                 write!(f, "speaks {}, which is not what the settings say", protocol.name())
@@ -103,6 +161,10 @@ pub enum Verdict {
 pub enum Notice {
     /// The server says that it is this user.
     User(BareJid),
+    /// That user's stream can be resumed by this id.
+    Stream(String),
+    /// The server goes on with the stream of this id.
+    Resumed(String),
     /// It is passed on without being understood any more.
     Alarm(Alarm),
 }
@@ -116,8 +178,10 @@ pub struct Base {
     found: bool,
     /// Listens to a server that begins as XMPP, until it is known whose connection it is, or never will be.
     identity: Option<Box<Identity>>,
-    /// Held until the verdict, then until it is taken.
-    notice: Option<Notice>,
+    /// That server has proved its domain, by TLS that ends here.
+    proved: bool,
+    /// Held until the verdict, then until they are taken; at most three.
+    notices: Vec<Notice>,
 }
 
 /// The first bytes of one side, until it is known what they are.
@@ -156,7 +220,14 @@ impl Base {
     /// A connection to a destination of this protocol, if the list says which.
     pub fn new(listed: Option<Protocol>) -> Self {
         let (client, server) = (Ear::new(Side::Client), Ear::new(Side::Server));
-        Self { listed, client, server, found: false, identity: None, notice: None }
+        Self { listed, client, server, found: false, identity: None, proved: false, notices: Vec::new() }
+    }
+
+    /// What is inside of TLS that ends here, of a server that has proved to be that of `domain`. `told`: that it is XMPP is told
+    /// already.
+    pub fn inside(domain: String, told: bool) -> Self {
+        let identity = Some(Box::new(Identity::of(domain)));
+        Self { found: told, identity, proved: true, ..Self::new(Some(Protocol::Xmpp)) }
     }
 
     /// Takes what one side said. Comes to a verdict once, the same for every split of the bytes and whichever side is
@@ -172,7 +243,9 @@ impl Base {
             Side::Client => drop(self.client.hear(bytes)),
             Side::Server => {
                 let begun = self.server.hear(bytes);
-                if let Some(begun) = begun.filter(|_| self.server.guess == Guess::Is(Protocol::Xmpp)) {
+                if let Some(begun) =
+                    begun.filter(|_| !self.proved && self.server.guess == Guess::Is(Protocol::Xmpp))
+                {
                     self.identity = Some(Box::new(Identity::new()));
                     self.listen(&begun);
                 }
@@ -204,7 +277,12 @@ impl Base {
 
     /// What was learnt since, once the verdict is given.
     pub fn take_notice(&mut self) -> Option<Notice> {
-        self.notice.take_if(|_| self.found)
+        (self.found && !self.notices.is_empty()).then(|| self.notices.remove(0))
+    }
+
+    /// Whose connection it is, and what becomes of it, is not to be known.
+    pub fn stop_listening(&mut self) {
+        (self.identity, self.notices) = (None, Vec::new());
     }
 
     /// Whether it has come to its verdict.
@@ -212,15 +290,22 @@ impl Base {
         self.found
     }
 
-    fn listen(&mut self, bytes: &[u8]) {
-        let Some(identity) = &mut self.identity else { return };
-        self.notice = match identity.hear(bytes) {
-            Said::More => return,
-            Said::User(user) => Some(Notice::User(user)),
-            Said::Nothing(Unknown::Broken) => Some(Notice::Alarm(Alarm::Broken)),
-            Said::Nothing(Unknown::Hidden) => None,
-        };
-        self.identity = None;
+    fn listen(&mut self, mut bytes: &[u8]) {
+        while let Some(identity) = &mut self.identity {
+            let said = identity.hear(&mut bytes);
+            let goes_on = matches!(said, Said::More) || self.proved && matches!(said, Said::User(_));
+            match said {
+                Said::More => return,
+                Said::User(user) => self.notices.push(Notice::User(user)),
+                Said::Stream(id) => self.notices.push(Notice::Stream(id)),
+                Said::Resumed(id) => self.notices.push(Notice::Resumed(id)),
+                Said::Nothing(Unknown::Broken) => self.notices.push(Notice::Alarm(Alarm::Broken)),
+                Said::Nothing(Unknown::Hidden) => {}
+            }
+            if !goes_on {
+                self.identity = None;
+            }
+        }
     }
 
     fn judge(&self, protocol: Protocol) -> Verdict {
@@ -236,7 +321,7 @@ impl Base {
         self.found = true;
         (self.client.heard, self.server.heard) = (Vec::new(), Vec::new());
         if verdict != Verdict::Speaks(Protocol::Xmpp) {
-            (self.identity, self.notice) = (None, None);
+            self.stop_listening();
         }
         verdict
     }

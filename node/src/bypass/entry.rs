@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Limits;
-use super::base::Base;
+use super::base::{Base, Protocol};
+use super::course::Course;
 use super::destinations::{Destinations, Way};
 use super::figures::{Figures, Teller};
-use super::relay;
+use super::relay::{self, Ends};
+use super::secured::Keeper;
 use super::socks::{Handshake, Host, Refused, Step, Target};
 use crate::c2s::connection::linger;
 use crate::c2s::strangers::Strangers;
@@ -34,6 +36,8 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Door {
     pub(super) destinations: Destinations,
     pub(super) figures: Figures,
+    /// Whose TLS ends here.
+    pub(super) keeper: Option<Keeper>,
     limits: Limits,
     /// Those that are not connected to their server yet.
     strangers: Strangers,
@@ -44,9 +48,10 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(destinations: Destinations, limits: Limits) -> Self {
+    pub(super) fn new(destinations: Destinations, keeper: Option<Keeper>, limits: Limits) -> Self {
         Self {
             destinations,
+            keeper,
             figures: Figures::default(),
             limits,
             strangers: Strangers::new(limits.connecting),
@@ -76,12 +81,28 @@ async fn follow(door: Arc<Door>, stream: TcpStream, peer: SocketAddr, seat: Owne
     // Boxed, because it is large and over long before the connection is.
     if let Some(entered) = Box::pin(enter(&door, stream, peer)).await {
         let _open = door.figures.open();
-        let Entered { client, server, said, base, teller } = entered;
-        if let Err(why) = relay::run(client, server, said, base, &teller, &door.limits).await {
-            tracing::debug!(%why, "a connection to {} broke", teller.target);
+        let target = entered.teller.target.clone();
+        if let Err(why) = carry(&door, entered, peer).await {
+            tracing::debug!(%why, "a connection to {target} broke");
         }
     }
     drop(seat);
+}
+
+/// Passes on to the end. TLS may end here for chat programs of this machine alone, whose user wrote the settings.
+async fn carry(door: &Door, entered: Entered, peer: SocketAddr) -> io::Result<()> {
+    let Entered { client, server, said, teller } = entered;
+    let protocol = door.destinations.listed().get(teller.entry).and_then(|listed| listed.protocol);
+    let is_ours = peer.ip().to_canonical().is_loopback() && protocol == Some(Protocol::Xmpp);
+    let keeper = door.keeper.as_ref().filter(|_| is_ours);
+    let ends = Ends { client: Transport::Plain(client), server: Transport::Plain(server) };
+    let course = Course::new(Base::new(protocol), keeper.map(|keeper| Arc::clone(&keeper.accounts)));
+    let turned = relay::run(ends, said, course, &teller, &door.limits).await?;
+    let (Some((ends, turn)), Some(keeper)) = (turned, keeper) else { return Ok(()) };
+    match Box::pin(keeper.secure(ends, turn, &teller, door.limits.securing)).await {
+        Some((ends, course)) => relay::run(ends, Vec::new(), course, &teller, &door.limits).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// A client with the connection to its server.
@@ -90,7 +111,6 @@ struct Entered {
     server: TcpStream,
     /// What the client has said behind its request.
     said: Vec<u8>,
-    base: Base,
     teller: Teller,
 }
 
@@ -115,9 +135,8 @@ async fn enter(door: &Door, mut stream: TcpStream, peer: SocketAddr) -> Option<E
     drop((connecting, stranger));
     match (outcome, target) {
         (Ok((server, entry)), Some(target)) => {
-            let base = Base::new(door.destinations.listed().get(entry)?.protocol);
             let teller = Teller { number, figures: door.figures.clone(), entry, target };
-            Some(Entered { client: stream, server, said: handshake.into_rest(), base, teller })
+            Some(Entered { client: stream, server, said: handshake.into_rest(), teller })
         }
         (Ok(_), None) => None,
         (Err(why), target) => {

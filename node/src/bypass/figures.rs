@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::base::{Alarm, Notice, Protocol, Side, Verdict};
+use super::base::{Alarm, Protocol, Side, Verdict};
+use super::course::Learnt;
 use super::destinations::Listed;
 use super::socks::{Refused, Target};
+use super::tls::Certificates;
 
 /// Refused destinations that are remembered; a further one takes the place of the one that was refused longest ago.
 const REMEMBERED: usize = 16;
@@ -29,7 +31,16 @@ pub struct BypassView {
     pub unknown: u64,
     /// What was refused since the start, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Who is connected now, as far as servers have said it in plain.
+    /// Connections since the start whose TLS ended here.
+    #[serde(default)]
+    pub secured: u64,
+    /// Of these, those of accounts that are not listed: passed on, and neither shown nor listened to.
+    #[serde(default)]
+    pub unlisted: u64,
+    /// What chat programs have to trust whose TLS ends here; nothing if no account is listed.
+    #[serde(default)]
+    pub certificates: Option<Certificates>,
+    /// Who is connected now, as far as servers have said it where it can be read.
     #[serde(default)]
     pub users: Vec<UserView>,
     /// Bytes of chat programs to their networks since the start.
@@ -72,6 +83,8 @@ struct Counts {
     connecting: usize,
     spoken: BTreeMap<Protocol, u64>,
     unknown: u64,
+    secured: u64,
+    unlisted: u64,
     refused: BTreeMap<Refused, u64>,
     /// By connection: address, and position in the list.
     users: BTreeMap<u64, (String, usize)>,
@@ -117,33 +130,32 @@ impl Teller {
         }
     }
 
-    /// What it was found to be. Only the first alarm of a kind goes into the log.
-    pub(super) fn found(&self, verdict: Verdict) {
-        match verdict {
-            Verdict::Speaks(protocol) => {
+    /// What was learnt of it. Only the first alarm of a kind goes into the log.
+    pub(super) fn learnt(&self, learnt: Learnt) {
+        match learnt {
+            Learnt::Verdict(Verdict::Speaks(protocol)) => {
                 *self.figures.counts().spoken.entry(protocol).or_default() += 1;
             }
-            Verdict::Passed(alarm) => {
+            Learnt::Verdict(Verdict::Passed(alarm)) => {
                 self.figures.counts().unknown += 1;
                 self.alarm(alarm);
             }
+            Learnt::User(user) => {
+                self.figures.counts().users.insert(self.number, (user.to_string(), self.entry));
+            }
+            Learnt::Unlisted => self.figures.counts().unlisted += 1,
+            Learnt::Alarm(alarm) => self.alarm(alarm),
         }
     }
 
-    /// What was learnt of it since.
-    pub(super) fn noticed(&self, notice: Notice) {
-        match notice {
-            Notice::User(user) => {
-                self.figures.counts().users.insert(self.number, (user.to_string(), self.entry));
-            }
-            Notice::Alarm(alarm) => self.alarm(alarm),
-        }
+    /// Its TLS ends here, on both sides.
+    pub(super) fn secured(&self) {
+        self.figures.counts().secured += 1;
     }
 
     fn alarm(&self, alarm: Alarm) {
         if self.figures.is_first(self.entry, alarm) {
-            let to = &self.target;
-            tracing::warn!("a connection to {to} is passed on without being understood: {alarm}");
+            tracing::warn!("a connection to {}: {alarm}", self.target);
         }
     }
 }
@@ -200,7 +212,12 @@ impl Figures {
         before == 0 && !full
     }
 
-    pub(super) fn view(&self, listen: &[SocketAddr], listed: &[Listed]) -> BypassView {
+    pub(super) fn view(
+        &self,
+        listen: &[SocketAddr],
+        listed: &[Listed],
+        certificates: Option<&Certificates>,
+    ) -> BypassView {
         let counts = self.counts();
         let place = |entry: usize| listed.get(entry).map(|one| one.target.to_string()).unwrap_or_default();
         let alarm = |((entry, alarm), count): (&(usize, Alarm), &u64)| Trouble {
@@ -224,6 +241,9 @@ impl Figures {
             connecting: counts.connecting,
             spoken: counts.spoken.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
             unknown: counts.unknown,
+            secured: counts.secured,
+            unlisted: counts.unlisted,
+            certificates: certificates.cloned(),
             refused: counts.refused.iter().map(|(why, count)| (why.label().to_owned(), *count)).collect(),
             bytes_out: counts.bytes_out,
             bytes_in: counts.bytes_in,
@@ -251,10 +271,13 @@ mod tests {
         }
         let open = figures.open();
         let teller = Teller { number: 7, figures: figures.clone(), entry: 0, target: target(6667) };
-        teller.found(Verdict::Speaks(Protocol::Irc));
-        teller.noticed(Notice::User("romeo@a.example".parse().expect("an address")));
+        teller.learnt(Learnt::Verdict(Verdict::Speaks(Protocol::Irc)));
+        teller.learnt(Learnt::User("romeo@a.example".parse().expect("an address")));
+        teller.secured();
+        teller.learnt(Learnt::Unlisted);
         let listed = [Listed::read("irc://irc.example:6667").expect("an entry")];
-        let view = figures.view(&[], &listed);
+        let view = figures.view(&[], &listed, None);
+        assert_eq!((view.secured, view.unlisted), (1, 1));
         assert_eq!((view.open, view.unknown, view.spoken["irc"]), (1, 0, 1));
         assert_eq!(
             (&*view.users[0].address, &*view.users[0].destination),
@@ -265,7 +288,7 @@ mod tests {
         assert_eq!(view.turned_away[0].count, 2);
         assert_eq!((&*view.alarms[0].destination, view.alarms[0].count), ("irc.example:6667", 2));
         drop((open, teller));
-        let view = figures.view(&[], &[]);
+        let view = figures.view(&[], &[], None);
         assert!(view.open == 0 && view.users.is_empty());
     }
 }

@@ -10,6 +10,8 @@ use tokio::time::timeout;
 use super::destinations::Listed;
 use super::*;
 
+mod secured;
+
 const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream to='a.example' version='1.0' \
     xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 const SOON: Duration = Duration::from_secs(10);
@@ -24,7 +26,7 @@ async fn gateway(entry: &str, limits: Limits) -> Bypass {
     let listed = vec![Listed::read(entry).expect("an entry")];
     let destinations = Destinations::new(listed, Networks::default());
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    open(Settings { listen, destinations, limits }).await.expect("open")
+    open(Settings { listen, destinations, accounts: None, limits }).await.expect("open")
 }
 
 /// A request of SOCKS 4 for a port of this machine.

@@ -57,52 +57,79 @@ pub enum TlsError {
 /// See [`TlsError`].
 pub fn load_or_create(dir: &Path, domains: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
     let path = dir.join(FILE);
-    let pem = match std::fs::read(&path) {
-        Ok(pem) => Zeroizing::new(pem),
-        Err(why) if why.kind() == ErrorKind::NotFound => {
-            let pem = make(domains).map_err(|why| TlsError::Make { domains: domains.to_vec(), why })?;
-            store(dir, &path, &pem).map_err(|why| TlsError::File { path: path.clone(), why })?;
+    let pem = match read(&path)? {
+        Some(pem) => pem,
+        None => {
+            let fixed = ["localhost", "id.internal", "127.0.0.1", "::1"].map(str::to_owned);
+            let mut names: Vec<String> = fixed.into_iter().chain(domains.iter().cloned()).collect();
+            names.sort_unstable();
+            names.dedup();
+            let make = |why| TlsError::Make { domains: domains.to_vec(), why };
+            let key = KeyPair::generate().map_err(make)?;
+            let pem = with_key(&key, &certificate("CrossTalk", names, &key).map_err(make)?);
+            store(&path, &pem, 0o600)?;
             pem
         }
-        Err(why) => return Err(TlsError::File { path, why }),
     };
     config(&pem).map(Arc::new).map_err(|why| TlsError::Unusable { path, why })
 }
 
+/// What the file holds, if it is there.
+pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, TlsError> {
+    match std::fs::read(path) {
+        Ok(pem) => Ok(Some(Zeroizing::new(pem))),
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(TlsError::File { path: path.to_path_buf(), why }),
+    }
+}
+
+/// A key and what goes with it, as one file.
+pub(crate) fn with_key(key: &KeyPair, certificates: &str) -> Zeroizing<Vec<u8>> {
+    let key = Zeroizing::new(key.serialize_pem());
+    Zeroizing::new([key.as_bytes(), certificates.as_bytes()].concat())
+}
+
+/// A certificate (PEM) for these names, signed with its own key, valid for ten years.
 #[allow(clippy::disallowed_methods, reason = "the shell reads the clock")]
-fn make(domains: &[String]) -> Result<Zeroizing<Vec<u8>>, rcgen::Error> {
-    let fixed = ["localhost", "id.internal", "127.0.0.1", "::1"].map(str::to_owned);
-    let mut names: Vec<String> = fixed.into_iter().chain(domains.iter().cloned()).collect();
-    names.sort_unstable();
-    names.dedup();
+pub(crate) fn certificate(called: &str, names: Vec<String>, key: &KeyPair) -> Result<String, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "CrossTalk");
+    params.distinguished_name.push(DnType::CommonName, called);
     // The clock may be wrong on a first run: the certificate is valid long before it.
     let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
     let year = 1970 + i32::try_from(days * 400 / 146_097).unwrap_or(0);
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(year.max(2026) + YEARS, 12, 31);
-    let key = KeyPair::generate()?;
-    let certificate = params.self_signed(&key)?;
-    let key_pem = Zeroizing::new(key.serialize_pem());
-    Ok(Zeroizing::new([key_pem.as_bytes(), certificate.pem().as_bytes()].concat()))
+    Ok(params.self_signed(key)?.pem())
 }
 
 /// Writes the file whole or not at all.
-fn store(dir: &Path, path: &Path, pem: &[u8]) -> std::io::Result<()> {
-    let new = path.with_extension("pem.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(pem)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    File::open(dir)?.sync_all()
+pub(crate) fn store(path: &Path, pem: &[u8], mode: u32) -> Result<(), TlsError> {
+    let write = || {
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+        file.write_all(pem)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    };
+    write().map_err(|why| TlsError::File { path: path.to_path_buf(), why })
 }
 
 fn config(pem: &[u8]) -> Result<ServerConfig, String> {
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|why| why.to_string())?;
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|why| why.to_string())?;
+    with_chain(chain, key)
+}
+
+/// TLS 1.2 and 1.3 with a certificate and its key.
+pub(crate) fn with_chain(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -117,7 +144,7 @@ fn config(pem: &[u8]) -> Result<ServerConfig, String> {
 }
 
 /// The same for ports where TLS comes first (XEP-0368 §3).
-pub(super) fn for_direct_tls(config: &ServerConfig) -> Arc<ServerConfig> {
+pub(crate) fn for_direct_tls(config: &ServerConfig) -> Arc<ServerConfig> {
     let mut config = config.clone();
     config.alpn_protocols = vec![b"xmpp-client".to_vec()];
     Arc::new(config)

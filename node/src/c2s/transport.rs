@@ -21,12 +21,17 @@ impl Transport {
         matches!(self, Self::Tls(_))
     }
 
+    /// Below whatever is spoken.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// Our end of the connection.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Plain(stream) => stream.local_addr().ok(),
-            Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
-        }
+        self.socket().local_addr().ok()
     }
 }
 

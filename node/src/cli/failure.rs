@@ -93,6 +93,9 @@ pub enum Failure {
     /// The front door.
     #[error(transparent)]
     Door(#[from] c2s::StartError),
+    /// TLS of the bypass gateway.
+    #[error("TLS of `accounts` in [bypass]: {0}")]
+    Bypass(#[from] crate::bypass::tls::LoadError),
     /// The certificate for chat programs.
     #[error(transparent)]
     Tls(#[from] c2s::tls::TlsError),
@@ -196,6 +199,7 @@ impl Failure {
             | Self::NoNode(_)
             | Self::HalfRestored(_)
             | Self::Restore(_)
+            | Self::Bypass(_)
             | Self::Tls(_) => 5,
             Self::Listen { .. } | Self::Door(_) => 7,
             Self::Unhealthy => 8,

@@ -196,6 +196,7 @@ fn of_bypass(bypass: &BypassView) -> String {
         output::bytes(bypass.bytes_out),
         output::bytes(bypass.bytes_in)
     )];
+    lines.extend(of_certificates(bypass));
     let user =
         |one: &UserView| format!("              {} at {}", output::plain(&one.address), one.destination);
     lines.extend(bypass.users.iter().take(SHOWN).map(user));
@@ -216,6 +217,23 @@ fn of_bypass(bypass: &BypassView) -> String {
     };
     lines.extend(bypass.turned_away.iter().take(SHOWN).map(refused));
     lines.join("\n")
+}
+
+/// What chat programs have to trust whose TLS ends here.
+fn of_certificates(bypass: &BypassView) -> Vec<String> {
+    let Some(certificates) = &bypass.certificates else { return Vec::new() };
+    let of_others = match bypass.unlisted {
+        0 => String::new(),
+        others => format!(", {others} of them of accounts that are not listed"),
+    };
+    let file = certificates.file.display();
+    let first = format!(
+        "              TLS of {} connections ended here{of_others}; chat programs have to trust {file}",
+        bypass.secured
+    );
+    let each =
+        |(domain, fingerprint): (&String, &String)| format!("              {domain}: SHA-256 {fingerprint}");
+    std::iter::once(first).chain(certificates.fingerprints.iter().map(each)).collect()
 }
 
 fn times(count: u64) -> String {
@@ -346,6 +364,7 @@ fn outbox_row(entry: OutboxView, now: u64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bypass::tls::Certificates;
     use crate::core::upstream::OutsideView;
 
     #[test]
@@ -401,6 +420,12 @@ mod tests {
             spoken: [("xmpp".to_owned(), 4)].into(),
             unknown: 3,
             users: vec![user.clone(); 8],
+            secured: 7,
+            unlisted: 2,
+            certificates: Some(Certificates {
+                file: "/data/bypass-tls.crt".into(),
+                fingerprints: [("a.example".to_owned(), "AB:CD".to_owned())].into(),
+            }),
             alarms: vec![trouble("irc.example:6667", "speaks xmpp")],
             turned_away: (0..9).map(|port| trouble(&format!("a:{port}"), "destination not listed")).collect(),
             ..BypassView::default()
@@ -412,6 +437,9 @@ mod tests {
             "4 xmpp, 3 not understood",
             "romeo@a.example at a.example:5222",
             "and 3 more",
+            "TLS of 7 connections ended here, 2 of them of accounts that are not listed",
+            "trust /data/bypass-tls.crt",
+            "a.example: SHA-256 AB:CD",
             "ALARM irc.example:6667: speaks xmpp (3 times)",
             "a:4:",
         ] {

@@ -183,7 +183,7 @@ settings! {
         visible: bool = true, "true";
     }
     /// The bypass gateway: chat programs reach their own network through this node, by SOCKS 4, 4a or 5, and keep account,
-    /// contacts and rooms there. Every byte is passed on as it is.
+    /// contacts and rooms there. Every byte is passed on as it is, but for the accounts in `accounts`.
     bypass Bypass {
         /// Addresses and ports for chat programs, as "127.0.0.1:1080", at most 4. Empty: no port is open.
         /// Cost: any address but those of this machine lets everybody on that network use it, as far as `allow` goes.
@@ -192,7 +192,15 @@ settings! {
         /// msnp, ymsg and sip; "any" is any of these. All else is refused. A name that leads to a
         /// private address, or to one of this machine, is refused unless that address stands here itself.
         allow: Vec<String> = Vec::new(), "[]";
-        /// Connections at the same time, 1 to 4096. Cost: two file handles each, and some 3 KiB of memory, 20 while one side does not read.
+        /// Your own accounts at XMPP servers of `allow`, at most 16, as "romeo@jabber.example". Where a chat program on this machine logs in
+        /// at their domain, its TLS ends at this node, which shows a certificate of its own (bypass-tls.crt in the data directory: have the
+        /// program trust it), and goes on to the server by TLS that this node has verified; the server's channel binding is not offered.
+        /// Empty: the node sees nothing of what is encrypted. Cost: whoever has this node's memory can read what these accounts say.
+        accounts: Vec<String> = Vec::new(), "[]";
+        /// File with certificates (PEM) of authorities that are believed of those servers beside the system's. Default: none.
+        ca_file: Option<PathBuf> = None, "\"/etc/crosstalk/jabber-ca.pem\"";
+        /// Connections at the same time, 1 to 4096. Cost: two file handles each, and some 3 KiB of memory, 20 while one side does not
+        /// read; of `accounts` some 25, and up to 120 while neither reads.
         max_connections: usize = 256, "256";
     }
     /// IRC: chat programs such as irssi and WeeChat log in to this node itself, and have their contacts in one channel.

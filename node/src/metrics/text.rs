@@ -82,6 +82,8 @@ pub(super) fn bypass(view: &BypassView) -> String {
     let unknown = ("unknown", &view.unknown);
     let spoken = view.spoken.iter().map(|(kind, count)| (kind.as_str(), count));
     spoken.chain([unknown]).for_each(|(kind, count)| text.labelled(name, "kind", kind, *count));
+    text.counter("bypass_secured_total", "Connections whose TLS ended here", view.secured);
+    text.counter("bypass_unlisted_total", "Of these, those of accounts that are not listed", view.unlisted);
     text.kind("bypass_refused_total", "Connections that were refused, since the start", "counter");
     view.refused.iter().for_each(|(why, count)| text.labelled("bypass_refused_total", "why", why, *count));
     text.kind(

@@ -1,7 +1,7 @@
 """A slixmpp client in a host, driven from a test. Everything that arrives is kept as events, in order.
 
 An event is a dict with `event` and `at` (seconds, the machine's monotonic clock, comparable between hosts):
-session (resumed, connection, bound), disconnected, refused, sm-failed, stream-error, roster-item (jid, name, groups, subscription,
+session (resumed, connection, bound), disconnected, refused, sm-failed, stream-error (condition, text), roster-item (jid, name, groups, subscription,
 ask, push), presence (from, type, show, status, delayed), message (from, id, type, body, carbon, connection, delayed, stamps, condition),
 chat-state (from, state), offer (from, xml), sent (id), acked (id).
 """
@@ -20,7 +20,8 @@ class Slix(Agent):
         self.jid = self.full = None
 
     def login(self, user, password="secret", seconds=30, **options):
-        """As NAME@id.internal (or the JID given) at 127.0.0.1. Options: sm, tls (none, starttls), priority, port, retry, server, proxy (a URL)."""
+        """As NAME@id.internal (or the JID given) at 127.0.0.1. Options: sm, tls (none, starttls), priority, port, retry, server, proxy (a URL),
+        trust (a file: what is shown is verified by it, else not at all). The answer has bound, roster, mechanism."""
         return self.logged_in(self.begin_login(user, password, **options), seconds)
 
     def begin_login(self, user, password="secret", **options):

@@ -65,14 +65,18 @@ class Agent:
 
     # Connection -------------------------------------------------------------------------------------------------
 
-    async def do_login(self, jid, password, port=5222, tls="none", sm=True, priority=0, retry=0.05, server="127.0.0.1", proxy=None):
+    async def do_login(self, jid, password, port=5222, tls="none", sm=True, priority=0, retry=0.05, server="127.0.0.1", proxy=None,
+                       trust=None):
         if proxy:
             go_through(proxy)
         client = self.client = Client(jid, password)
         client.retry = retry
         client.enable_direct_tls, client.enable_starttls, client.enable_plaintext = False, tls == "starttls", tls == "none"
-        client.ssl_context.check_hostname = False
-        client.ssl_context.verify_mode = ssl.CERT_NONE
+        if trust:
+            client.ca_certs = trust  # verified as slixmpp does by itself, with the name in the address
+        else:
+            client.ssl_context.check_hostname = False
+            client.ssl_context.verify_mode = ssl.CERT_NONE
         client.plugin["feature_mechanisms"].unencrypted_plain = True
         client.roster.auto_authorize, client.roster.auto_subscribe = None, False
         for plugin in ("xep_0030", "xep_0004", "xep_0050", "xep_0055"):
@@ -89,7 +93,7 @@ class Agent:
         for event, handler in {
             "session_start": self._start, "session_resumed": self._resumed, "disconnected": self._disconnected,
             "failed_all_auth": self._refused, "stanza_acked": self._acked, "sm_failed": lambda _: tell(event="sm-failed"),
-            "connected": lambda _: tell(event="connected"), "stream_error": lambda e: tell(event="stream-error", condition=e["condition"]),
+            "connected": lambda _: tell(event="connected"), "stream_error": lambda e: tell(event="stream-error", condition=e["condition"], text=e["text"]),
         }.items():
             client.add_event_handler(event, handler)
         watch = [("message", CLIENT + "message", self._message), ("presence", CLIENT + "presence", self._presence),
@@ -123,7 +127,8 @@ class Agent:
         self.pace.set()
         tell(event="session", resumed=resumed, connection=self.connection, bound=self.client.boundjid.full)
         if not self.first.done():
-            self.first.set_result({"bound": self.client.boundjid.full, "roster": self.roster})
+            mechanism = getattr(self.client["feature_mechanisms"].mech, "name", None)
+            self.first.set_result({"bound": self.client.boundjid.full, "roster": self.roster, "mechanism": mechanism})
 
     def _refused(self, _):
         tell(event="refused")

@@ -14,8 +14,10 @@ PORT, COMPONENT, SECRET, PASSWORD = 15222, 15347, "between the two of us", "secr
 class Stock:
     """One server: accounts NAME@DOMAIN, and a component for another domain. `start` is also the restart: the data stay."""
 
-    def __init__(self, host, domain="stock.example", component="school.example", users=("romeo", "juliet"), reached="127.0.0.1"):
+    def __init__(self, host, domain="stock.example", component="school.example", users=("romeo", "juliet"), reached="127.0.0.1", tls=None, binds=False):
         self.host, self.domain, self.component, self.users = host, domain, component, users
+        self.tls = tls  # the file (PEM) with its key and certificate: STARTTLS is offered then
+        self.binds = binds  # of TLS 1.2 alone, whose channel both kinds can bind
         self.reached = reached  # where the component may come from: by this address of the host
         self.dir = os.path.join(host.home, type(self).__name__.lower())
         self.process = None
@@ -60,8 +62,9 @@ s2s_ports = {{ }}; c2s_direct_tls_ports = {{ }}; http_ports = {{ }}; https_ports
 log = {{ debug = "{self.path('prosody.log')}" }}
 authentication = "internal_plain"; storage = "internal"
 c2s_require_encryption = false; allow_unencrypted_plain_auth = true
-modules_disabled = {{ "s2s"; "s2s_auth_certs"; "posix"; "tls"; "http"; "http_errors"; "http_files" }}
-modules_enabled = {{ "roster"; "saslauth"; "disco"; "version"; "ping"; "offline"; "vcard"; "carbons"; "smacks"; "lastactivity" }}
+modules_disabled = {{ "s2s"; "s2s_auth_certs"; "posix"; "http"; "http_errors"; "http_files" }}
+{f'ssl = {{ key = "{self.tls}"; certificate = "{self.tls}"{"; protocol = " + chr(34) + "tlsv1_2" + chr(34) if self.binds else ""} }}' if self.tls else ''}
+modules_enabled = {{ "roster"; "saslauth"; "disco"; "version"; "ping"; "offline"; "vcard"; "carbons"; "smacks"; "lastactivity"{'; "tls"' if self.tls else ''} }}
 VirtualHost "{self.domain}"
 Component "rooms.{self.domain}" "muc"
 Component "{self.component}"
@@ -86,8 +89,10 @@ loglevel: info
 log_rotate_count: 0
 hosts: ["{self.domain}"]
 auth_method: internal
+{f'certfiles: ["{self.tls}"]' if self.tls else ''}
+c2s_protocol_options: ["no_sslv3"{', "no_tlsv1_3"' if self.binds else ''}]
 listen:
-  - {{port: {PORT}, ip: "127.0.0.1", module: ejabberd_c2s, max_stanza_size: 262144, access: c2s}}
+  - {{port: {PORT}, ip: "127.0.0.1", module: ejabberd_c2s, max_stanza_size: 262144, access: c2s{', starttls: true' if self.tls else ''}}}
   - port: {COMPONENT}
     ip: "127.0.0.1"
     module: ejabberd_service

@@ -18,6 +18,7 @@
 //! | [`socks`] | SOCKS 4, 4a and 5 | one verdict for every way to cut the bytes; limits; replies of the protocol |
 //! | [`opening`] | what client and server of a chat network say first | one verdict and one user for every split and order; given once |
 //! | [`irc()`] | lines of IRC, registration and session of that face | one verdict for every way to cut the bytes; limits; what is written reads back; the core reads what a session says |
+//! | [`features`] | what a server offers before the login, without channel binding | the same for every split; nothing but what was said, in order |
 //! | [`settings`] | `crosstalk.toml` | what is accepted keeps its limits; errors name a line that exists |
 //! | [`admin`] | requests and answers on the admin socket | what is written reads back; no secret in `Debug` |
 //! | [`stored`] | every shape in the store | what is written reads back |
@@ -35,7 +36,7 @@ mod overlay;
 mod text;
 mod xml;
 
-pub use bypass::{opening, socks};
+pub use bypass::{features, opening, socks};
 pub use bytes::{admin, key_file, stored};
 pub use export::export;
 pub use files::store;
@@ -67,7 +68,7 @@ macro_rules! targets {
 
 targets! {
     stream, stanza, txt, address, record, envelope, frame, framing, settings, admin, stored, store, key_file,
-    export, socks, opening, irc,
+    export, socks, opening, irc, features,
 }
 
 /// As much of an input as is looked at.

@@ -70,7 +70,7 @@ macro_rules! replayed {
 
 replayed! {
     stream, stanza, txt, address, record, envelope, frame, framing, settings, admin, stored, store, key_file,
-    export, socks, opening, irc,
+    export, socks, opening, irc, features,
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Owns the targets for what strangers say to the bypass gateway: SOCKS, and what protocols begin with.
+//! Owns the targets for what strangers say to the bypass gateway: SOCKS, what protocols begin with, and what a server offers.
 
 use crosstalk::bypass::base::{Base, Notice, Side, Verdict};
+use crosstalk::bypass::features::Features;
 use crosstalk::bypass::socks::{Handshake, Host, MOST, Refused, Step};
 
 use super::bounded;
@@ -98,6 +99,39 @@ fn verdict<'a>(said: impl IntoIterator<Item = (Side, &'a [u8])>) -> (Option<Verd
     }
     assert_eq!(base.give_up().is_some(), found.is_none());
     (found, learnt)
+}
+
+/// What a server says before the login, without channel binding: the same is passed on for every split, nothing that was not said,
+/// in its order, and all of it behind the login.
+pub fn features(data: &[u8]) {
+    let data = bounded(data);
+    let whole = passed(data, [data.len()]);
+    assert_eq!(whole, passed(data, 1..=data.len()), "single bytes are passed on otherwise");
+    let mut dice = Dice::new(u64::from(crc32fast::hash(data)));
+    let mut cuts = vec![place(&mut dice, data.len()), place(&mut dice, data.len()), data.len()];
+    cuts.sort_unstable();
+    assert_eq!(whole, passed(data, cuts), "pieces are passed on otherwise");
+    let mut said = data.iter();
+    assert!(
+        whole.0.iter().all(|byte| said.any(|one| one == byte)),
+        "something was added, or its order changed"
+    );
+}
+
+/// All that is passed on, whether that is the end of looking, and whether a login failed.
+fn passed(data: &[u8], ends: impl IntoIterator<Item = usize>) -> (Vec<u8>, bool, bool) {
+    let mut features = Features::default();
+    let (mut passed, mut start) = (Vec::new(), 0);
+    for end in ends {
+        let was_over = features.is_over();
+        let piece = features.pass(&data[start..end]);
+        assert!(!was_over || piece == data[start..end], "changed behind the login");
+        passed.extend(piece);
+        start = end;
+    }
+    let (over, refused) = (features.is_over(), features.take_refused());
+    passed.extend(features.give_up());
+    (passed, over, refused)
 }
 
 /// Somewhere in so many bytes, ends included.

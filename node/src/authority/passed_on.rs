@@ -298,6 +298,41 @@ fn a_question_that_fails_spoils_no_others() {
     assert!(matches!(answer(&of_alice), Said::Refused(_)) && matches!(answer(&of_bob), Said::Exchanged(_)));
 }
 
+/// An answer that was read stays where it stands until that commit is durable which takes it away: it comes when the database
+/// writes again.
+#[test]
+fn an_answer_is_not_lost_with_the_commit_that_takes_its_row_away() {
+    let (laptop, url) = (NodeKey::from_seed([5; 32]), Instance::shared().database());
+    let (mut first, beside) = leading(&url);
+    let mut second = Process::new(beside, 2);
+    first.connects();
+    let at_second = session(&mut second, &laptop);
+    let ask = Exchange { session: at_second, fresh: true, letters: vec![letter(1)], ..Exchange::default() };
+    assert!(second.stage.office.passes_on(laptop.id(), 7, &Ask::Exchange(ask).to_bytes()));
+    until("it is not answered", || {
+        first.works();
+        passing::questions(&first.stage.office.database).expect("read").is_empty()
+    });
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$ LANGUAGE plpgsql; \
+                  CREATE TRIGGER refuse BEFORE DELETE ON crosstalk.\"passed\" EXECUTE FUNCTION refuse()";
+    say_to(&url, refuse).expect("refuses");
+    for _ in 0..3 {
+        std::thread::sleep(passing::LOOK);
+        second.works();
+        assert!(second.stage.office.outside_answers().is_empty(), "it would come twice");
+    }
+    say_to(&url, "DROP TRIGGER refuse ON crosstalk.\"passed\"").expect("takes it back");
+    let mut answers = Vec::new();
+    until("no answer", || {
+        second.works();
+        answers.extend(second.stage.office.outside_answers());
+        !answers.is_empty()
+    });
+    let (node, request, answer) = answers.remove(0);
+    assert_eq!((node, request, answers.len()), (laptop.id(), 7, 0));
+    assert!(matches!(Said::from_bytes(&answer), Some(Said::Exchanged(said)) if said.taken == 1));
+}
+
 /// A process whose settings name no stock server may come first: it leaves the link to one that can keep it.
 #[test]
 fn who_has_no_way_outside_does_not_keep_the_link() {

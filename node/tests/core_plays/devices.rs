@@ -8,6 +8,7 @@ use crate::core_support::link::{cut, join, rest};
 use crate::core_support::{BEGIN, Client, Play, says};
 use crosstalk::core::Output;
 use crosstalk::core::admin::{Command, Reply};
+use crosstalk::xmpp::Element;
 use crosstalk_overlay::id::DeviceId;
 use crosstalk_overlay::keys::UserKey;
 use crosstalk_overlay::record::{Revocation, Revoked, RevokedBy, Verified};
@@ -260,6 +261,44 @@ fn what_somebody_tells_one_device_both_know() {
     rest(&nodes);
     desk.expects_item("<item jid='bob@xid' subscription='none'/>");
     desk.expects_item("<item jid='bob@xid' subscription='from'/>");
+    two.forget();
+    friend.forget();
+}
+
+/// Whoever changes its mind without end fills no outbox of somebody whose other device is away; that one has the last word when it
+/// is back.
+#[test]
+fn what_strangers_say_does_not_fill_the_outbox_for_the_other_device() {
+    let two = Two::new();
+    two.part();
+    let bob = Play::elsewhere(3);
+    let friend = bob.online("bob/phone");
+    let nodes = [&two.nodes[0], &bob];
+    join(&nodes, &two.nodes[0], &bob);
+    let waiting = || two.nodes[0].stored(crosstalk_storage::Tree::Outbox);
+    let before = waiting();
+    let says = |type_: &str| {
+        friend.send(&format!("<presence to='anna@xid' type='{type_}'/>"));
+        rest(&nodes);
+    };
+    for _ in 0..5 {
+        says("subscribe");
+    }
+    assert_eq!(waiting(), before + 1, "what changes nothing is not told");
+    for _ in 0..110 {
+        says("unsubscribe");
+        says("subscribe");
+    }
+    assert_eq!(waiting(), 200);
+    two.forget();
+    two.nodes.iter().for_each(|node| node.wait(HOUR));
+    join(&two.all(), &two.nodes[0], &two.nodes[1]);
+    let xid = format!("{}@id.internal", bob.user("bob").xid());
+    let asks = |element: &Element| {
+        element.get_attr("type") == Some("subscribe") && element.get_attr("from") == Some(&xid)
+    };
+    let shown = two.clients[1].takes_all();
+    assert!(shown.last().is_some_and(asks), "the last word is another: {:?}", shown.last());
     two.forget();
     friend.forget();
 }

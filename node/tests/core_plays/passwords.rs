@@ -85,3 +85,24 @@ fn a_second_change_is_told_after_the_first() {
     laptop.0.command(Command::PasswordTold { user: anna, at: 2 });
     assert_eq!(laptop.due(), None);
 }
+
+/// A server of before there was an order of changes says nothing of it: there the clocks decide, and what it has not taken is told
+/// once, and not again and again.
+#[test]
+fn a_server_that_knows_no_order_of_changes_is_told_once() {
+    let laptop = Laptop::new();
+    let anna = laptop.user("anna");
+    let follows = || match laptop.0.command(Command::PasswordHome("anna".to_owned())) {
+        Reply::PasswordHome(home) => home.expect("a server").follows,
+        other => panic!("{other:?}"),
+    };
+    laptop.changes("anna", Some((5, &follows())));
+    assert_eq!(laptop.due(), Some((anna, 5)));
+    laptop.0.command(Command::PasswordTold { user: anna, at: 5 });
+    assert_eq!(laptop.due(), None);
+    // The clock was set back meanwhile, so that the earlier change counts there.
+    laptop.changes("anna", Some((3, &follows())));
+    assert_eq!(laptop.due(), Some((anna, 3)));
+    laptop.0.command(Command::PasswordTold { user: anna, at: 5 });
+    assert_eq!(laptop.due(), None, "it is told without end");
+}

@@ -209,6 +209,64 @@ fn nickname_vcard_and_what_the_directory_may_show_follow_to_the_next_laptop() {
     }
 }
 
+/// The one agrees to stand in the directory, the other, which has not heard of that, changes the name: whichever meets the server
+/// first, the directory shows the name that counts.
+#[test]
+fn the_directory_follows_a_name_that_was_changed_on_another_laptop() {
+    for order in [[0, 1], [1, 0]] {
+        let school = School::new(2);
+        let rename = |laptop: usize, name: &str| {
+            let (account, nickname) = ("anna".to_owned(), Some(name.to_owned()));
+            school.laptops[laptop].command(Command::SetProfile { account, nickname, visible: None });
+        };
+        rename(0, "Anni");
+        // Twice: the first time they learn that there is a directory.
+        for laptop in [0, 1, 0, 1] {
+            school.meet(laptop);
+        }
+        let listing = Command::Listing { account: "anna".to_owned(), show: Some(Show::Nickname) };
+        let reply = school.laptops[0].command(listing);
+        assert!(matches!(reply, Reply::Listing(_)), "{reply:?}");
+        school.laptops[1].wait(60 * MINUTE);
+        rename(1, "Nan");
+        for laptop in order {
+            school.meet(laptop);
+        }
+        let shown = school.server.desk(|desk| desk.shows("anna"));
+        assert_eq!(shown, Some(("Nan".to_owned(), String::new())), "{order:?}");
+    }
+}
+
+/// A server that was started anew knows no sessions: a search is put again by the next one. Where that is forgotten too, the
+/// client is told to search again, and not that it may not.
+#[test]
+fn a_search_in_a_forgotten_session_is_put_again() {
+    let school = School::new(1);
+    school.join(0);
+    // The first time it learns that there is a directory.
+    for _ in 0..2 {
+        school.rest(0);
+    }
+    school.forget();
+    let search = || {
+        school.clients[0].send(
+            "<iq type='set' id='f' to='directory.school.example'><query xmlns='jabber:iq:search'><nick>ben</nick></query></iq>",
+        );
+        for _ in 0..3 {
+            school.rest(0);
+        }
+    };
+    school.server.desk(|desk| desk.restart());
+    search();
+    school.clients[0].expects("<iq from='directory.school.example' type='result' id='f'>…</iq>");
+    school.server.desk(|desk| desk.dies_at_searches = true);
+    search();
+    school.clients[0].expects(
+        "<iq from='directory.school.example' type='error' id='f'><error type='wait'><remote-server-timeout/>…</error>…</iq>",
+    );
+    school.forget();
+}
+
 #[test]
 fn edits_made_apart_are_merged_by_the_server_that_cannot_read_minds() {
     let school = School::new(2);

@@ -8,7 +8,7 @@ use crosstalk::authority::standing::Signs;
 use crosstalk::upstream::gate::{Effect, Gate};
 use crosstalk::upstream::outward::Who;
 use crosstalk::xmpp::Stanza;
-use crosstalk_overlay::enrol::{Answer, Ask, Begun, Directory, MARK, Why};
+use crosstalk_overlay::enrol::{Answer, Ask, Begun, Directory, MARK, People, Why};
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::time::Now;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState};
@@ -34,6 +34,8 @@ pub struct Desk {
     lists: Lists,
     /// It lies: each statement that it gives is altered.
     pub lies: bool,
+    /// It dies whenever it is asked for people, and has forgotten all sessions when it answers.
+    pub dies_at_searches: bool,
     /// The door to the outside, and what is behind it.
     pub door: Option<Door>,
     /// Questions answered, by kind.
@@ -51,6 +53,7 @@ impl Desk {
             database,
             lists: Lists::default(),
             lies: false,
+            dies_at_searches: false,
             door: None,
             asked: BTreeMap::new(),
             told_of: 0,
@@ -130,6 +133,12 @@ impl Desk {
         self.door.as_ref().unwrap().gate.view().waiting
     }
 
+    /// What the directory shows of somebody: nickname and full name.
+    pub fn shows(&self, name: &str) -> Option<(String, String)> {
+        let person = self.database.person(name).unwrap()?;
+        Some((person.nickname, person.full_name))
+    }
+
     /// A user starts anew, and what is kept of it is deleted.
     pub fn forget_user(&mut self, user: UserId, now: Now) {
         self.door.as_mut().unwrap().gate.forget_user(&self.database, &user).unwrap();
@@ -174,6 +183,9 @@ impl Desk {
         let now = at.wall;
         let Some(ask) = Ask::from_bytes(ask) else { return Vec::new() };
         *self.asked.entry(format!("{ask:?}")).or_default() += 1;
+        if self.dies_at_searches && matches!(ask, Ask::Search(_)) {
+            self.restart();
+        }
         let (lists, database) = (&mut self.lists, &self.database);
         let answer = match ask {
             Ask::Begin(ask) if !has_name(database, &ask.address, &ask.user) => Err(Stop::No(Why::Password)),
@@ -195,6 +207,10 @@ impl Desk {
             }
             Ask::Compare(ask) => lists.compare(database, node, &ask, now).map(Answer::Compared),
             Ask::Fetch(ask) => lists.fetch(database, node, &ask, now).map(Answer::Statements),
+            // Nobody is found.
+            Ask::Search(ask) => {
+                lists.user_of(database, node, ask.session, now).map(|_| Answer::People(People::default()))
+            }
             Ask::Look(ask) => lists.look(database, node, &ask, now).map(Answer::Looked),
             Ask::Tell(ask) => {
                 let told = lists.tell(database, node, &ask, now).map(Answer::Statements);

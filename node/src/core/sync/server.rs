@@ -128,10 +128,11 @@ impl Core {
         self.plan_sync();
     }
 
-    /// It did not answer, or knows this device no longer.
+    /// It did not answer, or knows this device no longer: it is asked nothing else before the next pass.
     pub(in crate::core) fn look_again_for_server(&mut self, user: UserId) {
         let now = self.now.mono;
         if let Some(link) = self.sync.servers.links.get_mut(&user) {
+            link.session = None;
             link.due = link.due.min(now + GATHER);
         }
         self.plan_sync();

@@ -121,12 +121,11 @@ impl Domain {
 /// Whether `signature` over `payload` in `domain` was made by the holder of `public`. Strict: keys and signatures
 /// of small order or in non-canonical form do not count.
 pub(crate) fn verify(public: &[u8; 32], domain: Domain, payload: &[u8], signature: &[u8]) -> bool {
-    let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(public), Signature::from_slice(signature))
-    else {
-        return false;
-    };
+    let Ok(signature) = Signature::from_slice(signature) else { return false };
     let message = domain.message(payload);
-    remembered(&[public, &signature.to_bytes(), &message], || key.verify_strict(&message, &signature).is_ok())
+    remembered(&[public, &signature.to_bytes(), &message], || {
+        VerifyingKey::from_bytes(public).is_ok_and(|key| key.verify_strict(&message, &signature).is_ok())
+    })
 }
 
 mod sealed {

@@ -16,6 +16,13 @@ pub(crate) struct Contact {
     pub(crate) groups: Vec<String>,
 }
 
+impl Contact {
+    /// Whether somebody is in the group "Nearby".
+    fn is_nearby(&self) -> bool {
+        self.groups.iter().any(|group| group == "Nearby")
+    }
+}
+
 /// What is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct View {
@@ -60,12 +67,12 @@ impl View {
 
     /// Whether somebody is in the group "Nearby".
     pub(crate) fn is_nearby(&self, bare: &str) -> bool {
-        self.contacts.get(bare).is_some_and(|contact| contact.groups.iter().any(|group| group == "Nearby"))
+        self.contacts.get(bare).is_some_and(Contact::is_nearby)
     }
 
     /// Whether somebody is in the list, and not as a neighbour.
     pub(crate) fn is_contact(&self, bare: &str) -> bool {
-        self.contacts.contains_key(bare) && !self.is_nearby(bare)
+        self.contacts.get(bare).is_some_and(|contact| !contact.is_nearby())
     }
 
     /// Whether somebody is shown as available.
@@ -78,14 +85,14 @@ impl View {
     /// The subscription with somebody who is a contact.
     pub(crate) fn subscription(&self, bare: &str) -> &str {
         match self.contacts.get(bare) {
-            Some(contact) if !self.is_nearby(bare) => &contact.subscription,
+            Some(contact) if !contact.is_nearby() => &contact.subscription,
             Some(_) | None => "none",
         }
     }
 
     /// The list without neighbours.
     pub(crate) fn real_contacts(&self) -> BTreeMap<String, Contact> {
-        let real = self.contacts.iter().filter(|(jid, _)| !self.is_nearby(jid));
+        let real = self.contacts.iter().filter(|(_, contact)| !contact.is_nearby());
         real.map(|(jid, contact)| (jid.clone(), contact.clone())).collect()
     }
 }

@@ -7,6 +7,7 @@ use crosstalk_overlay::record::{PresenceRecord, Record, Unverified};
 use crosstalk_overlay::wire::{self, Frame};
 
 use super::ownership::numbered;
+use crate::client::Client;
 use crate::client::contacts::NOBODY;
 use crate::client::view::bare_of;
 use crate::world::World;
@@ -167,7 +168,8 @@ impl World {
     pub(crate) fn check_departed(&self) -> Checked {
         let leaving = LEAVING * self.book.hops.max(1);
         let stolen = self.stolen_address();
-        let present = |client: &crate::client::Client| client.is_ready() && !client.lawless;
+        let present = |client: &Client| client.is_ready() && !client.lawless;
+        let left: Vec<&Client> = self.clients.iter().filter(|client| client.left.is_some()).collect();
         for (id, client) in self.clients.iter().enumerate().filter(|(_, client)| present(client)) {
             let host = &self.hosts[client.host.0];
             let here_since = client.ready_since.max(host.booted).max(host.woken).max(host.disk.roomy_since);
@@ -194,7 +196,7 @@ impl World {
                     let void = told.is_some_and(|told| told + leaving < self.time) && self.is_stolen(*other);
                     void || *other != client.host && since.is_some_and(|since| since + leaving < self.time)
                 };
-                let has_logged_out = self.has_logged_out(full, person, here_since);
+                let has_logged_out = self.has_logged_out(&left, (full, person), here_since);
                 if !has_logged_out && !self.people[person.0].hosts.iter().all(gone) {
                     continue;
                 }
@@ -217,11 +219,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether the client with this address has logged out in order, and everybody could have been told since.
-    fn has_logged_out(&self, full: &str, person: PersonId, here_since: u64) -> bool {
+    /// Whether the client with this address is one of those that have logged out in order, and everybody could have been told since.
+    fn has_logged_out(&self, left: &[&Client], (full, person): (&str, PersonId), here_since: u64) -> bool {
         let resource = full.split_once('/').map_or("", |(_, resource)| resource);
-        let mut clients =
-            self.clients.iter().filter(|client| client.person == person && client.resource == resource);
+        let mut clients = left.iter().filter(|client| client.person == person && client.resource == resource);
         clients.any(|client| client.left.is_some_and(|left| left.max(here_since) + LEAVING < self.time))
     }
 

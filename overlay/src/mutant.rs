@@ -88,6 +88,8 @@ catalogue! {
     RenewalForgotten,
     /// A server that was away is never asked again.
     ServerGivenUp,
+    /// What was held while the server was away is never told to it.
+    HeldUntold,
     /// A server takes a laptop that was revoked for one that was not.
     RevokedServed,
     /// A commit is answered before it is on the disk, where it never comes.

@@ -7,12 +7,14 @@
 //! | `ownership` | from its acknowledgement on a message always has a durable owner |
 //! | `lists` | contact lists are what their owners made of them |
 //! | `blocked` | who was blocked is not shown |
+//! | `entrusted` | a new laptop gets from the server what others had when they met it last |
 //! | `shown` | nothing unverified is shown; nobody who is gone is shown as here |
 //! | `ending` | when all is well again: all delivered, nothing left over, both sides agree; bounds |
 
 mod blocked;
 mod delivery;
 mod ending;
+mod entrusted;
 mod lists;
 mod ownership;
 mod refusal;
@@ -47,6 +49,8 @@ enum Place {
 pub(crate) struct Book {
     /// How many messages were sent, by sender and recipient.
     sent: BTreeMap<(ClientId, PersonId), u32>,
+    /// Of those to its owner how many were sent before a client was on its laptop, by sender.
+    before: BTreeMap<(ClientId, ClientId), u32>,
     /// Messages that their senders were told are safe.
     accepted: BTreeSet<MessageKey>,
     /// Messages that nodes had no room for.
@@ -84,6 +88,8 @@ pub(crate) struct Book {
     listed: BTreeMap<(ClientId, String), BTreeSet<String>>,
     /// Who has blocked whom, since when it is so.
     blocked: BTreeMap<(PersonId, PersonId), u64>,
+    /// What somebody had on the laptop that met the server last, and which that was.
+    entrusted: BTreeMap<PersonId, (&'static str, entrusted::Possessions)>,
     /// Order may give way: a gap is released after 30 s (DESIGN.md §5), which happens only when frames are lost.
     pub(crate) any_order: bool,
     /// That somebody is gone may have to be noticed by so many, one after the other; 0 counts as one.

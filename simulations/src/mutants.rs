@@ -46,7 +46,9 @@ fn scenario_for(mutant: Mutant) -> &'static str {
         Mutant::UnsureCounts => "clock_in_1970",
         Mutant::PermissionForgotten => "request_refused",
         Mutant::NoCourier => "village_with_one_courier",
-        Mutant::RenewalForgotten | Mutant::ServerGivenUp | Mutant::RevokedServed => "server_away_for_a_month",
+        Mutant::RenewalForgotten | Mutant::ServerGivenUp | Mutant::HeldUntold | Mutant::RevokedServed => {
+            "server_away_for_a_month"
+        }
         _ => "two_laptops",
     }
 }

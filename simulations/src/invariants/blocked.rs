@@ -1,11 +1,15 @@
 //! Whoever was blocked (XEP-0191) is not shown from then on: no message, no presence, no request. *Pure.*
 
+use std::collections::BTreeSet;
+
 use crosstalk::xmpp::Element;
+use crosstalk_storage::tree::block::Blocked;
+use crosstalk_storage::{Tree, decode};
 
 use super::Book;
 use crate::client::view::bare_of;
 use crate::world::World;
-use crate::world::events::{ClientId, PersonId};
+use crate::world::events::{ClientId, HostId, PersonId};
 use crate::world::story::Checked;
 
 /// What was on its way to the client when its node heard of the block is shown yet, milliseconds.
@@ -24,6 +28,16 @@ impl Book {
 }
 
 impl World {
+    /// Whom the people of a host have blocked, by what is durable there.
+    pub(crate) fn blocks(&self, host: HostId) -> BTreeSet<String> {
+        let entries = self.hosts[host.0].disk.contents().tree(Tree::Block);
+        let blocked = entries.filter_map(|(key, value)| {
+            let lifted = decode::<Blocked>(value).ok()?.lifted;
+            String::from_utf8(key.get(32..)?.to_vec()).ok().filter(|_| !lifted)
+        });
+        blocked.collect()
+    }
+
     /// A client is shown something of somebody.
     pub(super) fn check_blocked(&self, to: ClientId, stanza: &Element) -> Checked {
         let from = bare_of(stanza.get_attr("from").unwrap_or_default());

@@ -88,7 +88,9 @@ impl World {
             for receiver in self.receivers(*to).filter(|receiver| counts(*receiver)) {
                 let missing = |number: &u32| {
                     let key = MessageKey { from: *from, to: *to, number: *number };
-                    !self.book.got.contains_key(&(receiver, key)) && !self.is_told(&key)
+                    self.is_promised(receiver, &key)
+                        && !self.book.got.contains_key(&(receiver, key))
+                        && !self.is_told(&key)
                 };
                 if let Some(number) = (1..=*count).find(missing) {
                     return Some((receiver, MessageKey { from: *from, to: *to, number }));
@@ -96,6 +98,18 @@ impl World {
             }
         }
         None
+    }
+
+    /// Whether a message was sent when its recipient had a client on that laptop.
+    pub(super) fn is_promised(&self, client: ClientId, key: &MessageKey) -> bool {
+        self.book.before.get(&(client, key.from)).is_none_or(|before| key.number > *before)
+    }
+
+    /// A client on a further laptop is promised what is sent to its owner from now on.
+    pub(crate) fn is_promised_from_now(&mut self, client: ClientId) {
+        let owner = self.clients[client.0].person;
+        let sent = self.book.sent.iter().filter(|((_, to), _)| *to == owner);
+        self.book.before.extend(sent.map(|((from, _), count)| ((client, *from), *count)));
     }
 
     /// Whether every copy has come to the other clients of its sender.

@@ -114,7 +114,8 @@ impl World {
                 continue;
             }
             for receiver in self.receivers(key.to) {
-                if self.clients[receiver.0].traits.resumes && !self.is_owned(key, receiver) {
+                let is_promised = self.clients[receiver.0].traits.resumes && self.is_promised(receiver, &key);
+                if is_promised && !self.is_owned(key, receiver) {
                     let name = self.clients[receiver.0].name;
                     let why = format!(
                         "nobody holds {} durably, which was accepted and {name} has not got",

@@ -4,8 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk::core::admin::{Command, ContactView, Reply, StatusView};
-use crosstalk_storage::tree::block::Blocked;
-use crosstalk_storage::{Tree, decode};
 
 use super::cast::{DAY, HOUR, MINUTE, MODERN, Somebody, befriend, talk};
 use crate::world::World;
@@ -45,8 +43,8 @@ pub(super) fn run(world: &mut World) -> Checked {
     let school = begin(world)?;
     a_year_goes_by(world, &school)?;
     without_the_server(world, &school)?;
-    all_come_back(world, &school)?;
-    settled(world, &school)?;
+    let new = all_come_back(world, &school)?;
+    settled(world, &school, &new)?;
     world.check_ending()
 }
 
@@ -66,7 +64,7 @@ fn begin(world: &mut World) -> Result<School, Violation> {
     let couch = another(world, "anna's couch", anna.person, server)?;
     let stolen = another(world, "ben's other", ben.person, server)?;
     world.until("anna's couch has her list", SOON, |world| world.lists_agree([anna.client, couch.client]))?;
-    world.until("and her blocks", SOON, |world| blocks(world, couch).contains(&far("foe")))?;
+    world.until("and her blocks", SOON, |world| world.blocks(couch.host).contains(&far("foe")))?;
     talk(world, anna, ben, 3, MINUTE);
     world.run(6 * MINUTE)?;
     world.until("all is delivered while the server is there", SOON, World::all_delivered)?;
@@ -190,7 +188,7 @@ fn lost_laptop(world: &mut World, school: &School) -> Checked {
 }
 
 /// The server is back. Each comes twice, when it likes, and everything that was to be settled is settled by that.
-fn all_come_back(world: &mut World, school: &School) -> Checked {
+fn all_come_back(world: &mut World, school: &School) -> Result<Vec<Somebody>, Violation> {
     sleep(world, &school.all());
     for one in school.all() {
         world.carry(one.host, Some("home"));
@@ -204,7 +202,31 @@ fn all_come_back(world: &mut World, school: &School) -> Checked {
             visit(world, school, left.swap_remove(next))?;
         }
     }
-    agrees(world, school)
+    let new = new_laptops(world, school)?;
+    agrees(world, school)?;
+    Ok(new)
+}
+
+/// Each gets one more laptop, which meets nobody but the server, and has everything that the others had when they were there.
+fn new_laptops(world: &mut World, school: &School) -> Result<Vec<Somebody>, Violation> {
+    let mut all = Vec::new();
+    for (name, of) in [("anna's new", school.anna), ("ben's new", school.ben), ("cleo's new", school.cleo)] {
+        let host = world.host(name)?;
+        world.carry(host, Some("school"));
+        world.enrol_again(of.person, host, school.server)?;
+        let one = Somebody { host, client: world.client(name, of.person, host, "new", MODERN), ..of };
+        world.is_promised_from_now(one.client);
+        world.run(SOON)?;
+        in_step(world, one, false)?;
+        world.check_entrusted(one.person, host)?;
+        if one.person == school.anna.person {
+            has_all(world, one)?;
+        }
+        world.carry(host, Some("home"));
+        sleep(world, &[one]);
+        all.push(one);
+    }
+    Ok(all)
 }
 
 /// Somebody comes to the school for a while, and goes home again.
@@ -219,7 +241,11 @@ fn visit(world: &mut World, school: &School, one: Somebody) -> Checked {
         world.boot(school.server)?;
     }
     world.run(SOON)?;
-    in_step(world, one, one.host == school.stolen.host)?;
+    let is_stolen = one.host == school.stolen.host;
+    in_step(world, one, is_stolen)?;
+    if !is_stolen {
+        world.entrusts(one.person, one.host)?;
+    }
     world.carry(one.host, Some("home"));
     sleep(world, &[one]);
     let pause = world.dice.between(MINUTE, HOUR);
@@ -249,43 +275,48 @@ fn agrees(world: &mut World, school: &School) -> Checked {
     for one in [anna, couch] {
         world.open_lid(one.host);
     }
-    let mut seen = Vec::new();
-    for one in [anna, couch] {
-        let list = contacts(world, one)?;
-        let name = world.hosts[one.host.0].name;
-        let is = |jid: &str, name: &str, group: &str| {
-            list.get(&far(jid)).is_some_and(|item| {
-                (item.name.as_deref(), item.groups.first().map(String::as_str)) == (Some(name), Some(group))
-            })
-        };
-        let conflict = list.get(&far("kept")).is_some_and(|item| item.conflict.is_some());
-        let promises = [
-            ("keeps what was changed here and removed there", is("kept", "Renamed", "Old")),
-            ("says so", conflict),
-            ("removes what was removed", !list.contains_key(&far("gone"))),
-            ("has the new name and the new group", is("both", "New name", "New group")),
-            ("has what was added at the desk", is("here", "Here", "New")),
-            ("has what was added on the couch", is("there", "There", "New")),
-            ("blocks who was blocked, and nobody else", blocks(world, one) == BTreeSet::from([far("enemy")])),
-        ];
-        if let Some((what, _)) = promises.iter().find(|(_, kept)| !kept) {
-            return Err(world.violation(format!("it is not so that {name} {what}: {list:?}")));
-        }
-        let others = list.into_iter().map(|(jid, item)| (jid, item.name, item.groups)).collect::<Vec<_>>();
-        seen.push((others, nickname(world, one)?));
-    }
-    match seen.first() == seen.last() {
-        true => Ok(()),
-        false => Err(world.violation(format!("anna's laptops disagree: {seen:?}"))),
+    match [has_all(world, anna)?, has_all(world, couch)?] {
+        [one, other] if one == other => Ok(()),
+        seen => Err(world.violation(format!("anna's laptops disagree: {seen:?}"))),
     }
 }
 
+/// What a laptop shows of each contact, and the nickname.
+type Shown = (Vec<(String, Option<String>, Vec<String>)>, String);
+
+/// A laptop of anna has what she did on either of the two.
+fn has_all(world: &mut World, one: Somebody) -> Result<Shown, Violation> {
+    let list = contacts(world, one)?;
+    let name = world.hosts[one.host.0].name;
+    let is = |jid: &str, name: &str, group: &str| {
+        list.get(&far(jid)).is_some_and(|item| {
+            (item.name.as_deref(), item.groups.first().map(String::as_str)) == (Some(name), Some(group))
+        })
+    };
+    let conflict = list.get(&far("kept")).is_some_and(|item| item.conflict.is_some());
+    let promises = [
+        ("keeps what was changed here and removed there", is("kept", "Renamed", "Old")),
+        ("says so", conflict),
+        ("removes what was removed", !list.contains_key(&far("gone"))),
+        ("has the new name and the new group", is("both", "New name", "New group")),
+        ("has what was added at the desk", is("here", "Here", "New")),
+        ("has what was added on the couch", is("there", "There", "New")),
+        ("blocks who was blocked, and nobody else", world.blocks(one.host) == BTreeSet::from([far("enemy")])),
+    ];
+    if let Some((what, _)) = promises.iter().find(|(_, kept)| !kept) {
+        return Err(world.violation(format!("it is not so that {name} {what}: {list:?}")));
+    }
+    let others = list.into_iter().map(|(jid, item)| (jid, item.name, item.groups)).collect();
+    Ok((others, nickname(world, one)?))
+}
+
 /// All are together again: who was asked answers, and whoever was added without a server is certified.
-fn settled(world: &mut World, school: &School) -> Checked {
+fn settled(world: &mut World, school: &School, new: &[Somebody]) -> Checked {
     let School { server, anna, ben, cleo, .. } = *school;
     world.carry(school.stolen.host, None);
     world.carry(server, Some("school"));
     go(world, &school.honest(), "school");
+    go(world, new, "school");
     world.until("cleo is asked by anna", SOON, |world| world.is_asked(cleo.client, anna.person))?;
     world.subscription(cleo.client, anna.person, "subscribed");
     world.subscription(cleo.client, anna.person, "subscribe");
@@ -372,14 +403,4 @@ fn nickname(world: &mut World, one: Somebody) -> Result<String, Violation> {
         Reply::Account(view) => Ok(view.nickname),
         other => Err(world.violation(format!("a node does not tell its account: {other:?}"))),
     }
-}
-
-/// Whom somebody has blocked, by what is durable on a laptop.
-fn blocks(world: &World, one: Somebody) -> BTreeSet<String> {
-    let entries = world.hosts[one.host.0].disk.contents().tree(Tree::Block);
-    let blocked = entries.filter_map(|(key, value)| {
-        let lifted = decode::<Blocked>(value).ok()?.lifted;
-        String::from_utf8(key.get(32..)?.to_vec()).ok().filter(|_| !lifted)
-    });
-    blocked.collect()
 }

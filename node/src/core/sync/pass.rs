@@ -234,6 +234,12 @@ impl Core {
             .collect();
         let known: BTreeSet<Key> = pass.tell.iter().cloned().collect();
         pass.tell.extend(lacking.into_iter().filter(|key| !known.contains(key)));
+        if is_on(Mutant::HeldUntold) {
+            let up = self.server_is_up_since(&user);
+            let since =
+                |entry: &Entry| entry.edits().iter().any(|edit| up.is_some_and(|up| edit.millis >= up));
+            pass.tell.retain(|key| entry_of(account, key).as_ref().is_some_and(since));
+        }
     }
 
     fn tell_more(&mut self, user: UserId, pass: &mut Pass) -> Option<Tell> {

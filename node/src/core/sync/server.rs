@@ -343,6 +343,11 @@ impl Core {
         }
     }
 
+    /// Since when the server of a user is reached, Unix milliseconds.
+    pub(super) fn server_is_up_since(&self, user: &UserId) -> Option<u64> {
+        self.sync.servers.links.get(user).filter(|link| link.state == State::Up).map(|link| link.since)
+    }
+
     /// By which number a server that is reached knows the device here.
     pub(in crate::core) fn server_session(&self, user: &UserId) -> Option<u64> {
         self.sync.servers.links.get(user).and_then(|link| link.session)

@@ -77,17 +77,19 @@ impl Tls {
         let (key, certificates) = kept(&path, &accounts.domains())?;
         let mut faces = BTreeMap::new();
         let mut fingerprints = BTreeMap::new();
+        // Whose account is removed, of that domain the file is trusted no longer; its certificate waits in the other one.
+        let mut trusted = String::new();
         for domain in accounts.domains() {
             let of_it = certificates.iter().find(|one| is_for(one, &domain)).cloned();
             let one = of_it.ok_or_else(|| unusable(format!("nothing for {domain}")))?;
             fingerprints.insert(domain.clone(), fingerprint(&one));
+            trusted.push_str(&pem(&one));
             let face = with_chain(vec![one], key.clone_key()).map_err(unusable)?;
             faces.insert(domain, (Arc::new(face.clone()), for_direct_tls(&face)));
         }
         let file = dir.join(CERTIFICATES);
-        let all: String = certificates.iter().map(|one| pem(one)).collect();
-        if read(&file)?.is_none_or(|old| *old != *all.as_bytes()) {
-            store(&file, all.as_bytes(), 0o644)?;
+        if read(&file)?.is_none_or(|old| *old != *trusted.as_bytes()) {
+            store(&file, trusted.as_bytes(), 0o644)?;
         }
         let certificates = Certificates { file, fingerprints };
         Ok(Self { faces, servers: (Arc::new(server), Arc::new(direct)), certificates })
@@ -184,6 +186,8 @@ mod tests {
         let second = load(&["romeo@a.example", "nurse@b.example"]);
         assert_eq!(second.fingerprints["a.example"], first.fingerprints["a.example"], "as programs trust it");
         assert_eq!(load(&["nurse@b.example"]).fingerprints.len(), 1);
+        let trusted = std::fs::read(&first.file).expect("read");
+        assert_eq!(read_all(&trusted).expect("certificates").len(), 1, "who is removed is trusted no longer");
         assert_eq!(load(&["romeo@a.example", "nurse@b.example"]), second);
         let public = std::fs::read_to_string(&first.file).expect("text");
         assert_eq!((public.matches("BEGIN CERT").count(), public.contains("PRIVATE")), (2, false));

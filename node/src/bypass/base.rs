@@ -79,6 +79,8 @@ pub enum Alarm {
     Distrusting,
     /// The server refused a login after channel binding was withdrawn.
     Unbound,
+    /// What the server offers could not be read, and went by with channel binding.
+    Unread,
 }
 
 /// Why a server has not proved to be that of a domain.
@@ -138,6 +140,10 @@ impl fmt::Display for Alarm {
                 f,
                 "the server refused a login from which channel binding had been withdrawn: a wrong password, or a program that \
                  insists on channel binding"
+            ),
+            Self::Unread => write!(
+                f,
+                "what the server offers before the login cannot be read, so channel binding was not left out: a login may fail"
             ),
             Self::Broken => write!(f, "the server's XMPP cannot be read, or names a user of another domain"),
             Self::Other(protocol) => {

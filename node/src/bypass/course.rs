@@ -13,7 +13,7 @@ use super::accounts::Accounts;
 use super::base::{Alarm, Base, Notice, Side, Verdict};
 use super::features::Features;
 use super::streams::Streams;
-use super::upgrade::{Passed, Upgrade};
+use super::upgrade::{Passed, Rest, Upgrade};
 
 /// What is learnt of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,7 @@ impl Course {
         let Some(features) = &mut inside.features else { return (Passed::AsIs, learnt) };
         let passed = features.pass(bytes);
         learnt.extend(features.take_refused().then_some(Learnt::Alarm(Alarm::Unbound)));
+        learnt.extend(features.take_unread().then_some(Learnt::Alarm(Alarm::Unread)));
         if features.is_over() {
             inside.features = None;
         }
@@ -88,17 +89,17 @@ impl Course {
     }
 
     /// One side says no more: what is still to be passed on to server and client, and what is learnt.
-    pub(super) fn ended(&mut self, side: Side) -> ((Vec<u8>, Vec<u8>), Vec<Learnt>) {
+    pub(super) fn ended(&mut self, side: Side) -> (Rest, Vec<Learnt>) {
         let verdict = self.base.ended(side);
         let learnt = self.learn(verdict);
-        (self.release(), learnt)
+        (self.release(Some(side)), learnt)
     }
 
     /// It has been waited for long enough to know what is spoken.
-    pub(super) fn give_up(&mut self) -> ((Vec<u8>, Vec<u8>), Vec<Learnt>) {
+    pub(super) fn give_up(&mut self) -> (Rest, Vec<Learnt>) {
         let verdict = self.base.give_up();
         let learnt = self.learn(verdict);
-        (self.release(), learnt)
+        (self.release(None), learnt)
     }
 
     /// Whether it is known what is spoken.
@@ -106,12 +107,14 @@ impl Course {
         self.base.is_found()
     }
 
-    fn release(&mut self) -> (Vec<u8>, Vec<u8>) {
-        let upgrade = self.upgrade.take();
+    fn release(&mut self, ended: Option<Side>) -> Rest {
+        let mut rest = self.upgrade.as_mut().map(|upgrade| upgrade.give_up(ended)).unwrap_or_default();
+        if self.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_over()) {
+            self.upgrade = None;
+        }
         let features = self.inside.as_mut().and_then(|inside| inside.features.take());
-        let (out, mut back) = upgrade.map(|mut upgrade| upgrade.give_up()).unwrap_or_default();
-        back.extend(features.into_iter().flat_map(|mut features| features.give_up()));
-        (out, back)
+        rest.back.extend(features.into_iter().flat_map(|mut features| features.give_up()));
+        rest
     }
 
     fn learn(&mut self, verdict: Option<Verdict>) -> Vec<Learnt> {
@@ -198,15 +201,17 @@ mod tests {
                     let (domain, proceed) = match turn {
                         Turn::Starttls { domain, proceed } => (domain, proceed),
                         Turn::Direct { domain, .. } => (domain, Vec::new()),
+                        Turn::Refused { domain, .. } => (domain, b"refused".to_vec()),
                     };
                     return (out, back, Some((domain, proceed)));
                 }
             }
         }
-        let ((last_out, last_back), _) = course.give_up();
-        out.extend(last_out);
-        back.extend(last_back);
-        (out, back, None)
+        let rest = course.give_up().0;
+        out.extend(rest.out);
+        back.extend(rest.back);
+        let refused = rest.turn.map(|turn| (format!("{turn:?}"), Vec::new()));
+        (out, back, refused)
     }
 
     #[test]
@@ -242,10 +247,6 @@ mod tests {
             ([CLIENT, auth].concat(), [SERVER, OFFER, SUCCESS].concat()),
             ([CLIENT, STARTTLS].concat(), [SERVER, OFFER, FAILURE].concat()),
             ([CLIENT, STARTTLS, auth].concat(), [SERVER, OFFER, PROCEED].concat()),
-            ([CLIENT, STARTTLS].concat(), [SERVER, OFFER, PROCEED, "\x16\x03"].concat()),
-            ([CLIENT, STARTTLS].concat(), [SERVER, OFFER, "<proceed xmlns='urn:x'/>", PROCEED].concat()),
-            ([CLIENT, STARTTLS].concat(), [SERVER, OFFER, "nonsense", PROCEED].concat()),
-            ([CLIENT, STARTTLS].concat(), [SERVER, "<proceed"].concat()),
             (["nonsense", CLIENT, STARTTLS].concat(), [SERVER, OFFER, PROCEED].concat()),
             ("\x16\x03\x01\x02\x00\x01\x00\x01\u{7f}nonsense".into(), "\x16\x03\x01".into()),
         ] {
@@ -308,7 +309,7 @@ mod tests {
         assert!(
             matches!(course.hear(Side::Client, &hello[..20]).0, Passed::Instead(bytes) if bytes.is_empty())
         );
-        assert_eq!(course.ended(Side::Client).0.0, &hello[..20]);
+        assert_eq!(course.ended(Side::Client).0.out, &hello[..20]);
         assert!(matches!(course.hear(Side::Client, &hello[20..]).0, Passed::AsIs));
     }
 

@@ -1,7 +1,8 @@
 //! What a server offers before the login, without channel binding (RFC 5929, RFC 9266): it would bind the login to the TLS of this
 //! node, which is not the client's. *Pure.*
 //!
-//! Of its stream features (RFC 6120 §6, XEP-0388) the mechanisms that end in `-PLUS` and the list of XEP-0440 are left out;
+//! Of its stream features (RFC 6120 §6, XEP-0388) the mechanisms that end in `-PLUS`, those of XEP-0484 that bind (`-ENDP`, `-EXPR`,
+//! `-UNIQ`) and the list of XEP-0440 are left out;
 //! every other byte is passed on as it came, and after the login all of them are, unread.
 
 use crate::xmpp::framer::Frame;
@@ -10,7 +11,9 @@ use crate::xmpp::without::without;
 use crate::xmpp::{Element, ns};
 
 use super::cutter::{Cutter, Piece};
-use super::identity::LIMITS;
+use super::identity::OFFER_LIMITS;
+
+const FAST: &str = "urn:xmpp:fast:0";
 
 /// What a server says before the login.
 #[derive(Debug)]
@@ -18,12 +21,14 @@ pub struct Features {
     cutter: Cutter,
     withdrawn: bool,
     refused: bool,
+    unread: bool,
     over: bool,
 }
 
 impl Default for Features {
     fn default() -> Self {
-        Self { cutter: Cutter::new(LIMITS), withdrawn: false, refused: false, over: false }
+        let cutter = Cutter::new(OFFER_LIMITS);
+        Self { cutter, withdrawn: false, refused: false, unread: false, over: false }
     }
 }
 
@@ -37,7 +42,7 @@ impl Features {
                 Some(Piece::Between(raw)) => passed.extend(raw),
                 Some(Piece::Whole(frame, raw)) => passed.extend(self.whole(&frame, raw)),
                 Some(Piece::Broken(raw)) => {
-                    self.over = true;
+                    (self.over, self.unread) = (true, true);
                     passed.extend(raw);
                 }
             }
@@ -55,6 +60,11 @@ impl Features {
     /// client says that it would have bound the channel (RFC 5802 §6), which such a server takes for an attack.
     pub fn take_refused(&mut self) -> bool {
         std::mem::take(&mut self.refused)
+    }
+
+    /// Whether since this was asked for something went by that can't be read, and may offer channel binding.
+    pub fn take_unread(&mut self) -> bool {
+        std::mem::take(&mut self.unread)
     }
 
     /// What has not been passed on as an element is not complete.
@@ -75,7 +85,8 @@ impl Features {
         match (element.name(), element.ns()) {
             ("features", ns::STREAMS) => {
                 let changed = self.cutter.scope().and_then(|scope| unbound(&raw, scope));
-                self.withdrawn |= changed.is_some();
+                self.unread |= changed.is_none();
+                self.withdrawn |= changed.as_ref().is_some_and(|changed| *changed != raw);
                 return changed.unwrap_or(raw);
             }
             ("failure", ns::SASL | ns::SASL2) => self.refused |= self.withdrawn,
@@ -86,20 +97,26 @@ impl Features {
     }
 }
 
-/// Features without channel binding; nothing if they have none.
+/// Features without channel binding; nothing if they can't be read.
 fn unbound(raw: &[u8], scope: &Scope) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(raw).ok()?;
     let element = text.trim_start();
-    let changed = without(element, scope, &LIMITS, binds).ok()?;
-    (changed != element).then(|| [&text[..text.len() - element.len()], &changed].concat().into_bytes())
+    let changed = without(element, scope, &OFFER_LIMITS, binds).ok()?;
+    Some([&text[..text.len() - element.len()], &changed].concat().into_bytes())
 }
 
 fn binds(around: &Element, element: &Element) -> bool {
     let offers = around.is("mechanisms", ns::SASL) || around.is("authentication", ns::SASL2);
+    let ends: &[&str] = match (offers, around.is("fast", FAST)) {
+        (true, _) => &["-PLUS"],
+        (false, true) => &["-ENDP", "-EXPR", "-UNIQ"],
+        (false, false) => &[],
+    };
+    let name = element.own_text();
     let plus = element.name() == "mechanism"
         && element.ns() == around.ns()
-        && element.own_text().trim().ends_with("-PLUS");
-    offers && plus || element.is("sasl-channel-binding", ns::CHANNEL_BINDING)
+        && ends.iter().any(|end| name.trim().ends_with(end));
+    plus || element.is("sasl-channel-binding", ns::CHANNEL_BINDING)
 }
 
 #[cfg(test)]
@@ -166,10 +183,47 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_bind_the_channel_are_withdrawn() {
+        let offer = |tokens: &str| {
+            format!(
+                "<stream:features><authentication xmlns='urn:xmpp:sasl:2'><inline><fast xmlns='urn:xmpp:fast:0'>{tokens}</fast>\
+                 </inline></authentication></stream:features>"
+            )
+        };
+        let one = |name: &str| format!("<mechanism>{name}</mechanism>");
+        let none = one("HT-SHA-256-NONE");
+        let all = ["ENDP", "EXPR", "UNIQ"].map(|kind| one(&format!("HT-SHA-256-{kind}"))).concat();
+        let said = [HEADER, &offer(&[&all[..], &none].concat())].concat();
+        assert_eq!(passed(said.as_bytes()), [HEADER, &offer(&none)].concat().as_bytes());
+        let elsewhere = offer(&all).replace("urn:xmpp:fast:0", "urn:x");
+        assert_eq!(
+            passed([HEADER, &elsewhere].concat().as_bytes()),
+            [HEADER, &elsewhere].concat().as_bytes()
+        );
+    }
+
+    #[test]
+    fn a_large_offer_is_cut_too() {
+        let many = "<z xmlns='urn:z'/>".repeat(900);
+        let long = format!("<c a='{}' ", "x".repeat(32 << 10));
+        let deep = ["<a xmlns='urn:z'>".repeat(12), "</a>".repeat(12)].concat();
+        let larger = |offer: &str| offer.replace("<c ", &[&many[..], &deep, &long].concat());
+        assert!(
+            passed([HEADER, &larger(OFFER)].concat().as_bytes())
+                == [HEADER, &larger(LEFT)].concat().as_bytes()
+        );
+    }
+
+    #[test]
     fn what_is_longer_than_is_taken_is_passed_on_as_it_is() {
-        let long = OFFER.replace("<c ", &format!("<c a='{}' ", "x".repeat(LIMITS.stanza_bytes)));
+        let long = OFFER.replace("<c ", &format!("<c a='{}' ", "x".repeat(64 << 10)));
         let said = [HEADER, &long, SUCCESS].concat();
         assert_eq!(passed(said.as_bytes()), said.as_bytes());
+        for (offer, unread) in [(&long[..], true), (OFFER, false)] {
+            let mut features = Features::default();
+            features.pass([HEADER, offer].concat().as_bytes());
+            assert_eq!((features.take_unread(), features.take_unread()), (unread, false));
+        }
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use super::Limits;
 use super::base::Side;
 use super::course::Course;
 use super::figures::Teller;
-use super::upgrade::{Passed, Turn};
+use super::upgrade::{Passed, Rest, Turn};
 
 /// Bytes that are read at once, and that one direction holds while its reader takes no more.
 pub(super) const HELD: usize = 8 * 1024;
@@ -143,8 +143,8 @@ impl Relay {
                 Err(_) if self.course.is_found() => return Err(io::ErrorKind::TimedOut.into()),
                 Err(_) => {
                     let (rest, learnt) = self.course.give_up();
-                    self.release(rest);
                     learnt.into_iter().for_each(|learnt| told.learnt(learnt));
+                    self.release(rest);
                 }
             }
             let one_has_ended = self.out.end != End::None || self.back.end != End::None;
@@ -231,7 +231,7 @@ impl Relay {
             Passed::AsIs => None,
             Passed::Instead(bytes) => Some(bytes),
             Passed::Turn(bytes, turn) => {
-                self.turn = Some(turn);
+                self.turn(turn);
                 Some(bytes)
             }
         }
@@ -239,15 +239,29 @@ impl Relay {
 
     fn ended(&mut self, told: &Teller, side: Side, in_order: bool) {
         let (rest, learnt) = self.course.ended(side);
-        self.release(rest);
         learnt.into_iter().for_each(|learnt| told.learnt(learnt));
+        self.release(rest);
+        if self.turn.is_some() {
+            return;
+        }
         let pipe = if side == Side::Client { &mut self.out } else { &mut self.back };
         pipe.end = End::Heard { in_order };
     }
 
-    fn release(&mut self, (out, back): (Vec<u8>, Vec<u8>)) {
-        self.out.push(&out);
-        self.back.push(&back);
+    fn release(&mut self, rest: Rest) {
+        self.out.push(&rest.out);
+        self.back.push(&rest.back);
+        if let Some(turn) = rest.turn {
+            self.turn(turn);
+        }
+    }
+
+    /// What the server is still to get of a client that is refused, it does not.
+    fn turn(&mut self, turn: Turn) {
+        if matches!(turn, Turn::Refused { .. }) {
+            self.out = Pipe::default();
+        }
+        self.turn = Some(turn);
     }
 
     /// Who still reads learns that the connection broke, instead of taking it for ended in order.

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tokio_rustls::{StartHandshake, TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::c2s::connection::{end, linger};
@@ -57,7 +57,7 @@ impl Keeper {
         Self { accounts: Arc::new(accounts), tls, streams: Arc::default(), room }
     }
 
-    /// Ends TLS of the client, within `patience`: the two sides as they are inside of it. Nothing if that was not to be; the
+    /// Ends TLS of the client, each handshake within `patience`: the two sides as they are inside of it. Nothing if that was not to be; the
     /// client has been told.
     pub(super) async fn secure(
         &self,
@@ -66,30 +66,36 @@ impl Keeper {
         told: &Teller,
         patience: Duration,
     ) -> Option<(Ends, Course)> {
-        let by = Instant::now() + patience;
         let (Transport::Plain(client), Transport::Plain(server)) = (ends.client, ends.server) else {
             return None;
         };
         let (domain, is_direct) = match &turn {
-            Turn::Starttls { domain, .. } => (domain.clone(), false),
+            Turn::Starttls { domain, .. } | Turn::Refused { domain, .. } => (domain.clone(), false),
             Turn::Direct { domain, .. } => (domain.clone(), true),
         };
         let proved = async {
+            if matches!(turn, Turn::Refused { .. }) {
+                return Err(Distrust::NoTls);
+            }
             let _place = self.room.acquire().await.map_err(|_| Distrust::Slow)?;
             self.prove(server, &domain, is_direct).await
         };
-        let server = match timeout_at(by, proved).await.unwrap_or(Err(Distrust::Slow)) {
+        let server = match timeout(patience, proved).await.unwrap_or(Err(Distrust::Slow)) {
             Ok(server) => server,
             Err(why) => {
                 told.learnt(Learnt::Alarm(Alarm::Distrusted(why)));
                 let refused = self.refuse(client, turn, why);
-                let _ = timeout_at(Instant::now() + patience, refused).await;
+                let _ = timeout(patience, refused).await;
                 return None;
             }
         };
-        let Ok(Ok(client)) = timeout_at(by, self.show(client, turn)).await else {
-            told.learnt(Learnt::Alarm(Alarm::Distrusting));
-            return None;
+        let client = match timeout(patience, self.show(client, turn)).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(why)) if distrusts(&why) => {
+                told.learnt(Learnt::Alarm(Alarm::Distrusting));
+                return None;
+            }
+            Ok(Err(_)) | Err(_) => return None,
         };
         told.secured();
         let course =
@@ -117,6 +123,7 @@ impl Keeper {
             Turn::Direct { domain, hello } => {
                 StartHandshake::from_parts(*hello, client).into_stream(face(&domain, true)?).await?
             }
+            Turn::Refused { .. } => return Err(io::ErrorKind::Unsupported.into()),
         };
         stream.get_mut().1.set_buffer_limit(Some(HELD_BY_TLS));
         Ok(Transport::Tls(Box::new(TlsStream::Server(stream))))
@@ -126,12 +133,17 @@ impl Keeper {
     async fn refuse(&self, client: TcpStream, turn: Turn, why: Distrust) {
         let text = format!("CrossTalk did not connect you: the server has not proved its name, {why}");
         let error = StreamError::new(StreamCondition::RemoteConnectionFailed, text).to_bytes();
+        let header = |domain: &str| {
+            let mut header = br"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' id='0'".to_vec();
+            write_attribute(&mut header, "from", domain);
+            header.push(b'>');
+            header
+        };
         let (mut client, last) = match turn {
-            Turn::Starttls { .. } => (Transport::Plain(client), error),
+            Turn::Starttls { .. } | Turn::Refused { begun: true, .. } => (Transport::Plain(client), error),
+            Turn::Refused { domain, .. } => (Transport::Plain(client), [header(&domain), error].concat()),
             Turn::Direct { ref domain, .. } => {
-                let mut header = br"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' id='0'".to_vec();
-                write_attribute(&mut header, "from", domain);
-                header.push(b'>');
+                let header = header(domain);
                 let Ok(client) = self.show(client, turn).await else { return };
                 (client, [header, error].concat())
             }
@@ -139,6 +151,23 @@ impl Keeper {
         end(&mut client, &last, GRACE).await;
         linger(&mut client, GRACE).await;
     }
+}
+
+/// Whether the client has said that it does not take the certificate.
+fn distrusts(why: &io::Error) -> bool {
+    use AlertDescription as Alert;
+    let tls = why.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    matches!(
+        tls,
+        Some(TlsError::AlertReceived(
+            Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+        ))
+    )
 }
 
 /// What a failed handshake says of the server.

@@ -2,7 +2,9 @@
 //! first byte (XEP-0368) for one. *Pure.*
 //!
 //! Until that is known every byte is passed on as it is, but for two things that wait: a ClientHello, and what a server
-//! answers to `<starttls/>`. Whoever does anything else is passed through, and ends its TLS at its server.
+//! answers to `<starttls/>`. A client that does anything else is passed through, and ends its TLS at its server. Its server, or
+//! whoever is on the way to it, has no such choice: once TLS is asked for, it begins here, or is refused in so many words, or
+//! the connection ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::xmpp::ns;
 use super::accounts::Accounts;
 use super::base::Side;
 use super::cutter::{Cutter, Piece};
-use super::identity::LIMITS;
+use super::identity::{LIMITS, OFFER_LIMITS};
 
 /// Bytes of a ClientHello that are waited for.
 const HELLO: usize = 16 << 10;
@@ -46,6 +48,24 @@ pub(super) enum Turn {
         /// What the client said.
         hello: Box<Accepted>,
     },
+    /// The client has asked for it, and no server answers that.
+    Refused {
+        /// For this domain.
+        domain: String,
+        /// The client has a header of its server.
+        begun: bool,
+    },
+}
+
+/// What is left when no more is waited for.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// Still to be passed on to the server.
+    pub(super) out: Vec<u8>,
+    /// To the client.
+    pub(super) back: Vec<u8>,
+    /// How it ends instead.
+    pub(super) turn: Option<Turn>,
 }
 
 impl fmt::Debug for Turn {
@@ -53,6 +73,7 @@ impl fmt::Debug for Turn {
         match self {
             Self::Starttls { domain, .. } => write!(f, "Starttls({domain})"),
             Self::Direct { domain, .. } => write!(f, "Direct({domain})"),
+            Self::Refused { domain, .. } => write!(f, "Refused({domain})"),
         }
     }
 }
@@ -62,6 +83,8 @@ pub(super) struct Upgrade {
     accounts: Arc<Accounts>,
     state: State,
     server: Cutter,
+    /// Before TLS was asked for the server has said what does not belong there.
+    odd: bool,
 }
 
 enum State {
@@ -83,7 +106,7 @@ enum State {
 
 impl Upgrade {
     pub(super) fn new(accounts: Arc<Accounts>) -> Self {
-        Self { accounts, state: State::Begun, server: Cutter::new(LIMITS) }
+        Self { accounts, state: State::Begun, server: Cutter::new(OFFER_LIMITS), odd: false }
     }
 
     /// Whether all that follows is passed on as it is.
@@ -107,17 +130,29 @@ impl Upgrade {
             (Side::Client, State::Hello { .. }) => self.hello(bytes),
             (Side::Client, State::Stream { .. }) => {
                 self.stream(bytes);
-                Passed::AsIs
+                match &self.state {
+                    State::Stream { asked: true, .. } if self.odd => Passed::Turn(Vec::new(), self.refuse()),
+                    _ => Passed::AsIs,
+                }
             }
         }
     }
 
-    /// Whatever comes is passed on as it is: first this, to server and client.
-    pub(super) fn give_up(&mut self) -> (Vec<u8>, Vec<u8>) {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Hello { held, .. } => (held, self.server.take_held()),
-            State::Begun | State::Stream { .. } | State::Over => (Vec::new(), self.server.take_held()),
+    /// That side says no more, or nobody has for too long. TLS that is waited for is not to be then; and no silence of the server
+    /// makes it go by unheard afterwards.
+    pub(super) fn give_up(&mut self, ended: Option<Side>) -> Rest {
+        let waits = matches!(self.state, State::Stream { asked: true, domain: Some(_), .. });
+        if waits && ended != Some(Side::Client) {
+            return Rest { turn: Some(self.refuse()), ..Rest::default() };
         }
+        if ended.is_none() && matches!(self.state, State::Begun | State::Stream { asked: false, .. }) {
+            return Rest::default();
+        }
+        let out = match std::mem::replace(&mut self.state, State::Over) {
+            State::Hello { held, .. } => held,
+            State::Begun | State::Stream { .. } | State::Over => Vec::new(),
+        };
+        Rest { out, back: self.server.take_held(), turn: None }
     }
 
     fn hello(&mut self, bytes: &[u8]) -> Passed {
@@ -138,7 +173,7 @@ impl Upgrade {
             Some((domain, hello)) => {
                 Passed::Turn(Vec::new(), Turn::Direct { domain, hello: Box::new(hello) })
             }
-            None => Passed::Instead(self.give_up().0),
+            None => Passed::Instead(self.give_up(Some(Side::Client)).out),
         }
     }
 
@@ -168,43 +203,84 @@ impl Upgrade {
         }
     }
 
-    fn server(&mut self, mut bytes: &[u8]) -> Passed {
-        let (asked, domain) = match &self.state {
-            State::Stream { asked, domain, .. } => (*asked, domain.clone()),
-            State::Begun | State::Hello { .. } | State::Over => (false, None),
-        };
-        let (mut passed, mut over) = (Vec::new(), asked && domain.is_none());
-        while !over {
-            match self.server.next(&mut bytes) {
-                None => break,
-                Some(Piece::Between(raw)) => passed.extend(raw),
-                Some(Piece::Broken(raw)) => {
-                    over = true;
-                    passed.extend(raw);
-                }
-                Some(Piece::Whole(frame, raw)) => match (&frame, &domain) {
-                    (Frame::Element(element), Some(domain))
-                        if asked && bytes.is_empty() && element.is("proceed", ns::TLS) =>
-                    {
-                        let domain = domain.clone();
-                        return Passed::Turn(passed, Turn::Starttls { domain, proceed: raw });
-                    }
-                    _ => {
-                        let is_header = matches!(frame, Frame::Open(_));
-                        over = !is_header
-                            && !matches!(&frame, Frame::Element(one) if one.is("features", ns::STREAMS));
-                        passed.extend(raw);
-                    }
-                },
+    fn server(&mut self, bytes: &[u8]) -> Passed {
+        match &self.state {
+            State::Stream { asked: true, domain: Some(_), .. } => self.answer(bytes),
+            State::Stream { asked: true, domain: None, .. } => {
+                let held = self.give_up(None).back;
+                Passed::Instead([&held[..], bytes].concat())
+            }
+            State::Begun | State::Hello { .. } | State::Stream { .. } | State::Over => {
+                self.overhear(bytes);
+                Passed::AsIs
             }
         }
-        if over {
-            passed.extend(self.give_up().1);
-            passed.extend_from_slice(bytes);
-        } else if !asked {
-            self.server.take_held();
+    }
+
+    /// Before the client asks for TLS all that its server says is passed on.
+    fn overhear(&mut self, mut bytes: &[u8]) {
+        while !self.odd {
+            match self.server.next(&mut bytes) {
+                None => break,
+                Some(Piece::Between(_)) => {}
+                Some(Piece::Broken(_)) => self.odd = true,
+                Some(Piece::Whole(frame, _)) => self.odd = !opens(&frame),
+            }
         }
-        if asked { Passed::Instead(passed) } else { Passed::AsIs }
+        self.server.take_held();
+    }
+
+    /// What the client is answered that asked for TLS: that it may begin, or that there is none. Anything else is from somebody
+    /// who would have TLS end elsewhere.
+    fn answer(&mut self, mut bytes: &[u8]) -> Passed {
+        let mut passed = Vec::new();
+        loop {
+            let (frame, raw) = match self.server.next(&mut bytes) {
+                None => return Passed::Instead(passed),
+                Some(Piece::Between(raw)) => {
+                    passed.extend(raw);
+                    continue;
+                }
+                Some(Piece::Whole(frame, raw)) => (frame, raw),
+                Some(Piece::Broken(_)) => return Passed::Turn(passed, self.refuse()),
+            };
+            if opens(&frame) {
+                passed.extend(raw);
+                continue;
+            }
+            let (State::Stream { asked, domain: Some(domain), .. }, Frame::Element(one)) =
+                (&mut self.state, &frame)
+            else {
+                return Passed::Turn(passed, self.refuse());
+            };
+            if one.is("failure", ns::TLS) {
+                *asked = false;
+                self.overhear(bytes);
+                return Passed::Instead([&passed[..], &raw, bytes].concat());
+            }
+            if one.is("proceed", ns::TLS) && bytes.is_empty() {
+                let domain = domain.clone();
+                return Passed::Turn(passed, Turn::Starttls { domain, proceed: raw });
+            }
+            return Passed::Turn(passed, self.refuse());
+        }
+    }
+
+    fn refuse(&mut self) -> Turn {
+        let domain = match std::mem::replace(&mut self.state, State::Over) {
+            State::Stream { domain, .. } => domain.unwrap_or_default(),
+            State::Begun | State::Hello { .. } | State::Over => String::new(),
+        };
+        Turn::Refused { domain, begun: self.server.scope().is_some() }
+    }
+}
+
+/// Header and features, which come before TLS.
+fn opens(frame: &Frame) -> bool {
+    match frame {
+        Frame::Open(_) => true,
+        Frame::Element(one) => one.is("features", ns::STREAMS),
+        Frame::Close => false,
     }
 }
 

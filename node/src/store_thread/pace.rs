@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Less work than this is not worth a rest.
-const PIECE: Duration = Duration::from_millis(1);
 /// It rests so many times as long as it has worked, which takes a quarter of a processor.
 const REST: u32 = 3;
 /// And no longer than this at once: a slow disk makes a piece of work long, and the whole should end.
@@ -40,11 +38,10 @@ impl Pace {
 
     /// Rests, as long as is right after the work since the last time.
     pub(super) fn rest(&self) {
-        let worked = self.working.get().elapsed();
-        if worked < PIECE || self.hurry.0.load(Ordering::Relaxed) {
+        if self.hurry.0.load(Ordering::Relaxed) {
             return;
         }
-        std::thread::sleep((worked * REST).min(LONGEST));
+        std::thread::sleep((self.working.get().elapsed() * REST).min(LONGEST));
         self.working.set(Instant::now());
     }
 }

@@ -12,6 +12,8 @@ use super::*;
 use crate::bypass::accounts::Accounts;
 use crate::bypass::tls::Tls;
 
+mod on_the_way;
+
 const CLIENT: &str = "<?xml version='1.0'?><stream:stream to='a.example' version='1.0' \
     xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 const SERVER: &str = "<?xml version='1.0'?><stream:stream from='a.example' id='1' version='1.0' \
@@ -305,15 +307,22 @@ async fn what_waited_is_passed_on_at_the_end_or_when_it_takes_too_long() {
             assert_eq!(&got, half);
         }
     }
-    // Half an answer to STARTTLS.
-    let (mut client, mut server) = ground.place.pair().await;
-    say(&mut client, &[CLIENT, STARTTLS].concat()).await;
-    heard(&mut server, &[CLIENT, STARTTLS].concat()).await;
-    say(&mut server, &[SERVER, OFFER, "<proceed "].concat()).await;
-    heard(&mut client, &[SERVER, OFFER].concat()).await;
-    drop(server);
-    assert_eq!(rest(&mut client).await, b"<proceed ");
     assert_eq!(ground.place.report().secured, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_is_not_said_to_distrust_this_node() {
+    let ground = Ground::new().await;
+    let (mut client, server) = ground.ready("a.example").await;
+    let acceptor = ground.good();
+    let of_client = async {
+        heard(&mut client, PROCEED).await;
+        drop(client);
+    };
+    let (server, ()) = tokio::join!(acceptor.accept(server), of_client);
+    drop(server);
+    ground.place.until("the end", |view| view.open == 0).await;
+    assert!(ground.alarms().is_empty(), "{:?}", ground.alarms());
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ impl Connection {
             outbox,
             framer,
             inputs: door.inputs.clone(),
-            session: Session::new(entered.login),
+            session: Session::new(entered.login, door.domains.clone()),
             writing: Vec::new(),
             written: 0,
             unflushed: false,

@@ -129,12 +129,18 @@ fn word(text: &str) -> (&str, &str) {
 }
 
 fn harmless(char: char) -> char {
-    if matches!(char, '\r' | '\n' | '\0') { ' ' } else { char }
+    match char {
+        '\r' | '\n' | '\0' => ' ',
+        // Some terminals obey these.
+        '\u{7f}'..='\u{9f}' => char::REPLACEMENT_CHARACTER,
+        _ => char,
+    }
 }
 
 /// A parameter that is not the last, or a source.
 fn middle(text: &str) -> String {
-    let text: String = text.chars().map(|char| if harmless(char) == ' ' { '_' } else { char }).collect();
+    let text: String =
+        text.chars().map(|char| if harmless(char) == ' ' { '_' } else { harmless(char) }).collect();
     match text.strip_prefix(':') {
         Some(rest) => format!("_{rest}"),
         None if text.is_empty() => "*".to_owned(),
@@ -269,6 +275,7 @@ mod tests {
         let line = Line::new("PRIVMSG").from("a\r\nQUIT b").param("x\ny").param("one\r\nQUIT :two");
         assert_eq!(written(&line), ":a__QUIT_b PRIVMSG x_y :one  QUIT :two\r\n");
         assert_eq!(written(&Line::new("X").param("").param(":a").param("")), "X * _a :\r\n");
+        assert_eq!(written(&Line::new("X").param("\u{9b}a").param("b\u{7f}")), "X \u{fffd}a b\u{fffd}\r\n");
     }
 
     #[test]

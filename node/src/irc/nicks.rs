@@ -15,24 +15,22 @@ use crate::core::hex;
 pub const LENGTH: usize = 30;
 /// Characters that a name gives.
 const STEM: usize = 20;
-/// Nicks that are remembered; beyond it those of nobody now make room, oldest first.
+/// Nicks that are remembered; beyond it a nick is made of the address alone, so that none ever becomes another's.
 const MOST: usize = 8_192;
 
 /// Nicks and addresses of a session.
 #[derive(Debug, Default)]
 pub struct Nicks {
-    /// By [`fold`]: the address, and when it was given.
-    addresses: BTreeMap<String, (String, u64)>,
+    /// By [`fold`]; nothing is the address of what is reserved.
+    addresses: BTreeMap<String, String>,
     /// The nick of each address now.
     nicks: BTreeMap<String, String>,
-    given: u64,
 }
 
 impl Nicks {
     /// Keeps a nick for something that is no contact.
     pub fn reserve(&mut self, nick: &str) {
-        self.given += 1;
-        self.addresses.insert(fold(nick), (String::new(), self.given));
+        self.addresses.insert(fold(nick), String::new());
     }
 
     /// Whether nobody else has or had it.
@@ -42,7 +40,7 @@ impl Nicks {
 
     /// Gives it up that was reserved.
     pub fn release(&mut self, nick: &str) {
-        if self.addresses.get(&fold(nick)).is_some_and(|(address, _)| address.is_empty()) {
+        if self.addresses.get(&fold(nick)).is_some_and(String::is_empty) {
             self.addresses.remove(&fold(nick));
         }
     }
@@ -58,20 +56,21 @@ impl Nicks {
                 return nick.clone();
             }
         }
-        let nick = self.unique(&stem, address);
-        self.make_room();
-        self.given += 1;
-        self.addresses.insert(fold(&nick), (address.to_owned(), self.given));
+        let mut nick = self.unique(&stem, address);
+        if self.addresses.len() >= MOST && !self.addresses.contains_key(&fold(&nick)) {
+            match self.nicks.get(address) {
+                Some(nick) => return nick.clone(),
+                None => nick = of_address(address),
+            }
+        }
+        self.addresses.insert(fold(&nick), address.to_owned());
         self.nicks.insert(address.to_owned(), nick.clone());
         nick
     }
 
     /// Who has or had a nick.
     pub fn address(&self, nick: &str) -> Option<&str> {
-        self.addresses
-            .get(&fold(nick))
-            .map(|(address, _)| address.as_str())
-            .filter(|address| !address.is_empty())
+        self.addresses.get(&fold(nick)).map(String::as_str).filter(|address| !address.is_empty())
     }
 
     /// The nick of an address.
@@ -79,35 +78,25 @@ impl Nicks {
         self.nicks.get(address).map(String::as_str)
     }
 
-    /// An address is not shown any more; its nick stays its own.
+    /// An address is not shown any more; its nick stays its own. One that is made of the address can be no other's anyway.
     pub fn forget(&mut self, address: &str) {
-        self.nicks.remove(address);
+        if self.nicks.remove(address).is_some_and(|nick| nick == of_address(address)) {
+            self.addresses.remove(&of_address(address));
+        }
     }
 
     /// The stem, or the stem with the beginning of a hash of the address that nobody else has.
     fn unique(&self, stem: &str, address: &str) -> String {
         let digits = digest(address);
         let told_apart = [4, 8, 29 - STEM].into_iter().map(|length| format!("{stem}-{}", &digits[..length]));
-        let mine = |nick: &String| self.addresses.get(&fold(nick)).is_none_or(|(other, _)| other == address);
-        // The last has no stem: nobody finds another address with it.
-        std::iter::once(stem.to_owned())
-            .chain(told_apart)
-            .find(mine)
-            .unwrap_or_else(|| format!("u{}", &digits[..LENGTH - 1]))
+        let mine = |nick: &String| self.addresses.get(&fold(nick)).is_none_or(|other| other == address);
+        std::iter::once(stem.to_owned()).chain(told_apart).find(mine).unwrap_or_else(|| of_address(address))
     }
+}
 
-    fn make_room(&mut self) {
-        if self.addresses.len() < MOST {
-            return;
-        }
-        let former = self.addresses.iter().filter(|(nick, (address, _))| {
-            !address.is_empty() && self.nicks.get(address).is_none_or(|now| fold(now) != **nick)
-        });
-        let mut former: Vec<(u64, String)> =
-            former.map(|(nick, (_, given))| (*given, nick.clone())).collect();
-        former.sort_unstable();
-        former.into_iter().take(MOST / 4).for_each(|(_, nick)| drop(self.addresses.remove(&nick)));
-    }
+/// A nick without a name in it, that nobody finds another address for.
+fn of_address(address: &str) -> String {
+    format!("u{}", &digest(address)[..LENGTH - 1])
 }
 
 fn digest(address: &str) -> String {
@@ -205,15 +194,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_nobody_shown_loses_a_nick() {
+    fn what_is_remembered_is_bounded_and_no_nick_changes_its_owner() {
         let mut nicks = Nicks::default();
         nicks.reserve("me");
-        nicks.give("bob@one", "Bob");
+        assert_eq!(nicks.give("bob@one", "Bob"), "Bob");
+        assert_eq!(nicks.give("bob@one", "Robert"), "Robert");
         for n in 0..2 * MOST {
-            nicks.give("eve@evil", &format!("Eve{n}x"));
+            let address = format!("eve{n}@evil");
+            let nick = nicks.give(&address, &format!("Eve{n}x"));
+            assert_eq!(nicks.address(&nick), Some(&address[..]));
+            nicks.forget(&address);
         }
         assert!(nicks.addresses.len() <= MOST);
         assert_eq!((nicks.address("bob"), nicks.is_free("me")), (Some("bob@one"), false));
+        assert_ne!(nicks.give("mallory@evil", "Bob"), "Bob");
+        assert_eq!(nicks.address("Eve0x"), Some("eve0@evil"));
+        // Who is renamed keeps a nick; who comes back has the old one.
+        assert_eq!(nicks.give("bob@one", "Rob"), "Robert");
+        assert_eq!(nicks.give("eve0@evil", "Eve0x"), "Eve0x");
     }
 
     proptest! {

@@ -15,6 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
+use crosstalk_link_local::clean::status;
 use jid::BareJid;
 
 use super::caps::{Caps, numeric};
@@ -28,12 +29,17 @@ use messages::Sent;
 use people::People;
 use proof::Proofs;
 
+/// Characters of the words of others that stand among those of the node.
+const BRIEF: usize = 200;
+
 /// A session.
 pub struct Session {
     nick: String,
     user: String,
     /// The account's bare address, once the core has said it.
     address: String,
+    /// The node's.
+    domains: Vec<String>,
     caps: Caps,
     /// Contacts are known, and the client has been welcomed.
     ready: bool,
@@ -63,14 +69,15 @@ pub struct Outcome {
 }
 
 impl Session {
-    /// A session of somebody who was let in; it begins with what it says to the core.
-    pub fn new(login: Login) -> Self {
+    /// A session of somebody who was let in, at a node of these domains; it begins with what it says to the core.
+    pub fn new(login: Login, domains: Vec<String>) -> Self {
         let mut session = Self {
             people: People::new(&login.nick),
             nick: login.nick,
             user: login.user,
             caps: login.caps,
             address: String::new(),
+            domains,
             ready: false,
             joined: true,
             away: false,
@@ -122,7 +129,8 @@ impl Session {
     pub fn hear(&mut self, heard: &Heard, now: Duration) {
         match heard {
             Heard::Text(text) => {
-                if let Some(line) = Line::read(text) {
+                if let Some(mut line) = Line::read(text) {
+                    clean(&mut line);
                     self.line(&line, now);
                 }
             }
@@ -251,12 +259,38 @@ impl Session {
         address.is_none_or(|address| address.to_bare().as_str() == self.address)
     }
 
+    /// Whether it is this node or the account that speaks: what has no sender is the account's own word (RFC 6120 §8.1.2.1).
+    fn is_node(&self, from: Option<&jid::Jid>) -> bool {
+        self.is_own(from)
+            || from.is_some_and(|from| from.node().is_none() && self.is_own_domain(from.domain().as_str()))
+    }
+
+    fn is_own_domain(&self, domain: &str) -> bool {
+        let own = self.address.split_once('@').map(|(_, own)| own);
+        own == Some(domain) || self.domains.iter().any(|own| own == domain)
+    }
+
     /// The address that a person means by a nick or an address.
     fn meant(&self, word: &str) -> Option<BareJid> {
         let address = self.people.nicks.address(word);
         let address = address.or_else(|| word.contains('@').then_some(word))?;
         BareJid::new(address).ok()
     }
+}
+
+/// Takes out what XML cannot have, and with it what means nothing but in words to a person: there codes of formatting stay, as
+/// they are marks in a body.
+fn clean(line: &mut Line) {
+    let speech = matches!(line.command.as_str(), "PRIVMSG" | "NOTICE");
+    for (number, param) in line.params.iter_mut().enumerate() {
+        *param =
+            if speech && number == 1 { super::text::characters(param) } else { super::text::plain(param) };
+    }
+}
+
+/// Words of others among those of the node: one line, not long, without what is not seen.
+fn brief(text: &str) -> String {
+    status(text).chars().take(BRIEF).collect()
 }
 
 /// The node in the control channel, as a source.
@@ -287,5 +321,6 @@ fn reason(stanza: &Stanza) -> String {
     let text = error.get("text", ns::STANZAS).map(|text| text.own_text().to_string());
     let condition = error.children().find(|child| child.ns() == ns::STANZAS && child.name() != "text");
     let words = condition.map(|condition| condition.name().replace('-', " "));
-    text.filter(|text| !text.is_empty()).or(words).unwrap_or_else(|| "no reason was given".to_owned())
+    let text = text.map(|text| brief(&text)).filter(|text| !text.is_empty());
+    text.or(words.map(|words| brief(&words))).unwrap_or_else(|| "no reason was given".to_owned())
 }

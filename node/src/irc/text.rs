@@ -9,6 +9,9 @@ const MARK: char = '\u{1}';
 /// What an action costs a line beside its text.
 const ACTION: usize = "\u{1}ACTION \u{1}".len();
 
+/// Lines of one body that are lines of IRC: of more the last of them has the rest, with ` / ` between.
+const LINES: usize = 200;
+
 /// A message as IRC says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -41,10 +44,11 @@ pub fn to_irc(body: &str, room: usize) -> Vec<String> {
         None => (false, body),
     };
     let mut messages = Vec::new();
-    for (number, line) in
-        body.replace("\r\n", "\n").trim_end_matches(['\n', '\r']).split(['\n', '\r']).enumerate()
-    {
-        let line: String = line.chars().map(shown).collect();
+    let body = body.replace("\r\n", "\n");
+    // Each line costs as much as a source and a command: of very many, that would be a hundred times the body.
+    let lines = body.trim_end_matches(['\n', '\r']).splitn(LINES, ['\n', '\r']);
+    for (number, line) in lines.enumerate() {
+        let line: String = line.replace(['\n', '\r'], " / ").chars().map(shown).collect();
         let acts = action && number == 0;
         let room = room.saturating_sub(if acts { ACTION } else { 0 });
         for piece in split(&line, room) {
@@ -114,6 +118,27 @@ pub fn to_xmpp(said: &Said) -> Option<String> {
         Said::Action(text) => Some(format!("/me {}", styled(text))),
         Said::Request(_) => None,
     }
+}
+
+/// Text of a person without what XML cannot have, but for the codes of IRC, which [`to_xmpp`] reads.
+pub fn characters(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], "")
+}
+
+/// The same without the codes, for what is no body: names, states, words of a command.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let text = characters(text);
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '\u{3}' => skip_colour(&mut chars, 2, char::is_ascii_digit),
+            '\u{4}' => skip_colour(&mut chars, 6, char::is_ascii_hexdigit),
+            _ if char.is_control() && char != '\t' => {}
+            _ => out.push(char),
+        }
+    }
+    out
 }
 
 /// Codes of mIRC as marks of XEP-0393 where these mean the same; colours and all else that plain text cannot say are left out.
@@ -209,6 +234,17 @@ mod tests {
             ["\u{1}ACTION aaa bbb \u{1}", "\u{1}ACTION ccc\u{1}"]
         );
         assert_eq!(to_irc("", 100), [" "]);
+    }
+
+    #[test]
+    fn many_lines_are_written_as_one() {
+        let body = format!("{}end", "x\n".repeat(10_000));
+        let messages = to_irc(&body, 400);
+        assert!(messages.len() < LINES + 10_000 * 4 / 390 + 2, "{}", messages.len());
+        assert_eq!((messages[LINES - 2].as_str(), messages[LINES - 1].get(..9)), ("x", Some("x / x / x")));
+        let back = messages.concat().replace([' ', '/'], "");
+        assert_eq!(back, body.replace('\n', ""));
+        assert_eq!(to_irc(&"x\n".repeat(LINES), 400).len(), LINES);
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl Session {
         }
         // A stranger's request with the payload of a push is none.
         let own = self.is_own(iq.from.as_ref());
-        let node = iq.from.as_ref().is_some_and(|from| from.node().is_none());
+        let node =
+            iq.from.as_ref().is_some_and(|from| from.node().is_none()) && self.is_node(iq.from.as_ref());
         match iq.payload.first() {
             Some(query) if own && iq.type_ == Type::Set && query.is("query", ns::ROSTER) => {
                 query.children().for_each(|item| self.item(item));

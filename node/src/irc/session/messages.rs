@@ -13,7 +13,7 @@ use crate::irc::join::Speech;
 use crate::irc::line::Line;
 use crate::irc::nicks::LENGTH;
 use crate::irc::registration::USER;
-use crate::irc::text::{Said, server_time, spent, to_irc, to_xmpp};
+use crate::irc::text::{Said, plain, server_time, spent, to_irc, to_xmpp};
 use crate::irc::{BOT, CHANNEL, SERVER};
 use crate::xmpp::{Element, Kind, Stanza, Type, ns};
 
@@ -35,10 +35,18 @@ const UNSEEN: [&str; 8] = [
     "urn:xmpp:message-correct:0",
 ];
 
-/// What was sent last: id, and how it begins.
+/// What was sent last.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    last: VecDeque<(String, String)>,
+    last: VecDeque<Begun>,
+}
+
+/// A message that was sent: to a bare address, and how it begins.
+#[derive(Debug)]
+struct Begun {
+    id: String,
+    to: String,
+    text: String,
 }
 
 /// Whose message is shown.
@@ -72,7 +80,7 @@ impl Session {
         if target.eq_ignore_ascii_case(CHANNEL) || target.eq_ignore_ascii_case(BOT) {
             self.flush();
             if let Said::Text(text) = said {
-                self.obey(text);
+                self.obey(&plain(text));
             }
             return;
         }
@@ -106,7 +114,7 @@ impl Session {
 
     pub(super) fn send_message(&mut self, address: &str, text: &str) {
         let Ok(to) = Jid::new(address) else { return };
-        let id = self.id();
+        let (id, bare) = (self.id(), to.to_bare().to_string());
         let mut message = Stanza::new(Kind::Message, Type::Chat);
         (message.to, message.id) = (Some(to), Some(id.as_str().into()));
         message.payload.push(Element::new("body", ns::CLIENT).text(text));
@@ -114,7 +122,7 @@ impl Session {
         if self.sent.last.len() >= REMEMBERED {
             self.sent.last.pop_front();
         }
-        self.sent.last.push_back((id, text.chars().take(BEGINNING).collect()));
+        self.sent.last.push_back(Begun { id, to: bare, text: text.chars().take(BEGINNING).collect() });
     }
 
     /// Tells once that somebody is away who is written to.
@@ -187,8 +195,7 @@ impl Session {
             By::Us => message.to.as_ref(),
         };
         let address = other.map_or_else(|| self.address.clone(), |other| other.to_bare().to_string());
-        // RFC 6120 §8.1.2.1: what has no sender is the account's own word.
-        let nick = match self.is_own(other) || other.is_some_and(|other| other.node().is_none()) {
+        let nick = match self.is_node(other) {
             true => BOT.to_owned(),
             false => self.known(&address, by),
         };
@@ -209,28 +216,35 @@ impl Session {
         }
     }
 
-    /// The nick of who writes; one who is new is introduced.
+    /// The nick of who writes; who is not listed is introduced once.
     fn known(&mut self, address: &str, by: By) -> String {
-        let new = self.people.nicks.nick(address).is_none();
         let nick = self.nick_of(address);
-        if new && by == By::Them {
+        if by == By::Us {
+            return nick;
+        }
+        let person = self.person_at(address);
+        if !person.listed && !std::mem::replace(&mut person.introduced, true) {
             self.tell(&format!("{nick} is {address}, who is not in your contact list: `verify {nick}`, `add {address}`, `block {nick}`."));
         }
         nick
     }
 
     fn write_words(&mut self, address: &str, nick: &str, text: &str, message: &Stanza, by: By) {
-        let (source, target) = match (by, nick) {
-            (By::Us, _) => (self.mask(), nick.to_owned()),
-            (By::Them, BOT) => (super::bot(), self.nick.clone()),
-            (By::Them, _) => (self.mask_of(address), self.nick.clone()),
+        // Most clients take what bears their own nick for somebody else's word.
+        let (own, elsewhere) = (by == By::Us, by == By::Us && !self.caps.has("znc.in/self-message"));
+        let (source, target) = match nick {
+            _ if own && !elsewhere => (self.mask(), nick.to_owned()),
+            BOT => (super::bot(), self.nick.clone()),
+            _ => (self.mask_of(address), self.nick.clone()),
         };
-        let command = if message.type_ == Type::Headline { "NOTICE" } else { "PRIVMSG" };
+        let quiet = elsewhere || message.type_ == Type::Headline;
+        let command = if quiet { "NOTICE" } else { "PRIVMSG" };
         let tagged = self.caps.has("server-time");
-        let time = stamp(message);
+        let time = self.stamp(message);
+        let text = if elsewhere { format!("-> {text}") } else { text.to_owned() };
         let text = match (&time, tagged) {
-            (Some(time), false) => dated(text, time),
-            _ => text.to_owned(),
+            (Some(time), false) => dated(&text, time),
+            _ => text,
         };
         for piece in to_irc(&text, room_of(&source, command, &target)) {
             let line = Line::new(command).from(&source).param(&target[..]).param(piece);
@@ -257,19 +271,29 @@ impl Session {
         }
     }
 
+    /// When a message was sent that came late, by the word of this node or the account's server.
+    fn stamp(&self, message: &Stanza) -> Option<String> {
+        let own = |delay: &&Element| {
+            delay.is("delay", ns::DELAY)
+                && delay.get_attr("from").is_some_and(|from| self.is_own_domain(from))
+        };
+        // The last, as a server puts its own behind all that came.
+        let delay = message.payload.iter().rfind(own)?;
+        server_time(delay.get_attr("stamp").unwrap_or_default())
+    }
+
     /// A message of ours came back.
     fn failed(&mut self, message: &Stanza) {
         // Nobody misses a typing notice, or a receipt.
         let Some(id) = message.id.as_deref() else { return };
-        let sent = self.sent.last.iter().find(|(sent, _)| sent == id).map(|(_, beginning)| beginning.clone());
         let Some(from) = &message.from else { return };
-        let address = from.to_bare().to_string();
-        let Some(beginning) =
-            sent.or_else(|| (!text_of(message, "body").is_empty()).then(|| text_of(message, "body")))
-        else {
-            return self.tell(&format!("{address} was not reached: {}", reason(message)));
+        let (address, by_node) = (from.to_bare().to_string(), self.is_node(Some(from)));
+        // Anybody may send an error: only who got the message knows of it, or this node.
+        let counts = |sent: &&Begun| sent.id == id && (by_node || sent.to == address);
+        let Some(beginning) = self.sent.last.iter().find(counts).map(|sent| sent.text.clone()) else {
+            return;
         };
-        let source = match self.is_own(Some(from)) || from.node().is_none() {
+        let source = match by_node {
             true => SERVER.to_owned(),
             false => {
                 self.nick_of(&address);
@@ -305,14 +329,6 @@ fn words(message: &Stanza) -> Option<String> {
     let unknown: Vec<&str> =
         message.payload.iter().filter(|child| !unseen(child)).map(Element::name).collect();
     (!unknown.is_empty()).then(|| format!("(sent something that IRC cannot show: {})", unknown.join(", ")))
-}
-
-/// When a message was sent that came late: by the word of a server, if there is one.
-fn stamp(message: &Stanza) -> Option<String> {
-    let stamps = || message.payload.iter().filter(|child| child.is("delay", ns::DELAY));
-    let by_server = |delay: &&Element| delay.get_attr("from").is_some_and(|from| !from.contains('@'));
-    let delay = stamps().find(by_server).or_else(|| stamps().next())?;
-    server_time(delay.get_attr("stamp").unwrap_or_default())
 }
 
 /// The time before the text, for a client that knows no other way.

@@ -35,6 +35,8 @@ pub(super) struct Person {
     pub(super) asked: bool,
     /// Asks to see us.
     pub(super) asks: bool,
+    /// The client was told who this is that is not listed.
+    pub(super) introduced: bool,
     pub(super) groups: Vec<String>,
     pub(super) sessions: BTreeMap<String, Shown>,
     /// The client knows that this person is away.
@@ -71,7 +73,7 @@ impl People {
     /// Who is at an address, known from now on.
     fn at(&mut self, address: &str) -> &mut Person {
         if !self.known.contains_key(address) && self.known.len() >= MOST {
-            let strangers = self.known.iter().filter(|(_, person)| !person.listed && !person.is_here());
+            let strangers = self.known.iter().filter(|(_, person)| !person.listed);
             let mut strangers: Vec<(bool, String)> =
                 strangers.map(|(address, person)| (person.asks, address.clone())).collect();
             strangers.sort_unstable();
@@ -81,6 +83,10 @@ impl People {
             }
         }
         self.known.entry(address.to_owned()).or_default()
+    }
+
+    pub(super) fn is_listed(&self, address: &str) -> bool {
+        self.get(address).is_some_and(|person| person.listed)
     }
 
     pub(super) fn get(&self, address: &str) -> Option<&Person> {
@@ -160,8 +166,11 @@ impl Session {
         format!("{}!{user}@{host}", self.people.nicks.nick(address).unwrap_or("*"))
     }
 
-    /// A session of somebody says how it is.
+    /// A session of somebody says how it is. Who is not listed has no place in the channel.
     pub(super) fn appeared(&mut self, address: &str, resource: &str, shown: Shown) {
+        if !self.people.is_listed(address) {
+            return;
+        }
         let person = self.person_at(address);
         let (was_here, was_away) = (person.is_here(), person.away().cloned());
         if person.sessions.len() < RESOURCES || person.sessions.contains_key(resource) {

@@ -1,12 +1,9 @@
 //! Presence and contact requests as a client is shown them (RFC 6121 §3, §4). *Pure.*
 
 use super::people::Shown;
-use super::{Session, reason, text_of};
+use super::{Session, brief, reason, text_of};
 use crate::irc::NETWORK;
 use crate::xmpp::{Stanza, Type};
-
-/// Characters of a status that are shown.
-const STATUS: usize = 200;
 
 impl Session {
     pub(super) fn presence(&mut self, stanza: &Stanza) {
@@ -16,22 +13,24 @@ impl Session {
         match stanza.type_ {
             Type::Available => {
                 let show = text_of(stanza, "show");
-                let status: String = text_of(stanza, "status").chars().take(STATUS).collect();
+                let status = brief(&text_of(stanza, "status"));
                 let away = matches!(show.as_str(), "away" | "xa" | "dnd");
                 let text = match (status.is_empty(), away) {
                     (true, true) => words(&show).to_owned(),
-                    _ => status.replace(['\r', '\n'], " "),
+                    _ => status,
                 };
                 self.appeared(&address, resource.unwrap_or_default(), Shown { away, text });
             }
             Type::Unavailable => {
-                self.vanished(&address, resource, &text_of(stanza, "status").replace(['\r', '\n'], " "));
+                self.vanished(&address, resource, &brief(&text_of(stanza, "status")));
             }
             Type::Subscribe => self.asked_by(&address, &text_of(stanza, "status")),
             Type::Subscribed => self.told_of(&address, "lets you see when they are there"),
             Type::Unsubscribed => self.told_of(&address, "does not let you see when they are there"),
             Type::Unsubscribe => self.told_of(&address, "does not want to see any more when you are there"),
-            Type::Error => self.tell(&format!("{NETWORK} says of {address}: {}", reason(stanza))),
+            Type::Error if self.people.is_listed(&address) => {
+                self.tell(&format!("{NETWORK} says of {address}: {}", reason(stanza)))
+            }
             _ => {}
         }
     }
@@ -39,6 +38,7 @@ impl Session {
     fn asked_by(&mut self, address: &str, words: &str) {
         let nick = self.nick_of(address);
         self.person_at(address).asks = true;
+        let words = brief(words);
         let words = if words.is_empty() { String::new() } else { format!(", saying: {words}") };
         self.tell(&format!(
             "{nick} ({address}) asks to see when you are there{words}. Say `accept {nick}`, `deny {nick}` or `block {nick}`."

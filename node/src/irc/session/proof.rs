@@ -44,8 +44,8 @@ impl Session {
             self.proofs.receipts.pop_front();
         }
         let behind = match self.proofs.asked {
-            // It is written behind that PING, so it waits for the next.
-            Some(asked) => asked + 1,
+            // It is written behind that PING, and behind any other up to now, so it waits for a later one.
+            Some(_) => self.next + 1,
             None => self.ping(),
         };
         self.proofs.asked.get_or_insert(behind);

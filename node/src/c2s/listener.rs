@@ -30,7 +30,7 @@ pub(crate) const STRANGERS_GRACE: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 pub(crate) struct Door {
-    pub(super) domains: Vec<String>,
+    pub(crate) domains: Vec<String>,
     pub(super) register: Option<mpsc::Sender<RegisterRequest>>,
     pub(super) plain_logins: Option<mpsc::Sender<PlainLogin>>,
     pub(super) features: fn() -> Vec<Element>,

@@ -161,8 +161,7 @@ impl Gossip {
 
     /// Whom nodes hear, as they say, and since when that is known here.
     pub(super) fn links(&self) -> impl Iterator<Item = (&NodeId, &Verified<NodeLinks>, u64)> {
-        let all = Key::Links(NodeId::from_bytes([0; 32]))..=Key::Links(NodeId::from_bytes([u8::MAX; 32]));
-        self.items.range(all).filter_map(|(_, item)| match &item.body {
+        self.items.values().filter_map(|item| match &item.body {
             Body::Links(links) => Some((&item.node, links, item.since)),
             Body::User { .. } | Body::Shown(_) => None,
         })
@@ -378,11 +377,9 @@ impl Overlay {
         self.ask_soon(now);
     }
 
-    /// Many small frames lead to one look at what is to be asked for; those that bring nothing new to none.
+    /// Many small frames lead to one look at what is to be asked for.
     fn ask_soon(&mut self, now: Now) {
-        if self.gossip.asking.has_unasked() {
-            self.timers.set_earlier(Timer::Ask, now.mono.max(self.gossip.asked + ASK));
-        }
+        self.timers.set_earlier(Timer::Ask, now.mono.max(self.gossip.asked + ASK));
     }
 
     /// Asks peers for what they offered, few at a time.
@@ -392,8 +389,8 @@ impl Overlay {
         for (peer, marks) in self.gossip.asking.next(now) {
             self.send_frame(peer, &Frame::Want(marks), false, now);
         }
-        if let Some(until) = self.gossip.asking.waits_until() {
-            self.timers.set_earlier(Timer::Ask, until);
+        if self.gossip.asking.is_waiting() {
+            self.timers.set_earlier(Timer::Ask, now.mono + asking::PATIENCE);
         }
     }
 

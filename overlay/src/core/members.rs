@@ -16,7 +16,7 @@ use crate::time::{Hlc, Now, SECOND};
 use crate::wire::{Frame, Relayed};
 
 /// What changed is looked at, and told, after so long.
-const SETTLE: u64 = SECOND / 4;
+pub(super) const SETTLE: u64 = SECOND / 4;
 /// Between two statements of ours at least.
 const PAUSE: u64 = 2 * SECOND;
 /// That connections ended which nobody needs is no news for others: it is said together, after so long. Less than it takes until
@@ -69,44 +69,27 @@ fn words<'a>(
     said: impl Iterator<Item = (&'a NodeId, &'a Verified<NodeLinks>, u64)>,
     own: &NodePrefix,
 ) -> Vec<Word> {
-    let mut said: Vec<_> = said
-        .map(|(node, links, since)| (number(&NodePrefix::of(node)), node, links, since))
-        .filter(|(prefix, ..)| *prefix != number(own))
-        .collect();
-    said.sort_by_key(|(prefix, ..)| *prefix);
-    // Of two nodes with one prefix the latter counts.
-    said.dedup_by(|latter, former| {
-        let same = latter.0 == former.0;
-        if same {
-            *former = *latter;
-        }
-        same
-    });
-    let prefixes: Vec<u128> = said.iter().map(|(prefix, ..)| *prefix).collect();
+    let said: BTreeMap<NodePrefix, _> =
+        said.map(|(node, links, since)| (NodePrefix::of(node), (node, links, since))).collect();
+    let said: Vec<_> = said.into_iter().filter(|(prefix, _)| prefix != own).collect();
     let hears = |links: &NodeLinks| {
         // Both are in order.
-        let (mut hears, mut next) = (Vec::with_capacity(links.hears.len()), 0);
-        for other in links.hears.iter().map(number) {
-            next += prefixes[next..].partition_point(|prefix| *prefix < other);
-            if prefixes.get(next) == Some(&other) {
-                hears.push(next);
-            }
+        let mut places = said.iter().enumerate().peekable();
+        let mut hears = Vec::new();
+        for other in &links.hears {
+            while places.next_if(|(_, (prefix, _))| prefix < other).is_some() {}
+            hears.extend(places.next_if(|(_, (prefix, _))| prefix == other).map(|(place, _)| place));
         }
         hears
     };
-    let word = |(_, node, links, since): &(u128, &NodeId, &Verified<NodeLinks>, u64)| Word {
-        prefix: NodePrefix::of(node),
+    let word = |(prefix, (node, links, since)): &(NodePrefix, (&NodeId, &Verified<NodeLinks>, u64))| Word {
+        prefix: *prefix,
         node: **node,
         hears: hears(links),
         count: links.hears.len(),
         since: *since,
     };
     said.iter().map(word).collect()
-}
-
-/// Numbers are compared faster than bytes.
-fn number(prefix: &NodePrefix) -> u128 {
-    u128::from_be_bytes(prefix.0)
 }
 
 fn place(words: &[Word], prefix: &NodePrefix) -> Option<usize> {

@@ -2,6 +2,7 @@
 
 use super::{Body, Key, MAX_EARLY, mark};
 use crate::core::Overlay;
+use crate::core::timers::Timer;
 use crate::core::users::take_credit;
 use crate::id::{DeviceId, NodeId};
 use crate::record::{
@@ -80,6 +81,7 @@ impl Overlay {
                     // It was kept without what somebody had added to it.
                     self.gossip.asking.refuse(mark);
                 }
+                self.timers.set_earlier(Timer::Survey, now.mono + super::super::members::SETTLE);
             }
             Ok(false) => self.gossip.asking.refuse(mark),
             Err(Unfit::TooEarly) => self.gossip.asking.close(&mark),
@@ -122,9 +124,6 @@ impl Overlay {
         if let Some(peer) = self.peers.connected.get_mut(&from) {
             peer.brought += grown;
         }
-        if fresh {
-            self.survey_soon(now);
-        }
         Ok(fresh)
     }
 
@@ -163,9 +162,6 @@ impl Overlay {
         let version = (links.at.millis, u64::from(links.at.counter));
         let (node, was_silent) = (links.node, self.gossip.is_silent(&links.node, now));
         let fresh = self.note(from, Key::Links(node), node, version, Body::Links(links), now);
-        if fresh {
-            self.survey_soon(now);
-        }
         if fresh && was_silent {
             self.tell_of(node, from, now);
         }
@@ -185,7 +181,6 @@ impl Overlay {
             return Ok(false);
         };
         let fresh = self.note_presence(from, node, &presence, now);
-        // Who is here does not change by that: no survey is due.
         if fresh && self.is_present(&presence.device) {
             self.on_neighbour(presence);
         }

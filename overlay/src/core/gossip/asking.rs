@@ -15,7 +15,7 @@ const MAX_ASKED: usize = 32;
 /// Peers that are remembered to offer the same mark.
 const MAX_OFFERERS: usize = 4;
 /// A peer that has not answered by then does not have it.
-const PATIENCE: u64 = 3 * SECOND;
+pub(super) const PATIENCE: u64 = 3 * SECOND;
 /// Marks that are not wanted; the oldest are forgotten.
 const MAX_REFUSED: usize = 8_192;
 
@@ -115,14 +115,9 @@ impl Asking {
         wants
     }
 
-    /// Whether something is wanted that nobody is asked for at the moment.
-    pub(super) fn has_unasked(&self) -> bool {
-        !self.idle.is_empty()
-    }
-
-    /// Until when those are waited for at most who were asked and have not answered; nobody is.
-    pub(super) fn waits_until(&self) -> Option<u64> {
-        self.oldest.filter(|_| !self.busy.is_empty()).map(|oldest| oldest + PATIENCE)
+    /// Whether anybody was asked and has not answered.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.busy.is_empty()
     }
 
     /// Those that have not answered in time are not waited for; what nobody else offers is forgotten.
@@ -198,31 +193,6 @@ mod tests {
         asking.refuse(mark(1));
         asking.offered(mark(1), node(1));
         assert!(asking.open.is_empty(), "not wanted");
-    }
-
-    /// Nothing is to be done when a mark is offered that is asked for already, or not wanted.
-    #[test]
-    fn there_is_something_to_do_when_something_new_is_offered_and_when_an_answer_is_late() {
-        let mut asking = Asking::default();
-        asking.refuse(mark(9));
-        asking.offered(mark(9), node(1));
-        assert!(!asking.has_unasked() && asking.waits_until().is_none());
-        asking.offered(mark(1), node(1));
-        assert!(asking.has_unasked());
-        asking.next(at(7));
-        asking.offered(mark(1), node(2));
-        assert!(!asking.has_unasked());
-        assert_eq!(asking.waits_until(), Some(7 + PATIENCE));
-        // A later question does not put off the end of waiting for the first.
-        asking.offered(mark(2), node(3));
-        asking.next(at(1_000));
-        assert_eq!(asking.waits_until(), Some(7 + PATIENCE));
-        asking.give_up_old(at(7 + PATIENCE));
-        assert!(asking.has_unasked());
-        assert_eq!(asking.waits_until(), Some(1_000 + PATIENCE));
-        asking.close(&mark(1));
-        asking.close(&mark(2));
-        assert!(!asking.has_unasked() && asking.waits_until().is_none());
     }
 
     #[test]

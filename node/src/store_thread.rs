@@ -6,7 +6,7 @@
 //! tries again every five seconds, together with what has come since: what is not durable is never called durable. What
 //! can never be written ends the thread, and with it the node: nothing of it was promised, and the next start is in order.
 //! A copy of the store ([`copying`]) is made between commits, a page at a time. A checkpoint is written by a thread of its
-//! own beside commits, which rests most of the time ([`pace`]): nothing would be durable meanwhile.
+//! own beside commits, which rests most of the time (`pace.rs`): nothing would be durable meanwhile.
 
 pub mod copying;
 mod pace;

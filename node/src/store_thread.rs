@@ -267,8 +267,11 @@ impl Keeper {
                 return Err(CloseError::Unsaved(error));
             }
             self.say(|state| state.trouble = Some(error.to_string()));
-            std::thread::park_timeout(RETRY);
             // A shorter journal may be what makes room.
+            if let Writing::Begun { hurry, .. } = &self.checkpoint {
+                hurry.up();
+            }
+            std::thread::park_timeout(RETRY);
             if matches!(&self.checkpoint, Writing::Begun { writing, .. } if writing.is_finished()) {
                 self.end_checkpoint();
             }

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::digest::Mark;
-use crate::engine::{BATCH, Closed, Engine, EngineError, Op, Rest, apply_all, nothing};
+use crate::engine::{BATCH, Closed, Engine, EngineError, Op, Rest, apply_all};
 use crate::error::CheckpointError;
 use crate::journal::{Header, Marker, encode_checkpoint};
 use crate::medium::{Medium, Part};
@@ -301,15 +301,13 @@ fn visit_tree(
 ) -> Result<(), EngineError> {
     let mut changes = leaving.of(tree).peekable();
     let mut outcome = Ok(());
-    engine.scan(tree, &[], &nothing, &mut |key, value| {
+    // What changes is not read: it may be in the middle of that, after a checkpoint that failed.
+    engine.scan(tree, &[], &|key| leaving.has(tree, key), &mut |key, value| {
         let mut step = || -> Result<(), EngineError> {
             while let Some((changed, new)) = changes.next_if(|(changed, _)| *changed < key) {
                 new.map_or(Ok(()), |new| visit(tree, changed, new))?;
             }
-            match changes.next_if(|(changed, _)| *changed == key) {
-                Some((_, new)) => new.map_or(Ok(()), |new| visit(tree, key, new)),
-                None => visit(tree, key, value),
-            }
+            visit(tree, key, value)
         };
         match step() {
             Ok(()) => ControlFlow::Continue(()),

@@ -69,6 +69,11 @@ impl Leaving {
         self.changes.ops()
     }
 
+    /// Whether it changes a key.
+    pub(crate) fn has(&self, tree: Tree, key: &[u8]) -> bool {
+        self.changes.get(tree, key).is_some()
+    }
+
     /// The changes of one tree.
     pub(crate) fn of(&self, tree: Tree) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.changes.from(tree, &[])

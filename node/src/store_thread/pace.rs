@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Less work than this is not worth a rest.
+const PIECE: Duration = Duration::from_millis(1);
 /// It rests so many times as long as it has worked, which takes a quarter of a processor.
 const REST: u32 = 3;
 /// And no longer than this at once: a slow disk makes a piece of work long, and the whole should end.
@@ -38,10 +40,11 @@ impl Pace {
 
     /// Rests, as long as is right after the work since the last time.
     pub(super) fn rest(&self) {
-        if self.hurry.0.load(Ordering::Relaxed) {
+        let worked = self.working.get().elapsed();
+        if worked < PIECE || self.hurry.0.load(Ordering::Relaxed) {
             return;
         }
-        std::thread::sleep((self.working.get().elapsed() * REST).min(LONGEST));
+        std::thread::sleep((worked * REST).min(LONGEST));
         self.working.set(Instant::now());
     }
 }

@@ -78,6 +78,16 @@ class Node:
             fields = dict(line.split(":", 1) for line in file)
         return int(fields["VmRSS"].split()[0]), int(fields["VmHWM"].split()[0])
 
+    def settled_memory(self):
+        """Resident memory in KiB, once that stays the same for a moment."""
+        seen = []
+
+        def same():
+            seen.append(self.memory()[0])
+            return len(seen) > 5 and len(set(seen[-5:])) == 1
+        until(same, 10, lambda: f"memory to settle: {seen}", every=0.05)
+        return seen[-1]
+
     def cli(self, *words, password=None, seconds=30):
         """`crosstalk WORDS --data DIR`, with or without a running node; the CompletedProcess."""
         return self.host.run([binary(), *words, "--data", self.data], seconds=seconds,

@@ -338,9 +338,9 @@ def test_idle_connections_cost_little(labs, figure):
     started(node)
     stub = Stub(host, b"")
     warm = [talking(host, stub) for _ in range(40)]
-    before = settled(node)
+    before = node.settled_memory()
     idle = [talking(host, stub) for _ in range(200)]
-    each = (settled(node) - before) / len(idle)
+    each = (node.settled_memory() - before) / len(idle)
     figure(f"{len(idle)} idle connections take {each:.1f} KiB each")
     assert 0 < each <= 32
     text = figures(host)
@@ -350,17 +350,6 @@ def test_idle_connections_cost_little(labs, figure):
     node.stop()
     for client, server in warm + idle:
         assert client.recv(1) == b"" and server.recv(1) == b""
-
-
-def settled(node):
-    """Its resident memory in KiB, once that stays the same for a moment."""
-    seen = []
-
-    def same():
-        seen.append(node.memory()[0])
-        return len(seen) > 5 and len(set(seen[-5:])) == 1
-    until(same, 10, lambda: f"memory to settle: {seen}", every=0.05)
-    return seen[-1]
 
 
 def figures(host):

@@ -137,25 +137,14 @@ def test_tls_of_a_listed_account_ends_here(labs, kind, figure):
     wire.close()
     assert [user["address"] for user in bypass(node)["users"]] == [ROMEO]
     warm = [Wire(through(host), trusted(node)).login("romeo") for _ in range(10)]
-    before = settled(node)
+    before = node.settled_memory()
     idle = [Wire(through(host), trusted(node)).login("romeo") for _ in range(40)]
-    each = (settled(node) - before) / len(idle)
+    each = (node.settled_memory() - before) / len(idle)
     figure(f"{len(idle)} idle connections whose TLS ends here take {each:.1f} KiB each")
     assert 0 < each <= 32
     for wire in warm + idle:
         wire.close()
     until(lambda: bypass(node)["open"] == 2, 10, lambda: bypass(node))
-
-
-def settled(node):
-    """Its resident memory in KiB, once that stays the same for a moment."""
-    seen = []
-
-    def same():
-        seen.append(node.memory()[0])
-        return len(seen) > 5 and len(set(seen[-5:])) == 1
-    until(same, 10, lambda: f"memory to settle: {seen}", every=0.05)
-    return seen[-1]
 
 
 def test_only_a_server_that_proves_its_domain_gets_the_login(labs):

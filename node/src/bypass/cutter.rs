@@ -3,6 +3,10 @@
 use crate::xmpp::framer::{Frame, Framer, Limits};
 use crate::xmpp::parse::Scope;
 
+/// A server's features, which may be changed: long lists, with more inside.
+pub(super) const LIMITS: Limits =
+    Limits { stanza_bytes: 64 << 10, written_bytes: 128 << 10, depth: 16, attributes: 32, elements: 1_024 };
+
 /// Cuts one stream.
 #[derive(Debug)]
 pub(super) struct Cutter {
@@ -23,8 +27,8 @@ pub(super) enum Piece {
 }
 
 impl Cutter {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { framer: Framer::new(limits), held: Vec::new() }
+    pub(super) fn new() -> Self {
+        Self { framer: Framer::new(LIMITS), held: Vec::new() }
     }
 
     /// The next piece of `input`, which is taken from; nothing if all of it is, and an element goes on behind it.

@@ -10,8 +10,7 @@ use crate::xmpp::parse::Scope;
 use crate::xmpp::without::without;
 use crate::xmpp::{Element, ns};
 
-use super::cutter::{Cutter, Piece};
-use super::identity::OFFER_LIMITS;
+use super::cutter::{Cutter, LIMITS, Piece};
 
 const FAST: &str = "urn:xmpp:fast:0";
 
@@ -27,8 +26,7 @@ pub struct Features {
 
 impl Default for Features {
     fn default() -> Self {
-        let cutter = Cutter::new(OFFER_LIMITS);
-        Self { cutter, withdrawn: false, refused: false, unread: false, over: false }
+        Self { cutter: Cutter::new(), withdrawn: false, refused: false, unread: false, over: false }
     }
 }
 
@@ -101,7 +99,7 @@ impl Features {
 fn unbound(raw: &[u8], scope: &Scope) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(raw).ok()?;
     let element = text.trim_start();
-    let changed = without(element, scope, &OFFER_LIMITS, binds).ok()?;
+    let changed = without(element, scope, &LIMITS, binds).ok()?;
     Some([&text[..text.len() - element.len()], &changed].concat().into_bytes())
 }
 

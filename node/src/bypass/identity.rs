@@ -13,9 +13,6 @@ use crate::xmpp::{Element, ns};
 /// A server's features, challenges and answers to a binding are far smaller.
 pub(super) const LIMITS: Limits =
     Limits { stanza_bytes: 8 << 10, written_bytes: 16 << 10, depth: 8, attributes: 32, elements: 128 };
-/// A server's features where they are changed: longer lists, with more inside.
-pub(super) const OFFER_LIMITS: Limits =
-    Limits { stanza_bytes: 64 << 10, written_bytes: 128 << 10, depth: 16, attributes: 32, elements: 1_024 };
 const COMPRESS: &str = "http://jabber.org/protocol/compress";
 /// Elements behind the binding that are looked at for the id of the stream.
 const BEHIND: u32 = 16;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crosstalk_overlay::swarm::Networks;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -173,25 +173,35 @@ async fn a_reset_is_passed_on_as_a_reset() {
     }
 }
 
+/// Writes such pieces until the buffers of the system are full, and no more is taken; what was written.
+async fn flood(to: &mut (impl AsyncWrite + Unpin), piece: usize) -> Vec<u8> {
+    let (piece, moment) = (noise(4, piece), Duration::from_millis(100));
+    let mut offered = Vec::new();
+    while let Ok(written) = timeout(moment, to.write(&piece)).await {
+        offered.extend_from_slice(&piece[..written.expect("written")]);
+        assert!(offered.len() < 64 << 20, "all is taken that nobody reads");
+    }
+    offered
+}
+
+/// What one says, the other hears.
+async fn talk(from: &mut (impl AsyncWrite + Unpin), to: &mut (impl AsyncRead + Unpin)) {
+    for round in 0..100 {
+        let said = noise(round, 100);
+        from.write_all(&said).await.expect("written");
+        let mut heard = vec![0; said.len()];
+        timeout(SOON, to.read_exact(&mut heard)).await.expect("in time").expect("read");
+        assert_eq!(heard, said);
+    }
+}
+
 #[tokio::test]
 async fn who_does_not_read_holds_up_nobody_else_and_costs_little() {
     let place = Place::new("any", 8).await;
     let (mut slow, mut flooding) = place.pair().await;
     let (mut client, mut server) = place.pair().await;
-    // Until the buffers of the system are full, and no more is taken.
-    let (piece, moment) = (noise(4, 1 << 16), Duration::from_millis(100));
-    let mut offered = Vec::new();
-    while let Ok(written) = timeout(moment, flooding.write(&piece)).await {
-        offered.extend_from_slice(&piece[..written.expect("written")]);
-        assert!(offered.len() < 64 << 20, "all is taken that nobody reads");
-    }
-    for round in 0..100 {
-        let said = noise(round, 100);
-        client.write_all(&said).await.expect("written");
-        let mut heard = vec![0; said.len()];
-        timeout(SOON, server.read_exact(&mut heard)).await.expect("in time").expect("read");
-        assert_eq!(heard, said);
-    }
+    let offered = flood(&mut flooding, 1 << 16).await;
+    talk(&mut client, &mut server).await;
     // When it reads at last, all is there as it was.
     flooding.shutdown().await.expect("half closed");
     assert!(all(&mut slow).await == offered);

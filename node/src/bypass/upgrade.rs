@@ -17,7 +17,7 @@ use crate::xmpp::ns;
 use super::accounts::Accounts;
 use super::base::Side;
 use super::cutter::{Cutter, Piece};
-use super::identity::{LIMITS, OFFER_LIMITS};
+use super::identity::LIMITS;
 
 /// Bytes of a ClientHello that are waited for.
 const HELLO: usize = 16 << 10;
@@ -106,7 +106,7 @@ enum State {
 
 impl Upgrade {
     pub(super) fn new(accounts: Arc<Accounts>) -> Self {
-        Self { accounts, state: State::Begun, server: Cutter::new(OFFER_LIMITS), odd: false }
+        Self { accounts, state: State::Begun, server: Cutter::new(), odd: false }
     }
 
     /// Whether all that follows is passed on as it is.

@@ -257,12 +257,17 @@ pub(crate) fn poll_bytes<'a>(
 
 /// Writes the last bytes and the end tag, and closes our direction. What goes wrong no longer matters.
 pub(crate) async fn end(transport: &mut Transport, last: &[u8], grace: Duration) {
+    close(transport, &[last, END].concat(), grace).await;
+}
+
+/// Writes the last bytes, and closes our direction. What goes wrong no longer matters.
+pub(crate) async fn close(transport: &mut Transport, last: &[u8], grace: Duration) {
     let write = async {
-        transport.write_all(&[last, END].concat()).await?;
+        transport.write_all(last).await?;
         transport.shutdown().await
     };
     if let Ok(Err(why)) = timeout(grace, write).await {
-        tracing::debug!(%why, "a client was gone before its stream was ended");
+        tracing::debug!(%why, "a client was gone before its last word");
     }
 }
 

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection;
 use super::line::Line;
 use super::login::{Entered, Knocking, Stop};
-use crate::c2s::connection::linger;
+use crate::c2s::connection::{close, linger};
 use crate::c2s::listener::{Arrival, Door, STRANGERS_GRACE, Turned, admit, arrival};
 use crate::c2s::transport::Transport;
 use crate::core::io::{ConnId, Ending, Input};
@@ -62,7 +60,7 @@ async fn enter(
     let mut transport = knocking?.into_transport();
     let mut last = String::new();
     Line::new("ERROR").param(format!("Closing link: {why}")).write(&mut last);
-    end(&mut transport, last.as_bytes(), grace).await;
+    close(&mut transport, last.as_bytes(), grace).await;
     linger(&mut transport, grace).await;
     None
 }
@@ -84,17 +82,6 @@ async fn run_session(door: &Arc<Door>, conn: ConnId, entered: Entered) {
         tracing::debug!("the node stopped before a client did");
     }
     let mut transport = connection.into_transport();
-    end(&mut transport, &last, grace).await;
+    close(&mut transport, &last, grace).await;
     linger(&mut transport, grace).await;
-}
-
-/// Writes the last bytes, and closes our direction. What goes wrong no longer matters.
-async fn end(transport: &mut Transport, last: &[u8], grace: Duration) {
-    let write = async {
-        transport.write_all(last).await?;
-        transport.shutdown().await
-    };
-    if let Ok(Err(why)) = timeout(grace, write).await {
-        tracing::debug!(%why, "a client was gone before its last word");
-    }
 }

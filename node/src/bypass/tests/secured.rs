@@ -410,19 +410,8 @@ async fn who_does_not_read_inside_of_tls_holds_up_nobody_else_and_gets_all() {
     let mut other = ground.secured().await;
     ground.log_in(&mut other, "romeo@a.example").await;
     let (mut client, mut flooding) = slow;
-    let (piece, moment) = (noise(4, 1 << 14), Duration::from_millis(100));
-    let mut offered = Vec::new();
-    while let Ok(written) = timeout(moment, flooding.write(&piece)).await {
-        offered.extend_from_slice(&piece[..written.expect("written")]);
-        assert!(offered.len() < 64 << 20, "all is taken that nobody reads");
-    }
-    for round in 0..100 {
-        let said = noise(round, 100);
-        other.0.write_all(&said).await.expect("written");
-        let mut got = vec![0; said.len()];
-        timeout(SOON, other.1.read_exact(&mut got)).await.expect("in time").expect("read");
-        assert_eq!(got, said);
-    }
+    let offered = flood(&mut flooding, 1 << 14).await;
+    talk(&mut other.0, &mut other.1).await;
     // It reads at last, and nothing more has to be said for it to get all.
     let mut got = vec![0; offered.len()];
     let (read, flushed) = tokio::join!(timeout(SOON, client.read_exact(&mut got)), flooding.flush());

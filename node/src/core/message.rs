@@ -317,7 +317,8 @@ impl Core {
     /// A message that another device of the user sent: shown to this device's sessions as a carbon; if nobody is here, to
     /// the next that comes.
     pub(super) fn copy_from_own_device(&mut self, user: UserId, message: &Stanza, id: [u8; 16]) {
-        if !self.top_sessions(user).is_empty() {
+        let present = |id: &SessionId| self.session(*id).is_some_and(|session| session.conn.is_some());
+        if self.top_sessions(user).first().is_some_and(present) {
             return self.carbon(user, &[], carbons::Direction::Sent, message);
         }
         let Some(account) = self.accounts.get(&user) else { return };

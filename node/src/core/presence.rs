@@ -59,6 +59,7 @@ impl Core {
             self.recovery_shown(id, user);
         }
         if negative_before && takes_messages {
+            self.held_for_nobody_present(user);
             self.flush_inbox(user, id, None);
         }
     }

@@ -306,25 +306,33 @@ fn what_strangers_say_does_not_fill_the_outbox_for_the_other_device() {
 /// What was sent on one device is shown on the other when somebody comes there.
 #[test]
 fn a_copy_waits_for_a_client_of_the_other_device() {
-    let two = Two::new();
-    let bob = Play::elsewhere(3);
-    let friend = bob.online("bob/phone");
-    join(&[&two.nodes[0], &bob], &two.nodes[0], &bob);
-    two.clients[1].leaves();
-    two.rest();
-    two.clients[0].send("<message to='bob@xid' type='chat'><body>hi</body></message>");
-    rest(&[&two.nodes[0], &two.nodes[1], &bob]);
-    assert_eq!(two.nodes[1].stored(crosstalk_storage::Tree::Inbox), 1);
-    let couch = two.nodes[1].login("anna/couch");
-    couch.send("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
-    couch.expects("<iq type='result' id='c'/>");
-    couch.send("<presence/>");
-    let all = couch.takes_all();
-    let copies: Vec<_> =
-        all.iter().filter(|element| element.get("sent", "urn:xmpp:carbons:2").is_some()).collect();
-    assert_eq!(copies.len(), 1, "{all:?}");
-    assert!(says(copies[0], "hi"));
-    friend.forget();
+    for lost in [false, true] {
+        let two = Two::new();
+        let bob = Play::elsewhere(3);
+        let friend = bob.online("bob/phone");
+        join(&[&two.nodes[0], &bob], &two.nodes[0], &bob);
+        if lost {
+            // That session may be resumed, but nobody is here.
+            two.clients[1].enables_management();
+            two.clients[1].breaks();
+        } else {
+            two.clients[1].leaves();
+        }
+        two.rest();
+        two.clients[0].send("<message to='bob@xid' type='chat'><body>hi</body></message>");
+        rest(&[&two.nodes[0], &two.nodes[1], &bob]);
+        assert_eq!(two.nodes[1].stored(crosstalk_storage::Tree::Inbox), 1);
+        let couch = two.nodes[1].login("anna/couch");
+        couch.send("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+        couch.expects("<iq type='result' id='c'/>");
+        couch.send("<presence/>");
+        let all = couch.takes_all();
+        let copies: Vec<_> =
+            all.iter().filter(|element| element.get("sent", "urn:xmpp:carbons:2").is_some()).collect();
+        assert_eq!(copies.len(), 1, "{all:?}");
+        assert!(says(copies[0], "hi"));
+        friend.forget();
+    }
 }
 
 /// Who is a contact already is seen on a new device at once, though its presence came before the contact did.

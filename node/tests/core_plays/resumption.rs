@@ -308,6 +308,44 @@ fn binding_anew_instead_of_resuming_loses_nothing() {
     anna.forget();
 }
 
+/// XEP-0198 §5: nobody waits for the end of a session that its program has forgotten; should it be resumed after all, it has
+/// the messages too, and each client has each of them once.
+#[test]
+fn another_session_has_at_once_what_one_without_a_connection_was_to_have() {
+    for resumed in [false, true] {
+        let (play, anna, bob, _, stream) = managed();
+        bob.breaks();
+        chat(&anna, "one");
+        chat(&anna, "two");
+        let tablet = play.login("bob/tablet");
+        tablet.send("<presence/>");
+        tablet.expects("<presence from='bob@school.example/tablet'/>");
+        tablet.expects_all(&["<presence from='bob@school.example/phone'/>"]);
+        for body in ["one", "two"] {
+            tablet.expects(&format!(
+                "<message from='anna@school.example/desk' type='chat'><body>{body}</body>\
+                 <delay xmlns='urn:xmpp:delay' from='school.example' stamp='*'/></message>"
+            ));
+        }
+        if resumed {
+            resume(&bob, &stream, 1);
+            is_resumed(&bob, &stream, 1);
+            hears(&bob, "one");
+            hears(&bob, "two");
+            bob.forget();
+            bob.acknowledges(4);
+            bob.hears_nothing();
+        } else {
+            tablet.answers_ping();
+            play.wait(601_000);
+        }
+        assert_eq!(play.stored(Tree::Inbox), 0);
+        tablet.forget();
+        tablet.hears_nothing();
+        anna.forget();
+    }
+}
+
 /// XEP-0198 §5: a stream that is closed is not resumed.
 #[test]
 fn a_closed_stream_is_not_resumed() {

@@ -51,6 +51,8 @@ struct Waiting {
     text: String,
     /// Monotonic milliseconds.
     until: u64,
+    /// By the number of which pass the server was asked.
+    asked: Option<u64>,
     /// The server had forgotten this device: it was asked for once more.
     again: bool,
 }
@@ -233,7 +235,7 @@ impl Core {
         let ticket = FIRST_TICKET + self.searches.next;
         self.searches.next += 1;
         let until = self.now.mono + PATIENCE;
-        let waiting = Waiting { user, iq: iq.error_base(), shape, text, until, again: false };
+        let waiting = Waiting { user, iq: iq.error_base(), shape, text, until, asked: None, again: false };
         self.searches.waiting.insert(ticket, waiting);
         self.next_search();
         Ok(())
@@ -256,6 +258,9 @@ impl Core {
         });
         if let Some((ticket, server, ask)) = ready {
             self.searches.asked = Some(ticket);
+            if let Some(waiting) = self.searches.waiting.get_mut(&ticket) {
+                waiting.asked = Some(ask.session);
+            }
             self.overlay.ask_server(ticket, server, Ask::Search(ask).to_bytes(), self.now);
         }
     }
@@ -272,9 +277,9 @@ impl Core {
             .collect();
         for ticket in over {
             self.searches.asked = self.searches.asked.filter(|asked| *asked != ticket);
-            if let Some(Waiting { user, iq, .. }) = self.searches.waiting.remove(&ticket) {
+            if let Some(Waiting { user, iq, asked, .. }) = self.searches.waiting.remove(&ticket) {
                 self.search_failed(user, &iq, &self.away(&user));
-                self.look_again_for_server(user);
+                self.look_again_for_server(user, asked);
             }
         }
         self.next_search();
@@ -310,13 +315,13 @@ impl Core {
             // Another pass has begun, and the server knows this device by its number.
             Some(Answer::Refused(no)) if no.why() == Why::Forgotten && !waiting.again => {
                 waiting.again = true;
+                self.look_again_for_server(user, waiting.asked.take());
                 self.searches.waiting.insert(ticket, waiting);
-                self.look_again_for_server(user);
             }
             Some(Answer::Refused(no)) => self.search_failed(user, &waiting.iq, &why(&no)),
             _ => {
                 self.search_failed(user, &waiting.iq, &self.away(&user));
-                self.look_again_for_server(user);
+                self.look_again_for_server(user, waiting.asked);
             }
         }
     }

@@ -44,8 +44,17 @@ const SEEN: usize = 4_000;
 #[derive(Debug, Default)]
 pub(super) struct Upstream {
     ways: BTreeMap<UserId, Way>,
-    asked: BTreeMap<u64, (UserId, u64)>,
+    asked: BTreeMap<u64, Asked>,
     tickets: u64,
+}
+
+/// A question that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    user: UserId,
+    session: u64,
+    /// It tells everything, and asks for everything.
+    fresh: bool,
 }
 
 /// One user's.

@@ -267,6 +267,42 @@ fn a_search_in_a_forgotten_session_is_put_again() {
     school.forget();
 }
 
+/// What the server said of a former pass says nothing of the one that has begun since: the search is put by that one.
+#[test]
+fn a_search_that_a_pass_has_overtaken_begins_no_other_pass() {
+    let school = School::new(1);
+    school.join(0);
+    for _ in 0..2 {
+        school.rest(0);
+    }
+    school.forget();
+    let passes = || {
+        let begun = |(ask, count): (&String, &usize)| if ask.starts_with("Begin") { *count } else { 0 };
+        school.server.desk(|desk| desk.asked.iter().map(begun).sum::<usize>())
+    };
+    school.server.desk(|desk| desk.dies_at_searches = true);
+    school.server.answers_late(true);
+    school.clients[0].send(
+        "<iq type='set' id='f' to='directory.school.example'><query xmlns='jabber:iq:search'><nick>ben</nick></query></iq>",
+    );
+    rest(&school.all());
+    school.server.desk(|desk| desk.dies_at_searches = false);
+    // The server was started anew, so the next pass is a whole one.
+    school.clients[0].send(
+        "<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='carl@far.example'/></query></iq>",
+    );
+    for _ in 0..3 {
+        school.rest(0);
+    }
+    school.forget();
+    let before = passes();
+    school.server.answers_late(false);
+    rest(&school.all());
+    school.clients[0].expects("<iq from='directory.school.example' type='result' id='f'>…</iq>");
+    assert_eq!(passes(), before);
+    school.forget();
+}
+
 #[test]
 fn edits_made_apart_are_merged_by_the_server_that_cannot_read_minds() {
     let school = School::new(2);

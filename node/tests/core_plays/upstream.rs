@@ -637,3 +637,27 @@ fn nobody_stays_shown_who_has_gone() {
     let got = school.outside_got();
     assert_eq!((away(&got, 0), away(&got, 1)), (1, 0), "{got:?}");
 }
+
+/// Passes and questions about the outside go on beside each other: an answer that a pass has overtaken counts.
+#[test]
+fn what_an_answer_brings_that_a_pass_has_overtaken_is_not_lost() {
+    let school = School::met(1);
+    school.befriended();
+    school.server.answers_late(true);
+    school.outside_says(
+        "<presence from='romeo@stock.example/balcony' to='anna@school.example'><show>away</show></presence>",
+    );
+    rest(&school.all());
+    school.clients[0].send(
+        "<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='carl@far.example' name='Carl'/></query></iq>",
+    );
+    school.rest();
+    school.clients[0].forget();
+    school.server.answers_late(false);
+    school.rest();
+    let got = school.clients[0].takes_all();
+    let shown = |element: &&crosstalk::xmpp::Element| {
+        element.get_attr("from").is_some_and(|from| from == "romeo@stock.example/balcony")
+    };
+    assert!(got.iter().any(|element| shown(&element)), "{got:?}");
+}

@@ -117,6 +117,12 @@ impl Play {
         done
     }
 
+    /// From now on the server is late with answers to what is asked beside passes: they leave when it is in time again.
+    pub fn answers_late(&self, late: bool) {
+        let answers = std::mem::replace(&mut self.0.borrow_mut().late, late.then(Vec::new));
+        answers.into_iter().flatten().for_each(|answer| self.input(answer));
+    }
+
     /// The key of somebody here.
     pub fn user(&self, name: &str) -> crosstalk_overlay::id::UserId {
         self.0.borrow().people[name].user

@@ -12,6 +12,7 @@ use crosstalk::core::{ConnId, Core, Input, Output, Settings, Setup};
 use crosstalk::xmpp::Element;
 use crosstalk_overlay::core::PeerEvent;
 use crosstalk_overlay::dht::{Answer, Key, Query, Trace};
+use crosstalk_overlay::enrol::Ask;
 use crosstalk_overlay::id::{NodeId, UserId, XID_DOMAIN};
 use crosstalk_overlay::keys::{AuthorityKey, DeviceKey, NodeKey, SealingKey, UserKey};
 use crosstalk_overlay::record::{DeviceCert, NameCert};
@@ -49,6 +50,8 @@ pub(super) struct Stage {
     pub(super) table: Option<Table>,
     /// The task of a server, if it is one.
     pub(super) desk: Option<super::Desk>,
+    /// Its answers to what is asked beside passes, where they take their time.
+    pub(super) late: Option<Vec<Input>>,
     /// People here are enrolled at the server.
     pub(super) enrolled: bool,
     /// The store of the program, where what is kept is on a disk too.
@@ -122,6 +125,7 @@ impl Stage {
             others: Vec::new(),
             table: None,
             desk: None,
+            late: None,
             enrolled: false,
             disk: None,
         }
@@ -255,7 +259,12 @@ impl Stage {
                     let now = self.now;
                     let answer =
                         self.desk.as_mut().map(|desk| desk.serve(node, &ask, now)).unwrap_or_default();
-                    self.core.handle(Input::EnrolmentAnswer { node, request, answer }, self.now);
+                    let beside = matches!(Ask::from_bytes(&ask), Some(Ask::Exchange(_) | Ask::Search(_)));
+                    let answer = Input::EnrolmentAnswer { node, request, answer };
+                    match &mut self.late {
+                        Some(late) if beside => late.push(answer),
+                        _ => self.core.handle(answer, self.now),
+                    }
                     self.door_news();
                 }
                 Output::Query { id, query } if self.table.is_some() => self.ask_table(id, query),

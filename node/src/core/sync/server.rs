@@ -128,10 +128,12 @@ impl Core {
         self.plan_sync();
     }
 
-    /// It did not answer, or knows this device no longer: it is asked nothing else before the next pass.
-    pub(in crate::core) fn look_again_for_server(&mut self, user: UserId) {
+    /// It did not answer, or knows this device no longer by the number `asked`: it is asked nothing else before the next
+    /// pass, unless that has begun since.
+    pub(in crate::core) fn look_again_for_server(&mut self, user: UserId, asked: Option<u64>) {
         let now = self.now.mono;
-        if let Some(link) = self.sync.servers.links.get_mut(&user) {
+        let link = self.sync.servers.links.get_mut(&user);
+        if let Some(link) = link.filter(|link| asked.is_some() && link.session == asked) {
             link.session = None;
             link.due = link.due.min(now + GATHER);
         }

@@ -1,13 +1,13 @@
 //! Questions to the server about the outside, and its answers: one question of a user is under way at a time. *Pure.*
 
 use crosstalk_overlay::core::{NoAnswer, Server};
-use crosstalk_overlay::enrol::{Answer, Ask, Exchange, Exchanged, LETTERS, Letter, Refused, Why};
+use crosstalk_overlay::enrol::{Answer, Ask, Exchange, Exchanged, LETTERS, Letter};
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::time::SECOND;
 use crosstalk_storage::Tree;
 use crosstalk_storage::tree::upstream::{Come, queued};
 
-use super::Way;
+use super::{Asked, Way};
 use crate::core::Core;
 
 /// From one question to the next while somebody is here: the server takes a laptop that is silent for 75 s for gone.
@@ -104,12 +104,12 @@ impl Core {
         let Some(node) = NodeId::from_slice(&home.node) else { return };
         self.say_presence(user);
         let Some(way) = self.upstream.ways.get_mut(&user) else { return };
-        let ask = way.question(session);
+        let (ask, fresh) = (way.question(session), way.fresh);
         (way.asking, way.again) = (true, false);
         way.tried = ask.letters.last().map_or(0, |letter| letter.number);
         let ticket = FIRST_TICKET + self.upstream.tickets;
         self.upstream.tickets += 1;
-        self.upstream.asked.insert(ticket, (user, session));
+        self.upstream.asked.insert(ticket, Asked { user, session, fresh });
         let ask = Ask::Exchange(ask).to_bytes();
         // What it says of letters has to be durable here before.
         self.overlay.ask_server_durably(ticket, Server::At(node, home.places), ask, self.now);
@@ -121,13 +121,12 @@ impl Core {
         ticket: u64,
         answer: &Result<(NodeId, Vec<u8>), NoAnswer>,
     ) -> bool {
-        let Some((user, session)) = self.upstream.asked.remove(&ticket) else {
+        let Some(Asked { user, session, fresh }) = self.upstream.asked.remove(&ticket) else {
             return ticket >= FIRST_TICKET;
         };
         let Some(way) = self.upstream.ways.get_mut(&user) else { return true };
         way.asking = false;
         way.due = self.now.mono + AGAIN;
-        let current = way.session == Some(session);
         let answer = match answer {
             Ok((_, bytes)) => Answer::from_bytes(bytes),
             Err(NoAnswer::Busy) => {
@@ -138,16 +137,19 @@ impl Core {
             }
             Err(_) => None,
         };
+        // Another pass may have begun meanwhile: the server knows the device by its number, and has answered all the same.
+        let another = way.session.is_some_and(|number| number != session);
         match answer {
-            Some(Answer::Exchanged(answer)) if current => self.exchanged(user, answer),
-            // Another pass has begun meanwhile, and the server knows the device by its number.
-            Some(Answer::Refused(Refused { why, .. })) if !current && why == i32::from(Why::Forgotten) => {
+            _ if way.session.is_none() => {}
+            Some(Answer::Exchanged(answer)) if !another || way.fresh == fresh => self.exchanged(user, answer),
+            _ if another => {
+                // What was live in question and answer is lost.
+                way.fresh = true;
                 self.stir_soon(user);
             }
-            _ if !current => self.stir_soon(user),
             _ => {
                 self.way_shuts(user);
-                self.look_again_for_server(user);
+                self.look_again_for_server(user, Some(session));
             }
         }
         self.plan_exchange();

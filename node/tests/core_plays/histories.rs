@@ -37,11 +37,30 @@ struct Known {
     maybe: BTreeSet<usize>,
 }
 
-/// A contact was added or changed, or removed, by a laptop that knew so much.
+/// Name and groups.
+type Item = (Option<String>, Vec<String>);
+
+/// What somebody did with an address.
+#[derive(Clone, Debug, PartialEq)]
+enum What {
+    /// Added or changed as a contact.
+    Set(Item),
+    Removed,
+    Blocked,
+    Unblocked,
+}
+
+impl What {
+    fn is_about_blocking(&self) -> bool {
+        matches!(self, Self::Blocked | Self::Unblocked)
+    }
+}
+
+/// A laptop that knew so much did this.
 struct Deed {
     laptop: usize,
     jid: String,
-    removal: bool,
+    what: What,
     knew: Known,
 }
 
@@ -53,9 +72,9 @@ struct Book {
 }
 
 impl Book {
-    fn note(&mut self, laptop: usize, jid: &str, removal: bool) {
+    fn note(&mut self, laptop: usize, jid: &str, what: What) {
         let (number, knew) = (self.deeds.len(), self.known[laptop].clone());
-        self.deeds.push(Deed { laptop, jid: jid.to_owned(), removal, knew });
+        self.deeds.push(Deed { laptop, jid: jid.to_owned(), what, knew });
         self.known[laptop].sure.insert(number);
         self.known[laptop].maybe.insert(number);
     }
@@ -72,13 +91,13 @@ impl Book {
     }
 
     /// What has to be so in the end, whatever came through of broken meetings.
-    fn check(&self, list: &BTreeMap<String, (Option<String>, Vec<String>)>, conflicts: &BTreeSet<String>) {
-        let mut deeds: BTreeMap<&str, Vec<(usize, &Deed)>> = BTreeMap::new();
-        for (number, deed) in self.deeds.iter().enumerate() {
-            deeds.entry(&deed.jid).or_default().push((number, deed));
-        }
-        for (jid, deeds) in deeds {
-            let (removals, wants): (Vec<_>, Vec<_>) = deeds.into_iter().partition(|(_, deed)| deed.removal);
+    fn check(&self, list: &BTreeMap<String, Item>, conflicts: &BTreeSet<String>) {
+        for (jid, deeds) in self.by_address(false) {
+            if let Some(What::Set(item)) = last_word(&deeds) {
+                assert_eq!(list.get(jid), Some(item), "{jid}: who knew all else had the last word");
+            }
+            let (removals, wants): (Vec<_>, Vec<_>) =
+                deeds.into_iter().partition(|(_, deed)| deed.what == What::Removed);
             let stays =
                 wants.iter().any(|(want, _)| !removals.iter().any(|(_, it)| it.knew.maybe.contains(want)));
             let goes =
@@ -109,6 +128,42 @@ impl Book {
         }
         assert!(conflicts.iter().all(|jid| list.contains_key(jid)), "{conflicts:?} of {list:?}");
     }
+
+    /// The same for who is blocked.
+    fn check_blocks(&self, blocked: &BTreeSet<String>) {
+        let deeds = self.by_address(true);
+        assert!(
+            blocked.iter().all(|jid| deeds.contains_key(&jid[..])),
+            "{blocked:?}: nobody blocked all of them"
+        );
+        for (jid, deeds) in deeds {
+            let never = deeds.iter().all(|(_, deed)| deed.what == What::Blocked);
+            let word = last_word(&deeds).or(never.then_some(&What::Blocked));
+            assert!(word != Some(&What::Blocked) || blocked.contains(jid), "{jid} was blocked and is not");
+            assert!(
+                word != Some(&What::Unblocked) || !blocked.contains(jid),
+                "{jid} was unblocked and is not"
+            );
+        }
+    }
+
+    /// Deeds with their numbers, of contact list or blocks.
+    fn by_address(&self, blocking: bool) -> BTreeMap<&str, Vec<(usize, &Deed)>> {
+        let mut deeds: BTreeMap<&str, Vec<(usize, &Deed)>> = BTreeMap::new();
+        let wanted = |(_, deed): &(usize, &Deed)| deed.what.is_about_blocking() == blocking;
+        for (number, deed) in self.deeds.iter().enumerate().filter(wanted) {
+            deeds.entry(&deed.jid).or_default().push((number, deed));
+        }
+        deeds
+    }
+}
+
+/// What was done by a laptop that knew for certain of all else that was.
+fn last_word<'a>(deeds: &[(usize, &'a Deed)]) -> Option<&'a What> {
+    let knew_all = |(number, deed): &&(usize, &Deed)| {
+        deeds.iter().all(|(other, _)| other == number || deed.knew.sure.contains(other))
+    };
+    deeds.iter().find(knew_all).map(|(_, deed)| &deed.what)
 }
 
 /// Laptop and server meet.
@@ -129,19 +184,25 @@ fn history(seed: u64, mut school: School) -> usize {
         match dice.below(12) {
             0..3 => {
                 school.set(laptop, &format!("<item jid='{jid}' name='n{step}'/>"));
-                book.note(laptop, &jid, false);
+                book.note(laptop, &jid, What::Set((Some(format!("n{step}")), Vec::new())));
             }
             3 => {
                 school.set(laptop, &format!("<item jid='{jid}'><group>g{step}</group></item>"));
-                book.note(laptop, &jid, false);
+                book.note(laptop, &jid, What::Set((None, vec![format!("g{step}")])));
             }
             4 if school.list(laptop).contains_key(&jid) => {
                 school.set(laptop, &format!("<item jid='{jid}' subscription='remove'/>"));
-                book.note(laptop, &jid, true);
+                book.note(laptop, &jid, What::Removed);
             }
             4 => {}
-            5 => school.block(laptop, "block", &jid),
-            6 => school.block(laptop, "unblock", &jid),
+            5 | 6 if school.blocks(laptop).contains(&jid) => {
+                school.block(laptop, "unblock", &jid);
+                book.note(laptop, &jid, What::Unblocked);
+            }
+            5 | 6 => {
+                school.block(laptop, "block", &jid);
+                book.note(laptop, &jid, What::Blocked);
+            }
             7 | 8 => meet(&school, &mut book, laptop),
             9 => {
                 school.join(laptop);
@@ -182,6 +243,7 @@ fn history(seed: u64, mut school: School) -> usize {
     assert_eq!(before[0], before[1]);
     assert_eq!(before[0], before[2]);
     book.check(&school.list(0), &conflicts(&school, 0));
+    book.check_blocks(&school.blocks(0));
     assert!((0..3).all(|laptop| school.view(laptop).held == 0));
     conflicts(&school, 0).len()
 }

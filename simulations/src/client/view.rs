@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosstalk::xmpp::{Element, ns};
 
+/// How the address of somebody ends who is shown as a neighbour.
+const NEARBY: &str = "/nearby";
+
 /// A contact as the node told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contact {
@@ -80,6 +83,20 @@ impl View {
         let of_a_client = format!("{bare}/");
         let first = self.online.range(of_a_client.clone()..).next();
         first.is_some_and(|(full, _)| full.starts_with(&of_a_client)) || self.online.contains_key(bare)
+    }
+
+    /// The full JIDs under which somebody is shown as available.
+    pub(crate) fn online_as(&self, bare: &str) -> impl Iterator<Item = &String> {
+        let from = self.online.range(bare.to_owned()..).map(|(full, _)| full);
+        let from = from.take_while(move |full| full.starts_with(bare));
+        from.filter(move |full| bare_of(full) == bare)
+    }
+
+    /// Somebody who is shown as available as a neighbour, and is a contact.
+    pub(crate) fn shown_twice(&self) -> Option<&str> {
+        let contacts = self.contacts.iter().filter(|(_, contact)| !contact.is_nearby());
+        let twice = |bare: &str| self.online_as(bare).any(|full| full.ends_with(NEARBY));
+        contacts.map(|(bare, _)| bare.as_str()).find(|bare| twice(bare))
     }
 
     /// The subscription with somebody who is a contact.

@@ -19,8 +19,6 @@ use crate::world::theft::is_lie;
 
 /// How a frame with presence begins: field 5, a message (`overlay/PROTOCOL.md` §3).
 const PRESENCE: u8 = 5 << 3 | 2;
-/// How the address of somebody ends who is shown as a neighbour.
-const NEARBY: &str = "/nearby";
 /// Leaving is seen within 30 s (DESIGN.md §6), counted from what the last frame may have needed on its way.
 const LEAVING: u64 = 30_000 + 8_000;
 
@@ -166,51 +164,70 @@ impl World {
     /// tells a client may wait behind a promise; so its word counts from when it can. What is shown with its age, by a
     /// server or the hash table, may be so for the life of a record.
     pub(crate) fn check_departed(&self) -> Checked {
-        let leaving = LEAVING * self.book.hops.max(1);
-        let stolen = self.stolen_address();
         let present = |client: &Client| client.is_ready() && !client.lawless;
         let left: Vec<&Client> = self.clients.iter().filter(|client| client.left.is_some()).collect();
+        let stolen = self.stolen_address();
+        let all_in_reach = self.network.all_in_reach()
+            && stolen.is_none()
+            && self.people.iter().all(|person| !person.hosts.is_empty());
         for (id, client) in self.clients.iter().enumerate().filter(|(_, client)| present(client)) {
             let host = &self.hosts[client.host.0];
             let here_since = client.ready_since.max(host.booted).max(host.woken).max(host.disk.roomy_since);
             if host.power != Power::On || host.disk.full || here_since + LEAVING > self.time {
                 continue;
             }
-            let told = self.has_known_since(client.host);
-            for full in client.view.online.keys() {
-                if told.is_some_and(|told| told + LEAVING < self.time) && stolen.as_ref() == Some(full) {
-                    let name = client.name;
-                    return Err(
-                        self.violation(format!("{name} is still shown a thief, of whom its node knows"))
-                    );
-                }
-                let Some(person) = self.person_at(bare_of(full)) else { continue };
-                if full.ends_with(NEARBY) && client.view.is_contact(bare_of(full)) {
-                    let (name, who) = (client.name, self.who(person));
-                    return Err(
-                        self.violation(format!("{name} is shown {who} as a neighbour and as a contact"))
-                    );
-                }
-                let gone = |other: &crate::world::events::HostId| {
-                    let since = self.network.news_from(client.host, *other);
-                    let void = told.is_some_and(|told| told + leaving < self.time) && self.is_stolen(*other);
-                    void || *other != client.host && since.is_some_and(|since| since + leaving < self.time)
-                };
-                let has_logged_out = self.has_logged_out(&left, (full, person), here_since);
-                if !has_logged_out && !self.people[person.0].hosts.iter().all(gone) {
-                    continue;
-                }
-                let aged = self.book.aged.get(&(ClientId(id), full.clone()));
-                if aged.is_some_and(|since| self.time < since + PresenceRecord::MAX_LIFE + LEAVING) {
-                    continue;
-                }
-                if has_logged_out {
-                    let (name, gone) = (client.name, self.who(person));
-                    return Err(self.violation(format!(
-                        "{name} is shown {gone} as available at a client that has logged out"
-                    )));
-                }
-                let (name, gone) = (client.name, self.who(person));
+            let told = self.has_known_since(client.host).filter(|told| told + LEAVING < self.time);
+            let name = client.name;
+            if told.is_some() && stolen.as_ref().is_some_and(|stolen| client.view.online.contains_key(stolen))
+            {
+                return Err(self.violation(format!("{name} is still shown a thief, of whom its node knows")));
+            }
+            let twice = client.view.shown_twice().and_then(|bare| self.person_at(bare));
+            if let Some(person) = twice {
+                let who = self.who(person);
+                return Err(self.violation(format!("{name} is shown {who} as a neighbour and as a contact")));
+            }
+            if !left.is_empty() {
+                self.check_logged_out(ClientId(id), &left, here_since)?;
+            }
+            if !all_in_reach {
+                self.check_out_of_reach(ClientId(id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody is shown at a client that has logged out in order, if everybody could have been told since.
+    fn check_logged_out(&self, at: ClientId, left: &[&Client], here_since: u64) -> Checked {
+        let client = &self.clients[at.0];
+        let late = |one: &&&Client| one.left.is_some_and(|left| left.max(here_since) + LEAVING < self.time);
+        for one in left.iter().filter(late) {
+            let full = format!("{}/{}", self.people[one.person.0].jid, one.resource);
+            if client.view.online.contains_key(&full) && !self.is_shown_with_age(at, &full) {
+                let (name, gone) = (client.name, self.who(one.person));
+                return Err(self.violation(format!(
+                    "{name} is shown {gone} as available at a client that has logged out"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody is shown whose hosts have all been out of reach for too long.
+    fn check_out_of_reach(&self, at: ClientId) -> Checked {
+        let client = &self.clients[at.0];
+        let leaving = LEAVING * self.book.hops.max(1);
+        let void = self.has_known_since(client.host).is_some_and(|told| told + leaving < self.time);
+        let gone = |other: &HostId| {
+            let since = self.network.news_from(client.host, *other);
+            void && self.is_stolen(*other)
+                || *other != client.host && since.is_some_and(|since| since + leaving < self.time)
+        };
+        let people = self.people.iter().enumerate().filter(|(_, person)| person.hosts.iter().all(gone));
+        for (number, person) in people {
+            let mut shown = client.view.online_as(&person.jid);
+            if shown.any(|full| !self.is_shown_with_age(at, full)) {
+                let (name, gone) = (client.name, self.who(PersonId(number)));
                 let why =
                     format!("{name} is shown {gone} as available, who has been out of reach for too long");
                 return Err(self.violation(why));
@@ -219,11 +236,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether the client with this address is one of those that have logged out in order, and everybody could have been told since.
-    fn has_logged_out(&self, left: &[&Client], (full, person): (&str, PersonId), here_since: u64) -> bool {
-        let resource = full.split_once('/').map_or("", |(_, resource)| resource);
-        let mut clients = left.iter().filter(|client| client.person == person && client.resource == resource);
-        clients.any(|client| client.left.is_some_and(|left| left.max(here_since) + LEAVING < self.time))
+    /// Whether somebody is shown with the age of what is shown, which may be so for the life of a record.
+    fn is_shown_with_age(&self, at: ClientId, full: &str) -> bool {
+        let aged = self.book.aged.get(&(at, full.to_owned()));
+        aged.is_some_and(|since| self.time < since + PresenceRecord::MAX_LIFE + LEAVING)
     }
 
     /// What a node tells another of a contact's presence is for those only whom its owner has permitted it.

@@ -12,7 +12,10 @@ use crosstalk_overlay::wire::{self, Frame, Hello, Relayed, UserFrame};
 use super::World;
 use super::dice::Dice;
 use super::events::{Event, HostId};
+use super::network::Network;
 
+/// Captured frames that it may choose from.
+const TAPPED: usize = 256;
 /// Kinds of frames that it sends.
 const KINDS: u64 = 10;
 
@@ -36,7 +39,24 @@ impl Attacker {
     }
 }
 
+impl Network {
+    /// A frame that somebody sent some time ago.
+    fn tapped(&self, index: u64) -> Option<&Vec<u8>> {
+        let tapped = self.tapped.as_ref()?;
+        tapped.get(usize::try_from(index).ok()? % tapped.len().max(1))
+    }
+}
+
 impl World {
+    /// An attacker, if there is one, hears a frame of others.
+    pub(super) fn tap(&mut self, frame: &[u8]) {
+        let Some(tapped) = &mut self.network.tapped else { return };
+        if tapped.len() >= TAPPED {
+            tapped.pop_front();
+        }
+        tapped.push_back(frame.to_vec());
+    }
+
     /// It answers a connection as anybody would, and sometimes a frame with its echo.
     pub(crate) fn attacker_hears(&mut self, host: HostId, event: &PeerEvent) {
         match event {

@@ -103,6 +103,7 @@ impl World {
     pub(crate) fn attacker(&mut self, name: &'static str) -> Result<HostId, super::Violation> {
         let id = self.machine(name)?;
         self.hosts[id.0].attacker = Some(Attacker::new(self.dice.seed()));
+        self.network.tapped.get_or_insert_default();
         self.hosts[id.0].power = Power::On;
         self.note_apart();
         self.join_the_link(id);

@@ -22,8 +22,6 @@ const RETRIES: [u64; 3] = [0, 1_000, 3_000];
 const DOUBLE_DIAL: u64 = 4_000;
 /// Bytes of an announcement by multicast DNS, about.
 const DISCOVERY: usize = 400;
-/// Captured frames that an attacker may choose from.
-const TAPPED: usize = 256;
 
 /// All that lies between hosts.
 pub(crate) struct Network {
@@ -46,8 +44,8 @@ pub(crate) struct Network {
     pub(crate) traffic: Traffic,
     /// Envelopes and receipts come late, twice or never, which no stream does.
     pub(crate) datagrams: bool,
-    /// Frames seen, for an attacker.
-    tapped: VecDeque<Vec<u8>>,
+    /// Frames seen, if there is an attacker.
+    pub(super) tapped: Option<VecDeque<Vec<u8>>>,
 }
 
 /// A connection between two hosts; end 0 dialled.
@@ -84,7 +82,7 @@ impl Default for Network {
             radio: None,
             traffic: Traffic::default(),
             datagrams: false,
-            tapped: VecDeque::new(),
+            tapped: None,
         }
     }
 }
@@ -96,15 +94,14 @@ impl Network {
         self.cut.contains(&pair) || self.far.contains(&pair)
     }
 
-    /// A frame that somebody sent some time ago.
-    pub(crate) fn tapped(&self, index: u64) -> Option<&Vec<u8>> {
-        let index = usize::try_from(index).ok()? % self.tapped.len().max(1);
-        self.tapped.get(index)
-    }
-
     /// From when the newest news are that one host can have of another, which is out of its reach.
     pub(crate) fn news_from(&self, at: HostId, of: HostId) -> Option<u64> {
         self.known.get(&(at, of)).copied().flatten()
+    }
+
+    /// Whether everybody is in reach of everybody.
+    pub(crate) fn all_in_reach(&self) -> bool {
+        self.known.values().all(Option::is_none)
     }
 }
 
@@ -335,10 +332,12 @@ impl World {
     }
 
     fn take_in(&mut self, pipe: PipeId, end: usize, parcel: Parcel) {
-        let (Some((host, _)), Some((_, node))) = (self.node_at(pipe, end), self.node_at(pipe, 1 - end))
+        let Some([host, peer]) =
+            self.network.pipes.get(&pipe).map(|known| [known.ends[end], known.ends[1 - end]])
         else {
             return;
         };
+        let node = self.hosts[peer.0].node;
         match self.hosts[host.0].power {
             Power::On => {}
             // The machine answers for the dead process.
@@ -469,16 +468,6 @@ impl World {
             let [a, b] = pipe.ends;
             young(pipe) || holds(id, a, b) || holds(id, b, a)
         });
-    }
-
-    fn tap(&mut self, frame: &[u8]) {
-        if !self.hosts.iter().any(|host| host.attacker.is_some()) {
-            return;
-        }
-        if self.network.tapped.len() >= TAPPED {
-            self.network.tapped.pop_front();
-        }
-        self.network.tapped.push_back(frame.to_vec());
     }
 
     /// Tells whatever runs on a host what its swarm saw.

@@ -66,12 +66,12 @@ impl World {
         };
         let segments = size.div_ceil(SEGMENT).max(1);
         self.count(segments, size, || Some(kind_of(parcel)));
-        let (Some((to, _)), Some((from, _))) = (self.node_at(pipe, end), self.node_at(pipe, 1 - end)) else {
-            return 0;
-        };
         if self.network.radio.is_none() {
             return 0;
         }
+        let (Some((to, _)), Some((from, _))) = (self.node_at(pipe, end), self.node_at(pipe, 1 - end)) else {
+            return 0;
+        };
         let mut wait = self.take_the_air(segments * OVERHEAD + size);
         for _ in 0..segments {
             let mut pause = FIRST_PAUSE;

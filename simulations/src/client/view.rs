@@ -73,11 +73,6 @@ impl View {
         self.contacts.get(bare).is_some_and(Contact::is_nearby)
     }
 
-    /// Whether somebody is in the list, and not as a neighbour.
-    pub(crate) fn is_contact(&self, bare: &str) -> bool {
-        self.contacts.get(bare).is_some_and(|contact| !contact.is_nearby())
-    }
-
     /// Whether somebody is shown as available.
     pub(crate) fn is_online(&self, bare: &str) -> bool {
         let of_a_client = format!("{bare}/");

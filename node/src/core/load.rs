@@ -340,6 +340,9 @@ impl Core {
                 Err(_) => self.count("stored presence of people no longer known"),
             }
         }
+        if self.sessions.values().any(|session| session.restored) {
+            self.remote_presence.keep_former();
+        }
         Ok(())
     }
 }

@@ -158,6 +158,7 @@ impl Core {
         }
         self.push_changes(id);
         self.correct_neighbours(id);
+        self.former_told();
     }
 
     /// Shows a local user the presence of another local user, if it is subscribed to it.

@@ -471,6 +471,9 @@ impl Core {
         }
         self.forget_session(&session);
         self.session_unavailable(&session);
+        if session.restored {
+            self.former_told();
+        }
         let (user, jid) = (session.user, session.jid.clone());
         self.return_unacked(id, session);
         self.asked_of_ended(user, &jid);

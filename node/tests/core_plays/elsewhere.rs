@@ -6,6 +6,7 @@ use crosstalk_overlay::keys::AuthorityKey;
 
 use crate::core_support::link::{cut, join, rest};
 use crate::core_support::{Client, Play};
+use crate::management::{manage, resume};
 
 /// Anna on a node with these settings, the others on one with a domain.
 fn apart(change: impl FnOnce(&mut Settings), others: &[&str]) -> (Play, Play, Client, Vec<Client>) {
@@ -232,4 +233,45 @@ fn what_failed_meanwhile_is_told_at_the_next_login() {
     );
     anna.answers_ping();
     assert_eq!(here.stored(crosstalk_storage::Tree::Inbox), 0);
+}
+
+/// XEP-0198 §5: a client that resumes after a restart may show somebody who has logged out since, in the hearing of the node:
+/// it is told, also if the process ends once more before it is back.
+#[test]
+fn who_left_before_a_client_of_before_a_restart_is_back_is_taken_back() {
+    for restarts in [1, 2] {
+        let (here, there) = (Play::elsewhere(1), Play::elsewhere(2));
+        here.account("anna");
+        there.account("bob");
+        let nodes = [&here, &there];
+        join(&nodes, &here, &there);
+        let (anna, stream) = manage(&here, "anna/desk");
+        let bob = there.online("bob/phone");
+        for (asks, grants) in [(&anna, &bob), (&bob, &anna)] {
+            asks.send(&format!("<presence to='{}@xid' type='subscribe'/>", grants.name));
+            rest(&nodes);
+            grants.send(&format!("<presence to='{}@xid' type='subscribed'/>", asks.name));
+            rest(&nodes);
+        }
+        bob.send("<presence><show>dnd</show></presence>");
+        rest(&nodes);
+        let shown = |type_: Option<&str>| {
+            let seen = anna.takes_all();
+            let phone =
+                |element: &Element| element.get_attr("from").is_some_and(|from| from.ends_with("/phone"));
+            seen.iter().any(|element| phone(element) && element.get_attr("type") == type_)
+        };
+        assert!(shown(None), "Bob is seen");
+        cut(&nodes, &here, &there);
+        here.restart();
+        bob.send("<presence type='unavailable'/>");
+        join(&nodes, &here, &there);
+        if restarts == 2 {
+            cut(&nodes, &here, &there);
+            here.restart();
+        }
+        resume(&anna, &stream, 1);
+        assert!(shown(Some("unavailable")), "after {restarts} restarts");
+        bob.forget();
+    }
 }

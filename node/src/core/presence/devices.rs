@@ -14,6 +14,8 @@ const MOST_DEVICES: usize = 16;
 #[derive(Debug, Default)]
 pub(in crate::core) struct RemotePresence {
     pub(super) devices: BTreeMap<(UserId, DeviceId), Known>,
+    /// Resources that the store named at the start: clients of before a restart may show them until they are told.
+    former: BTreeMap<UserId, BTreeSet<String>>,
     pub(super) early: Early,
 }
 
@@ -41,6 +43,25 @@ impl RemotePresence {
             (record.user, record.device),
             Known { record, seen, current: false, said: None, until: 0, viewers: BTreeSet::new() },
         );
+    }
+
+    /// Clients of before a restart may come back: what is known now stays in mind until they were told.
+    pub(in crate::core) fn keep_former(&mut self) {
+        for known in self.devices.values() {
+            let resources = known.record.sessions.iter().map(|session| session.resource.clone());
+            self.former.entry(known.record.user).or_default().extend(resources);
+        }
+    }
+
+    /// Whether clients of before a restart may show a session of a user that a record does not name.
+    pub(super) fn is_owed(&self, record: &PresenceRecord) -> bool {
+        let named = |resource: &String| record.sessions.iter().any(|session| session.resource == *resource);
+        self.former.get(&record.user).is_some_and(|former| !former.iter().all(named))
+    }
+
+    /// Nobody has to be told any more. Returns of whom.
+    pub(super) fn take_former(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.former).into_keys().collect()
     }
 
     /// How many devices are known, of all users.
@@ -90,9 +111,9 @@ impl RemotePresence {
 
     /// Resources that were last known of a user, here now or not.
     pub(super) fn resources(&self, user: &UserId) -> BTreeSet<String> {
-        self.of(user)
-            .flat_map(|(_, known)| known.record.sessions.iter().map(|session| session.resource.clone()))
-            .collect()
+        let last = self.of(user).flat_map(|(_, known)| &known.record.sessions);
+        let former = self.former.get(user).into_iter().flatten().cloned();
+        last.map(|session| session.resource.clone()).chain(former).collect()
     }
 
     /// Whether a user has a session somewhere else now.

@@ -22,7 +22,11 @@ impl Core {
     }
 
     /// A record is of low value, but for the resources that it names: after a restart they say whom clients still show.
+    /// So what the store names stays in it while such a client is to be told of it: there may be another restart.
     pub(super) fn save_presence(&mut self, record: &Verified<PresenceRecord>, seen: u64) {
+        if self.remote_presence.is_owed(record) {
+            return;
+        }
         let stored = StoredPresence { record: record.bytes().to_vec(), seen };
         let key = key(record.user.as_bytes(), record.device.as_bytes());
         let resources = |record: &PresenceRecord| -> BTreeSet<String> {
@@ -32,6 +36,19 @@ impl Core {
         match before.is_some_and(|before| resources(&before.record) == resources(record)) {
             true => self.put_lazily(Tree::Presence, key, encode(&stored)),
             false => self.writes.put(Tree::Presence, key, encode(&stored)),
+        }
+    }
+
+    /// A client of before a restart is back, or will not be: if it was the last of them, what is known now is stored again.
+    pub(in crate::core) fn former_told(&mut self) {
+        if self.sessions.values().any(|session| session.restored) {
+            return;
+        }
+        for user in self.remote_presence.take_former() {
+            let known = self.remote_presence.of(&user).map(|(_, known)| (known.record.clone(), known.seen));
+            for (record, seen) in known.collect::<Vec<_>>() {
+                self.save_presence(&record, seen);
+            }
         }
     }
 

@@ -52,6 +52,7 @@ impl Core {
                 }
                 Overlay::Enrolled { ticket, answer } => self.server_said(ticket, answer),
                 Overlay::ServerMet(node) => self.server_met(node),
+                Overlay::ServerLost(node) => self.server_lost(node),
                 Overlay::Upstream(node) => self.upstream_news(node),
                 Overlay::Revoked { user } => self.own_device_revoked(user),
                 Overlay::Write(write) => self.overlay_write(write),

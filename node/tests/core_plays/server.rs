@@ -366,6 +366,39 @@ fn the_state_of_the_server_is_told() {
     assert_eq!(school.view(0).state, "down");
 }
 
+/// Two laptops lose the server at one moment: each asks for it within seconds, at a moment of its own, and knows that it is away
+/// once it has had its forty seconds to answer.
+#[test]
+fn a_server_that_stops_is_down_within_a_minute() {
+    let school = School::new(2);
+    for laptop in 0..2 {
+        school.join(laptop);
+        school.rest(laptop);
+        assert_eq!(school.view(laptop).state, "up");
+    }
+    for laptop in 0..2 {
+        school.part(laptop);
+    }
+    let mut asked = [0, 0];
+    for second in 1..=60 {
+        for (laptop, when) in asked.iter_mut().enumerate() {
+            school.laptops[laptop].wait(1_000);
+            if *when == 0 && school.view(laptop).state == "down" {
+                *when = second;
+            }
+        }
+    }
+    assert!(asked.iter().all(|when| (1..=45).contains(when)), "{asked:?}");
+    let apart = school.view(0).since.abs_diff(school.view(1).since);
+    assert!(apart > 100, "a class would ask at once: {apart} ms apart");
+    // A change meanwhile is held, and told as soon as the server is met.
+    school.set(0, "<item jid='bob@far.example'/>");
+    assert_eq!((school.view(0).state.as_str(), school.view(0).held), ("down", 1));
+    school.meet(0);
+    assert_eq!((school.view(0).state.as_str(), school.view(0).held), ("up", 0));
+    school.forget();
+}
+
 /// More than are remembered otherwise: what the server has not been told of it would undo.
 #[test]
 fn who_is_unblocked_before_the_server_knows_stays_unblocked() {

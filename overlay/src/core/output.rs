@@ -188,6 +188,8 @@ pub enum Output {
     },
     /// A session with a server begins that is looked out for ([`super::Overlay::set_server`]).
     ServerMet(NodeId),
+    /// The session with such a server is over, and not because nobody needed it.
+    ServerLost(NodeId),
     /// Such a server has something from outside for users of this node.
     Upstream(NodeId),
     /// Keep something, in the same commit as everything else of this batch.

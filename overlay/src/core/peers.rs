@@ -242,6 +242,8 @@ impl Overlay {
             self.note_lost(&node, !parting, now);
             if parting {
                 self.parted(&node, now);
+            } else {
+                self.server_session_lost(node);
             }
             match self.peers.connected.get(&node).and_then(|peer| peer.goodbye) {
                 Some(Goodbye::Silence) => self.linger_in_silence(&node, now),
@@ -308,6 +310,7 @@ impl Overlay {
 
     pub(super) fn end_silent(&mut self, node: NodeId, now: Now) {
         self.note_lost(&node, true, now);
+        self.server_session_lost(node);
         self.linger_in_silence(&node, now);
         self.close_peer(node, SILENT, now);
     }

@@ -86,8 +86,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// The node of the server of a user's domain: [`Output::ServerMet`] at the begin of each session with it, and, as it never
-    /// sleeps, mail for the user waits there.
+    /// The node of the server of a user's domain: [`Output::ServerMet`] at the begin of each session with it,
+    /// [`Output::ServerLost`] when one was lost; and, as it never sleeps, mail for the user waits there.
     pub fn set_server(&mut self, user: &UserId, node: NodeId, now: Now) {
         if self.enrolment.watched.len() < MAX_WATCHED {
             self.enrolment.watched.insert(node);
@@ -117,6 +117,12 @@ impl Overlay {
     pub(super) fn server_on_session(&mut self, node: NodeId) {
         if self.enrolment.watched.contains(&node) {
             self.outputs.push_back(Output::ServerMet(node));
+        }
+    }
+
+    pub(super) fn server_session_lost(&mut self, node: NodeId) {
+        if self.enrolment.watched.contains(&node) {
+            self.outputs.push_back(Output::ServerLost(node));
         }
     }
 }

@@ -25,6 +25,8 @@ const LOOK: u64 = 5 * MINUTE;
 const GATHER: u64 = SECOND;
 /// From something that came from elsewhere: whoever said it mostly tells the server, too.
 const HEARSAY: u64 = 10 * SECOND;
+/// From the loss of a connection to asking whether the server is there: a second, and by lot as much more at most.
+const LOST: u64 = 4 * SECOND;
 /// Pauses after failures: the first, and the longest.
 const FIRST_PAUSE: u64 = 10 * SECOND;
 const LONGEST_PAUSE: u64 = 10 * MINUTE;
@@ -175,17 +177,34 @@ impl Core {
     /// A session with a server begins.
     pub(in crate::core) fn server_met(&mut self, node: NodeId) {
         let now = self.now.mono;
-        let of_it = |account: &&Account| {
-            account.stored.server.as_ref().is_some_and(|home| home.node == node.as_bytes())
-        };
-        let users: Vec<UserId> = self.accounts.iter().filter(of_it).map(|account| account.user).collect();
-        for user in users.into_iter().filter(|_| !is_on(Mutant::ServerGivenUp)) {
+        for user in self.users_of_server(node).into_iter().filter(|_| !is_on(Mutant::ServerGivenUp)) {
             // Whatever happened while there was none; a pass under way goes on in it.
             if let Some(link) = self.sync.servers.links.get_mut(&user) {
                 link.due = now;
             }
         }
         self.plan_sync();
+    }
+
+    /// A session with a server was lost: whether it is still there is found out now. Each laptop takes its own moment, as a
+    /// class loses it at once.
+    pub(in crate::core) fn server_lost(&mut self, node: NodeId) {
+        let moment = GATHER + u64::from(self.rng.next_u32()) % LOST;
+        let soon = self.now.mono + moment;
+        for user in self.users_of_server(node) {
+            let link = self.sync.servers.links.get_mut(&user);
+            if let Some(link) = link.filter(|link| link.state == State::Up) {
+                link.due = link.due.min(soon);
+            }
+        }
+        self.plan_sync();
+    }
+
+    fn users_of_server(&self, node: NodeId) -> Vec<UserId> {
+        let of_it = |account: &&Account| {
+            account.stored.server.as_ref().is_some_and(|home| home.node == node.as_bytes())
+        };
+        self.accounts.iter().filter(of_it).map(|account| account.user).collect()
     }
 
     fn plan_sync(&mut self) {

@@ -11,6 +11,7 @@ use super::{Node, confused, output};
 use crate::admin::Request;
 use crate::core::admin::{AccountView, Reply};
 use crate::event_loop::clock::wall_millis;
+use crate::features::delay::date;
 
 /// Where a chat program on this machine finds the node, of the addresses that it listens at.
 pub(crate) fn server(listen: &[SocketAddr]) -> SocketAddr {
@@ -44,7 +45,7 @@ pub(crate) fn execute(node: &mut Node, name: &str, server: SocketAddr, json: boo
 
 fn describe(account: &AccountView, server: SocketAddr, now: u64) -> String {
     let names = match account.name_until {
-        Some(until) => format!("\nname certificate ends {}", output::until(until, now)),
+        Some(until) => format!("\ncertified until {}, {}", date(until), output::until(until, now)),
         None => String::new(),
     };
     format!(

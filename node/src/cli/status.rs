@@ -13,6 +13,7 @@ use crate::core::enrol::NameView;
 use crate::core::settings::LinkMode;
 use crate::core::sync::server::ServerView;
 use crate::event_loop::clock::wall_millis;
+use crate::features::delay::date;
 use crate::link::{LinkReport, Traffic};
 
 /// Users of the bypass gateway, and refused destinations, that are shown to people.
@@ -109,9 +110,11 @@ fn describe(status: &StatusView, around: &Around, runs: bool) -> String {
 
 fn certified(status: &StatusView, now: u64) -> String {
     let name = |name: &NameView| {
-        let until = output::until(name.until, now);
-        let state = if name.valid { "until" } else { "ended: meet the server to renew it," };
-        format!("{} {state} {until}", output::plain(&name.address))
+        let (address, until) = (output::plain(&name.address), date(name.until));
+        match name.valid {
+            true => format!("{address} until {until}, {}", output::until(name.until, now)),
+            false => format!("{address} until {until}, which is over: meet the server to renew it"),
+        }
     };
     match status.names.is_empty() {
         true => "no names of a server".to_owned(),
@@ -373,6 +376,17 @@ mod tests {
         let text = describe(&status, &Around::default(), false);
         assert!(text.contains("not running") && text.contains("the disk is full"), "{text}");
         assert!(text.contains("NOT credible"));
+    }
+
+    #[test]
+    fn a_name_is_certified_until_a_day() {
+        let name = |until: u64| NameView { address: "anna@school.example".into(), until, valid: until > 0 };
+        let status = StatusView { names: vec![name(1_703_980_799_999), name(0)], ..StatusView::default() };
+        assert_eq!(
+            certified(&status, 1_703_980_799_999 - 7 * 86_400_000),
+            "anna@school.example until 2023-12-30, in 7 days, anna@school.example until 1970-01-01, which is over: meet the \
+             server to renew it"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use jid::BareJid;
 
 use super::Core;
 use super::router::is_link_address;
+use crate::features::delay::date;
 
 /// Who is at an address, as far as it is known.
 pub(crate) struct Identity {
@@ -67,17 +68,21 @@ impl Core {
         }
     }
 
-    /// The tier of any user, and by whose word where that is not the authority of users here.
+    /// The tier of any user, with the day (UTC) until which a certificate counted that has ended (DESIGN.md §3.3), and by whose word
+    /// where that is not the authority of users here.
     pub(crate) fn tier_of(&self, user: &UserId) -> String {
         if self.accounts.contains(user) {
             return "this node".to_owned();
         }
         let tier = match self.overlay.tier(user, self.now) {
-            Tier::Certified { valid: true, .. } => "certified",
-            Tier::Certified { valid: false, .. } => "certificate ended",
+            Tier::Certified { valid: true, .. } => "certified".to_owned(),
+            Tier::Certified { until, valid: false } => format!("certified until {}", date(until)),
             Tier::Key => return "key".to_owned(),
         };
-        self.whose_word(user).map_or_else(|| tier.to_owned(), |word| format!("{tier}, {word}"))
+        match self.whose_word(user) {
+            Some(word) => format!("{tier}, {word}"),
+            None => tier,
+        }
     }
 }
 

@@ -13,10 +13,15 @@ pub(crate) fn stamp(stanza: &mut Stanza, by: &str, millis: u64) {
 
 /// `CCYY-MM-DDThh:mm:ss.sssZ` of unix milliseconds (proleptic Gregorian calendar).
 pub(crate) fn datetime(millis: u64) -> String {
-    let (days, of_day) = (millis / 86_400_000, millis % 86_400_000);
-    let (year, month, day) = civil(days);
+    let of_day = millis % 86_400_000;
     let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", of_day % 1_000)
+    format!("{}T{hour:02}:{minute:02}:{second:02}.{:03}Z", date(millis), of_day % 1_000)
+}
+
+/// `CCYY-MM-DD` of unix milliseconds: the day, UTC.
+pub(crate) fn date(millis: u64) -> String {
+    let (year, month, day) = civil(millis / 86_400_000);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Year, month, day of a day counted from 1970-01-01, by 400-year cycles that begin on the first of March.
@@ -33,13 +38,14 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::datetime;
+    use super::{date, datetime};
 
     #[test]
     fn known_dates() {
         assert_eq!(datetime(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(datetime(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(datetime(1_703_980_799_999), "2023-12-30T23:59:59.999Z");
+        assert_eq!(date(1_703_980_799_999), "2023-12-30");
         assert_eq!(datetime(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
     }
 }

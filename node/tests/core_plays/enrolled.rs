@@ -172,3 +172,28 @@ fn a_name_that_is_taken_here_or_anothers_is_refused() {
     };
     assert_eq!(accounts(&laptop.snapshot()), accounts(&before));
 }
+
+/// A name outlasts its certificate: whoever shows it says until which day it was certified, and the conversation goes on.
+#[test]
+fn a_name_whose_certificate_has_ended_is_shown_with_the_day() {
+    const DAY: u64 = 86_400_000;
+    let (here, there) = (Play::enrolled(1, |_| {}), Play::enrolled(2, |_| {}));
+    let (anna, bob) = (here.online("anna/desk"), there.online("bob/phone"));
+    join(&[&here, &there], &here, &there);
+    anna.send("<presence to='bob@school.example' type='subscribe'/>");
+    rest(&[&here, &there]);
+    bob.send("<presence to='anna@school.example' type='subscribed'/>");
+    rest(&[&here, &there]);
+    let tier = || {
+        let Reply::Contacts(contacts) = here.command(Command::Contacts("anna".to_owned())) else {
+            panic!("no contacts")
+        };
+        contacts[0].tier.clone()
+    };
+    assert_eq!(tier(), "certified");
+    cut(&[&here, &there], &here, &there);
+    anna.forget();
+    bob.forget();
+    here.restart_after(401 * DAY);
+    assert_eq!(tier(), "certified until 2028-02-19");
+}

@@ -204,6 +204,13 @@ impl Play {
         self.0.borrow_mut().restart();
     }
 
+    /// The machine is off for so long. Clients must reconnect.
+    pub fn restart_after(&self, millis: u64) {
+        let mut stage = self.0.borrow_mut();
+        stage.now.wall += millis;
+        stage.restart();
+    }
+
     /// The store fails, or works again.
     pub fn store_trouble(&self, trouble: Option<&str>) {
         self.0.borrow_mut().handle(Input::StoreTrouble(trouble.map(str::to_owned)));

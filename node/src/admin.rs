@@ -6,7 +6,7 @@
 pub mod client;
 pub mod compromised;
 pub mod devices;
-mod domains;
+pub(crate) mod domains;
 pub mod enrol;
 pub mod login;
 pub mod news;

@@ -165,8 +165,11 @@ fn execute(line: Line) -> Result<(), Failure> {
         }
         Command::Authority(
             command @ (authority::Command::Init { .. } | authority::Command::Restore { .. }),
-        ) => authority::execute(command, &mut Node::open_or_make(place)?, json),
-        Command::Authority(command) => authority::execute(command, &mut Node::open(place)?, json),
+        ) => authority::execute(command, "", &mut Node::open_or_make(place)?, json),
+        Command::Authority(command) => {
+            let component = place.config.authority.component.clone();
+            authority::execute(command, &component, &mut Node::open(place)?, json)
+        }
         Command::Domain(command) => domain::execute(command, &mut Node::open(place)?, json),
         Command::Status => status::status(&mut Node::open(place)?, json),
         Command::Peers => status::peers(&mut Node::open(place)?, json),

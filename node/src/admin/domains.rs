@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::service::{Service, ServiceError};
 use super::{Request, Response};
+use crate::config::ConfigError;
 use crate::core::admin::{Command, Refused};
 use crate::core::domains::DomainCommand;
 use crate::well_known::{self, Said};
@@ -45,6 +46,28 @@ impl Service {
     }
 }
 
-pub(super) fn check(domain: &str) -> Result<(), Refused> {
-    crate::config::check_domain(domain).map_err(|error| Refused::Domain(error.to_string()))
+/// Checks a domain that was typed.
+///
+/// # Errors
+/// Says why it is none.
+pub(crate) fn check(domain: &str) -> Result<(), Refused> {
+    crate::config::check_domain(domain).map_err(|error| {
+        // Of the settings' words only what is said of the domain itself.
+        Refused::Domain(match error {
+            ConfigError::Value { what, .. } => what,
+            other => other.to_string(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_is_no_setting() {
+        let text = check("School Example").expect_err("no domain").to_string();
+        assert!(text.contains("School Example") && !text.contains("setting"), "{text}");
+        assert!(check("school.example").is_ok());
+    }
 }

@@ -132,14 +132,15 @@ impl KeyCommand {
     }
 }
 
-/// Carries out a command.
+/// Carries out a command; `outside` is where the settings say that an XMPP server is, HOST:PORT, or nothing.
 ///
 /// # Errors
 /// When the node refuses, or cannot be asked.
-pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(), Failure> {
+pub(crate) fn execute(command: Command, outside: &str, node: &mut Node, json: bool) -> Result<(), Failure> {
+    let runs = node.runs();
     match command {
         Command::Init { domain } => {
-            crate::config::check_domain(&domain)?;
+            crate::admin::domains::check(&domain)?;
             let text = format!(
                 "This node gives names under {domain} now. Next:\n\
                  \n  crosstalk authority user add NAME\n  crosstalk authority invite NAME\n\
@@ -148,14 +149,14 @@ pub(crate) fn execute(command: Command, node: &mut Node, json: bool) -> Result<(
             change(node, Question::Init { domain }, &text, json)
         }
         Command::Show => match ask(node, Question::Show)? {
-            Answer::Domain(view) => shown(&view, json, domain),
+            Answer::Domain(view) => shown(&view, json, |view| domain(view, runs, outside)),
             _ => Err(confused()),
         },
         Command::User(command) => user(command, node, json),
         Command::Invite { name, days } => {
             let question = Question::Invite { name, life: days * DAY, places: Vec::new() };
             match ask(node, question)? {
-                Answer::Invited(view) => shown(&view, json, invitation),
+                Answer::Invited(view) => shown(&view, json, |view| invitation(view, runs)),
                 _ => Err(confused()),
             }
         }
@@ -402,7 +403,7 @@ fn archived(node: &mut Node, question: Question, text: &str, json: bool) -> Resu
     }
 }
 
-fn shown<T: serde::Serialize>(view: &T, json: bool, text: fn(&T) -> String) -> Result<(), Failure> {
+fn shown<T: serde::Serialize>(view: &T, json: bool, text: impl Fn(&T) -> String) -> Result<(), Failure> {
     match json {
         true => output::json(view),
         false => output::line(text(view)),
@@ -410,8 +411,9 @@ fn shown<T: serde::Serialize>(view: &T, json: bool, text: fn(&T) -> String) -> R
     Ok(())
 }
 
-fn domain(view: &DomainView) -> String {
+fn domain(view: &DomainView, runs: bool, outside: &str) -> String {
     let places = match view.places.is_empty() {
+        _ if !runs => "nowhere: the node does not run, start it with `crosstalk`".to_owned(),
         true => "on its own network, by itself; no address for other networks is known".to_owned(),
         false => view
             .places
@@ -429,24 +431,39 @@ fn domain(view: &DomainView) -> String {
         view.users,
         view.enrolled,
         view.invitations,
-        view.component.as_ref().map(component).unwrap_or_default()
+        match &view.component {
+            Some(view) => format!("\n{}", component(view)),
+            None if runs || outside.is_empty() => String::new(),
+            None => format!("\nother XMPP    down at {outside}: the node does not run"),
+        }
     )
 }
 
-fn component(view: &ComponentView) -> String {
+/// The link to other servers.
+pub(super) fn component(view: &ComponentView) -> String {
     let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let since = output::ago(view.since, wall_millis());
+    let since = match view.since {
+        0 => String::new(),
+        since => format!(" since {}", output::ago(since, wall_millis())),
+    };
     format!(
-        "\nother XMPP    {} at {} since {since}{why}\n              {} stanzas wait to go out, {} for laptops to fetch them",
+        "other XMPP    {} at {}{since}{why}\n              {} stanzas wait to go out, {} for laptops to fetch them",
         view.state, view.address, view.held, view.waiting
     )
 }
 
-fn invitation(view: &InvitationView) -> String {
+fn invitation(view: &InvitationView, runs: bool) -> String {
     let code = show::qr(view.link.reveal(), std::io::stdout().is_terminal()).unwrap_or_default();
+    let stopped = match runs {
+        true => "",
+        false => {
+            "\n\nThe node does not run. The link works once it does (`crosstalk`), and in its own network only, as it says no \
+             address for others: for a laptop elsewhere make another one while the node runs."
+        }
+    };
     format!(
-        "For {address}, on their laptop, while its node runs:\n\n  crosstalk enrol {link}\n\n{code}\
-         The link works once and ends {until}. Give it to nobody else: whoever uses it first is {address}.",
+        "For {address}, on their laptop, while its node runs:\n\n  crosstalk enrol {link}\n\n{code}\n\
+         The link works once and ends {until}. Give it to nobody else: whoever uses it first is {address}.{stopped}",
         address = view.address,
         link = view.link.reveal(),
         until = output::until(view.expires, wall_millis()),
@@ -474,4 +491,45 @@ fn audit_row(line: AuditView) -> Vec<String> {
     let serial = if line.serial == 0 { String::new() } else { line.serial.to_string() };
     let when = output::ago(line.at, wall_millis());
     vec![line.number.to_string(), when, line.what, line.name, short(line.user), serial, short(line.node)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    /// Whoever makes an invitation while the node does not run is told what the link is worth.
+    #[test]
+    fn a_node_that_does_not_run_is_said() {
+        let view = InvitationView {
+            address: "anna@school.example".into(),
+            link: Secret::from("crosstalk:enrol".to_owned()),
+            expires: wall_millis() + 7 * DAY,
+        };
+        let text = invitation(&view, false);
+        assert!(text.contains("does not run") && text.contains("own network only"), "{text}");
+        let text = invitation(&view, true);
+        assert!(!text.contains("does not run"), "{text}");
+        let domain = |runs, outside, component: Option<ComponentView>| {
+            let view = DomainView {
+                domain: "school.example".into(),
+                authority: String::new(),
+                node: String::new(),
+                users: 0,
+                enrolled: 0,
+                invitations: 0,
+                places: Vec::new(),
+                component,
+            };
+            super::domain(&view, runs, outside)
+        };
+        let text = domain(false, "127.0.0.1:5347", None);
+        assert!(text.contains("nowhere: the node does not run"), "{text}");
+        assert!(text.contains("other XMPP    down at 127.0.0.1:5347: the node does not run"), "{text}");
+        assert!(!domain(false, "", None).contains("other XMPP"));
+        let elsewhere = ComponentView::without("127.0.0.1:5347", true);
+        let text = domain(true, "127.0.0.1:5347", Some(elsewhere));
+        assert!(text.contains("other XMPP    elsewhere at 127.0.0.1:5347: another process"), "{text}");
+        assert!(!text.contains("does not run"), "{text}");
+    }
 }

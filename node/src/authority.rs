@@ -101,7 +101,7 @@ pub enum Question {
     },
     /// What is served, and where.
     Show,
-    /// How the database stands; answered at once.
+    /// How the database and the link to other servers stand; answered at once.
     Standing,
     /// Add a user, who can then be invited.
     AddUser {
@@ -214,8 +214,8 @@ pub enum Answer {
     },
     /// What is served.
     Domain(DomainView),
-    /// How the database stands.
-    Standing(Standing),
+    /// How the database stands, and the link to other servers where there is one.
+    Standing(Standing, Option<ComponentView>),
     /// What is in a back-up: how many things, and their bytes.
     Archived(u64, u64),
     /// Users.
@@ -436,7 +436,9 @@ impl Authority {
     /// Asks; waits while the queue is full.
     pub async fn ask(&self, question: Question) -> Answer {
         match (self.domain(), &question) {
-            (_, Question::Standing) => return Answer::Standing(self.standing()),
+            (_, Question::Standing) => {
+                return Answer::Standing(self.standing(), self.ground.signs.figures().outside);
+            }
             (Some((serves, _)), Question::Init { domain }) if domain != serves => {
                 return Answer::Refused(format!(
                     "this node gives names under {serves} already: use another data directory for {domain}"

@@ -93,6 +93,11 @@ class Node:
         return self.host.run([binary(), *words, "--data", self.data], seconds=seconds,
                              input="" if password is None else password + "\n")
 
+    def doctor(self, what):
+        """What `crosstalk doctor` finds of one thing: (level, text)."""
+        found = json.loads(self.cli("doctor", "--json").stdout)
+        return next(((one["level"], one["text"]) for one in found if one["what"] == what), None)
+
     def ask(self, *words):
         """A command that answers with --json, parsed."""
         done = self.cli(*words, "--json")

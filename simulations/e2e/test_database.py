@@ -46,6 +46,8 @@ def test_a_database_that_is_away_is_waited_for(labs, nodes_of, postgres, figure)
     shown = server.cli("status").stdout
     assert time.monotonic() - begin < 5 and "AWAY" in shown and "come again" in shown, shown
     assert not standing(server)["leads"]
+    level, text = server.doctor("database")
+    assert level == "fail" and "start it" in text, text
     server.add_account("carol")
     assert "away" in refusal(server.cli("authority", "user", "list", "--json"))
     postgres.start()

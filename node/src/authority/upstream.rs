@@ -222,6 +222,18 @@ impl Office {
         if let Err(error) = self.follow_the_lead() {
             tracing::debug!("the door to other servers: {error}");
         }
+        self.at_the_gate(event);
+        let outside = self.component();
+        let gate = self.door.as_ref().and_then(|door| door.gate.as_ref());
+        let passed = gate.map(Gate::passed);
+        self.database.signs().count(|figures| {
+            figures.outside = outside;
+            figures.passed = passed.unwrap_or(figures.passed);
+        });
+        self.database.rest();
+    }
+
+    fn at_the_gate(&mut self, event: Event) {
         let now = self.now();
         let Some(door) = self.door.as_mut() else { return };
         let Some(gate) = door.gate.as_mut() else { return };
@@ -246,11 +258,6 @@ impl Office {
         if let Err(error) = done {
             door.failed(&error);
         }
-        if let Some(gate) = &door.gate {
-            let (view, passed) = (gate.view(), gate.passed());
-            self.database.signs().count(|figures| (figures.outside, figures.passed) = (Some(view), passed));
-        }
-        self.database.rest();
     }
 
     /// A user has no name here any more, and what waited for the next devices goes with that. Who has the gate is told in the

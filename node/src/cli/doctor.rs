@@ -4,6 +4,7 @@
 
 mod machine;
 mod reach;
+mod server;
 
 use std::path::Path;
 
@@ -17,9 +18,12 @@ use crate::accounts::key_dir::KeyDir;
 use crate::admin::client::Client;
 use crate::admin::reach::ReachView;
 use crate::admin::{Request, Response};
+use crate::authority::{Answer, Question};
 use crate::core::admin::{AccountView, PeerView, Reply, StatusView};
 use crate::core::settings::{LinkMode, TableMode};
+use crate::core::sync::server::ServerView;
 use crate::event_loop::clock::wall_millis;
+use crate::features::delay::date;
 use crate::link::LinkReport;
 use crate::run::{self, Place};
 
@@ -142,12 +146,21 @@ fn ask(node: &mut Node) -> Vec<Finding> {
     let runs = node.runs();
     let mut findings = Vec::new();
     match node.reply(Request::Status) {
-        Ok(Reply::Status(status)) => findings.extend(status_of(&status, runs)),
+        Ok(Reply::Status(status)) => {
+            findings.extend(status_of(&status, runs));
+            findings.extend(server::home(&status, runs, wall_millis()));
+            if let Ok(Reply::Accounts(accounts)) = node.reply(Request::ListAccounts) {
+                findings.extend(certificates(&accounts, &status.servers, wall_millis()));
+            }
+        }
         Ok(other) => findings.push(Finding::fail("node", format!("answers something else: {other:?}"))),
         Err(failure) => findings.push(Finding::fail("node", failure.to_string())),
     }
-    if let Ok(Reply::Accounts(accounts)) = node.reply(Request::ListAccounts) {
-        findings.extend(certificates(&accounts, wall_millis()));
+    if let Ok(Response::Authority(Answer::Standing(database, outside))) =
+        node.ask(Request::Authority(Question::Standing))
+    {
+        findings.extend(server::database(&database, wall_millis()));
+        findings.extend(outside.map(|view| server::component(&view, wall_millis())));
     }
     if runs && let Ok(Reply::Peers(peers)) = node.reply(Request::Peers) {
         let nodes: Vec<PeerView> = peers.into_iter().filter(|peer| peer.tier.is_none()).collect();
@@ -182,25 +195,52 @@ fn status_of(status: &StatusView, runs: bool) -> Vec<Finding> {
     findings
 }
 
-fn certificates(accounts: &[AccountView], now: u64) -> Vec<Finding> {
+fn certificates(accounts: &[AccountView], servers: &[ServerView], now: u64) -> Vec<Finding> {
     if accounts.is_empty() {
         return vec![Finding::warn("accounts", "none: `crosstalk account add NAME` makes one")];
     }
-    let soon = now.saturating_add(SOON);
     let mut findings: Vec<Finding> = accounts
         .iter()
-        .filter(|account| account.device_until < soon || account.name_until.is_some_and(|until| until < soon))
-        .map(|account| {
-            let remedy =
-                format!("`crosstalk account password {}` with the earlier password renews it", account.name);
-            Finding::warn(
-                "certificates",
-                format!("a certificate of {} runs out soon or has: {remedy}", account.login),
-            )
+        .flat_map(|account| {
+            let enrolled = servers.iter().any(|server| server.address == account.jid);
+            [device(account, now), name(account, enrolled, now)]
         })
+        .flatten()
         .collect();
     findings.push(Finding::ok("accounts", accounts.len().to_string()));
     findings
+}
+
+/// Only the user key, which the password opens, certifies a device.
+fn device(account: &AccountView, now: u64) -> Option<Finding> {
+    (account.device_until < now.saturating_add(SOON)).then(|| {
+        let remedy =
+            format!("`crosstalk account password {}` with the earlier password renews it", account.name);
+        let runs_out = runs_out(account.device_until, now);
+        Finding::warn(
+            "certificates",
+            format!("the device certificate of {} on this machine {runs_out}: {remedy}", account.login),
+        )
+    })
+}
+
+/// Only the authority of the domain certifies a name: the server that the user is enrolled at, or this node itself.
+fn name(account: &AccountView, enrolled: bool, now: u64) -> Option<Finding> {
+    let until = account.name_until.filter(|until| *until < now.saturating_add(SOON))?;
+    let remedy = match enrolled {
+        true => "the server of its domain renews it as soon as this machine meets it, in any network",
+        false => "this node renews it when it is started anew",
+    };
+    let runs_out = runs_out(until, now);
+    Some(Finding::warn(
+        "certificates",
+        format!("the name certificate of {} {runs_out}: {remedy}", account.login),
+    ))
+}
+
+fn runs_out(until: u64, now: u64) -> String {
+    let verb = if until > now { "ends" } else { "ended" };
+    format!("{verb} on {}, {}", date(until), output::until(until, now))
 }
 
 fn others(peers: &[PeerView]) -> Finding {
@@ -231,6 +271,49 @@ mod tests {
         assert_eq!(level("store"), [Level::Fail, Level::Warn]);
         assert_eq!(level("clock"), [Level::Fail]);
         assert_eq!(level("node"), [Level::Ok]);
+    }
+
+    /// Each certificate is renewed by somebody else.
+    #[test]
+    fn whoever_renews_a_certificate_is_named() {
+        const DAY: u64 = 86_400_000;
+        let now = 20_000 * DAY;
+        let account = |device_until: u64, name_until: Option<u64>| AccountView {
+            name: "anna".into(),
+            login: "anna@school.example".into(),
+            jid: "anna@school.example".into(),
+            xid: String::new(),
+            nickname: String::new(),
+            visible: true,
+            link: LinkMode::default(),
+            sessions: 0,
+            waiting: 0,
+            created: 0,
+            device_until,
+            name_until,
+        };
+        let enrolled = [server::tests::server("up")];
+        let texts = |account: AccountView, servers: &[ServerView]| {
+            let findings = certificates(&[account], servers, now);
+            let warned = findings.into_iter().filter(|finding| finding.level == Level::Warn);
+            warned.map(|finding| finding.text).collect::<Vec<_>>()
+        };
+        let far = now + 300 * DAY;
+        assert!(texts(account(far, Some(far)), &enrolled).is_empty());
+        let [ended] = &texts(account(far, Some(now - 3 * DAY)), &enrolled)[..] else { panic!("one") };
+        assert!(
+            ended.contains("name certificate of anna@school.example ended on 2024-10-01, 3 days ago"),
+            "{ended}"
+        );
+        assert!(ended.contains("meets it") && !ended.contains("password"), "{ended}");
+        let [own] = &texts(account(far, Some(now + DAY)), &[])[..] else { panic!("one") };
+        assert!(own.contains("this node renews it"), "{own}");
+        let [device] = &texts(account(now + 3 * DAY, Some(far)), &enrolled)[..] else { panic!("one") };
+        assert!(
+            device.contains("device certificate") && device.contains("account password anna"),
+            "{device}"
+        );
+        assert_eq!(texts(account(0, Some(0)), &enrolled).len(), 2);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `crosstalk status`, `peers` and `outbox`: what the node is doing.
 
+use super::authority::component;
 use super::doctor::summary;
 use super::failure::Failure;
 use super::{Node, confused, output};
@@ -15,6 +16,7 @@ use crate::core::sync::server::ServerView;
 use crate::event_loop::clock::wall_millis;
 use crate::features::delay::date;
 use crate::link::{LinkReport, Traffic};
+use crate::upstream::ComponentView;
 
 /// Users of the bypass gateway, and refused destinations, that are shown to people.
 const SHOWN: usize = 5;
@@ -33,6 +35,7 @@ pub(crate) fn status(node: &mut Node, json: bool) -> Result<(), Failure> {
         value["reach"] = serde_json::to_value(&around.reach).unwrap_or_default();
         value["airtime"] = serde_json::to_value(&around.air).unwrap_or_default();
         value["database"] = serde_json::to_value(&around.database).unwrap_or_default();
+        value["outside"] = serde_json::to_value(&around.outside).unwrap_or_default();
         value["bypass"] = serde_json::to_value(&around.bypass).unwrap_or_default();
         value["carried"] = serde_json::to_value(around.carried).unwrap_or_default();
         output::json(&value);
@@ -50,6 +53,7 @@ struct Around {
     carried: Option<CarriedView>,
     bypass: Option<Box<BypassView>>,
     database: Standing,
+    outside: Option<ComponentView>,
 }
 
 impl Around {
@@ -59,8 +63,10 @@ impl Around {
         let Response::Carried(carried) = node.ask(Request::Carried)? else { return Err(confused()) };
         let Response::Bypass(bypass) = node.ask(Request::Bypass)? else { return Err(confused()) };
         let standing = node.ask(Request::Authority(Question::Standing))?;
-        let Response::Authority(Answer::Standing(database)) = standing else { return Err(confused()) };
-        Ok(Self { air, reach, carried, bypass, database })
+        let Response::Authority(Answer::Standing(database, outside)) = standing else {
+            return Err(confused());
+        };
+        Ok(Self { air, reach, carried, bypass, database, outside })
     }
 }
 
@@ -97,6 +103,7 @@ fn describe(status: &StatusView, around: &Around, runs: bool) -> String {
     if !around.database.kind.is_empty() {
         lines.push(format!("database      {}", of_database(&around.database, wall_millis())));
     }
+    lines.extend(around.outside.as_ref().map(component));
     lines.extend(around.bypass.as_deref().map(of_bypass));
     let trouble = air.into_iter().flat_map(|air| &air.trouble);
     let counters: Vec<String> =
@@ -461,6 +468,24 @@ mod tests {
         }
         assert!(!text.contains("a:5:"), "{text}");
         assert!(!describe(&StatusView::default(), &Around::default(), true).contains("bypass"));
+    }
+
+    #[test]
+    fn the_link_to_other_servers_is_shown_with_why_it_is_down() {
+        let why = Some("it does not accept the secret".to_owned());
+        let view = ComponentView {
+            address: "127.0.0.1:5347".into(),
+            state: "down".into(),
+            why,
+            ..ComponentView::default()
+        };
+        let around = Around { outside: Some(view), ..Around::default() };
+        let text = describe(&StatusView::default(), &around, true);
+        assert!(
+            text.contains("other XMPP    down at 127.0.0.1:5347: it does not accept the secret"),
+            "{text}"
+        );
+        assert!(!describe(&StatusView::default(), &Around::default(), true).contains("other XMPP"));
     }
 
     #[test]

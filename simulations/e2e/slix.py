@@ -2,8 +2,8 @@
 
 An event is a dict with `event` and `at` (seconds, the machine's monotonic clock, comparable between hosts):
 session (resumed, connection, bound), disconnected, refused, sm-failed, stream-error (condition, text), roster-item (jid, name, groups, subscription,
-ask, push), presence (from, type, show, status, delayed), message (from, id, type, body, carbon, connection, delayed, stamps, condition),
-chat-state (from, state), offer (from, xml), sent (id), acked (id).
+ask, push), presence (from, type, show, status, delayed), message (from, id, type, body, carbon, connection, delayed, stamps, condition,
+wants_receipt), receipt (from, of), chat-state (from, state), offer (from, xml), sent (id), acked (id).
 """
 
 import time
@@ -35,6 +35,14 @@ class Slix(Agent):
     def iq(self, type, xml, to=None, seconds=10):
         """Send a request and wait for its answer: {type: result, error or timeout; xml, condition, from}."""
         return self.finish(self.begin("iq", type=type, xml=xml, to=to, seconds=seconds), seconds + 10)
+
+    def ask_receipt(self, to, body, id):
+        """A message that asks for a receipt (XEP-0184)."""
+        self.do("raw", xml=f"<message xmlns='jabber:client' to='{to}' type='chat' id='{id}'><body>{body}</body>"
+                f"<request xmlns='urn:xmpp:receipts'/></message>")
+
+    def give_receipt(self, to, of):
+        self.do("raw", xml=f"<message xmlns='jabber:client' to='{to}' id='receipt-{of}'><received xmlns='urn:xmpp:receipts' id='{of}'/></message>")
 
     def ping(self, to=None, seconds=10):
         return self.iq("get", "<ping xmlns='urn:xmpp:ping'/>", to, seconds)

@@ -24,6 +24,7 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 CLIENT = "{jabber:client}"
 STATES = "{http://jabber.org/protocol/chatstates}"
+RECEIPTS = "{urn:xmpp:receipts}"
 FORWARDED = "{urn:xmpp:forward:0}forwarded"
 REQUEST = "<r xmlns='urn:xmpp:sm:3'/>"  # XEP-0198 section 4
 OFFERS = ("{http://jabber.org/protocol/si}si", "{urn:xmpp:jingle:1}jingle")
@@ -179,11 +180,14 @@ class Agent:
         for state in xml:
             if state.tag.startswith(STATES):
                 tell(event="chat-state", state=state.tag[len(STATES):], **seen)
+        receipt = xml.find(RECEIPTS + "received")
+        if receipt is not None:
+            tell(event="receipt", of=receipt.get("id"), **seen)
         if xml.findtext(CLIENT + "body") is not None or xml.get("type") == "error":
             error = xml.find(CLIENT + "error")
             tell(event="message", body=xml.findtext(CLIENT + "body"), carbon=carbon, connection=self.connection,
                  delayed=xml.find("{urn:xmpp:delay}delay") is not None, stamps=[delay.get("stamp") for delay in xml.iterfind("{urn:xmpp:delay}delay")],
-                 condition=condition(error), **seen)
+                 wants_receipt=xml.find(RECEIPTS + "request") is not None, condition=condition(error), **seen)
 
     def _presence(self, stanza):
         xml = stanza.xml

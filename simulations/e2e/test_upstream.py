@@ -100,10 +100,18 @@ def test_both_ways(labs, kind, figure):
     alice.wait("chat-state", 20, state="composing")
     alice.do("state", to=ROMEO, state="paused")
     romeo.wait("chat-state", 20, state="paused")
+    # Receipts (XEP-0184): what one asks for, the other sees, and what that one gives comes back.
+    for who, whom in ((alice, romeo), (romeo, alice)):
+        who.ask_receipt(whom.jid, "did it come?", f"q-{who.jid}")
+        asked = whom.wait("message", 20, id=f"q-{who.jid}", sender=who.jid)
+        assert asked["wants_receipt"], asked
+        whom.give_receipt(asked["from"], asked["id"])
+        who.wait("receipt", 20, of=f"q-{who.jid}", sender=whom.jid)
     # Requests: to the session, to the account, to the server; and the errors of RFC 6121.
-    assert alice.ping(romeo.full)["type"] == "result" or alice.ping(romeo.full)["condition"] != "remote-server-not-found"
+    for who, whom in ((alice, romeo), (romeo, alice)):
+        answer = who.disco(whom.full)
+        assert (answer["type"], answer["from"]) == ("result", whom.full) and "client" in answer["xml"], answer
     assert "identity" in alice.disco("stock.example")["xml"]
-    assert romeo.disco(alice.full)["type"] == "result"
     assert "registered" in romeo.disco(ALICE)["xml"]
     assert "identity" in romeo.disco("school.example")["xml"]
     assert romeo.ping("school.example")["type"] == "result"
@@ -268,6 +276,9 @@ def test_nobody_speaks_for_another(labs, kind):
     """A wrong secret is told plainly; a disabled user is refused; nobody without a server gets out."""
     place = Place(labs, kind, secret="not the secret")
     until(lambda: "secret" in (place.link().get("why") or ""), 60, lambda: f"the secret refused: {place.link()}")
+    level, text = place.server.doctor("other XMPP")
+    assert level == "fail" and "component_secret" in text, text
+    assert "does not accept the secret" in place.server.cli("status").stdout
     assert "not the secret" not in place.server.log()
     place.server.stop()
     with open(os.path.join(place.server.data, "component.secret"), "w", encoding="ascii") as file:

@@ -231,7 +231,12 @@ impl Office {
         match question {
             Question::Init { .. } | Question::Standing => Ok(done()),
             Question::Show => Ok(Answer::Domain(self.view()?)),
-            Question::AddUser { name } => self.add(&names::account_name(&name)?),
+            Question::AddUser { name } => match name.split_once('@') {
+                Some((name, _)) => Err(OfficeError::Refused(format!(
+                    "say the name before the @ alone: `crosstalk authority user add {name}`"
+                ))),
+                None => self.add(&names::account_name(&name)?),
+            },
             Question::Import { users, really } => self.import(users, really),
             Question::ListUsers => Ok(Answer::Users(self.users()?)),
             Question::DisableUser { name } => self.end_name(&name, MemberState::Disabled, "user disabled"),
@@ -326,6 +331,9 @@ impl Office {
     /// Takes a name from the key that has it: by a revocation, which everybody learns who knows the domain.
     fn end_name(&mut self, name: &str, state: MemberState, what: &str) -> Result<Answer, OfficeError> {
         let (name, mut member) = self.named(name)?;
+        if state == MemberState::Disabled && member.state() == state {
+            return Ok(done());
+        }
         let mut change = Change::default();
         let mut told = self.line(what, &name);
         let mut revocations = Vec::new();

@@ -276,6 +276,10 @@ fn a_name_is_taken_back_and_goes_to_a_new_key() {
     let first = stage.enrolled("alice", 3);
     assert_eq!(stage.done(Question::DisableUser { name: "alice".into() }).len(), 1);
     assert_eq!(stage.log_in(2, ALICE, PASSWORD).err(), Some(Why::Disabled));
+    // Said twice, it is done and told once.
+    assert!(stage.done(Question::DisableUser { name: "alice".into() }).is_empty());
+    let Answer::Audit(lines) = stage.office.answer(Question::Audit { most: 100 }) else { panic!("no lines") };
+    assert_eq!(lines.iter().filter(|line| line.what == "user disabled").count(), 1);
     assert!(
         stage.no(Question::Invite { name: "alice".into(), life: DAY, places: Vec::new() }).contains("reset")
     );
@@ -406,6 +410,7 @@ fn users_are_added_once_and_named_properly() {
     let mut stage = Stage::new();
     assert!(stage.no(Question::AddUser { name: "alice".into() }).contains("already"));
     assert!(stage.no(Question::AddUser { name: "a b".into() }).contains("cannot be an account name"));
+    assert!(stage.no(Question::AddUser { name: "zoe@school.example".into() }).contains("user add zoe`"));
     assert!(stage.no(Question::DisableUser { name: "carol".into() }).contains("user add carol"));
     stage.enrolled("alice", 3);
     assert!(

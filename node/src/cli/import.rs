@@ -76,6 +76,9 @@ pub(crate) fn execute(args: &Args, node: &mut Node, json: bool) -> Result<(), Fa
             Ok(())
         })?;
     }
+    if users == 0 && export.left_out.is_empty() {
+        return Err(Failure::Refused(nobody(&files, host, export.elsewhere)));
+    }
     let mut report = Report {
         elsewhere: export.elsewhere,
         left_out: export.left_out,
@@ -96,6 +99,19 @@ pub(crate) fn execute(args: &Args, node: &mut Node, json: bool) -> Result<(), Fa
         say(&report, host);
     }
     Ok(())
+}
+
+/// Why an export brings nobody, and what to do.
+fn nobody(files: &[PathBuf], host: &str, elsewhere: u64) -> String {
+    match elsewhere {
+        _ if files.is_empty() => {
+            "there is no file that ends in .xml: name the files of the export, or the directory that they are in".to_owned()
+        }
+        0 => format!("there are no users of {host} in that export: is it the right one?"),
+        others => format!(
+            "there are no users of {host} in that export, but {others} of other domains: name the one that is meant by --host DOMAIN"
+        ),
+    }
 }
 
 /// Files of a directory go in their order, so that one that includes others comes before them.
@@ -299,6 +315,16 @@ fn say(report: &Report, host: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_export_that_brings_nobody_says_why() {
+        let (some, host) = (["users.xml".into()], "school.example");
+        assert!(nobody(&[], host, 0).contains("ends in .xml"));
+        assert!(nobody(&some, host, 0).contains("no users of school.example"));
+        assert!(
+            nobody(&some, host, 3).contains("but 3 of other domains: name the one that is meant by --host")
+        );
+    }
 
     #[test]
     fn only_files_beside_it_are_included() {

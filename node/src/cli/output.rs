@@ -80,9 +80,17 @@ pub fn ago(then: u64, now: u64) -> String {
     format!("{} ago", age(now.saturating_sub(then)))
 }
 
-/// How long it is until a Unix time in milliseconds.
+/// How long it is until a Unix time in milliseconds, rounded: what was to count seven days ends in seven days, and not in six.
 pub fn until(then: u64, now: u64) -> String {
-    if then > now { format!("in {}", age(then - now)) } else { format!("{} ago", age(now - then)) }
+    let Some(left) = then.checked_sub(now).filter(|left| *left > 0) else {
+        return format!("{} ago", age(now - then));
+    };
+    let half_of_the_smallest_unit = match left {
+        0..60_000 => 500,
+        60_000..171_000_000 => 30_000,
+        _ => 43_200_000,
+    };
+    format!("in {}", age(left + half_of_the_smallest_unit))
 }
 
 /// A number of bytes, for people.
@@ -117,6 +125,11 @@ mod tests {
         assert_eq!(age(3_700_000), "1 h 1 min");
         assert_eq!(age(400 * 86_400_000), "400 days");
         assert_eq!(until(5_000, 1_000), "in 4 s");
+        assert_eq!(until(1_000, 62_000), "1 min ago");
+        assert_eq!(until(7 * 86_400_000 - 1, 0), "in 7 days");
+        assert_eq!(until(7 * 86_400_000 - 43_200_001, 0), "in 6 days");
+        assert_eq!(until(2 * 86_400_000 - 1, 0), "in 2 days");
+        assert_eq!(until(2 * 3_600_000 - 1, 0), "in 2 h 0 min");
         assert_eq!(bytes(300 << 20), "300 MiB");
     }
 }

@@ -197,7 +197,11 @@ impl Overlay {
         let me = self.node;
         let mine = |asking: &&mut Asking| node == me || asking.asked.contains(&node);
         let Some(asking) = self.enrolment.asking.get_mut(&request).filter(mine) else {
-            return self.counters.drop("answer to a question that nobody put");
+            // Of all who are asked on a link who the server is, it may be the first to say so.
+            if !answer.is_empty() {
+                self.counters.drop("answer to a question that nobody put");
+            }
+            return;
         };
         if !answer.is_empty() {
             return self.end_asking(request, Ok((node, answer)));

@@ -56,6 +56,27 @@ fn the_server_on_the_link_is_found_by_itself() {
     assert_eq!(said(&net, 1), Some(Ok((node_id(0), b"answer".to_vec()))));
 }
 
+/// On a link everybody is asked: who has nothing to say after the server has is no stranger.
+#[test]
+fn whoever_is_no_server_may_say_so_late() {
+    let mut net = net();
+    net.join(0, 1);
+    net.join(1, 2);
+    net.run(3 * SECOND);
+    ask(&mut net, 1, Server::OnLink);
+    net.run(SECOND);
+    answer(&mut net, 0, b"answer");
+    net.run(SECOND);
+    assert!(said(&net, 1).is_some_and(|said| said.is_ok()));
+    let dropped = |net: &Net| net.hosts[1].core.counters().dropped.values().sum::<u64>();
+    net.with(2, |core, now| core.answer_enrolment(node_id(1), 7, Vec::new(), now));
+    net.run(SECOND);
+    assert_eq!(dropped(&net), 0, "{:?}", net.hosts[1].core.counters().dropped);
+    net.with(2, |core, now| core.answer_enrolment(node_id(1), 7, b"me".to_vec(), now));
+    net.run(SECOND);
+    assert_eq!(dropped(&net), 1);
+}
+
 #[test]
 fn without_a_server_near_the_search_ends() {
     let mut net = net();

@@ -72,8 +72,9 @@ def test_a_second_laptop_while_the_first_is_off(labs, nodes_of, figure):
     of_first = contacts(first)
     first.stop()
     second.start()
+    until(lambda: [peer["connected"] for peer in second.ask("peers")].count(True) == 2, 20, "the second laptop to meet the others")
     # As over a slow line, so that a person sees how far it is.
-    lab.loss(server.host, delay_ms=150)
+    lab.loss(server.host, delay_ms=300)
     begin = time.monotonic()
     enrolled(second, ALICE)
     done, of = until(lambda: server_of(second)["progress"], 20, "the progress of the first comparison", every=0)

@@ -345,6 +345,11 @@ impl Core {
         self.sessions.get(&id)
     }
 
+    /// Whether there is such a session, and its client is connected; else the client may resume it.
+    fn is_connected(&self, id: SessionId) -> bool {
+        self.session(id).is_some_and(|session| session.conn.is_some())
+    }
+
     /// The session with this id.
     pub(crate) fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(&id)

@@ -30,7 +30,7 @@ pub async fn serve(mut logins: mpsc::Receiver<PlainLogin>, service: Service) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use crosstalk_overlay::id::UserId;

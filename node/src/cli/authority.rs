@@ -442,10 +442,7 @@ fn domain(view: &DomainView, runs: bool, outside: &str) -> String {
 /// The link to other servers.
 pub(super) fn component(view: &ComponentView) -> String {
     let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let since = match view.since {
-        0 => String::new(),
-        since => format!(" since {}", output::ago(since, wall_millis())),
-    };
+    let since = output::since(view.since, wall_millis());
     format!(
         "other XMPP    {} at {}{since}{why}\n              {} stanzas wait to go out, {} for laptops to fetch them",
         view.state, view.address, view.held, view.waiting

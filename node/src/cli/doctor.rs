@@ -143,14 +143,14 @@ fn keys(data: &Path) -> Finding {
 
 /// What the node knows about itself.
 fn ask(node: &mut Node) -> Vec<Finding> {
-    let runs = node.runs();
+    let (runs, now) = (node.runs(), wall_millis());
     let mut findings = Vec::new();
     match node.reply(Request::Status) {
         Ok(Reply::Status(status)) => {
             findings.extend(status_of(&status, runs));
-            findings.extend(server::home(&status, runs, wall_millis()));
+            findings.extend(server::home(&status, runs, now));
             if let Ok(Reply::Accounts(accounts)) = node.reply(Request::ListAccounts) {
-                findings.extend(certificates(&accounts, &status.servers, wall_millis()));
+                findings.extend(certificates(&accounts, &status.servers, now));
             }
         }
         Ok(other) => findings.push(Finding::fail("node", format!("answers something else: {other:?}"))),
@@ -159,8 +159,8 @@ fn ask(node: &mut Node) -> Vec<Finding> {
     if let Ok(Response::Authority(Answer::Standing(database, outside))) =
         node.ask(Request::Authority(Question::Standing))
     {
-        findings.extend(server::database(&database, wall_millis()));
-        findings.extend(outside.map(|view| server::component(&view, wall_millis())));
+        findings.extend(server::database(&database, now));
+        findings.extend(outside.map(|view| server::component(&view, now)));
     }
     if runs && let Ok(Reply::Peers(peers)) = node.reply(Request::Peers) {
         let nodes: Vec<PeerView> = peers.into_iter().filter(|peer| peer.tier.is_none()).collect();
@@ -257,6 +257,7 @@ fn others(peers: &[PeerView]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::renewal::tests::view;
 
     #[test]
     fn trouble_is_found_and_named() {
@@ -279,18 +280,10 @@ mod tests {
         const DAY: u64 = 86_400_000;
         let now = 20_000 * DAY;
         let account = |device_until: u64, name_until: Option<u64>| AccountView {
-            name: "anna".into(),
             login: "anna@school.example".into(),
             jid: "anna@school.example".into(),
-            xid: String::new(),
-            nickname: String::new(),
-            visible: true,
-            link: LinkMode::default(),
-            sessions: 0,
-            waiting: 0,
-            created: 0,
-            device_until,
             name_until,
+            ..view(device_until)
         };
         let enrolled = [server::tests::server("up")];
         let texts = |account: AccountView, servers: &[ServerView]| {

@@ -80,6 +80,11 @@ pub fn ago(then: u64, now: u64) -> String {
     format!("{} ago", age(now.saturating_sub(then)))
 }
 
+/// ` since` then, for the middle of a sentence; nothing for 0, which is never.
+pub fn since(then: u64, now: u64) -> String {
+    if then == 0 { String::new() } else { format!(" since {}", ago(then, now)) }
+}
+
 /// How long it is until a Unix time in milliseconds, rounded: what was to count seven days ends in seven days, and not in six.
 pub fn until(then: u64, now: u64) -> String {
     let Some(left) = then.checked_sub(now).filter(|left| *left > 0) else {

@@ -138,11 +138,11 @@ impl Core {
     /// What only a session without a connection has waits for whoever is here, who may be the same person with the same
     /// program. Should that session be resumed, it has it too.
     pub(super) fn held_for_nobody_present(&mut self, user: UserId) {
+        let held = self.accounts.get(&user).into_iter().flat_map(|account| account.inbox.iter());
+        let absent = held.filter(|(_, held)| held.session.is_some_and(|id| !self.is_connected(id)));
+        let absent: Vec<u64> = absent.map(|(number, _)| number).collect();
         let Some(account) = self.accounts.get_mut(&user) else { return };
-        let absent = |id: SessionId| self.sessions.get(&id).is_none_or(|session| session.conn.is_none());
-        let held = account.inbox.iter().filter(|(_, held)| held.session.is_some_and(absent));
-        let held: Vec<u64> = held.map(|(number, _)| number).collect();
-        held.into_iter().for_each(|number| account.inbox.assign(number, None));
+        absent.into_iter().for_each(|number| account.inbox.assign(number, None));
     }
 
     /// Writes what no session has to one that takes messages, oldest first, with the time of arrival (XEP-0160,

@@ -211,7 +211,7 @@ impl Core {
         let Some((&first, others)) = targets.split_first() else {
             return self.hold_for_later(user, message, arrival);
         };
-        let away = self.session(first).is_none_or(|session| session.conn.is_none());
+        let away = !self.is_connected(first);
         // A session with negative priority gets what is for it alone, and nothing that waits.
         let takes = self.session(first).is_some_and(Session::takes_messages);
         let behind = takes && self.accounts.get(&user).is_some_and(|account| account.inbox.waiting() > 0);
@@ -280,7 +280,7 @@ impl Core {
         let priority = |id: &SessionId| self.session(*id).and_then(|session| session.priority());
         let top = all.iter().filter_map(priority).max();
         let mut sessions: Vec<_> = all.into_iter().filter(|id| priority(id) == top).collect();
-        sessions.sort_by_key(|id| self.session(*id).is_none_or(|session| session.conn.is_none()));
+        sessions.sort_by_key(|id| !self.is_connected(*id));
         sessions
     }
 
@@ -317,8 +317,7 @@ impl Core {
     /// A message that another device of the user sent: shown to this device's sessions as a carbon; if nobody is here, to
     /// the next that comes.
     pub(super) fn copy_from_own_device(&mut self, user: UserId, message: &Stanza, id: [u8; 16]) {
-        let present = |id: &SessionId| self.session(*id).is_some_and(|session| session.conn.is_some());
-        if self.top_sessions(user).first().is_some_and(present) {
+        if self.top_sessions(user).first().is_some_and(|first| self.is_connected(*first)) {
             return self.carbon(user, &[], carbons::Direction::Sent, message);
         }
         let Some(account) = self.accounts.get(&user) else { return };

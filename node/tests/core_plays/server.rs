@@ -237,21 +237,26 @@ fn the_directory_follows_a_name_that_was_changed_on_another_laptop() {
     }
 }
 
-/// A server that was started anew knows no sessions: a search is put again by the next one. Where that is forgotten too, the
-/// client is told to search again, and not that it may not.
-#[test]
-fn a_search_in_a_forgotten_session_is_put_again() {
+const SEARCH: &str = "<iq type='set' id='f' to='directory.school.example'><query xmlns='jabber:iq:search'><nick>ben</nick></query></iq>";
+
+/// One laptop at the server, which has told it that there is a directory.
+fn with_directory() -> School {
     let school = School::new(1);
     school.join(0);
-    // The first time it learns that there is a directory.
     for _ in 0..2 {
         school.rest(0);
     }
     school.forget();
+    school
+}
+
+/// A server that was started anew knows no sessions: a search is put again by the next one. Where that is forgotten too, the
+/// client is told to search again, and not that it may not.
+#[test]
+fn a_search_in_a_forgotten_session_is_put_again() {
+    let school = with_directory();
     let search = || {
-        school.clients[0].send(
-            "<iq type='set' id='f' to='directory.school.example'><query xmlns='jabber:iq:search'><nick>ben</nick></query></iq>",
-        );
+        school.clients[0].send(SEARCH);
         for _ in 0..3 {
             school.rest(0);
         }
@@ -270,21 +275,14 @@ fn a_search_in_a_forgotten_session_is_put_again() {
 /// What the server said of a former pass says nothing of the one that has begun since: the search is put by that one.
 #[test]
 fn a_search_that_a_pass_has_overtaken_begins_no_other_pass() {
-    let school = School::new(1);
-    school.join(0);
-    for _ in 0..2 {
-        school.rest(0);
-    }
-    school.forget();
+    let school = with_directory();
     let passes = || {
         let begun = |(ask, count): (&String, &usize)| if ask.starts_with("Begin") { *count } else { 0 };
         school.server.desk(|desk| desk.asked.iter().map(begun).sum::<usize>())
     };
     school.server.desk(|desk| desk.dies_at_searches = true);
     school.server.answers_late(true);
-    school.clients[0].send(
-        "<iq type='set' id='f' to='directory.school.example'><query xmlns='jabber:iq:search'><nick>ben</nick></query></iq>",
-    );
+    school.clients[0].send(SEARCH);
     rest(&school.all());
     school.server.desk(|desk| desk.dies_at_searches = false);
     // The server was started anew, so the next pass is a whole one.

@@ -35,15 +35,8 @@ fn answer(net: &mut Net, host: usize, answer: &[u8]) {
     net.with(host, |core, now| core.answer_enrolment(node, request, answer.to_vec(), now));
 }
 
-fn said(net: &Net, host: usize) -> Option<Said> {
-    net.hosts[host].events.iter().rev().find_map(|event| match event {
-        Output::Enrolled { ticket: 7, answer } => Some(answer.clone()),
-        _ => None,
-    })
-}
-
-#[test]
-fn the_server_on_the_link_is_found_by_itself() {
+/// A laptop has asked whoever is near, and the server has answered.
+fn answered() -> Net {
     let mut net = net();
     net.join(0, 1);
     net.join(1, 2);
@@ -53,20 +46,25 @@ fn the_server_on_the_link_is_found_by_itself() {
     assert_eq!(asked(&net, 0), [(node_id(1), 7)]);
     answer(&mut net, 0, b"answer");
     net.run(SECOND);
-    assert_eq!(said(&net, 1), Some(Ok((node_id(0), b"answer".to_vec()))));
+    net
+}
+
+fn said(net: &Net, host: usize) -> Option<Said> {
+    net.hosts[host].events.iter().rev().find_map(|event| match event {
+        Output::Enrolled { ticket: 7, answer } => Some(answer.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn the_server_on_the_link_is_found_by_itself() {
+    assert_eq!(said(&answered(), 1), Some(Ok((node_id(0), b"answer".to_vec()))));
 }
 
 /// On a link everybody is asked: who has nothing to say after the server has is no stranger.
 #[test]
 fn whoever_is_no_server_may_say_so_late() {
-    let mut net = net();
-    net.join(0, 1);
-    net.join(1, 2);
-    net.run(3 * SECOND);
-    ask(&mut net, 1, Server::OnLink);
-    net.run(SECOND);
-    answer(&mut net, 0, b"answer");
-    net.run(SECOND);
+    let mut net = answered();
     assert!(said(&net, 1).is_some_and(|said| said.is_ok()));
     let dropped = |net: &Net| net.hosts[1].core.counters().dropped.values().sum::<u64>();
     net.with(2, |core, now| core.answer_enrolment(node_id(1), 7, Vec::new(), now));

@@ -34,8 +34,7 @@ pub(super) fn database(database: &Standing, now: u64) -> Option<Finding> {
 /// The link to other servers by a stock one.
 pub(super) fn component(view: &ComponentView, now: u64) -> Finding {
     const WHAT: &str = "other XMPP";
-    let since =
-        if view.since == 0 { String::new() } else { format!(" since {}", output::ago(view.since, now)) };
+    let since = output::since(view.since, now);
     match (view.state.as_str(), &view.why) {
         ("up", _) => Finding::ok(WHAT, format!("connected to the XMPP server at {}", view.address)),
         ("elsewhere", _) => Finding::ok(WHAT, "another process of this server keeps the link"),
@@ -99,14 +98,8 @@ pub(super) mod tests {
             address: "anna@school.example".into(),
             state: state.into(),
             since: 1_000,
-            why: None,
-            synced: 1_000,
             held: 3,
-            password: None,
-            progress: None,
-            outside: None,
-            sent: 0,
-            received: 0,
+            ..ServerView::default()
         }
     }
 

@@ -85,7 +85,7 @@ pub(in crate::core) enum Stands {
 }
 
 /// How a user's server stands, for people and programs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerView {
     /// The user's certified address.
     pub address: String,

@@ -1,6 +1,7 @@
 """libpurple's XMPP (as in Pidgin and Finch) in a host, by a SOCKS proxy if need be, driven from a test.
 
-Events beside those of bonjour.py: chat (room, from, body), what somebody said in a room; offer (from, name), of a file.
+Events beside those of bonjour.py: chat (room, from, body), what somebody said in a room; offer (from, name), of a file;
+asks, tells, finds: the windows of the search for users.
 """
 
 import ctypes.util
@@ -18,7 +19,7 @@ class Purple(Agent):
         super().__init__(host, name, "purple_agent.py")
 
     def login(self, jid, password="secret", seconds=30, **options):
-        """Options: server, port, proxy (4 or 5, host, port). Returns the event."""
+        """Options: server, port, proxy (4 or 5, host, port), accepted. Returns the event."""
         self.wait("ready", seconds)
         self.do("login", jid=jid, password=password, **options)
         return self.wait("signed-on", seconds)

@@ -1,7 +1,10 @@
 """The directory of a domain: who has agreed is found by who searches (XEP-0055), whoever is away; and a name follows to the next laptop."""
 
+import time
+
+from purple import Purple
 from slix import Slix
-from test_authority import ALICE, DOMAIN, client, enrolled, found, invite
+from test_authority import ALICE, DOMAIN, PASSWORD, client, enrolled, found, invite
 from test_sync import in_step, server_of
 from waiting import until
 
@@ -96,3 +99,34 @@ def test_found_by_consent_alone(labs, nodes_of, figure):
     server.ask("authority", "user", "disable", "alice")
     assert listed(server) == {} and people(search(bob, "anni")) == {}
     assert "taken out of the directory" in [line["what"] for line in server.ask("authority", "audit")]
+
+
+def test_by_the_menu_of_a_stock_client(labs, nodes_of):
+    """libpurple's "Search for Users" (Pidgin, Finch): it knows the directory, shows the form, and lists who was found."""
+    server, laptop = nodes_of(labs(2))
+    server.configure(MEMBERS)
+    for node in (server, laptop):
+        node.start()
+    found(server)
+    for name in ("alice", "bob"):
+        enrolled(laptop, invite(server, name))
+    in_step(laptop)
+    client(laptop).do("iq", type="set", xml=CARD)
+    laptop.ask("account", "directory", ALICE, "full-name")
+    until(lambda: listed(server), 20, "alice in the directory")
+    bob = Purple(laptop.host, "bob")
+    with open(f"{laptop.data}/client-tls.pem", encoding="utf-8") as file:
+        certificate = file.read().split("-----END PRIVATE KEY-----\n")[1]
+    bob.login(BOB, PASSWORD, accepted=certificate)
+
+    def look_for(words):
+        begun = time.monotonic()
+        bob.do("search")
+        bob.wait("asks", default=SERVICE, after=begun)
+        bob.do("answer", value=SERVICE)
+        (label,) = bob.wait("asks", labels=bool, after=begun)["labels"]
+        bob.do("answer", value={label: words})
+        return [list(row.values()) for row in bob.wait("finds", after=begun)["rows"]]
+
+    assert look_for("muller") == [[ALICE, "Anni", "Anna Maria M\u00fcller"]]
+    assert look_for("nobody") == []

@@ -60,8 +60,10 @@ struct Asking {
     ask: Vec<u8>,
     /// It says what has to be durable before.
     durable: bool,
-    /// Monotonic milliseconds.
+    /// When it is given up: monotonic milliseconds.
     until: u64,
+    /// The same, if somebody is found who has not said no.
+    latest: u64,
     /// Who was asked on the present session.
     asked: BTreeSet<NodeId>,
     /// Who said no.
@@ -107,7 +109,7 @@ impl Overlay {
             self.learn(*node, addresses.clone(), now);
         }
         let (asked, no) = (BTreeSet::new(), BTreeSet::new());
-        let asking = Asking { server, ask: ask.clone(), durable, until, asked, no };
+        let asking = Asking { server, ask: ask.clone(), durable, until, latest: until, asked, no };
         self.enrolment.asking.insert(ticket, asking);
         self.timers.set_earlier(Timer::Enrol, until);
         if own {
@@ -146,6 +148,9 @@ impl Overlay {
         let mut wanted = false;
         for (ticket, asking) in open {
             wanted = true;
+            if !asking.no.contains(&node) {
+                asking.until = asking.latest;
+            }
             if greeted && asking.asked.insert(node) {
                 frames.push((Frame::Enrol { request: *ticket, ask: asking.ask.clone() }, asking.durable));
             }

@@ -1,6 +1,6 @@
 //! Questions to the server of a domain: it is found, asked again after a loss, and nobody else is believed.
 
-use crosstalk_overlay::core::{NoAnswer, Output, Server};
+use crosstalk_overlay::core::{NoAnswer, Output, PeerEvent, Server};
 use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::wire::{Frame, encode};
 
@@ -89,6 +89,25 @@ fn without_a_server_near_the_search_ends() {
     ask(&mut net, 1, Server::At(node_id(0), Vec::new()));
     net.run(41 * SECOND);
     assert_eq!(said(&net, 1), Some(Err(NoAnswer::Unreachable)));
+}
+
+/// All whom it knows have said no, and then it finds one more, who cannot be reached at once.
+#[test]
+fn whoever_is_found_late_is_waited_for() {
+    let mut net = net();
+    net.join(1, 2);
+    net.run(3 * SECOND);
+    ask(&mut net, 1, Server::OnLink);
+    net.run(SECOND);
+    let event = PeerEvent::Discovered { node: node_id(0), addresses: vec!["/memory/0".into()] };
+    net.peer_event(1, event);
+    net.run(5 * SECOND);
+    assert_eq!(said(&net, 1), None);
+    net.join(0, 1);
+    net.run(3 * SECOND);
+    answer(&mut net, 0, b"answer");
+    net.run(SECOND);
+    assert_eq!(said(&net, 1), Some(Ok((node_id(0), b"answer".to_vec()))));
 }
 
 /// The connection breaks between question and answer, or the server starts again: it is asked once more.

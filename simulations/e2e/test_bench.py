@@ -58,3 +58,13 @@ def test_nodes_in_namespaces_find_each_other(tmp_path, figure):
     assert churn["replaced"] == 1 and churn["lookups"] == 8 and churn["success"] == 1
     assert 0 < figures["memory_mib"]["median"] < 200 and figures["joining_kb"]["median"] > 1
     figure(f"four nodes in namespaces: look-ups {figures['millis']['median']:.0f} ms")
+
+
+def test_a_class_enrols_at_once(tmp_path, figure):
+    """Eight laptops and their server: all are enrolled, and nothing was refused."""
+    figures = measured([os.path.join(BENCH, "class"), "--laptops", "8", "--settle", "3"], tmp_path / "class.json")
+    assert (figures["laptops"], figures["enrolled"]) == (8, 8)
+    assert figures["refused"] == [] and figures["refused_by_server"] == {}
+    server = figures["server"]
+    assert server["cpu_seconds"] > 0 and server["database_kb"]["growth"] > 0 and server["memory_mib"]["after"] > 1
+    figure(f"eight laptops at once: the last is enrolled after {figures['seconds']['max']:.1f} s, {server['cpu_seconds']:.2f} s of the server's CPU")

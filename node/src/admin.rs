@@ -33,7 +33,7 @@ pub use crate::secret::Secret;
 /// Name of the socket in the data directory.
 pub const SOCKET: &str = "crosstalk.sock";
 /// Longest request line, bytes: some users that are imported, with their contact lists.
-pub const MAX_REQUEST: usize = 1024 * 1024;
+pub const MAX_REQUEST: usize = 2 * 1024 * 1024;
 /// Longest response line, bytes: some thousand contacts or accounts.
 pub const MAX_RESPONSE: u64 = 16 * 1024 * 1024;
 

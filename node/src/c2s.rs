@@ -85,8 +85,12 @@ pub struct Limits {
     pub bytes_per_second: u32,
     /// Bytes that a client may send at once. Default 4 MiB.
     pub burst_bytes: u32,
-    /// Bytes that may wait for a client that does not read; beyond it the client is cut off. Default 1 MiB.
+    /// Bytes that may wait for a client that does not read; beyond it, and what it gets of `common_bytes`, the client is cut
+    /// off. Default 1 MiB.
     pub unread_bytes: usize,
+    /// Bytes that may wait for all clients together beyond that, half of them for one. Default 32 MiB: a contact list of 5,000
+    /// with everybody online, and all that a resumed session may have left unacknowledged, are one burst.
+    pub common_bytes: usize,
 }
 
 impl Default for Limits {
@@ -101,6 +105,7 @@ impl Default for Limits {
             bytes_per_second: 1 << 20,
             burst_bytes: 4 << 20,
             unread_bytes: 1 << 20,
+            common_bytes: 32 << 20,
         }
     }
 }
@@ -175,7 +180,7 @@ fn door(settings: Settings, directory: Directory, inputs: mpsc::Sender<Input>) -
         direct_tls: tls::for_direct_tls(&settings.tls),
         starttls: settings.tls,
         directory,
-        clients: Clients::default(),
+        clients: Clients::new(settings.limits.common_bytes),
         inputs,
         hashing: Semaphore::new(HASHING),
         seats: Arc::new(Semaphore::new(settings.limits.connections)),

@@ -29,7 +29,7 @@ use crate::upstream::book;
 /// Users that are taken in at once.
 pub const AT_ONCE: usize = 64;
 /// Contacts of one user, and blocked addresses.
-pub const CONTACTS: usize = 2_000;
+pub const CONTACTS: usize = 5_000;
 /// Blocked addresses of one user.
 pub const BLOCKED: usize = 1_000;
 /// Bytes of a vCard: more does not fit an answer.

@@ -20,7 +20,7 @@ use jid::Jid;
 use prost::Message;
 
 use self::certificates::{keep_certificate, speakers};
-use self::index::{Index, entries, mark_of};
+use self::index::{Index, entries, make_room, mark_of};
 use self::page::Page;
 use self::sight::Sights;
 use super::database::{Change, Database, DatabaseError};
@@ -42,12 +42,10 @@ pub use blocks::blocked;
 
 /// Sessions that are remembered; of more the oldest is forgotten.
 const SESSIONS: usize = 4_096;
-/// Users whose marks are in memory; of more the one asked for longest ago is read again.
-const INDEXES: usize = 128;
-/// Things that are kept of one user.
-const PER_USER: usize = 16_384;
-/// Their bytes; of 5,000 contacts they are two million.
-const BYTES: usize = 16 << 20;
+/// Things that are kept of one user: 5,000 contacts and 1,000 removed ones, four records of each of 10,000 relations, blocks.
+const PER_USER: usize = 49_152;
+/// Their bytes; of 5,000 contacts they are two million, with four records of each ten.
+const BYTES: usize = 24 << 20;
 /// Statements that are kept of one thing. A device that is told of them says all of it in one.
 const STATEMENTS: usize = 16;
 /// Things that are read together.
@@ -339,10 +337,7 @@ impl Lists {
     ) -> Result<&mut Index, DatabaseError> {
         if self.indexes.get(&user).is_none_or(|index| index.changes != owner.changes) {
             self.indexes.remove(&user);
-            if self.indexes.len() >= INDEXES {
-                let oldest = self.indexes.iter().min_by_key(|(_, index)| index.used).map(|(user, _)| *user);
-                oldest.map(|user| self.indexes.remove(&user));
-            }
+            make_room(&mut self.indexes);
             let mut index = Index { changes: owner.changes, ..Index::default() };
             for (place, said) in database.all_said(&user, PER_USER)? {
                 index.add(place, &said);

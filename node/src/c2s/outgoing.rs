@@ -1,6 +1,7 @@
 //! What goes to the clients: one buffer for each, filled by the event loop and emptied by the client's own task.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
@@ -12,11 +13,13 @@ use crate::xmpp::StreamError;
 #[derive(Clone, Default)]
 pub struct Clients {
     outboxes: Arc<Mutex<BTreeMap<ConnId, Arc<Outbox>>>>,
+    common: Arc<Common>,
 }
 
 impl Clients {
     /// Performs [`crate::core::io::Output::Client`]. All that is sent before the event loop yields leaves in one
-    /// write. Beyond [`super::Limits::unread_bytes`] the client, which does not read, is cut off.
+    /// write. Beyond [`super::Limits::unread_bytes`], and what there is of [`super::Limits::common_bytes`], the client, which
+    /// does not read, is cut off.
     pub fn send(&self, conn: ConnId, data: Vec<u8>) {
         if let Some(outbox) = lock(&self.outboxes).get(&conn) {
             outbox.push(data);
@@ -42,8 +45,12 @@ impl Clients {
         lock(&self.outboxes).len()
     }
 
+    pub(crate) fn new(common_bytes: usize) -> Self {
+        Self { outboxes: Arc::default(), common: Arc::new(Common::new(common_bytes)) }
+    }
+
     pub(crate) fn add(&self, conn: ConnId, limit: usize) -> Arc<Outbox> {
-        let outbox = Arc::new(Outbox::new(limit));
+        let outbox = Arc::new(Outbox { limit, common: self.common.clone(), state: Mutex::default() });
         lock(&self.outboxes).insert(conn, outbox.clone());
         outbox
     }
@@ -57,9 +64,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What waits for one client: at most `limit` bytes, or one piece that is larger.
+/// Room for what a login brings at once, a long contact list and all who are online, which few clients have unread at a time.
+#[derive(Debug, Default)]
+struct Common {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Common {
+    fn new(limit: usize) -> Self {
+        Self { limit, used: AtomicUsize::new(0) }
+    }
+
+    /// Takes `wanted` bytes in place of those that one client has: half of all at most.
+    fn change(&self, has: &mut usize, wanted: usize) -> bool {
+        let fits = |used: usize| Some(used - *has + wanted).filter(|all| *all <= self.limit);
+        let may = wanted <= *has || wanted <= self.limit / 2;
+        let taken = may && self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if taken {
+            *has = wanted;
+        }
+        taken
+    }
+}
+
+/// What waits for one client: at most `limit` bytes and what the common room gives, or one piece that is larger.
 pub(crate) struct Outbox {
     limit: usize,
+    common: Arc<Common>,
     state: Mutex<State>,
 }
 
@@ -68,6 +100,8 @@ struct State {
     waiting: Vec<u8>,
     /// Bytes that the task took and has not written yet.
     taken: usize,
+    /// Of the common room.
+    borrowed: usize,
     order: Option<Order>,
     waker: Option<Waker>,
 }
@@ -82,9 +116,9 @@ pub(crate) enum Order {
 }
 
 impl Outbox {
-    /// Nothing waits yet.
+    /// Nothing waits yet, and there is no common room.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default() }
+        Self { limit, common: Arc::default(), state: Mutex::default() }
     }
 
     /// Whatever its size, what nothing waits before never cuts the client off: a message that did would do so at each
@@ -96,7 +130,8 @@ impl Outbox {
         }
         let first = state.waiting.is_empty();
         let unread = state.waiting.len() + state.taken;
-        if unread > 0 && unread + data.len() > self.limit {
+        let beyond = (unread + data.len()).saturating_sub(self.limit);
+        if unread > 0 && beyond > state.borrowed && !self.common.change(&mut state.borrowed, beyond) {
             state.waiting = Vec::new();
             state.order = Some(Order::Cut);
             state.wake();
@@ -121,6 +156,8 @@ impl Outbox {
         let mut state = lock(&self.state);
         state.remember(cx);
         state.taken = state.waiting.len();
+        let beyond = state.taken.saturating_sub(self.limit).min(state.borrowed);
+        self.common.change(&mut state.borrowed, beyond);
         std::mem::take(&mut state.waiting)
     }
 
@@ -134,6 +171,12 @@ impl Outbox {
         let mut state = lock(&self.state);
         state.remember(cx);
         state.order.clone()
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.common.change(&mut lock(&self.state).borrowed, 0);
     }
 }
 
@@ -169,5 +212,38 @@ mod tests {
         assert!(outbox.order(&cx).is_none());
         outbox.push(vec![0; 1]);
         assert!(matches!(outbox.order(&cx), Some(Order::Cut)));
+    }
+
+    #[test]
+    fn the_common_room_is_for_those_who_read_at_last() {
+        let cx = Context::from_waker(Waker::noop());
+        let clients = Clients::new(40);
+        let add = |number| clients.add(ConnId(number), 10);
+        let is_cut = |outbox: &Outbox| matches!(outbox.order(&cx), Some(Order::Cut));
+        let (slow, other, third) = (add(1), add(2), add(3));
+        slow.push(vec![0; 5]);
+        slow.push(vec![0; 25]);
+        assert!(!is_cut(&slow), "half of the room, beside its own");
+        slow.push(vec![0; 1]);
+        assert!(is_cut(&slow), "not more than half");
+        // What it had is there again once its connection has ended, and not before.
+        other.push(vec![0; 5]);
+        other.push(vec![0; 25]);
+        third.push(vec![0; 5]);
+        third.push(vec![0; 6]);
+        assert!(!is_cut(&other) && is_cut(&third));
+        drop((slow, third));
+        clients.remove(ConnId(1));
+        clients.remove(ConnId(3));
+        let fourth = add(4);
+        fourth.push(vec![0; 5]);
+        fourth.push(vec![0; 25]);
+        assert!(!is_cut(&fourth));
+        // Who reads gives back.
+        assert_eq!(fourth.take(&cx).len(), 30);
+        assert!(fourth.take(&cx).is_empty());
+        assert_eq!(other.take(&cx).len(), 30);
+        assert!(other.take(&cx).is_empty());
+        assert_eq!(clients.common.used.load(Ordering::Relaxed), 0);
     }
 }

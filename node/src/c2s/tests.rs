@@ -23,6 +23,7 @@ use crate::xmpp::ns;
 
 mod hostile;
 mod login;
+mod long_list;
 mod measure;
 mod negotiation;
 mod sessions;

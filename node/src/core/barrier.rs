@@ -17,8 +17,9 @@ use crate::xmpp::error::StreamCondition;
 use super::io::{ConnId, Output};
 use super::link::io::{LinkCommand, StreamId};
 
-/// Bytes that may wait for one destination.
+/// Bytes that may wait for one destination; for a client, what a resumed session may have left unacknowledged.
 const MOST_HELD: usize = 4 << 20;
+const MOST_HELD_FOR_A_CLIENT: usize = 16 << 20;
 /// What an output takes beside its bytes.
 const OVERHEAD: usize = 128;
 
@@ -153,7 +154,13 @@ impl Barrier {
     }
 
     fn close_full(&mut self, destination: Destination) {
-        let full = self.held.get(&destination).is_some_and(|queue| queue.bytes > MOST_HELD);
+        let most = match destination {
+            Destination::Client(_) => MOST_HELD_FOR_A_CLIENT,
+            Destination::Peer(_) | Destination::Admin(_) | Destination::Stream(_) | Destination::Other => {
+                MOST_HELD
+            }
+        };
+        let full = self.held.get(&destination).is_some_and(|queue| queue.bytes > most);
         let Some(close) = closing(destination).filter(|_| full) else { return };
         self.held.remove(&destination);
         self.ready.push_back(close);
@@ -254,7 +261,7 @@ mod tests {
         barrier.push(client(1, b"ack"), true);
         barrier.push(client(2, b"ack"), true);
         barrier.close(writes());
-        for _ in 0..5 {
+        for _ in 0..17 {
             barrier.push(client(1, &[b'x'; 1 << 20]), false);
         }
         barrier.push(Output::Notice("to nobody".to_owned()), false);
@@ -267,6 +274,21 @@ mod tests {
         assert!(drain(&mut barrier).is_empty());
         barrier.ended(ConnId(1));
         assert!(barrier.held.is_empty() && barrier.closed.is_empty());
+    }
+
+    /// All that a session may have left unacknowledged is said again behind one promise.
+    #[test]
+    fn a_resumed_session_is_not_closed_for_what_it_left() {
+        let settings = crate::core::Settings::default();
+        let stanza = vec![b'x'; settings.unacked_bytes / settings.unacked_limit];
+        let mut barrier = Barrier::default();
+        for _ in 0..settings.unacked_limit {
+            barrier.push(client(1, &stanza), true);
+        }
+        barrier.close(writes());
+        assert_eq!(drain(&mut barrier), ["commit 0"]);
+        barrier.committed(0);
+        assert_eq!(drain(&mut barrier).len(), settings.unacked_limit);
     }
 
     #[test]

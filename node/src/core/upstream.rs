@@ -38,7 +38,7 @@ const LIVE_BYTES: usize = 256 << 10;
 /// Bytes of the presence of one session that is told outside.
 pub const PRESENCE: usize = 4 * 1_024;
 /// Sessions of contacts outside that one user is shown.
-const SEEN: usize = 4_000;
+const SEEN: usize = 6_000;
 
 /// The ways of all users here.
 #[derive(Debug, Default)]

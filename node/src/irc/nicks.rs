@@ -16,7 +16,7 @@ pub const LENGTH: usize = 30;
 /// Characters that a name gives.
 const STEM: usize = 20;
 /// Nicks that are remembered; beyond it a nick is made of the address alone, so that none ever becomes another's.
-const MOST: usize = 8_192;
+const MOST: usize = 16_384;
 
 /// Nicks and addresses of a session.
 #[derive(Debug, Default)]

@@ -26,8 +26,8 @@ const ROOM: Limits = Limits {
     domain: Held { letters: LETTERS / 2, bytes: 2 << 20 },
     sender: Held { letters: LETTERS / 4, bytes: 1 << 20 },
 };
-/// Contacts of one user outside.
-pub const CONTACTS: usize = 4_000;
+/// Contacts of one user outside: a whole list, and who asks or is asked.
+pub const CONTACTS: usize = 6_000;
 /// Of them, requests that nobody has answered.
 pub const REQUESTS: usize = 200;
 /// Devices of one user of which it is known how far they are.

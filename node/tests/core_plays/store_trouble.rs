@@ -114,7 +114,7 @@ fn who_has_too_much_waiting_is_closed() {
         "<iq type='set' id='q'><query xmlns='jabber:iq:roster'><item jid='eve@school.example'/></query></iq>",
     );
     let text = "x".repeat(200 << 10);
-    for _ in 0..21 {
+    for _ in 0..84 {
         bob.send(&format!(
             "<message to='anna@school.example/desk' type='headline'><body>{text}</body></message>"
         ));

@@ -12,6 +12,10 @@ use super::hidden::Hiding;
 use super::{BYTES, Merged, PER_USER, whole};
 use crate::core::sync::entry::{Entry, Mark, Marks, Place};
 
+/// Users whose marks are in memory, and things of all of them; of more the one asked for longest ago is read again.
+const INDEXES: usize = 128;
+const INDEXED: usize = 1_000_000;
+
 /// What a user has here, in memory.
 #[derive(Default)]
 pub(super) struct Index {
@@ -76,6 +80,17 @@ impl Index {
     }
 }
 
+/// So that one user more has room.
+pub(super) fn make_room(indexes: &mut BTreeMap<UserId, Index>) {
+    let things =
+        |indexes: &BTreeMap<UserId, Index>| indexes.values().map(|index| index.things).sum::<usize>();
+    while indexes.len() >= INDEXES || things(indexes) + PER_USER > INDEXED {
+        let oldest = indexes.iter().min_by_key(|(_, index)| index.used).map(|(user, _)| *user);
+        let Some(oldest) = oldest else { return };
+        indexes.remove(&oldest);
+    }
+}
+
 /// The statements about a thing that can be read.
 pub(super) fn entries(said: &Said) -> impl Iterator<Item = Entry> {
     said.statements.iter().filter_map(|statement| Entry::read(&statement.said))
@@ -90,5 +105,28 @@ fn granted_by(entry: &Entry) -> Option<UserId> {
     match entry {
         Entry::Record(_, record) => (record.says == Says::Grant).then_some(record.from),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_large_users_or_many_small_ones_are_in_memory() {
+        for (things, kept) in [(10, INDEXES - 1), (PER_USER, INDEXED / PER_USER - 1)] {
+            let mut indexes = BTreeMap::new();
+            for number in 0..200_u8 {
+                make_room(&mut indexes);
+                let index = Index { things, used: u64::from(number), ..Index::default() };
+                indexes.insert(UserId::from_bytes([number; 32]), index);
+            }
+            make_room(&mut indexes);
+            assert_eq!(indexes.len(), kept, "{things}");
+            assert!(
+                indexes.contains_key(&UserId::from_bytes([199; 32])),
+                "the one asked for longest ago goes"
+            );
+        }
     }
 }

@@ -19,7 +19,7 @@ const BANNED: &str = "BANNED_ACCOUNT--";
 const NAME: usize = 1_023;
 const GROUPS: usize = 50;
 /// Bytes of all contacts of a user.
-const BYTES: usize = 256 * 1_024;
+const BYTES: usize = 640 * 1_024;
 
 /// Whether something of a user is of use.
 pub fn is_wanted(name: &str, of: &str) -> bool {

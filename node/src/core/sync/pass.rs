@@ -26,7 +26,7 @@ use crate::core::account::Account;
 use crate::core::enrol::bounded;
 
 /// Things told again because the server knew something that they had not; more wait for the next pass.
-const TOLD_AGAIN: usize = 4_096;
+const TOLD_AGAIN: usize = 16_384;
 /// Marks of a server at most.
 const MOST_MARKS: usize = 65_536;
 

@@ -10,7 +10,7 @@ use crate::irc::{BOT, CHANNEL};
 use crate::xmpp::{Element, ns};
 
 /// People of a session; a contact list and neighbours have room in it. Of who only wrote, some make room.
-const MOST: usize = 4_096;
+const MOST: usize = 8_192;
 /// Sessions of one person that are looked at.
 const RESOURCES: usize = 32;
 

@@ -64,10 +64,10 @@ fn what_clients_ask_is_answered() {
 #[test]
 fn strangers_are_bounded() {
     let mut client = Client::with_bob("");
-    for n in 0..5_000 {
+    for n in 0..9_000 {
         client.core(&format!("<message from='s{n}@evil.example/x' type='chat'><body>spam</body></message>"));
     }
-    assert!(client.session.people.known.len() <= 4_096);
+    assert!(client.session.people.known.len() <= 8_192);
     assert!(client.says("ISON Bob").contains(" 303 me Bob"));
 }
 
@@ -173,11 +173,11 @@ fn who_is_not_listed_is_introduced_and_not_shown() {
     assert!(client.core(&message).contains("not in your contact list"));
     assert!(!client.core(&message).contains("not in your contact list"));
     assert!(client.core(&format!("<presence from='{EVE}/x'/>")).is_empty());
-    for n in 0..5_000 {
+    for n in 0..9_000 {
         client.core(&format!("<presence from='s{n}@evil.example/x'/>"));
         client.core(&format!("<message from='s{n}@evil.example' type='chat'><body>spam</body></message>"));
     }
-    assert!(client.session.people.known.len() <= 4_096);
+    assert!(client.session.people.known.len() <= 8_192);
     assert!(client.session.people.known.contains_key(BOB));
 }
 

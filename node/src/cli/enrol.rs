@@ -1,6 +1,7 @@
 //! `crosstalk enrol`: this laptop becomes one of a user of a domain.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use crosstalk_overlay::enrol::Invitation;
 
@@ -8,9 +9,15 @@ use super::device::PasswordArgs;
 use super::failure::Failure;
 use super::{Node, confused, output, prompt};
 use crate::admin::{Request, Response, Secret};
+use crate::core::admin::Reply;
+use crate::core::sync::server::ServerView;
 
 /// Shortest password that may be chosen for an account whose sealed key lies at a server, signs.
 const SHORTEST: usize = 8;
+/// From one look at how far the contact list is to the next.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a person is kept waiting while nothing of it comes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What to enrol with.
 #[derive(Debug, clap::Args)]
@@ -58,6 +65,8 @@ pub(crate) fn execute(args: Args, node: &mut Node, server: SocketAddr, json: boo
     if !json && prompt::is_terminal() {
         output::complain("Asking the server …");
     }
+    // Whoever is new has no contacts that could come from there, or go.
+    let is_alone = is_new && args.account.is_none();
     let request = Request::Enrol { to, server: args.server, password, account: args.account };
     let Response::Enrolled { account, recovery } = node.ask(request)? else { return Err(confused()) };
     if json {
@@ -78,5 +87,77 @@ pub(crate) fn execute(args: Args, node: &mut Node, server: SocketAddr, json: boo
             code.reveal()
         ));
     }
+    if !is_alone {
+        follow(node, &account.jid, &output::Progress::new(json))?;
+    }
     Ok(())
+}
+
+/// Shows a person how far the contact list is, until laptop and server have the same. It comes also where nobody looks on.
+fn follow(node: &mut Node, address: &str, progress: &output::Progress) -> Result<(), Failure> {
+    let mut looks = Looks { progress: None, since: Instant::now() };
+    while progress.is_shown() {
+        let Reply::Status(status) = node.reply(Request::Status)? else { return Err(confused()) };
+        let server = status.servers.iter().find(|server| server.address == address);
+        let (text, is_last) = looks.next(server, Instant::now());
+        progress.say(&text);
+        if is_last {
+            progress.end();
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// What was seen of a contact list on its way.
+struct Looks {
+    progress: Option<(usize, usize)>,
+    /// When that was new.
+    since: Instant,
+}
+
+impl Looks {
+    /// What to say now, and whether it is the last word.
+    fn next(&mut self, server: Option<&ServerView>, now: Instant) -> (String, bool) {
+        let Some(server) = server else { return (LATER.to_owned(), true) };
+        if server.synced > 0 {
+            return ("Contact list: all of it, as the server has it.".to_owned(), true);
+        }
+        if server.progress.is_some() && server.progress != self.progress {
+            (self.progress, self.since) = (server.progress, now);
+        }
+        if server.state == "refused" || now.duration_since(self.since) > PATIENCE {
+            return (LATER.to_owned(), true);
+        }
+        let far = self.progress.map_or_else(|| "…".to_owned(), output::done_of);
+        (format!("Contact list: {far}"), false)
+    }
+}
+
+const LATER: &str =
+    "Contact list: not all of it yet. It comes by itself; `crosstalk status` says how the server stands.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_told_how_far_it_is_and_not_kept_waiting_for_a_server_that_is_gone() {
+        let begin = Instant::now();
+        let mut looks = Looks { progress: None, since: begin };
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let view = |progress| ServerView { progress, ..ServerView::default() };
+        let going_on = |text: &str| (format!("Contact list: {text}"), false);
+        assert_eq!(looks.next(Some(&view(None)), at(1)), going_on("…"));
+        assert_eq!(looks.next(Some(&view(Some((1_200, 5_003)))), at(15)), going_on("1,200 of 5,003"));
+        // Between two passes nothing is under way; a slow line is not one that is cut.
+        assert_eq!(looks.next(Some(&view(None)), at(30)), going_on("1,200 of 5,003"));
+        assert_eq!(looks.next(Some(&view(Some((2_000, 5_003)))), at(34)), going_on("2,000 of 5,003"));
+        assert_eq!(looks.next(Some(&view(Some((2_000, 5_003)))), at(55)), (LATER.to_owned(), true));
+        let refused = ServerView { state: "refused".to_owned(), ..view(None) };
+        assert_eq!(looks.next(Some(&refused), at(34)), (LATER.to_owned(), true));
+        let whole = ServerView { synced: 1, ..view(None) };
+        assert!(looks.next(Some(&whole), at(60)).1);
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufReader, IsTerminal as _, Write as _};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
@@ -25,7 +25,7 @@ use user::{Making, is_wanted};
 const DEPTH: usize = 4;
 /// Files of one import.
 const FILES: usize = 100_000;
-/// Bytes of one request, about: half of what the node takes.
+/// Bytes of one request, about: a quarter of what the node takes, as one user alone may be more.
 const BATCH: usize = 512 * 1_024;
 /// Names that are printed of those who were passed over.
 const SHOWN: usize = 20;
@@ -67,7 +67,7 @@ pub(crate) fn execute(args: &Args, node: &mut Node, json: bool) -> Result<(), Fa
     };
     let host = args.host.as_deref().unwrap_or(&domain);
     let files = listed(&args.files)?;
-    let mut users = 0_u64;
+    let mut users = 0_usize;
     // First everything is looked at, and nothing sent.
     let mut export = Export::new(&domain, host, false);
     for file in &files {
@@ -85,14 +85,15 @@ pub(crate) fn execute(args: &Args, node: &mut Node, json: bool) -> Result<(), Fa
         dry_run: args.dry_run,
         ..Report::default()
     };
+    let progress = output::Progress::new(json);
     let mut batch =
-        Batch { node, users: Vec::new(), bytes: 0, done: 0, all: users, really: !args.dry_run, json };
+        Batch { node, users: Vec::new(), bytes: 0, done: 0, all: users, really: !args.dry_run, progress };
     let mut export = Export::new(&domain, host, true);
     for file in &files {
         export.read(file, &mut |user| batch.add(user, &mut report.view))?;
     }
     batch.send(&mut report.view)?;
-    batch.line("\n");
+    batch.progress.end();
     if json {
         output::json(&report);
     } else {
@@ -227,10 +228,10 @@ struct Batch<'a> {
     node: &'a mut Node,
     users: Vec<ImportedUser>,
     bytes: usize,
-    done: u64,
-    all: u64,
+    done: usize,
+    all: usize,
     really: bool,
-    json: bool,
+    progress: output::Progress,
 }
 
 impl Batch<'_> {
@@ -249,7 +250,7 @@ impl Batch<'_> {
             return Ok(());
         }
         let users = std::mem::take(&mut self.users);
-        self.done += users.len() as u64;
+        self.done += users.len();
         self.bytes = 0;
         let question = Question::Import { users, really: self.really };
         let Response::Authority(Answer::Imported(more)) = self.node.ask(Request::Authority(question))? else {
@@ -259,15 +260,8 @@ impl Batch<'_> {
         view.to_invite.extend(more.to_invite);
         view.existed.extend(more.existed);
         view.refused.extend(more.refused);
-        self.line(&format!("\r{} of {} users", self.done, self.all));
+        self.progress.say(&format!("{} users", output::done_of((self.done, self.all))));
         Ok(())
-    }
-
-    /// Progress, for a person.
-    fn line(&self, text: &str) {
-        if !self.json && std::io::stderr().is_terminal() {
-            let _ = std::io::stderr().write_all(text.as_bytes());
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What commands print: lines, JSON, tables. A reader that went away (`| head`) is no error.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 
 use serde::Serialize;
 
@@ -17,6 +17,41 @@ pub fn line(text: impl AsRef<str>) {
 pub fn complain(text: impl AsRef<str>) {
     let mut out = std::io::stderr().lock();
     let _ = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
+}
+
+/// One line on stderr that says how far something is, written over again and again. Where no person looks there is none.
+#[derive(Debug)]
+pub struct Progress {
+    shown: bool,
+}
+
+impl Progress {
+    /// Shown at a terminal, unless a program reads the answer.
+    pub fn new(json: bool) -> Self {
+        Self { shown: !json && std::io::stderr().is_terminal() }
+    }
+
+    /// Whether there is somebody to look.
+    pub fn is_shown(&self) -> bool {
+        self.shown
+    }
+
+    /// In place of what stood there.
+    pub fn say(&self, text: &str) {
+        self.write(&format!("\r{text}\x1b[K"));
+    }
+
+    /// The line stays as it is.
+    pub fn end(&self) {
+        self.write("\n");
+    }
+
+    fn write(&self, text: &str) {
+        if self.shown {
+            let mut out = std::io::stderr().lock();
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        }
+    }
 }
 
 /// A value as JSON on stdout, one line.
@@ -98,6 +133,20 @@ pub fn until(then: u64, now: u64) -> String {
     format!("in {}", age(left + half_of_the_smallest_unit))
 }
 
+/// How much is done, of how much: `1,200 of 5,003`.
+pub fn done_of((done, all): (usize, usize)) -> String {
+    format!("{} of {}", grouped(done), grouped(all))
+}
+
+/// A number with a comma before each three digits.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let comma = |at: usize| at > 0 && (digits.len() - at).is_multiple_of(3);
+    let signs =
+        digits.char_indices().flat_map(|(at, digit)| comma(at).then_some(',').into_iter().chain([digit]));
+    signs.collect()
+}
+
 /// A number of bytes, for people.
 pub fn bytes(count: u64) -> String {
     match count {
@@ -116,6 +165,13 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["juliet".to_owned(), "yes".to_owned()], vec!["zoë".to_owned(), "no".to_owned()]];
         assert_eq!(layout(&["NAME", "SHOWN"], &rows), "NAME    SHOWN\njuliet  yes\nzoë     no\n");
+    }
+
+    #[test]
+    fn large_numbers_can_be_read() {
+        assert_eq!(done_of((999, 1_000)), "999 of 1,000");
+        assert_eq!(done_of((0, 1_234_567)), "0 of 1,234,567");
+        assert_eq!(done_of((12_345, 123_456)), "12,345 of 123,456");
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn of_server(server: &ServerView, now: u64) -> String {
         (None, since) => format!("{}, {}", server.state, output::ago(since, now)),
     };
     let progress =
-        server.progress.map(|(done, all)| format!(", {done} of {all} compared")).unwrap_or_default();
+        server.progress.map(|done| format!(", {} compared", output::done_of(done))).unwrap_or_default();
     let outside = server.outside.as_ref();
     let outside =
         outside.map(|way| format!("; other XMPP: {}, {} held", way.state, way.held)).unwrap_or_default();

@@ -150,10 +150,7 @@ impl Core {
         }
         let limit = self.settings.roster_limit;
         let Some(account) = self.accounts.get(&user) else { return Err(Condition::ItemNotFound.into()) };
-        if !item.removed
-            && account.roster.get(&item.jid).is_none()
-            && account.roster.listed().count() >= limit
-        {
+        if !item.removed && account.roster.get(&item.jid).is_none() && account.roster.count() >= limit {
             let text = format!("a contact list has at most {limit} contacts: remove some");
             return Err(StanzaError::new(Condition::ResourceConstraint, text));
         }
@@ -170,7 +167,7 @@ impl Core {
         let item = super::sync::edited(before, item, edit, wants);
         let changed = before.is_none_or(|before| !super::sync::says_the_same(before, &item));
         let item = RosterItem { version: account.stored.roster_version, ..item };
-        account.roster.items.insert(item.jid.clone(), item.clone());
+        account.roster.put(item.clone());
         if let Some(other) = user_of(&item) {
             self.overlay.keep(&other);
         }

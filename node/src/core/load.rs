@@ -202,7 +202,7 @@ impl Core {
             let last = Hlc { millis: item.edited_millis, counter: item.edited_counter };
             self.overlay.observe_edit(last, self.now);
             if let Some(account) = self.accounts.get_mut(&user) {
-                account.roster.items.insert(item.jid.clone(), item);
+                account.roster.put(item);
             }
         }
         let users: Vec<UserId> = self.accounts.iter().map(|account| account.user).collect();

@@ -281,7 +281,7 @@ impl Core {
         let quarrel = Traces::of(&merged).conflict().len();
         let quarrel = quarrel > mine.as_ref().map_or(0, |mine| Traces::of(mine).conflict().len());
         let (before, after) = (mine.is_some_and(|mine| !mine.removed), !merged.removed);
-        let full = account.roster.listed().count() >= self.settings.roster_limit;
+        let full = account.roster.count() >= self.settings.roster_limit;
         if after && !before && full || unknown && !self.has_room(Tree::Roster, 1) {
             return self.count("contacts of own devices beyond the limit");
         }
@@ -311,7 +311,7 @@ impl Core {
             edited_by: last.by,
             ..merged
         };
-        account.roster.items.insert(item.jid.clone(), item.clone());
+        account.roster.put(item.clone());
         let surplus = account.roster.surplus_tombstone();
         if let Some(other) = user_of(&item) {
             self.overlay.keep(&other);

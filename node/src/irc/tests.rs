@@ -48,7 +48,12 @@ impl TestNode {
             features: Vec::new,
             tls: tls::load_or_create(dir.path(), &domains).unwrap(),
             domains,
-            limits: Limits { grace: Duration::from_millis(300), unread_bytes: 100_000, ..Limits::default() },
+            limits: Limits {
+                grace: Duration::from_millis(300),
+                unread_bytes: 100_000,
+                common_bytes: 0,
+                ..Limits::default()
+            },
         };
         let door = c2s::open(settings, directory, sender).await.unwrap();
         let any = vec!["127.0.0.1:0".parse().unwrap()];

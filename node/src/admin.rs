@@ -268,6 +268,8 @@ pub enum Response {
         account: AccountView,
         /// The recovery code, shown this once; nothing if the user has one from an earlier laptop.
         recovery: Option<Secret>,
+        /// It was one already, and has that server from now on.
+        again: bool,
     },
     /// A password was changed.
     PasswordSet {

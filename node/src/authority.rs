@@ -17,6 +17,7 @@
 //! | `task` | the thread |
 //! | [`slow`] | guessing is slowed, and nobody locked out |
 //! | [`machine`] | time and chance |
+//! | [`servers`] | the processes of this server, which share a database |
 //! | `rotate` | hands the domain's key over to a new one |
 //! | `introduce` | other domains, and which key speaks for each |
 //! | [`opaque`] | the password's protocol, both sides |
@@ -46,6 +47,7 @@ mod password;
 #[cfg(test)]
 pub(crate) mod private;
 mod rotate;
+pub mod servers;
 #[cfg(test)]
 mod several;
 pub mod slow;
@@ -178,6 +180,11 @@ pub enum Question {
     Document,
     /// Who stands in the directory.
     Directory,
+    /// Tell nobody of a server that was taken out of service.
+    ForgetServer {
+        /// The beginning of its node id, hexadecimal.
+        node: String,
+    },
     /// The newest lines of the audit log.
     Audit {
         /// At most so many.
@@ -251,6 +258,23 @@ pub struct DomainView {
     pub places: Vec<String>,
     /// The link to the rest of XMPP, if there is to be one.
     pub component: Option<ComponentView>,
+    /// The server processes of the domain, by node id.
+    pub servers: Vec<ServerProcessView>,
+}
+
+/// A server process of the domain, for people and programs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServerProcessView {
+    /// Its node id, hexadecimal.
+    pub node: String,
+    /// When it said last that it is here, Unix milliseconds.
+    pub here: u64,
+    /// Whether it is the one that answers.
+    pub this: bool,
+    /// Whether laptops are told of it.
+    pub counts: bool,
+    /// Where it is, multiaddresses.
+    pub places: Vec<String>,
 }
 
 /// A domain that is introduced, for people and programs.

@@ -15,6 +15,7 @@ pub mod enrol;
 pub mod failure;
 pub mod import;
 pub mod introduce;
+mod keys;
 pub mod lookup;
 pub mod output;
 pub mod prompt;
@@ -161,7 +162,7 @@ fn execute(line: Line) -> Result<(), Failure> {
         Command::Device(command) => device::execute(command, &mut Node::open(place)?, server, json),
         Command::Enrol(args) => enrol::execute(args, &mut Node::open_or_make(place)?, server, json),
         Command::Authority(authority::Command::Key(command)) if command.is_about_files() => {
-            authority::key(&command, &place, json)
+            keys::execute(&command, &place, json)
         }
         Command::Authority(
             command @ (authority::Command::Init { .. } | authority::Command::Restore { .. }),

@@ -15,6 +15,7 @@ mod imported;
 mod invitation;
 mod look;
 mod password;
+mod servers;
 mod sync;
 mod upstream;
 
@@ -26,6 +27,7 @@ pub use password::{
     Admitted, Change, Changed, MAX_SALT, MOST_FOLLOWED, MOST_ROUNDS, PasswordOf, Salted, Scheme, permit,
     permits,
 };
+pub use servers::{MAX_PLACE, MAX_PLACES, MAX_SERVERS, ServerAt, Servers, bounded_places};
 pub use sync::{
     BUCKETS, Begin, Begun, Compare, Compared, Fetch, INTRODUCTIONS, MARK, MAX_FETCH, MAX_INTRODUCTIONS,
     MAX_STATEMENT, PAGE, Statement, Statements, Tell,
@@ -388,7 +390,7 @@ unprinted!(Begin, Begun, Compare, Compared, Fetch, Statement, Statements, Tell);
 unprinted!(Exchange, Exchanged, Letter, OutsideContact);
 unprinted!(Search, People, Person);
 unprinted!(Brought, BroughtContact, Collect, Collected, Salted, Admitted, Change, Changed, PasswordOf);
-unprinted!(Look, Looked, Seen);
+unprinted!(Look, Looked, Seen, ServerAt, Servers);
 
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]

@@ -1,8 +1,8 @@
 """The database of a domain's server in PostgreSQL: away and back, several servers on one, back-ups between both kinds, figures."""
 
 import contextlib
+import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -13,6 +13,7 @@ from conftest import unavailable
 from postgres import Postgres
 from test_authority import ALICE, PASSWORD, client, enrol, enrolled, found, invite, issued, refusal, users
 from test_power_cut import mount
+from test_sync import add, contacts, in_step, server_of
 from waiting import until
 
 
@@ -25,10 +26,11 @@ def keys_of(server, other):
     folder = os.path.join(server.host.home, "keys of the domain")
     done = server.cli("authority", "key", "export", folder)
     assert done.returncode == 0, done.stderr
-    os.makedirs(os.path.join(other.data, "keys"), mode=0o700, exist_ok=True)
-    os.chmod(other.data, 0o700)
-    for name in os.listdir(folder):
-        shutil.copy(os.path.join(folder, name), os.path.join(other.data, "keys", name))
+    # A further server keeps a node key of its own.
+    done = other.cli("authority", "key", "import", folder)
+    assert done.returncode == 0, done.stderr
+    assert "--node" in done.stdout and not os.path.exists(os.path.join(other.data, "keys", "node.key")), done.stdout
+    return folder
 
 
 def test_a_database_that_is_away_is_waited_for(labs, nodes_of, postgres, figure):
@@ -189,6 +191,97 @@ def test_two_servers_are_one(labs, nodes_of, postgres, figure):
     first.start()
     assert users(first)["alice"] == "disabled"
     assert "ended this account" in refusal(enrol(third, ALICE))
+
+
+def node_of(server):
+    return server.ask("authority", "show")["node"]
+
+
+def test_a_laptop_follows_to_the_server_that_is_left(labs, nodes_of, postgres, figure):
+    """Its server is killed for good: the other one has it within seconds, nothing is lost, and the next laptop is enrolled there."""
+    first, second, laptop, other = nodes_of(labs(4))
+    for server in (first, second):
+        server.configure(postgres.settings())
+    for node in (first, laptop):
+        node.start()
+    found(first)
+    enrolled(laptop, invite(first, "alice"))
+    in_step(laptop)
+    assert server_of(laptop)["others"] == 0
+    keys_of(first, second)
+    second.start()
+    until(lambda: len(first.ask("authority", "show")["servers"]) == 2, 20, "the servers to know each other")
+    assert node_of(first) != node_of(second) and node_of(second) in first.cli("authority", "show").stdout
+    # Each pass may tell; one goes with each change.
+    tries = iter(range(100))
+    until(lambda: add(laptop, f"c{next(tries)}@far.example", "C") or server_of(laptop)["others"] == 1, 30, "the laptop to be told", every=2)
+    in_step(laptop)
+    former = node_of(first)
+    assert server_of(laptop)["node"] == former
+    first.kill()
+    begin = time.monotonic()
+    add(laptop, "bob@far.example", "Bob")
+    until(lambda: server_of(laptop)["node"] == node_of(second), 40, "the laptop to follow")
+    in_step(laptop)
+    figure(f"in step with the other server {time.monotonic() - begin:.1f} s after SIGKILL")
+    assert "one of 2 servers" in laptop.cli("status").stdout
+    other.start()
+    enrolled(other, ALICE)
+    in_step(other)
+    assert contacts(other) == contacts(laptop) and "bob@far.example" in contacts(other)
+    # The first one is back, and nobody moves; it is taken out of service, and known to nobody.
+    first.start()
+    until(lambda: any(peer["node"] == former and peer["connected"] for peer in laptop.ask("peers")), 30, "the first server to be met")
+    add(laptop, "carl@far.example", "Carl")
+    assert in_step(laptop)["node"] == node_of(second)
+    first.stop()
+    assert second.cli("authority", "server", "forget", former[:8]).returncode == 0
+    assert any(line["what"] == "server forgotten" for line in second.ask("authority", "audit"))
+    tries = iter(range(100))
+    until(lambda: add(laptop, f"d{next(tries)}@far.example", "D") or server_of(laptop)["others"] == 0, 30, "the laptop to be told", every=2)
+
+
+def test_a_lost_server_is_put_back_from_the_copy_of_its_keys_and_the_back_up(labs, nodes_of):
+    """On a new machine with the node's key laptops go on by themselves; without it they enrol there again with the password."""
+    first, again, anew, laptop = nodes_of(labs(4))
+    for node in (first, laptop):
+        node.start()
+    found(first)
+    enrolled(laptop, invite(first, "alice"))
+    add(laptop, "bob@far.example", "Bob")
+    in_step(laptop)
+    lost = node_of(first)
+    file = os.path.join(first.host.home, "school.backup")
+    first.ask("authority", "backup", file)
+    folder = os.path.join(first.host.home, "keys of the domain")
+    assert first.cli("authority", "key", "export", folder).returncode == 0
+    first.kill()
+    add(laptop, "carl@far.example", "Carl")
+    # With its key: laptops see the server that they know.
+    done = again.cli("authority", "key", "import", folder, "--node")
+    assert done.returncode == 0 and lost in done.stdout, done.stdout + done.stderr
+    again.ask("authority", "restore", file)
+    again.start()
+    assert node_of(again) == lost
+    until(lambda: in_step(laptop, 1), 60, "the laptop to go on")
+    # That one is lost, too, and no key of its node is left.
+    file = os.path.join(again.host.home, "school.backup")
+    again.ask("authority", "backup", file)
+    again.kill()
+    add(laptop, "dora@far.example", "Dora")
+    keys = anew.cli("authority", "key", "import", folder)
+    assert keys.returncode == 0, keys.stderr
+    anew.ask("authority", "restore", file)
+    anew.start()
+    assert node_of(anew) != lost
+    assert "does not know this name with this password" in refusal(enrol(laptop, ALICE, "not the password", "--server", node_of(anew)))
+    assert server_of(laptop)["node"] == lost
+    done = enrol(laptop, ALICE, PASSWORD, "--server", node_of(anew))
+    assert done.returncode == 0 and json.loads(done.stdout)["again"], done.stderr
+    assert in_step(laptop)["node"] == node_of(anew)
+    assert set(contacts(laptop)) == {"bob@far.example", "carl@far.example", "dora@far.example"}
+    assert "already" in refusal(enrol(laptop, ALICE))
+    assert client(laptop).jid == ALICE
 
 
 def test_a_back_up_moves_the_domain_to_postgresql_and_back(labs, nodes_of, postgres):

@@ -98,6 +98,8 @@ pub enum Tree {
     FoundBy = 46,
     /// What the devices of each user of the domain showed last.
     LastShown = 49,
+    /// The server processes of the domain, and when each was here.
+    ServerProcess = 52,
 }
 
 impl Tree {
@@ -140,6 +142,7 @@ impl Tree {
         Tree::Person,
         Tree::FoundBy,
         Tree::LastShown,
+        Tree::ServerProcess,
     ];
 
     /// The name shown to people and used inside the engine.
@@ -182,6 +185,7 @@ impl Tree {
             Tree::Person => "person",
             Tree::FoundBy => "found-by",
             Tree::LastShown => "last-shown",
+            Tree::ServerProcess => "server-process",
         }
     }
 
@@ -199,7 +203,7 @@ impl Tree {
     /// what it is given, so that one full tree never keeps the changes of all others from the disk.
     pub fn limit(self) -> usize {
         match self {
-            Tree::Meta | Tree::ServedDomain => 64,
+            Tree::Meta | Tree::ServedDomain | Tree::ServerProcess => 64,
             Tree::Introduced => 128,
             Tree::Member | Tree::Invitation | Tree::Owner | Tree::Person | Tree::LastShown => 20_000,
             Tree::Statement => 8_000_000,
@@ -250,7 +254,7 @@ mod tests {
                 .chain(29..=34)
                 .chain(38..=42)
                 .chain(44..=46)
-                .chain([49])
+                .chain([49, 52])
                 .collect::<Vec<u8>>()
         );
         let names: std::collections::BTreeSet<&str> = Tree::ALL.iter().map(|tree| tree.name()).collect();

@@ -17,6 +17,8 @@ use crate::core::settings::DeviceKeys;
 /// Where they are in the data directory.
 pub const KEYS: &str = "keys";
 const NODE: &str = "node.key";
+/// The node's key before a copy of another one was put in place.
+const FORMER_NODE: &str = "node.former.key";
 const AUTHORITY: &str = "authority.key";
 /// The key that is to take the place of [`AUTHORITY`].
 const NEXT: &str = "authority.next.key";
@@ -165,6 +167,42 @@ impl KeyDir {
         [AUTHORITY, ENROLMENT].map(|name| self.path.join(name))
     }
 
+    /// The file of [`Self::node_key`].
+    pub fn node_file(&self) -> PathBuf {
+        self.path.join(NODE)
+    }
+
+    /// Reads a copy of the node's key from a directory; nothing if there is none.
+    ///
+    /// # Errors
+    /// When it is not what it should be.
+    pub fn read_node(from: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, KeyError> {
+        let path = from.join(NODE);
+        match read(&path) {
+            Ok(bytes) => key_file::decode_seed(Kind::Node, &bytes)
+                .map(Some)
+                .map_err(|what| KeyError::Format { path, what }),
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a copy of a node's key in place; another one that is there is kept beside it.
+    ///
+    /// # Errors
+    /// When it cannot be written durably.
+    pub fn put_node(&self, seed: &[u8; 32]) -> Result<(), KeyError> {
+        let path = self.path.join(NODE);
+        let bytes = key_file::encode_seed(Kind::Node, seed);
+        match read(&path) {
+            Ok(there) if *there == *bytes => return Ok(()),
+            Ok(there) => self.replace(FORMER_NODE, &there)?,
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.replace(NODE, &bytes)
+    }
+
     /// What passwords are registered with at this node, if it is the server of a domain; made now if there is none.
     /// Whoever has it and the server's database can try passwords.
     ///
@@ -294,7 +332,7 @@ impl KeyDir {
 
 /// Whether a file of the directory holds keys that count.
 pub fn is_key_file(name: &str) -> bool {
-    let seeds = [NODE, AUTHORITY, NEXT, ENROLMENT];
+    let seeds = [NODE, FORMER_NODE, AUTHORITY, NEXT, ENROLMENT];
     let of_user = |xid: &str| !xid.is_empty() && xid.bytes().all(|byte| byte.is_ascii_alphanumeric());
     seeds.contains(&name) || name.strip_suffix(USER_SUFFIX).is_some_and(of_user)
 }
@@ -378,6 +416,26 @@ mod tests {
         assert_eq!(dir.authority_key().expect("made").id(), dir.authority_key().expect("read").id());
         assert_eq!(mode(&data.path().join("keys")), 0o700);
         assert_eq!(mode(&data.path().join("keys/node.key")), 0o600);
+    }
+
+    #[test]
+    fn a_copy_of_the_nodes_key_takes_the_place_of_another_which_is_kept() {
+        let (data, other) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let (dir, new) =
+            (KeyDir::open(data.path()).expect("opened"), KeyDir::open(other.path()).expect("opened"));
+        let (key, own) = (dir.node_key().expect("made").0.id(), new.node_key().expect("made").0.id());
+        let copy = tempfile::tempdir().expect("dir");
+        assert!(KeyDir::read_node(copy.path()).expect("read").is_none());
+        fs::copy(dir.node_file(), copy.path().join("node.key")).expect("copied");
+        let seed = KeyDir::read_node(copy.path()).expect("read").expect("there");
+        for _ in 0..2 {
+            new.put_node(&seed).expect("in place");
+            assert_eq!(new.node_key().expect("read").0.id(), key);
+            let former = fs::read(other.path().join("keys/node.former.key")).expect("kept");
+            let seed = key_file::decode_seed(Kind::Node, &former).expect("a key");
+            assert_eq!(NodeKey::from_seed(*seed).id(), own);
+        }
+        assert!(is_key_file("node.former.key"));
     }
 
     #[test]

@@ -49,6 +49,12 @@ impl Goal {
             Server::OnLink => None,
         }
     }
+
+    fn home(&self) -> Option<Home> {
+        let (server, places) = self.place()?;
+        let (authority, server) = (*self.authority.as_bytes(), *server.as_bytes());
+        Some(Home { authority, server, places, rotations: self.rotations.clone() })
+    }
 }
 
 /// A user key that was made or fetched, with its certificate.
@@ -98,7 +104,12 @@ impl Service {
         let prepared = Zeroizing::new(prepared.as_bytes().to_vec());
         let _turn = self.enrolling.acquire().await.map_err(|_| ServiceError::Stopping)?;
         let (goal, token) = self.goal(to.reveal(), server).await?;
-        self.is_free(&goal.address).await?;
+        if let Some(user) = self.user_here(&goal).await? {
+            if token.is_some() || account.is_some() {
+                return Err(already(&goal.address));
+            }
+            return self.change_server(&goal, user, prepared).await;
+        }
         let present = match account {
             Some(account) => Some(self.present(account, Secret::from(password.clone())).await?),
             None => None,
@@ -117,7 +128,8 @@ impl Service {
             )));
         }
         let account = self.settle(&goal, &obtained, password).await?;
-        Ok(Response::Enrolled { account, recovery: obtained.recovery.map(Secret::from) })
+        let recovery = obtained.recovery.map(Secret::from);
+        Ok(Response::Enrolled { account, recovery, again: false })
     }
 
     /// What was typed says whom to ask; an address alone, who says to be the server. That is believed when the password
@@ -182,14 +194,44 @@ impl Service {
         }
     }
 
-    async fn is_free(&self, address: &str) -> Result<(), ServiceError> {
-        match self.ask(Command::ShowAccount(address.to_owned())).await? {
-            Reply::Account(_) => Err(refused(format!(
-                "this laptop is enrolled as {address} already: log in with your chat program, `crosstalk account show \
-                 {address}` says how"
-            ))),
-            _ => Ok(()),
+    /// The user who has that address on this laptop already, with another server than the one that is asked.
+    async fn user_here(&self, goal: &Goal) -> Result<Option<UserId>, ServiceError> {
+        let address = &goal.address;
+        let Reply::Account(view) = self.ask(Command::ShowAccount(address.clone())).await? else {
+            return Ok(None);
+        };
+        let Reply::Status(status) = self.ask(Command::Status).await? else {
+            return Err(ServiceError::Confused);
+        };
+        let home = status.servers.into_iter().find(|server| server.address == view.jid);
+        let xid = view.xid.split('@').next().and_then(UserId::from_xid);
+        match (home, goal.place()) {
+            (Some(home), Some((node, _))) if home.node != node.to_hex() => {
+                xid.map(Some).ok_or(ServiceError::Confused)
+            }
+            _ => Err(already(address)),
         }
+    }
+
+    /// Enrolled again, at another server of the same domain, as the former one is lost: the password proves that it has the user, and
+    /// the core looks whether it has the domain's key.
+    async fn change_server(
+        &self,
+        goal: &Goal,
+        user: UserId,
+        password: Zeroizing<Vec<u8>>,
+    ) -> Result<Response, ServiceError> {
+        let obtained = self.log_in(goal, password, WRONG, None).await?;
+        if obtained.key.id() != user {
+            return Err(refused(format!(
+                "that server knows {} by another user key than this laptop has: ask whoever runs it to put a newer back-up in place",
+                goal.address
+            )));
+        }
+        let home = goal.home().ok_or_else(misunderstood)?;
+        done(self.ask(Command::ChangeServer { user, home }).await)?;
+        let account = self.account(goal.address.clone()).await?;
+        Ok(Response::Enrolled { account, recovery: None, again: true })
     }
 
     /// Nothing: the invitation was used already.
@@ -250,9 +292,7 @@ impl Service {
         if !is_name_of(&enrolled.name, &goal.address, &goal.authority, &user) {
             return Err(misunderstood());
         }
-        let (server, places) = goal.place().ok_or_else(misunderstood)?;
-        let (authority, server) = (*goal.authority.as_bytes(), *server.as_bytes());
-        let home = Home { authority, server, places, rotations: goal.rotations.clone() };
+        let home = goal.home().ok_or_else(misunderstood)?;
         let xid = format!("{}@{XID_DOMAIN}", user.xid());
         if let Reply::Account(view) = self.ask(Command::ShowAccount(xid)).await? {
             if !view.login.ends_with(&format!("@{XID_DOMAIN}")) {
@@ -311,6 +351,12 @@ impl Service {
             reply => Err(unexpected(reply)),
         }
     }
+}
+
+fn already(address: &str) -> ServiceError {
+    refused(format!(
+        "this laptop is enrolled as {address} already: log in with your chat program, `crosstalk account show {address}` says how"
+    ))
 }
 
 /// Whether a certificate gives the address that was asked for to this key, by the authority that was meant. Neither clock

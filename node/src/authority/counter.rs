@@ -100,6 +100,7 @@ impl Office {
     /// multiaddresses.
     pub fn serve(&mut self, node: NodeId, ask: &[u8], places: &[String]) -> Vec<u8> {
         let length = ask.len() as u64;
+        self.processes.is_at(places);
         let ask = Ask::from_bytes(ask);
         let answer = match &ask {
             Some(Ask::Find(find)) if find.domain != self.domain => return Vec::new(),
@@ -311,6 +312,7 @@ impl Office {
         begun.upstream = self.door.is_some();
         begun.directory = self.has_directory().into();
         begun.brought = self.has_brought(&name)?;
+        begun.servers = self.processes.news(&self.node, &ask.servers);
         begun.introductions = self.introductions_after(ask.introduced)?;
         if begun.encoded_len() > MAX_ANSWER - SMALL {
             // They come with the next pass, when the rest is in step.

@@ -20,6 +20,7 @@ mod introduced;
 mod own;
 mod people;
 mod postgres;
+mod servers;
 mod shown;
 mod versions;
 

@@ -19,6 +19,7 @@ use super::directory::Pace;
 use super::lists::Lists;
 use super::machine::Machine;
 use super::opaque::Server;
+use super::servers::Processes;
 use super::upstream::Door;
 use super::{Answer, AuditView, DomainView, InvitationView, Question, UserView, introduce};
 use crate::accounts::key_dir::{KeyDir, KeyError};
@@ -80,6 +81,8 @@ pub struct Office {
     pub(super) news: Vec<Vec<u8>>,
     /// Introductions for the overlay.
     pub(super) introduced: Vec<Vec<u8>>,
+    /// The processes of this server.
+    pub(super) processes: Processes,
     pub(super) keys: KeyDir,
     /// The door to the rest of XMPP, if there is one.
     pub(super) door: Option<Door>,
@@ -129,6 +132,7 @@ impl Office {
             looked: None,
             news: Vec::new(),
             introduced: Vec::new(),
+            processes: Processes::default(),
             keys,
             door: None,
             directory: false,
@@ -188,7 +192,7 @@ impl Office {
             _ => true,
         };
         let done = match self.database.maintain() {
-            Ok(()) if due => self.look(),
+            Ok(()) if due => self.look_for_servers().and_then(|()| self.look()),
             Ok(()) => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         };
@@ -255,6 +259,7 @@ impl Office {
             Question::Introduced => self.introduced_domains(),
             Question::Document => self.document(),
             Question::Directory => self.listed(),
+            Question::ForgetServer { node } => self.forget_server(&node),
             Question::Audit { most } => {
                 let lines = self.database.audit(most.min(MOST_LINES))?;
                 Ok(Answer::Audit(lines.into_iter().map(|(number, line)| audit_view(number, line)).collect()))
@@ -275,6 +280,7 @@ impl Office {
             invitations: self.database.invitations()?.iter().filter(|(_, one)| is_open(one, now)).count(),
             places: Vec::new(),
             component: self.component(),
+            servers: self.server_views()?,
         })
     }
 

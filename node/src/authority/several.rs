@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use crosstalk_overlay::enrol::{self, Ask, Why};
+use crosstalk_overlay::enrol::{self, Ask, Servers, Why};
+use crosstalk_overlay::id::NodeId;
 use crosstalk_overlay::keys::NodeKey;
 use crosstalk_storage::tree::authority::{AuditLine, Member};
 use tokio::time::Instant;
 
-use super::Question;
 use super::database::{Change, Database, DatabaseError, Home};
 use super::private::{Instance, home};
+use super::servers::Processes;
 use super::standing::Signs;
 use super::tests_on_postgres::{ALICE, BLOCK, Said, Stage, begin, say, told, user, why};
+use super::{Answer, Question};
 
 fn opened(home: &Home) -> (Database, Signs) {
     let signs = Signs::default();
@@ -167,4 +169,49 @@ fn what_is_told_to_one_process_is_found_at_the_other() {
     let after = buckets(&mut first).1;
     assert_ne!(after, before);
     assert_eq!(buckets(&mut second).1, after);
+}
+
+/// Each says that it is here, laptops are told of the others at once, and of none once it is taken out of service.
+#[test]
+fn the_servers_of_a_domain_know_each_other() {
+    let laptop = NodeKey::from_seed([5; 32]);
+    let mut first = Stage::at(home(&Instance::shared().database()));
+    first.enrolled("alice", 3);
+    first.office.maintain();
+    let told = |stage: &mut Stage, digest: &[u8]| {
+        let Ask::Begin(ask) = begin(3, ALICE, &laptop) else { panic!("no begin") };
+        let ask = Ask::Begin(enrol::Begin { servers: digest.to_vec(), ..ask });
+        let Said::Begun(begun) = say(stage, &laptop, &ask) else { panic!("refused") };
+        begun.servers
+    };
+    assert_eq!(told(&mut first, &[]), None, "it is alone");
+    let mut second = first.beside();
+    second.office.node = NodeId::from_bytes([9; 32]);
+    // The second knows the first as soon as it has looked, with its address; so does the first.
+    for stage in [&mut first, &mut second] {
+        stage.office.processes = Processes::default();
+        told(stage, &[]);
+        stage.office.look_for_servers().expect("there");
+    }
+    first.office.look_for_servers().expect("there");
+    let of_first = told(&mut first, &[]).expect("told");
+    assert_eq!(of_first.servers.iter().map(|one| one.node[0]).collect::<Vec<_>>(), [9]);
+    let of_second = told(&mut second, &[]).expect("told");
+    assert_eq!(of_second.servers[0].places, ["/ip4/192.0.2.1/tcp/14774"]);
+    assert_eq!(told(&mut first, &of_first.digest()), None, "the laptop knows it");
+    // Nothing is written while nothing is new.
+    let count = |stage: &Stage| stage.office.database.signs().figures().commits;
+    let before = count(&second);
+    (0..5).for_each(|_| second.office.look_for_servers().expect("there"));
+    assert_eq!(count(&second), before);
+    // Taken out of service, by somebody at the first.
+    assert!(first.no(Question::ForgetServer { node: "00".into() }).contains("this very server"));
+    assert!(first.no(Question::ForgetServer { node: "77".into() }).contains("authority show"));
+    assert!(first.no(Question::ForgetServer { node: String::new() }).contains("several servers"));
+    first.done(Question::ForgetServer { node: "0909".into() });
+    assert_eq!(told(&mut first, &of_first.digest()), Some(Servers::default()));
+    let Answer::Audit(lines) = first.office.answer(Question::Audit { most: 1 }) else { panic!("no lines") };
+    assert_eq!((lines[0].what.as_str(), lines[0].node.as_str()), ("server forgotten", &*"09".repeat(32)));
+    let Answer::Domain(view) = first.office.answer(Question::Show) else { panic!("no domain") };
+    assert_eq!(view.servers.iter().map(|server| server.this).collect::<Vec<_>>(), [true]);
 }

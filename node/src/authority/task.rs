@@ -173,6 +173,9 @@ impl Desk {
             let (keys, machine) = ((key, ground.keys.clone()), ground.machine.clone());
             let mut office = Office::new(database, domain.clone(), keys, opaque, ground.node, machine);
             office.set_directory(ground.directory);
+            if ground.to_core.is_none() {
+                office.is_no_server();
+            }
             if let Some(component) = &ground.component {
                 office.open_door(&component.address)?;
             }

@@ -1,25 +1,18 @@
 //! `crosstalk authority …`: this node as the server of a domain.
 
-use std::fs::{self, OpenOptions};
-use std::io::{IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use clap::Subcommand;
-use crosstalk_overlay::keys::AuthorityKey;
 
 use super::failure::Failure;
 use super::{Node, confused, import, output, show};
-use crate::accounts::key_dir::KeyDir;
 use crate::admin::{Request, Response};
-use crate::authority::database::Database;
-use crate::authority::opaque::Server;
-use crate::authority::standing::Signs;
 use crate::authority::{
-    Answer, AuditView, DeviceView, DomainView, InvitationView, PersonView, Question, UserView,
+    Answer, AuditView, DeviceView, DomainView, InvitationView, PersonView, Question, ServerProcessView,
+    UserView,
 };
 use crate::event_loop::clock::wall_millis;
-use crate::run::Place;
 use crate::upstream::ComponentView;
 
 const DAY: u64 = 24 * 60 * 60 * 1_000;
@@ -51,6 +44,9 @@ pub enum Command {
     /// The keys of the domain
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The servers of the domain, where several share a PostgreSQL; `crosstalk authority show` lists them
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// Write users, certificates and contact lists to one file, whether the node runs or not; the keys are not in it
     Backup {
         /// A new file
@@ -111,7 +107,7 @@ pub enum UserCommand {
 /// What can be done with the keys of the domain.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Copy the domain's keys into a directory that is kept elsewhere, such as a memory stick in a safe
+    /// Copy the domain's keys, and the key of this node, into a directory that is kept elsewhere, such as a memory stick in a safe
     Export {
         /// Directory, made if it is not there
         directory: PathBuf,
@@ -120,9 +116,23 @@ pub enum KeyCommand {
     Import {
         /// The directory
         directory: PathBuf,
+        /// The key of the node, too: this machine takes the place of the one that the copy is of, which is gone. Never on a further
+        /// server beside it
+        #[arg(long)]
+        node: bool,
     },
     /// Hand the domain over to a new key, which the old one signs: who believes the old one follows by itself
     Rotate,
+}
+
+/// What can be done with the servers of the domain.
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Tell laptops of a server no more that was taken out of service
+    Forget {
+        /// The beginning of its node id, as `crosstalk authority show` prints it
+        node: String,
+    },
 }
 
 impl KeyCommand {
@@ -195,6 +205,10 @@ pub(crate) fn execute(command: Command, outside: &str, node: &mut Node, json: bo
         },
         Command::Domain(command) => super::introduce::execute(command, node, json),
         Command::Key(_) => rotate(node, json),
+        Command::Server(ServerCommand::Forget { node: server }) => {
+            let text = "Laptops are told of it no more. If it still runs, it says within a day that it is there: stop it.";
+            change(node, Question::ForgetServer { node: server }, text, json)
+        }
     }
 }
 
@@ -270,74 +284,6 @@ fn directory(on: bool, people: Vec<PersonView>, json: bool) -> Result<(), Failur
     Ok(())
 }
 
-/// Carries out a command about keys: they are files, whether a node runs or not.
-///
-/// # Errors
-/// When there are none, or they cannot be copied.
-pub(crate) fn key(command: &KeyCommand, place: &Place, json: bool) -> Result<(), Failure> {
-    let directory = match command {
-        KeyCommand::Export { directory } => directory,
-        KeyCommand::Import { directory } => return import(directory, place, json),
-        KeyCommand::Rotate => return Err(confused()),
-    };
-    if !place.config.database(&place.data)?.may_be() {
-        let text = "this node gives names under no domain: there are no keys to copy";
-        return Err(Failure::Refused(text.to_owned()));
-    }
-    fs::create_dir_all(directory).map_err(Failure::system("make that directory"))?;
-    let copied = KeyDir::open(&place.data)?.authority_files().map(|from| copy(&from, directory));
-    let copied: Vec<PathBuf> = copied.into_iter().collect::<Result<_, Failure>>()?;
-    if json {
-        output::json(&copied);
-        return Ok(());
-    }
-    output::line(format!(
-        "Copied to {place}. Whoever has these files can give names under the domain: keep them where nobody finds them. To put \
-         them back: crosstalk authority key import {place}",
-        place = directory.display(),
-    ));
-    Ok(())
-}
-
-/// Only what belongs to the database is put back, if there is one; the database's lock keeps a running node from losing
-/// its key under itself.
-fn import(directory: &Path, place: &Place, json: bool) -> Result<(), Failure> {
-    let [authority, enrolment] = KeyDir::read_authority(directory)?;
-    let home = place.config.database(&place.data)?;
-    let served = match home.may_be() {
-        true => Database::open(&home, &Signs::default())
-            .and_then(|database| database.domain())
-            .map_err(|why| Failure::Refused(why.to_string()))?,
-        false => None,
-    };
-    let key = AuthorityKey::from_seed(*authority).id();
-    if let Some(served) = &served {
-        if served.authority != key.as_bytes() {
-            let text = format!(
-                "the copy in {} is of another key than names under {} are signed with: take the copy that was made after \
-                 the key was handed over last",
-                directory.display(),
-                served.domain
-            );
-            return Err(Failure::Refused(text));
-        }
-        if !served.enrolment.is_empty() && served.enrolment != Server::from_seed(&enrolment).digest() {
-            let text = "enrolment.key in that copy is not what the passwords were registered with: take another copy";
-            return Err(Failure::Refused(text.to_owned()));
-        }
-    }
-    KeyDir::open(&place.data)?.put_authority(&authority, &enrolment)?;
-    match (json, served) {
-        (true, _) => output::json(&serde_json::json!({ "authority": key.to_hex() })),
-        (false, Some(served)) => output::line(format!("The keys of {} are back.", served.domain)),
-        (false, None) => output::line(
-            "The keys are there. There is no database here: put back its copy, too (`authority/` in the data directory), or \
-             begin anew with `crosstalk authority init DOMAIN`, and enrol everybody again.",
-        ),
-    }
-    Ok(())
-}
-
 fn rotate(node: &mut Node, json: bool) -> Result<(), Failure> {
     match ask(node, Question::RotateKey)? {
         Answer::Rotated { authority, .. } if json => {
@@ -353,23 +299,6 @@ fn rotate(node: &mut Node, json: bool) -> Result<(), Failure> {
         }
         _ => Err(confused()),
     }
-}
-
-/// An earlier copy is never overwritten: it may be of another domain.
-fn copy(from: &Path, directory: &Path) -> Result<PathBuf, Failure> {
-    let to = directory.join(from.file_name().unwrap_or_default());
-    let bytes = zeroize::Zeroizing::new(fs::read(from).map_err(Failure::system("read the key"))?);
-    if fs::read(&to).is_ok_and(|there| there == *bytes) {
-        return Ok(to);
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&to)
-        .map_err(Failure::system("write the copy, which must not be there yet"))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(Failure::system("write the copy"))?;
-    Ok(to)
 }
 
 pub(super) fn ask(node: &mut Node, question: Question) -> Result<Answer, Failure> {
@@ -424,19 +353,40 @@ fn domain(view: &DomainView, runs: bool, outside: &str) -> String {
     };
     format!(
         "domain        {}\nauthority     {}\nnode          {}\nfound at      {places}\nusers         {}, {} of them enrolled\n\
-         invitations   {} can be used{}",
+         invitations   {} can be used{}{}",
         view.domain,
         view.authority,
         view.node,
         view.users,
         view.enrolled,
         view.invitations,
+        servers(&view.servers, wall_millis()),
         match &view.component {
             Some(view) => format!("\n{}", component(view)),
             None if runs || outside.is_empty() => String::new(),
             None => format!("\nother XMPP    down at {outside}: the node does not run"),
         }
     )
+}
+
+/// The servers of the domain, where there are several.
+fn servers(all: &[ServerProcessView], now: u64) -> String {
+    let line = |server: &ServerProcessView| {
+        let here = match (server.this, server.counts) {
+            (true, _) => "this one".to_owned(),
+            (false, true) => format!("here {}", output::ago(server.here, now)),
+            (false, false) => {
+                format!("here {}: laptops are told of it no more", output::ago(server.here, now))
+            }
+        };
+        format!("{}, {here}", server.node)
+    };
+    match all.iter().all(|server| server.this) {
+        true => String::new(),
+        false => {
+            format!("\nservers       {}", all.iter().map(line).collect::<Vec<_>>().join("\n              "))
+        }
+    }
 }
 
 /// The link to other servers.
@@ -517,6 +467,7 @@ mod tests {
                 invitations: 0,
                 places: Vec::new(),
                 component,
+                servers: Vec::new(),
             };
             super::domain(&view, runs, outside)
         };

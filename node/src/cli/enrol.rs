@@ -68,9 +68,17 @@ pub(crate) fn execute(args: Args, node: &mut Node, server: SocketAddr, json: boo
     // Whoever is new has no contacts that could come from there, or go.
     let is_alone = is_new && args.account.is_none();
     let request = Request::Enrol { to, server: args.server, password, account: args.account };
-    let Response::Enrolled { account, recovery } = node.ask(request)? else { return Err(confused()) };
+    let Response::Enrolled { account, recovery, again } = node.ask(request)? else { return Err(confused()) };
     if json {
-        output::json(&serde_json::json!({ "account": account, "recovery": recovery }));
+        output::json(&serde_json::json!({ "account": account, "recovery": recovery, "again": again }));
+        return Ok(());
+    }
+    if again {
+        output::line(format!(
+            "{} has that server from now on. Account, contacts, history and the password on this laptop stay as they are, and what the \
+             server lacks it is told.",
+            account.login
+        ));
         return Ok(());
     }
     output::line(format!(

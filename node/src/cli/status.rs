@@ -174,7 +174,14 @@ fn of_server(server: &ServerView, now: u64) -> String {
     let outside =
         outside.map(|way| format!("; other XMPP: {}, {} held", way.state, way.held)).unwrap_or_default();
     let password = if server.password.is_some() { "; a new password waits for it" } else { "" };
-    format!("of {}: {state}; {held}{password}; {synced}{progress}{outside}", output::plain(&server.address))
+    let beside = match server.others {
+        0 => String::new(),
+        others => format!("; one of {} servers", others + 1),
+    };
+    format!(
+        "of {}: {state}; {held}{password}; {synced}{progress}{outside}{beside}",
+        output::plain(&server.address)
+    )
 }
 
 fn of_database(database: &Standing, now: u64) -> String {
@@ -400,6 +407,8 @@ mod tests {
     fn the_server_is_shown_with_what_is_held() {
         let server = |state: &str| ServerView {
             address: "anna@school.example".into(),
+            node: "ab".into(),
+            others: 2,
             state: state.into(),
             since: 1_000,
             why: None,
@@ -416,6 +425,7 @@ mod tests {
             "anna@school.example",
             "down",
             "3 changes held; a new password waits for it",
+            "one of 3 servers",
             "500 B out",
             "1 of 7",
             "other XMPP: down, 2 held",

@@ -55,6 +55,13 @@ pub enum Command {
         /// The server; its authority is pinned.
         home: Home,
     },
+    /// The server of an account's domain is another one from now on: the former one is lost, with its node.
+    ChangeServer {
+        /// Public user key.
+        user: UserId,
+        /// The server; its key must be the one that is believed, or follow it.
+        home: Home,
+    },
     /// Ask the server of a domain.
     AskServer {
         /// Which.
@@ -232,6 +239,7 @@ impl Command {
             | Self::EndAccount { .. }
             | Self::AddEnrolled { .. }
             | Self::NameAccount { .. }
+            | Self::ChangeServer { .. }
             | Self::Serve { .. }
             | Self::AddRotation(_)
             | Self::AddRevocations(_) => true,

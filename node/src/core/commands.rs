@@ -57,6 +57,7 @@ impl Core {
             Command::AddAccount(new) => self.add_account(*new),
             Command::AddEnrolled { account, home } => self.add_enrolled(*account, home),
             Command::NameAccount { account, home } => self.name_account(*account, home),
+            Command::ChangeServer { user, home } => self.change_server(user, home),
             Command::Serve { domain, authority } => {
                 self.serve(&domain, authority);
                 Ok(Reply::Done)

@@ -1,6 +1,7 @@
 //! The devices of an account: a code for a further one, joining by such a code, the list, the end of one. *Pure.*
 
 use crosstalk_overlay::core::{JoinFailure, Joined};
+use crosstalk_overlay::enrol::bounded_places;
 use crosstalk_overlay::id::{DeviceId, UserId};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use crate::xmpp::error::StreamCondition;
 
 use super::Core;
 use super::admin::{Refused, Reply, Sealed};
-use super::enrol::{Home, bounded};
+use super::enrol::Home;
 use super::io::{LoginChange, Output};
 
 /// A code for a further device, for people and programs.
@@ -106,7 +107,7 @@ impl HomeField {
         let (authority, server) = (self.authority.try_into().ok()?, self.server.try_into().ok()?);
         Some((
             self.domain,
-            Home { authority, server, places: bounded(self.places), rotations: self.rotations },
+            Home { authority, server, places: bounded_places(self.places), rotations: self.rotations },
         ))
     }
 }

@@ -252,9 +252,9 @@ impl Core {
         }
         let ready = self.searches.waiting.iter().find_map(|(ticket, waiting)| {
             let Stands::Ready(session) = self.server_stands(&waiting.user) else { return None };
-            let home = self.accounts.get(&waiting.user)?.stored.server.clone()?;
+            let (node, places) = self.server_of(&waiting.user)?;
             let ask = Search { session, text: waiting.text.clone() };
-            Some((*ticket, Server::At(NodeId::from_slice(&home.node)?, home.places), ask))
+            Some((*ticket, Server::At(node, places), ask))
         });
         if let Some((ticket, server, ask)) = ready {
             self.searches.asked = Some(ticket);

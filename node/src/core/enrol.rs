@@ -27,15 +27,6 @@ pub struct NameView {
     pub valid: bool,
 }
 
-/// Addresses of a server that are remembered, and bytes of one.
-const PLACES: usize = 8;
-const PLACE_BYTES: usize = 128;
-
-/// Of the addresses of a server as many as are remembered.
-pub(super) fn bounded(places: Vec<String>) -> Vec<String> {
-    places.into_iter().filter(|place| place.len() <= PLACE_BYTES).take(PLACES).collect()
-}
-
 /// The server of a user's domain, as a laptop knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
@@ -193,12 +184,36 @@ impl Core {
         self.view(user)
     }
 
+    /// The server of a user's domain was lost with its node, and another one has its keys: that one is met from now on. Account,
+    /// contacts and history stay, and what it lacks of them it is told.
+    pub(super) fn change_server(&mut self, user: UserId, home: Home) -> Result<Reply, Refused> {
+        self.saveable()?;
+        let account = self.accounts.get(&user).ok_or_else(|| Refused::NoAccount(user.to_string()))?;
+        let domain = account.stored.domain.clone();
+        for rotation in home.rotations.iter().take(MAX_ROTATIONS) {
+            // Only what the key signed that is believed changes it.
+            let _ = self.overlay.add_rotation(rotation, self.now);
+        }
+        if self.overlay.pinned_authority(&domain) != Some(AuthorityId::from_bytes(home.authority)) {
+            return Err(Refused::NotEnrolled(format!(
+                "that server has another key than {domain} has as far as is known here: it is another domain of the same name, or was put \
+                 back from a copy that was made before the key was handed over. Nothing was changed"
+            )));
+        }
+        self.way_shuts(user);
+        self.sync.forget_server(&user);
+        self.move_in(user, &domain, home);
+        self.view(user)
+    }
+
     /// The account is one of that domain, whose authority counts from now on; its server is met when it can be.
     fn move_in(&mut self, user: UserId, domain: &str, home: Home) {
         self.pin(domain, AuthorityId::from_bytes(home.authority), &home.rotations, Provenance::Enrolled);
         if let Some(account) = self.accounts.get_mut(&user) {
             let (node, places) = (home.server.to_vec(), home.places);
-            account.stored.server = Some(HomeServer { node, places, ..HomeServer::default() });
+            let HomeServer { upstream, directory, .. } = account.stored.server.take().unwrap_or_default();
+            let home = HomeServer { node, places, upstream, directory, ..HomeServer::default() };
+            account.stored.server = Some(home);
         }
         self.save_account(&user);
         self.look_for_server(user);

@@ -103,12 +103,12 @@ impl Core {
 
     fn due_password(&self, user: UserId) -> Option<DuePassword> {
         let stored = &self.accounts.get(&user)?.stored;
-        let (held, server) = (stored.held_password.as_ref()?, stored.server.as_ref()?);
+        let (held, (server, places)) = (stored.held_password.as_ref()?, self.server_of(&user)?);
         Some(DuePassword {
             user: *user.as_bytes(),
             session: self.server_session(&user)?,
-            server: server.node.clone().try_into().ok()?,
-            places: server.places.clone(),
+            server: *server.as_bytes(),
+            places,
             home: self.home_of(&user)?,
             secret: Sealed(held.secret.clone()),
             at: held.at,

@@ -15,6 +15,7 @@ mod merge;
 pub(super) mod own;
 mod pass;
 pub mod server;
+mod servers;
 mod shape;
 mod traces;
 

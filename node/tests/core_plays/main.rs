@@ -36,6 +36,7 @@ mod proof;
 mod requests;
 mod resumption;
 mod server;
+mod servers;
 mod shown;
 mod store_trouble;
 mod subscription;

@@ -1,14 +1,16 @@
 //! The server's task behind a node of a play: what it keeps of its users, in a database of its own.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crosstalk::authority::database::{Change, Database, Home};
 use crosstalk::authority::lists::{Lists, Stop};
+use crosstalk::authority::servers::news;
 use crosstalk::authority::standing::Signs;
 use crosstalk::upstream::gate::{Effect, Gate};
 use crosstalk::upstream::outward::Who;
 use crosstalk::xmpp::Stanza;
-use crosstalk_overlay::enrol::{Answer, Ask, Begun, Directory, MARK, People, Why};
+use crosstalk_overlay::enrol::{Answer, Ask, Begun, Directory, MARK, People, ServerAt, Why};
 use crosstalk_overlay::id::{NodeId, UserId};
 use crosstalk_overlay::time::Now;
 use crosstalk_storage::tree::authority::{AuditLine, Member, MemberState};
@@ -29,9 +31,13 @@ pub struct Door {
 
 /// Answers laptops that sync.
 pub struct Desk {
-    data: TempDir,
-    database: Database,
+    data: Rc<TempDir>,
+    database: Rc<Database>,
     lists: Lists,
+    /// The servers of the domain, as it tells them.
+    pub servers: Vec<ServerAt>,
+    /// Why it refuses everybody.
+    pub refuses: Option<Why>,
     /// It lies: each statement that it gives is altered.
     pub lies: bool,
     /// It dies whenever it is asked for people, and has forgotten all sessions when it answers.
@@ -46,12 +52,22 @@ pub struct Desk {
 
 impl Desk {
     pub fn new() -> Self {
-        let data = TempDir::new().unwrap();
-        let database = open(&data);
+        let data = Rc::new(TempDir::new().unwrap());
+        Self::on(Rc::new(open(&data)), data)
+    }
+
+    /// Another process of this server.
+    pub fn beside(&self) -> Self {
+        Self { servers: self.servers.clone(), ..Self::on(Rc::clone(&self.database), Rc::clone(&self.data)) }
+    }
+
+    fn on(database: Rc<Database>, data: Rc<TempDir>) -> Self {
         Self {
             data,
             database,
             lists: Lists::default(),
+            servers: Vec::new(),
+            refuses: None,
             lies: false,
             dies_at_searches: false,
             door: None,
@@ -63,8 +79,8 @@ impl Desk {
     /// The process dies and starts again.
     pub fn restart(&mut self) {
         let elsewhere = TempDir::new().unwrap();
-        self.database = open(&elsewhere);
-        self.database = open(&self.data);
+        self.database = Rc::new(open(&elsewhere));
+        self.database = Rc::new(open(&self.data));
         self.lists = Lists::default();
         if let Some(door) = &mut self.door {
             door.gate = Gate::open(&self.database, DOMAIN, "stock:5347").unwrap();
@@ -173,13 +189,14 @@ impl Desk {
         echoes.iter().for_each(|echo| self.stock_says(echo, now));
     }
 
-    pub fn serve(&mut self, node: NodeId, ask: &[u8], now: Now) -> Vec<u8> {
-        let answer = self.answer(node, ask, now);
+    /// Answers a laptop, as the server at `this` node.
+    pub fn serve(&mut self, this: NodeId, node: NodeId, ask: &[u8], now: Now) -> Vec<u8> {
+        let answer = self.answer(this, node, ask, now);
         self.perform(now);
         answer
     }
 
-    fn answer(&mut self, node: NodeId, ask: &[u8], at: Now) -> Vec<u8> {
+    fn answer(&mut self, this: NodeId, node: NodeId, ask: &[u8], at: Now) -> Vec<u8> {
         let now = at.wall;
         let Some(ask) = Ask::from_bytes(ask) else { return Vec::new() };
         *self.asked.entry(format!("{ask:?}")).or_default() += 1;
@@ -188,12 +205,14 @@ impl Desk {
         }
         let (lists, database) = (&mut self.lists, &self.database);
         let answer = match ask {
+            _ if self.refuses.is_some() => Err(Stop::No(self.refuses.unwrap())),
             Ask::Begin(ask) if !has_name(database, &ask.address, &ask.user) => Err(Stop::No(Why::Password)),
             Ask::Begin(ask) => lists.begin(database, node, &ask, now).map(|begun| {
                 self.told_of += begun.looked.len() / MARK;
                 Answer::Begun(Begun {
                     upstream: self.door.is_some(),
                     directory: Directory::Yes.into(),
+                    servers: news(&this, self.servers.clone(), &ask.servers),
                     ..begun
                 })
             }),

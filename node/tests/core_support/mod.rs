@@ -99,6 +99,20 @@ impl Play {
         play
     }
 
+    /// Another process of a server, with a node of its own.
+    pub fn beside(server: &Self) -> Self {
+        let play = Self::elsewhere_with(stage::SERVER - 1, |_| {});
+        play.0.borrow_mut().desk = Some(server.desk(|desk| desk.beside()));
+        let authority = AuthorityKey::from_seed([9; 32]).id();
+        play.command(Command::Serve { domain: DOMAIN.to_owned(), authority });
+        play
+    }
+
+    /// The id of the node.
+    pub fn node(&self) -> crosstalk_overlay::id::NodeId {
+        self.0.borrow().id
+    }
+
     /// Does something with the desk of the server.
     pub fn desk<T>(&self, with: impl FnOnce(&mut Desk) -> T) -> T {
         with(self.0.borrow_mut().desk.as_mut().expect("a server"))

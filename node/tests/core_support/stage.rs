@@ -256,9 +256,9 @@ impl Stage {
                     self.replies.insert(request, *reply);
                 }
                 Output::Enrolment { node, request, ask, .. } if self.desk.is_some() => {
-                    let now = self.now;
+                    let (this, now) = (self.id, self.now);
                     let answer =
-                        self.desk.as_mut().map(|desk| desk.serve(node, &ask, now)).unwrap_or_default();
+                        self.desk.as_mut().map(|desk| desk.serve(this, node, &ask, now)).unwrap_or_default();
                     let beside = matches!(Ask::from_bytes(&ask), Some(Ask::Exchange(_) | Ask::Search(_)));
                     let answer = Input::EnrolmentAnswer { node, request, answer };
                     match &mut self.late {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::timers::Timer;
 use super::{Output, Overlay};
 use crate::enrol::{MAX_ANSWER, MAX_ASK};
-use crate::id::NodeId;
+use crate::id::{NodeId, UserId};
 use crate::time::{Now, SECOND};
 use crate::wire::Frame;
 
@@ -75,8 +75,8 @@ struct Asking {
 pub(super) struct Enrolment {
     asking: BTreeMap<u64, Asking>,
     serves: bool,
-    /// Nodes of servers of users of this node.
-    pub(super) watched: BTreeSet<NodeId>,
+    /// Nodes of servers of users of this node, by user.
+    pub(super) watched: BTreeMap<UserId, BTreeSet<NodeId>>,
     /// Until when a peer has used up what it may ask, as if each question took [`EACH`]: monotonic milliseconds, shifted
     /// by what it may ask at once.
     spent: BTreeMap<NodeId, u64>,
@@ -96,6 +96,11 @@ impl Overlay {
     /// The same; what was written so far is durable before the question leaves.
     pub fn ask_server_durably(&mut self, ticket: u64, server: Server, ask: Vec<u8>, now: Now) {
         self.ask(ticket, server, ask, true, now);
+    }
+
+    /// Nobody waits for an answer any more: who is not there yet is not asked.
+    pub fn withdraw_question(&mut self, ticket: u64) {
+        self.enrolment.asking.remove(&ticket);
     }
 
     fn ask(&mut self, ticket: u64, server: Server, ask: Vec<u8>, durable: bool, now: Now) {

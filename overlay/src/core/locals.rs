@@ -175,6 +175,7 @@ impl Overlay {
         self.forget_audience(user, &device);
         self.forget_tokens(user);
         self.locals.remove(user);
+        self.enrolment.watched.remove(user);
         self.local_devices.remove(&device);
     }
 

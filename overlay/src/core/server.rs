@@ -3,13 +3,13 @@
 
 use super::{Output, Overlay};
 use crate::dht::PRESENCE_AGAIN;
-use crate::enrol::{Seen, Statement};
+use crate::enrol::{MAX_SERVERS, Seen, Statement};
 use crate::id::{NodeId, UserId};
 use crate::record::{Context, DeviceCert, PresenceRecord, Refusal, Unverified, UserRecord, Verified};
 use crate::time::Now;
 use crate::wire::Frame;
 
-/// Servers that are looked out for at most: one of each user's.
+/// Users whose servers are looked out for at most.
 const MAX_WATCHED: usize = 2_048;
 
 /// Signed bytes by which the server knows a device of a user, on the node that asks.
@@ -86,16 +86,26 @@ impl Overlay {
         Ok(())
     }
 
-    /// The node of the server of a user's domain: [`Output::ServerMet`] at the begin of each session with it,
-    /// [`Output::ServerLost`] when one was lost; and, as it never sleeps, mail for the user waits there.
-    pub fn set_server(&mut self, user: &UserId, node: NodeId, now: Now) {
-        if self.enrolment.watched.len() < MAX_WATCHED {
-            self.enrolment.watched.insert(node);
+    /// The node of the server of a user's domain, and its other servers: [`Output::ServerMet`] at the begin of each session with one,
+    /// [`Output::ServerLost`] when one was lost; and, as the first never sleeps, mail for the user waits there.
+    pub fn set_server(&mut self, user: &UserId, node: NodeId, others: &[NodeId], now: Now) {
+        if self.enrolment.watched.len() < MAX_WATCHED || self.enrolment.watched.contains_key(user) {
+            let all = others.iter().take(MAX_SERVERS).copied().chain([node]).collect();
+            self.enrolment.watched.insert(*user, all);
         }
         let Some(local) = self.locals.get_mut(user).filter(|_| node != self.node) else { return };
         if local.home.replace(node) != Some(node) {
             self.renew_records(user, now);
         }
+    }
+
+    /// Whether a server can be asked without a call: there is a session with it, or it is this very node.
+    pub fn is_met(&self, node: &NodeId) -> bool {
+        *node == self.node || self.is_greeted(node)
+    }
+
+    fn is_server(&self, node: &NodeId) -> bool {
+        self.enrolment.watched.values().any(|servers| servers.contains(node))
     }
 
     /// Tells a laptop that something from outside waits here for its users.
@@ -108,20 +118,20 @@ impl Overlay {
     }
 
     pub(super) fn on_upstream(&mut self, node: NodeId) {
-        if self.enrolment.watched.contains(&node) {
+        if self.is_server(&node) {
             return self.outputs.push_back(Output::Upstream(node));
         }
         self.counters.drop("news from outside of a node that is nobody's server");
     }
 
     pub(super) fn server_on_session(&mut self, node: NodeId) {
-        if self.enrolment.watched.contains(&node) {
+        if self.is_server(&node) {
             self.outputs.push_back(Output::ServerMet(node));
         }
     }
 
     pub(super) fn server_session_lost(&mut self, node: NodeId) {
-        if self.enrolment.watched.contains(&node) {
+        if self.is_server(&node) {
             self.outputs.push_back(Output::ServerLost(node));
         }
     }

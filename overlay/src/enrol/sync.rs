@@ -88,6 +88,9 @@ pub struct Begin {
     /// Digest of the marks of others' presence that it was told last; empty: it wants none.
     #[prost(bytes = "vec", tag = "72")]
     pub looked: Vec<u8>,
+    /// Digest of the domain's servers beside this one that it knows ([`super::Servers::digest`]); empty: it knows none.
+    #[prost(bytes = "vec", tag = "91")]
+    pub servers: Vec<u8>,
 }
 
 /// See [`Begin`].
@@ -136,6 +139,9 @@ pub struct Begun {
     /// Marks of what those show whom the user may see, the newest [`super::MAX_LOOKED`]; empty if there is nothing, or nothing new.
     #[prost(bytes = "vec", tag = "73")]
     pub looked: Vec<u8>,
+    /// The domain's servers beside this one, in place of those that the laptop knows; absent: it knows them.
+    #[prost(message, optional, tag = "91")]
+    pub servers: Option<super::Servers>,
 }
 
 /// Domains that one domain may introduce, with those taken back lately: all fit into one answer.

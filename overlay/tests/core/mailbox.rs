@@ -347,7 +347,7 @@ fn a_declared_mailbox_is_used_first() {
 
 #[test]
 fn the_server_of_a_domain_is_a_mailbox_of_its_users() {
-    named_by(|core, ben, own, now| core.set_server(&ben, own, now));
+    named_by(|core, ben, own, now| core.set_server(&ben, own, &[], now));
 }
 
 fn named_by(name: impl Fn(&mut Overlay, UserId, NodeId, Now)) {

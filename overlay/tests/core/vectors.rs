@@ -287,6 +287,11 @@ pub(crate) fn frames() -> BTreeMap<&'static str, Frame> {
         ),
         ("enrol-begin-looked", Frame::Enrol { request: 19, ask: begins_looking().to_bytes() }),
         ("enrol-answer-begun-looked", Frame::EnrolAnswer { request: 19, answer: begun_looking().to_bytes() }),
+        ("enrol-begin-servers", Frame::Enrol { request: 19, ask: begins_knowing().to_bytes() }),
+        (
+            "enrol-answer-begun-servers",
+            Frame::EnrolAnswer { request: 19, answer: begun_servers().to_bytes() },
+        ),
         ("enrol-look", Frame::Enrol { request: 20, ask: look().to_bytes() }),
         ("enrol-answer-looked", Frame::EnrolAnswer { request: 20, answer: looked().to_bytes() }),
         ("enrol-answer-password", Frame::EnrolAnswer { request: 17, answer: password_of().to_bytes() }),
@@ -335,6 +340,7 @@ fn begin() -> Ask {
         authority: AuthorityKey::from_seed([0x40; 32]).id().as_bytes().to_vec(),
         introduced: 0,
         looked: Vec::new(),
+        servers: Vec::new(),
     })
 }
 
@@ -352,6 +358,23 @@ fn begins_looking() -> Ask {
 
 fn begun_looking() -> enrol::Answer {
     enrol::Answer::Begun(Begun { session: 3, looks: true, looked: vec![8; 16], ..Begun::default() })
+}
+
+/// Two servers beside the one that answers, one of which says no address.
+fn servers() -> enrol::Servers {
+    let at = |byte: u8, places: Vec<String>| enrol::ServerAt::new(NodeId::from_bytes([byte; 32]), places);
+    let list = vec![at(0x52, vec!["/ip4/192.0.2.2/tcp/14774".to_owned()]), at(0x51, Vec::new())];
+    enrol::Servers::beside(&NodeId::from_bytes([0x50; 32]), list).0
+}
+
+/// From a laptop that knows them.
+fn begins_knowing() -> Ask {
+    let Ask::Begin(begin) = begin() else { unreachable!() };
+    Ask::Begin(Begin { servers: servers().digest(), ..begin })
+}
+
+fn begun_servers() -> enrol::Answer {
+    enrol::Answer::Begun(Begun { session: 3, servers: Some(servers()), ..Begun::default() })
 }
 
 /// What alice shows, and that she wants to know what two devices show.

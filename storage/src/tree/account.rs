@@ -1,5 +1,7 @@
 //! Accounts: one entry per local user, keyed by its user key. *Pure.*
 
+use crosstalk_overlay::enrol::ServerAt;
+
 use super::directory::Listing;
 use super::roster::Edit;
 use crate::Tree;
@@ -152,6 +154,9 @@ pub struct HomeServer {
     /// Whether it has a directory that the user may search.
     #[prost(enumeration = "crosstalk_overlay::enrol::Directory", tag = "61")]
     pub directory: i32,
+    /// The domain's other servers, ascending by node id: asked while this one is away.
+    #[prost(message, repeated, tag = "91")]
+    pub others: Vec<ServerAt>,
 }
 
 /// What the machine of a device is called.
@@ -210,6 +215,12 @@ mod tests {
         assert_eq!(encode(&follows), newest);
         assert_eq!(decode::<Account>(&newest), Ok(follows));
         assert!(prost::Message::encode_to_vec(&home).ends_with(b"\x40\x05"));
+        // It has others beside it.
+        let other = ServerAt { node: vec![6], places: vec!["/a".into()] };
+        let others = HomeServer { others: vec![other], ..home };
+        let others_bytes = prost::Message::encode_to_vec(&others);
+        assert!(others_bytes.ends_with(b"\x40\x05\xda\x05\x07\x0a\x01\x06\x12\x02/a"));
+        assert_eq!(prost::Message::decode(&others_bytes[..]), Ok(others));
         let listing = Listing { shown: 2, nickname: "A".into(), full_name: "B".into(), edit: None };
         let at = |millis| Some(Edit { millis, ..Edit::default() });
         let listed = Account { listing: Some(listing), nickname_edit: at(1), vcard_edit: at(2), ..holds };

@@ -262,6 +262,22 @@ impl Stored for Said {
     const VERSION: u8 = 1;
 }
 
+/// A server process of the domain; keyed by its node id.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ServerProcess {
+    /// Where laptops reach it, multiaddresses.
+    #[prost(string, repeated, tag = "1")]
+    pub places: Vec<String>,
+    /// When it said last that it is here, Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub here: u64,
+}
+
+impl Stored for ServerProcess {
+    const TREE: Tree = Tree::ServerProcess;
+    const VERSION: u8 = 1;
+}
+
 /// What each device of a user showed last; keyed by the user key.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LastShown {
@@ -324,6 +340,9 @@ mod tests {
         let shown = LastShown { hidden_from: vec![vec![3]], judged: true, ..shown };
         assert_eq!(encode(&shown), b"\x01\x0a\x06\x0a\x01\x01\x12\x01\x02\x12\x01\x03\x18\x01");
         assert_eq!(encode(&StoredIntroduction { signed: vec![7] }), b"\x01\x0a\x01\x07");
+        let process = ServerProcess { places: vec!["/a".into()], here: 3 };
+        assert_eq!(encode(&process), b"\x01\x0a\x02/a\x10\x03");
+        assert_eq!(decode(&encode(&process)), Ok(process));
         let invitation = StoredInvitation { name: "a".into(), expires: 1, used: vec![2] };
         let line =
             AuditLine { at: 1, what: "b".into(), name: "a".into(), user: vec![2], serial: 3, node: vec![4] };

@@ -1,6 +1,8 @@
 //! The database, whatever holds it.
 
 use crosstalk_overlay::enrol::Statement;
+use crosstalk_overlay::id::NodeId;
+use crosstalk_storage::tree::authority::ServerProcess;
 use crosstalk_storage::tree::upstream::{Device, HeldStanza, OutsideState, Queue, State, of_device, queued};
 
 use super::super::private::{self, Data, Instance};
@@ -244,4 +246,26 @@ fn what_goes_outside_gets_other_queues_with_a_restore() {
     assert!(found.id != queue.id && found.id != 0);
     assert_eq!(Queue { id: queue.id, ..found }, queue);
     assert_eq!(read(&of_device(&[7; 32], &[1; 32])), Some(device));
+}
+
+#[test]
+fn servers_stand_there_until_they_are_forgotten_and_are_in_the_back_up() {
+    let (data, other) = (Data::new(module_path!()), Data::new(module_path!()));
+    let (database, restored) = (data.open(), other.open());
+    let node = |byte: u8| NodeId::from_bytes([byte; 32]);
+    let process = |here: u64| ServerProcess { places: vec!["/ip4/192.0.2.1/tcp/14774".to_owned()], here };
+    let change = Change::default()
+        .domain(ServedDomain { domain: "school.example".to_owned(), ..ServedDomain::default() })
+        .server(&node(2), Some(&process(2)))
+        .server(&node(1), Some(&process(1)));
+    database.commit(change).expect("written");
+    database.commit(Change::default().server(&node(1), Some(&process(3)))).expect("written");
+    let all = vec![(node(1), process(3)), (node(2), process(2))];
+    assert_eq!(database.servers().expect("read"), all);
+    let path = data.dir.path().join("file");
+    database.back_up(&path).expect("written");
+    restored.restore(&path).expect("restored");
+    assert_eq!(restored.servers().expect("read"), all);
+    database.commit(Change::default().server(&node(1), None)).expect("written");
+    assert_eq!(database.servers().expect("read"), [(node(2), process(2))]);
 }

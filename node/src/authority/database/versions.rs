@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     Step { trees: &[Tree::Brought], change: |_, _| Ok(()) },
     Step { trees: &[Tree::Person, Tree::FoundBy], change: |_, _| Ok(()) },
     Step { trees: &[Tree::LastShown], change: |_, _| Ok(()) },
+    Step { trees: &[Tree::ServerProcess], change: |_, _| Ok(()) },
 ];
 
 const FIRST: [Tree; 7] = [

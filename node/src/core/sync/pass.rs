@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crosstalk_overlay::authority::MAX_ROTATIONS;
 use crosstalk_overlay::enrol::{
     Answer, Ask, Begin, Begun, Collect, Collected, Compare, Fetch, MARK, MAX_FETCH, MAX_INTRODUCTIONS, PAGE,
-    Statement, Statements, Tell,
+    Servers, Statement, Statements, Tell,
 };
 use crosstalk_overlay::id::{DeviceId, UserId};
 use crosstalk_overlay::mutant::{Mutant, is_on};
@@ -23,7 +23,6 @@ use super::shape::Part;
 use super::{own, records};
 use crate::core::Core;
 use crate::core::account::Account;
-use crate::core::enrol::bounded;
 
 /// Things told again because the server knew something that they had not; more wait for the next pass.
 const TOLD_AGAIN: usize = 16_384;
@@ -50,6 +49,9 @@ pub(super) struct Pass {
     /// Pages of what the user brought along that are here; nothing: there is none left to collect.
     collected: Option<u64>,
     pub(super) looking: Looking,
+    /// Where the server that answers is, and the others beside it, if it has told.
+    pub(super) places: Option<Vec<String>>,
+    pub(super) servers: Option<Servers>,
     /// Of what was told, not taken: no room, made in the future, not understood.
     pub(super) left_out: (u32, u32, u32),
     /// Of all questions and answers.
@@ -70,7 +72,7 @@ impl Core {
         let proof = self.overlay.device_proof(&user)?;
         let record = self.overlay.record_of_own(&user)?;
         let account = self.accounts.get(&user)?;
-        let home = account.stored.server.as_ref()?;
+        let (_, places) = self.server_of(&user)?;
         let serial =
             Unverified::<NameCert>::parse(&account.stored.name_cert).map_or(0, |cert| cert.claim().serial);
         let ask = Begin {
@@ -81,7 +83,7 @@ impl Core {
             record: short_digest(&record).to_vec(),
             root: marks_of(account).root().to_vec(),
             serial,
-            places: short_digest(home.places.concat().as_bytes()).to_vec(),
+            places: short_digest(places.concat().as_bytes()).to_vec(),
             authority: self
                 .overlay
                 .pinned_authority(&account.stored.domain)
@@ -89,6 +91,7 @@ impl Core {
                 .unwrap_or_default(),
             introduced: self.overlay.introduced_until(&account.stored.domain),
             looked: self.looked(&user),
+            servers: self.servers_digest(&user),
         };
         Some((Pass::default(), Ask::Begin(ask)))
     }
@@ -162,8 +165,9 @@ impl Core {
         self.look_more(user, pass.session, &mut pass.looking).map(Ask::Look)
     }
 
-    fn begun(&mut self, user: UserId, pass: &mut Pass, begun: Begun) -> Result<(), &'static str> {
+    fn begun(&mut self, user: UserId, pass: &mut Pass, mut begun: Begun) -> Result<(), &'static str> {
         pass.session = begun.session;
+        self.hear_servers(&user, pass, &mut begun);
         for rotation in begun.rotations.iter().take(MAX_ROTATIONS) {
             if self.overlay.add_rotation(rotation, self.now).is_err() {
                 self.count("rotations of servers that were not taken");
@@ -179,15 +183,6 @@ impl Core {
         let renewed = !begun.name.is_empty() && !is_on(Mutant::RenewalForgotten);
         if renewed && self.renew(user, None, Some(begun.name)).is_err() {
             self.count("certificates of servers that were not taken");
-        }
-        if !begun.places.is_empty() {
-            let places = bounded(begun.places);
-            if let Some(home) =
-                self.accounts.get_mut(&user).and_then(|account| account.stored.server.as_mut())
-            {
-                home.places = places;
-            }
-            self.save_account(&user);
         }
         if begun.other_record {
             if !begun.record.is_empty()

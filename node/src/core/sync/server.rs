@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::own;
 use super::pass::{Pass, marks_of};
+use super::servers::Search;
 use crate::core::account::Account;
 use crate::core::upstream::OutsideView;
 use crate::core::{Core, Timer};
@@ -22,7 +23,7 @@ use crate::core::{Core, Timer};
 /// From one look at a server that is up to the next: what others have told it meanwhile.
 const LOOK: u64 = 5 * MINUTE;
 /// From a change here to telling it, so that several go together.
-const GATHER: u64 = SECOND;
+pub(super) const GATHER: u64 = SECOND;
 /// From something that came from elsewhere: whoever said it mostly tells the server, too.
 const HEARSAY: u64 = 10 * SECOND;
 /// From the loss of a connection to asking whether the server is there: a second, and by lot as much more at most.
@@ -38,25 +39,27 @@ const FIRST_TICKET: u64 = 1 << 62;
 /// How the servers of all users here stand.
 #[derive(Debug, Default)]
 pub(in crate::core) struct Servers {
-    links: BTreeMap<UserId, Link>,
-    asked: BTreeMap<u64, UserId>,
+    pub(super) links: BTreeMap<UserId, Link>,
+    pub(super) asked: BTreeMap<u64, UserId>,
     next: u64,
 }
 
 /// How one user's server stands.
 #[derive(Debug, Default)]
-struct Link {
-    state: State,
+pub(super) struct Link {
+    pub(super) state: State,
     /// When it became so, Unix milliseconds.
     since: u64,
     failures: u32,
     /// When the next pass is due: monotonic milliseconds.
-    due: u64,
+    pub(super) due: u64,
     /// Something changed here since the present pass began.
-    changed: bool,
-    pass: Option<Pass>,
+    pub(super) changed: bool,
+    pub(super) pass: Option<Pass>,
     /// By which the server knows this device since the last whole pass.
-    session: Option<u64>,
+    pub(super) session: Option<u64>,
+    /// Who is asked.
+    pub(super) search: Search,
     /// Bytes of the questions and answers of the last whole pass.
     last: (u64, u64),
     /// Of what it told, how much the server had no room for, how much it took for made in the future, and how much it did not understand.
@@ -64,7 +67,7 @@ struct Link {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     #[default]
     Unknown,
     Up,
@@ -89,6 +92,10 @@ pub(in crate::core) enum Stands {
 pub struct ServerView {
     /// The user's certified address.
     pub address: String,
+    /// Node id of the server, hexadecimal.
+    pub node: String,
+    /// Other servers of the domain that are known, and are asked while that one is away.
+    pub others: usize,
     /// `up`, `down`, `refused`, or `unknown`: not asked yet.
     pub state: String,
     /// Since when, Unix milliseconds; 0: never.
@@ -122,10 +129,10 @@ impl super::Sync {
 impl Core {
     /// After a start, and for a new account: looks out for the user's server.
     pub(in crate::core) fn look_for_server(&mut self, user: UserId) {
-        let Some(node) = self.home_server(&user).and_then(|home| NodeId::from_slice(&home.node)) else {
+        if self.server_of(&user).is_none() {
             return;
-        };
-        self.overlay.set_server(&user, node, self.now);
+        }
+        self.watch_servers(user);
         self.sync.servers.links.entry(user).or_default().due = self.now.mono;
         self.plan_sync();
     }
@@ -142,7 +149,7 @@ impl Core {
         self.plan_sync();
     }
 
-    fn home_server(&self, user: &UserId) -> Option<&HomeServer> {
+    pub(super) fn home_server(&self, user: &UserId) -> Option<&HomeServer> {
         self.accounts.get(user)?.stored.server.as_ref()
     }
 
@@ -176,12 +183,8 @@ impl Core {
 
     /// A session with a server begins.
     pub(in crate::core) fn server_met(&mut self, node: NodeId) {
-        let now = self.now.mono;
         for user in self.users_of_server(node).into_iter().filter(|_| !is_on(Mutant::ServerGivenUp)) {
-            // Whatever happened while there was none; a pass under way goes on in it.
-            if let Some(link) = self.sync.servers.links.get_mut(&user) {
-                link.due = now;
-            }
+            self.met_server_of(user, node);
         }
         self.plan_sync();
     }
@@ -192,26 +195,23 @@ impl Core {
         let moment = GATHER + u64::from(self.rng.next_u32()) % LOST;
         let soon = self.now.mono + moment;
         for user in self.users_of_server(node) {
+            let is_asked = self.server_of(&user).is_some_and(|(asked, _)| asked == node);
             let link = self.sync.servers.links.get_mut(&user);
-            if let Some(link) = link.filter(|link| link.state == State::Up) {
+            if let Some(link) = link.filter(|link| is_asked && link.state == State::Up) {
                 link.due = link.due.min(soon);
             }
         }
         self.plan_sync();
     }
 
-    fn users_of_server(&self, node: NodeId) -> Vec<UserId> {
-        let of_it = |account: &&Account| {
-            account.stored.server.as_ref().is_some_and(|home| home.node == node.as_bytes())
-        };
-        self.accounts.iter().filter(of_it).map(|account| account.user).collect()
-    }
-
     fn plan_sync(&mut self) {
         let waiting = self.sync.servers.links.values().filter(|link| link.pass.is_none());
         let next = waiting.map(|link| link.due).min();
+        let next = next.filter(|_| self.sync.servers.asked.len() < AT_ONCE);
+        let turns = self.sync.servers.links.keys().filter_map(|user| Some(self.turn_of(user)?.0));
+        let next = turns.chain(next).min();
         self.cancel_timer(Timer::Server);
-        if let Some(next) = next.filter(|_| self.sync.servers.asked.len() < AT_ONCE) {
+        if let Some(next) = next {
             self.set_timer(next.saturating_sub(self.now.mono), Timer::Server);
         }
     }
@@ -219,6 +219,12 @@ impl Core {
     /// Begins the passes that are due.
     pub(in crate::core) fn servers_due(&mut self) {
         let now = self.now.mono;
+        let all: Vec<UserId> = self.sync.servers.links.keys().copied().collect();
+        for user in all {
+            if let Some((_, present, other)) = self.turn_of(&user).filter(|(at, ..)| *at <= now) {
+                self.turn_to(user, present, other);
+            }
+        }
         let due = |link: &Link| link.pass.is_none() && link.due <= now;
         let users = self.sync.servers.links.iter().filter(|(_, link)| due(link));
         let users: Vec<UserId> = users.map(|(user, _)| *user).collect();
@@ -233,18 +239,18 @@ impl Core {
     fn begin_pass(&mut self, user: UserId) {
         let begun = self.first_question(user);
         let wait = if begun.is_some() { LOOK } else { MINUTE };
-        let later = self.now.mono + wait;
+        let now = self.now.mono;
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
-        link.due = later;
+        link.due = now + wait;
         let Some((pass, ask)) = begun else { return };
         link.changed = false;
         link.pass = Some(pass);
+        link.search.begun = now;
         self.ask_home_server(user, &ask);
     }
 
     fn ask_home_server(&mut self, user: UserId, ask: &Ask) {
-        let Some(home) = self.home_server(&user).cloned() else { return };
-        let Some(node) = NodeId::from_slice(&home.node) else { return };
+        let Some((node, places)) = self.server_of(&user) else { return };
         // What was brought along is deleted there once it is on the disk here.
         let durable = matches!(ask, Ask::Collect(_));
         let ask = ask.to_bytes();
@@ -254,7 +260,7 @@ impl Core {
         if let Some(pass) = self.sync.servers.links.get_mut(&user).and_then(|link| link.pass.as_mut()) {
             pass.bytes.0 += ask.len() as u64;
         }
-        let server = Server::At(node, home.places);
+        let server = Server::At(node, places);
         match durable {
             true => self.overlay.ask_server_durably(ticket, server, ask, self.now),
             false => self.overlay.ask_server(ticket, server, ask, self.now),
@@ -321,6 +327,7 @@ impl Core {
         if state.is_some() {
             self.way_shuts(user);
         }
+        let Err(state) = self.search_on(user, state) else { return };
         let now = self.now;
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
         link.failures = link.failures.saturating_add(1);
@@ -336,6 +343,7 @@ impl Core {
 
     fn pass_ended(&mut self, user: UserId, pass: &Pass) {
         self.end_look(&user, &pass.looking);
+        self.settle_home(user, pass);
         let now = self.now;
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
         link.set(State::Up, now.wall);
@@ -403,6 +411,8 @@ fn server_view(account: &Account, link: &Link) -> ServerView {
     };
     ServerView {
         address: account.jid.to_string(),
+        node: crate::core::hex(&home.node),
+        others: home.others.len(),
         state: state.to_owned(),
         since: link.since,
         why,

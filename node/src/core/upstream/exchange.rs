@@ -44,19 +44,24 @@ impl Core {
     /// The server does not answer, or not this device.
     pub(in crate::core) fn way_shuts(&mut self, user: UserId) {
         let Some(way) = self.upstream.ways.get_mut(&user) else { return };
-        (way.session, way.up) = (None, false);
+        (way.session, way.up, way.asking) = (None, false, false);
         way.live.clear();
         way.live_bytes = 0;
+        // Another server may be asked next: nobody waits for what this one may still say.
+        let overlay = &mut self.overlay;
+        self.upstream.asked.retain(|ticket, asked| {
+            if asked.user == user {
+                overlay.withdraw_question(*ticket);
+            }
+            asked.user != user
+        });
         self.nobody_outside_is_seen(user);
     }
 
     /// A server has something from outside for users here.
     pub(in crate::core) fn upstream_news(&mut self, node: NodeId) {
         let now = self.now.mono;
-        let of_it = |user: &UserId| {
-            let home = self.accounts.get(user).and_then(|account| account.stored.server.as_ref());
-            home.is_some_and(|home| home.node == node.as_bytes())
-        };
+        let of_it = |user: &UserId| self.server_of(user).is_some_and(|(asked, _)| asked == node);
         let users: Vec<UserId> = self.upstream.ways.keys().filter(|user| of_it(user)).copied().collect();
         for user in users {
             if let Some(way) = self.upstream.ways.get_mut(&user) {
@@ -99,9 +104,7 @@ impl Core {
     }
 
     fn ask_outside(&mut self, user: UserId, session: u64) {
-        let home = self.accounts.get(&user).and_then(|account| account.stored.server.clone());
-        let Some(home) = home else { return };
-        let Some(node) = NodeId::from_slice(&home.node) else { return };
+        let Some((node, places)) = self.server_of(&user) else { return };
         self.say_presence(user);
         let Some(way) = self.upstream.ways.get_mut(&user) else { return };
         let (ask, fresh) = (way.question(session), way.fresh);
@@ -112,7 +115,7 @@ impl Core {
         self.upstream.asked.insert(ticket, Asked { user, session, fresh });
         let ask = Ask::Exchange(ask).to_bytes();
         // What it says of letters has to be durable here before.
-        self.overlay.ask_server_durably(ticket, Server::At(node, home.places), ask, self.now);
+        self.overlay.ask_server_durably(ticket, Server::At(node, places), ask, self.now);
     }
 
     /// An answer to such a question; false if the question was another's.

@@ -96,7 +96,7 @@ fn import(directory: &Path, with_node: bool, place: &Place, json: bool) -> Resul
         (true, _) => output::json(&serde_json::json!({ "authority": key.to_hex(), "node": taken.is_some() })),
         (false, Some(served)) => output::line(format!("The keys of {} are back.", served.domain)),
         (false, None) => output::line(
-            "The keys are there. There is no database here: put back its copy, too (`authority/` in the data directory), or \
+            "The keys are there. There is no database here: put back its copy, too (`crosstalk authority restore FILE`), or \
              begin anew with `crosstalk authority init DOMAIN`, and enrol everybody again.",
         ),
     }

@@ -314,7 +314,7 @@ fn a_laptop_is_told_of_a_server_in_place_of_a_lost_one() {
     let reply = two.laptop.command(Command::ChangeServer { user, home: moved });
     assert!(matches!(reply, Reply::Account(_)), "{reply:?}");
     two.wait(5);
-    assert_eq!((two.state(), two.view().held), (("up", Some(1), 0), 0));
+    assert_eq!((two.state(), two.view().held), (("up", Some(1), 1), 0));
     let Reply::Contacts(contacts) = two.laptop.command(Command::Contacts("anna".to_owned())) else {
         panic!("no contacts")
     };

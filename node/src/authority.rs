@@ -64,7 +64,7 @@ mod tests_on_postgres;
 mod upstream;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crosstalk_overlay::enrol::{Answer as Said, Why};
@@ -412,7 +412,9 @@ impl Authority {
         let (news, heard) = mpsc::channel(QUEUE);
         let (known, signs) = Default::default();
         let machine = Arc::new(ThisMachine::start());
-        let ground = Ground { home, keys, node, to_core, component, directory, news, known, signs, machine };
+        let places = Arc::default();
+        let ground =
+            Ground { home, keys, node, places, to_core, component, directory, news, known, signs, machine };
         let authority = Self { ground, jobs: Arc::default(), link: Arc::default() };
         if authority.ground.home.may_be() {
             authority.start()?;
@@ -488,6 +490,11 @@ impl Authority {
         };
         self.link();
         answer
+    }
+
+    /// Where this node can be reached from now on, multiaddresses: laptops of other processes of this server are told.
+    pub fn is_at(&self, places: Vec<String>) {
+        *self.ground.places.lock().unwrap_or_else(PoisonError::into_inner) = Some(places);
     }
 
     /// A laptop asks this node, which is at these multiaddresses. If there is no room the laptop asks again by itself.

@@ -260,6 +260,9 @@ impl EventLoop {
         let now = self.clock.now();
         let mut inputs = std::mem::take(&mut self.inputs);
         for input in inputs.drain(..) {
+            if let Input::Peer(PeerEvent::Addresses(places)) = &input {
+                self.authority.is_at(places.clone());
+            }
             self.core.handle(input, now);
             if self.core.unsaved_bytes() >= BATCH_BYTES {
                 self.perform_outputs();

@@ -187,7 +187,7 @@ impl KeyDir {
         }
     }
 
-    /// Puts a copy of a node's key in place; another one that is there is kept beside it.
+    /// Puts a copy of a node's key in place; the machine's own is kept beside it.
     ///
     /// # Errors
     /// When it cannot be written durably.
@@ -196,7 +196,9 @@ impl KeyDir {
         let bytes = key_file::encode_seed(Kind::Node, seed);
         match read(&path) {
             Ok(there) if *there == *bytes => return Ok(()),
-            Ok(there) => self.replace(FORMER_NODE, &there)?,
+            // The first that was there is this machine's own; others were copies.
+            Ok(there) if !self.path.join(FORMER_NODE).exists() => self.replace(FORMER_NODE, &there)?,
+            Ok(_) => {}
             Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

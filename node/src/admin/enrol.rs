@@ -194,7 +194,7 @@ impl Service {
         }
     }
 
-    /// The user who has that address on this laptop already, with another server than the one that is asked.
+    /// The user who has that address on this laptop already, with another server than the one that is asked, which is away.
     async fn user_here(&self, goal: &Goal) -> Result<Option<UserId>, ServiceError> {
         let address = &goal.address;
         let Reply::Account(view) = self.ask(Command::ShowAccount(address.clone())).await? else {
@@ -206,15 +206,15 @@ impl Service {
         let home = status.servers.into_iter().find(|server| server.address == view.jid);
         let xid = view.xid.split('@').next().and_then(UserId::from_xid);
         match (home, goal.place()) {
-            (Some(home), Some((node, _))) if home.node != node.to_hex() => {
+            (Some(home), Some((node, _))) if home.node != node.to_hex() && home.state != "up" => {
                 xid.map(Some).ok_or(ServiceError::Confused)
             }
             _ => Err(already(address)),
         }
     }
 
-    /// Enrolled again, at another server of the same domain, as the former one is lost: the password proves that it has the user, and
-    /// the core looks whether it has the domain's key.
+    /// Enrolled again, at another server of the same domain, as the former one is lost: the password proves that it has the user, the
+    /// certificate that it is the domain's, and the core looks whether its key is the one that is known.
     async fn change_server(
         &self,
         goal: &Goal,
@@ -227,6 +227,9 @@ impl Service {
                 "that server knows {} by another user key than this laptop has: ask whoever runs it to put a newer back-up in place",
                 goal.address
             )));
+        }
+        if !is_name_of(&obtained.enrolled.name, &goal.address, &goal.authority, &user) {
+            return Err(misunderstood());
         }
         let home = goal.home().ok_or_else(misunderstood)?;
         done(self.ask(Command::ChangeServer { user, home }).await)?;

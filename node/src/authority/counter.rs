@@ -100,7 +100,6 @@ impl Office {
     /// multiaddresses.
     pub fn serve(&mut self, node: NodeId, ask: &[u8], places: &[String]) -> Vec<u8> {
         let length = ask.len() as u64;
-        self.processes.is_at(places);
         let ask = Ask::from_bytes(ask);
         let answer = match &ask {
             Some(Ask::Find(find)) if find.domain != self.domain => return Vec::new(),

@@ -192,18 +192,15 @@ impl Office {
             _ => true,
         };
         let done = match self.database.maintain() {
-            Ok(()) if due => self.look_for_servers().and_then(|()| self.look()),
+            Ok(()) if due => {
+                let seen = self.look_for_servers();
+                warned(seen);
+                self.look()
+            }
             Ok(()) => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         };
-        match done {
-            Ok(revoked) => revoked,
-            Err(OfficeError::Database(error)) if error.is_away() => Vec::new(),
-            Err(error) => {
-                tracing::warn!("database of the authority: {error}");
-                Vec::new()
-            }
-        }
+        warned(done).unwrap_or_default()
     }
 
     /// Signed revocations of users who are in lines of the audit log that this process has not seen.
@@ -431,6 +428,16 @@ pub(super) fn certificate(bytes: &[u8]) -> Option<NameCert> {
 
 pub(super) fn is_open(invitation: &StoredInvitation, now: u64) -> bool {
     invitation.used.is_empty() && invitation.expires > now
+}
+
+/// Says what went wrong; that the database is away has been said.
+fn warned<T>(done: Result<T, OfficeError>) -> Option<T> {
+    if let Err(error) = &done
+        && !matches!(error, OfficeError::Database(error) if error.is_away())
+    {
+        tracing::warn!("database of the authority: {error}");
+    }
+    done.ok()
 }
 
 pub(super) fn line(what: &str, name: &str, at: u64) -> AuditLine {

@@ -22,16 +22,17 @@ const MOVED: u64 = MINUTE;
 /// What this process has said of itself, and knows of the others.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    /// Where this one is, once a laptop has asked: multiaddresses.
+    /// Where this one is, once that is known: multiaddresses.
     places: Option<Vec<String>>,
     said: Option<ServerProcess>,
-    others: Vec<ServerAt>,
+    /// Not known before the first look.
+    others: Option<Vec<ServerAt>>,
     /// It is a command line, at which no laptop asks.
     silent: bool,
 }
 
 impl Processes {
-    /// A laptop has asked this process, which is at these multiaddresses.
+    /// This process is at these multiaddresses.
     pub(super) fn is_at(&mut self, places: &[String]) {
         if self.places.as_deref() != Some(places) {
             self.places = Some(bounded_places(places.to_vec()));
@@ -40,7 +41,7 @@ impl Processes {
 
     /// What a laptop is told that knows the list of this digest.
     pub(super) fn news(&self, node: &NodeId, digest: &[u8]) -> Option<Servers> {
-        news(node, self.others.clone(), digest)
+        news(node, self.others.clone()?, digest)
     }
 
     fn is_due(&self, now: u64) -> bool {
@@ -93,18 +94,20 @@ impl Office {
         if self.processes.is_due(now) {
             self.settled(|office| office.be_here(now))?;
         }
+        let mut others = Vec::new();
         if self.database.is_shared() {
             let all = self.database.servers();
             self.database.rest();
-            self.processes.others = told(all?, &self.node, now);
+            others = told(all?, &self.node, now);
         }
+        self.processes.others = Some(others);
         Ok(())
     }
 
     fn be_here(&mut self, now: u64) -> Result<(), OfficeError> {
         let all = self.database.servers()?;
         let mine = all.iter().find(|(node, _)| *node == self.node).map(|(_, process)| process);
-        // Before anybody has asked, it is where it was.
+        // Before it knows, it is where it was.
         let known = || mine.map(|process| process.places.clone()).unwrap_or_default();
         let process =
             ServerProcess { places: self.processes.places.clone().unwrap_or_else(known), here: now };
@@ -137,7 +140,7 @@ impl Office {
         }
         let line = AuditLine { node: node.as_bytes().to_vec(), ..self.line("server forgotten", "") };
         self.database.commit(Change::told(line).server(&node, None))?;
-        self.processes.others.retain(|other| other.id() != Some(node));
+        self.processes.others.iter_mut().for_each(|others| others.retain(|other| other.id() != Some(node)));
         Ok(done())
     }
 

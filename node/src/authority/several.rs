@@ -185,12 +185,16 @@ fn the_servers_of_a_domain_know_each_other() {
         begun.servers
     };
     assert_eq!(told(&mut first, &[]), None, "it is alone");
+    let known = [1; 8];
+    assert_eq!(told(&mut first, &known), Some(Servers::default()), "it has looked, and there is none");
     let mut second = first.beside();
     second.office.node = NodeId::from_bytes([9; 32]);
     // The second knows the first as soon as it has looked, with its address; so does the first.
     for stage in [&mut first, &mut second] {
         stage.office.processes = Processes::default();
-        told(stage, &[]);
+        assert_eq!(told(stage, &known), None, "who has not looked knows of none, and of none that is gone");
+        // No laptop has to have asked.
+        stage.office.processes.is_at(&["/ip4/192.0.2.1/tcp/14774".to_owned()]);
         stage.office.look_for_servers().expect("there");
     }
     first.office.look_for_servers().expect("there");

@@ -3,7 +3,7 @@
 //! It may begin before there is a domain, or while its database is away; then it waits for either.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crosstalk_overlay::id::{AuthorityId, NodeId};
@@ -79,6 +79,8 @@ pub(super) struct Ground {
     pub(super) home: Home,
     pub(super) keys: KeyDir,
     pub(super) node: NodeId,
+    /// Where it can be reached, multiaddresses; nothing: not known yet.
+    pub(super) places: Arc<Mutex<Option<Vec<String>>>>,
     /// Where answers to laptops go; nowhere without a running node.
     pub(super) to_core: Option<mpsc::Sender<Input>>,
     /// The way to the rest of XMPP, if there is to be one.
@@ -285,6 +287,9 @@ impl Desk {
             }
         }
         if let Self::Open(office) = self {
+            if let Some(places) = &*ground.places.lock().unwrap_or_else(PoisonError::into_inner) {
+                office.processes.is_at(places);
+            }
             let revoked = office.maintain();
             if !revoked.is_empty() {
                 let _ = ground.news.try_send(News::Revoked(revoked));

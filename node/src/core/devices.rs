@@ -220,7 +220,7 @@ impl Core {
         self.announce_on_link(user, None);
         self.overlay.set_link_presence(&user, None, self.now);
         self.overlay.remove_local(&user, self.now);
-        self.sync.forget_server(&user);
+        self.forget_server(&user);
         if let Some(account) = self.accounts.remove(&user) {
             self.held_bytes -= account.inbox.bytes();
         }

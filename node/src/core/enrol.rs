@@ -201,7 +201,7 @@ impl Core {
             )));
         }
         self.way_shuts(user);
-        self.sync.forget_server(&user);
+        self.forget_server(&user);
         self.move_in(user, &domain, home);
         self.view(user)
     }
@@ -211,8 +211,9 @@ impl Core {
         self.pin(domain, AuthorityId::from_bytes(home.authority), &home.rotations, Provenance::Enrolled);
         if let Some(account) = self.accounts.get_mut(&user) {
             let (node, places) = (home.server.to_vec(), home.places);
-            let HomeServer { upstream, directory, .. } = account.stored.server.take().unwrap_or_default();
-            let home = HomeServer { node, places, upstream, directory, ..HomeServer::default() };
+            let HomeServer { upstream, directory, password, .. } =
+                account.stored.server.take().unwrap_or_default();
+            let home = HomeServer { node, places, upstream, directory, password, ..HomeServer::default() };
             account.stored.server = Some(home);
         }
         self.save_account(&user);

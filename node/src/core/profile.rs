@@ -176,8 +176,8 @@ impl Core {
 
     /// Removes an account: contacts are told, everything it holds is deleted.
     pub(super) fn remove_account(&mut self, user: UserId) {
+        self.forget_server(&user);
         let Some(account) = self.accounts.get(&user) else { return };
-        self.sync.forget_server(&user);
         // One laptop less of somebody who has others is no end of friendships.
         let contacts: Vec<_> = match self.overlay.has_other_devices(&user) {
             true => Vec::new(),

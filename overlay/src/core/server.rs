@@ -99,6 +99,12 @@ impl Overlay {
         }
     }
 
+    /// Calls a server that may have to be asked soon, at these multiaddresses or on the link.
+    pub fn call_server(&mut self, node: NodeId, places: Vec<String>, now: Now) {
+        self.learn(node, places, now);
+        self.need(node, now);
+    }
+
     /// Whether a server can be asked without a call: there is a session with it, or it is this very node.
     pub fn is_met(&self, node: &NodeId) -> bool {
         *node == self.node || self.is_greeted(node)

@@ -118,15 +118,25 @@ pub struct ServerView {
     pub received: u64,
 }
 
-impl super::Sync {
-    /// The user has no account here any more.
-    pub(in crate::core) fn forget_server(&mut self, user: &UserId) {
-        self.servers.links.remove(user);
-        self.looks.remove(user);
-    }
-}
-
 impl Core {
+    /// The user has no account here any more, or another server.
+    pub(in crate::core) fn forget_server(&mut self, user: &UserId) {
+        self.withdraw_questions(user);
+        self.sync.servers.links.remove(user);
+        self.sync.looks.remove(user);
+    }
+
+    /// Nobody waits for answers to a pass of this user any more.
+    pub(super) fn withdraw_questions(&mut self, user: &UserId) {
+        let overlay = &mut self.overlay;
+        self.sync.servers.asked.retain(|ticket, other| {
+            if other == user {
+                overlay.withdraw_question(*ticket);
+            }
+            other != user
+        });
+    }
+
     /// After a start, and for a new account: looks out for the user's server.
     pub(in crate::core) fn look_for_server(&mut self, user: UserId) {
         if self.server_of(&user).is_none() {
@@ -193,12 +203,16 @@ impl Core {
     /// class loses it at once.
     pub(in crate::core) fn server_lost(&mut self, node: NodeId) {
         let moment = GATHER + u64::from(self.rng.next_u32()) % LOST;
-        let soon = self.now.mono + moment;
+        let now = self.now.mono;
+        let soon = now + moment;
         for user in self.users_of_server(node) {
             let is_asked = self.server_of(&user).is_some_and(|(asked, _)| asked == node);
             let link = self.sync.servers.links.get_mut(&user);
-            if let Some(link) = link.filter(|link| is_asked && link.state == State::Up) {
-                link.due = link.due.min(soon);
+            if let Some(link) = link.filter(|_| is_asked) {
+                link.search.alone = link.search.alone.max(now);
+                if link.state == State::Up {
+                    link.due = link.due.min(soon);
+                }
             }
         }
         self.plan_sync();
@@ -245,8 +259,9 @@ impl Core {
         let Some((pass, ask)) = begun else { return };
         link.changed = false;
         link.pass = Some(pass);
-        link.search.begun = now;
+        link.search.alone = now;
         self.ask_home_server(user, &ask);
+        self.call_others(user);
     }
 
     fn ask_home_server(&mut self, user: UserId, ask: &Ask) {

@@ -24,8 +24,8 @@ pub(super) struct Search {
     tried: BTreeSet<NodeId>,
     /// What the home said, if it is not that it does not answer.
     word: Option<State>,
-    /// When the present pass began: monotonic milliseconds.
-    pub(super) begun: u64,
+    /// When the present pass began, or the session with the one that is asked was lost since: monotonic milliseconds.
+    pub(super) alone: u64,
 }
 
 /// All servers of a domain that are known, the home first.
@@ -92,6 +92,21 @@ impl Core {
         }
     }
 
+    /// A pass has begun with a server that is to be called up first: the others that it may turn to are called, too.
+    pub(super) fn call_others(&mut self, user: UserId) {
+        let (Some((present, _)), Some(home)) = (self.server_of(&user), self.home_server(&user)) else {
+            return;
+        };
+        if self.overlay.is_met(&present) {
+            return;
+        }
+        for other in beside(&present, home).servers {
+            if let Some(node) = other.id() {
+                self.overlay.call_server(node, other.places, self.now);
+            }
+        }
+    }
+
     /// When a server that is waited for is left for another one that is there.
     pub(super) fn turn_of(&self, user: &UserId) -> Option<(u64, NodeId, NodeId)> {
         let link = self.sync.servers.links.get(user).filter(|link| link.pass.is_some())?;
@@ -102,19 +117,13 @@ impl Core {
         let all = known(self.home_server(user)?).into_iter().filter_map(|one| one.id());
         let is_there = |node: &NodeId| *node != present && !link.search.tried.contains(node);
         let other = all.into_iter().find(|node| is_there(node) && self.overlay.is_met(node))?;
-        Some((link.search.begun + TURN, present, other))
+        Some((link.search.alone + TURN, present, other))
     }
 
     /// Leaves a server that does not answer for another one, and begins anew there.
     pub(super) fn turn_to(&mut self, user: UserId, present: NodeId, node: NodeId) {
         self.way_shuts(user);
-        let overlay = &mut self.overlay;
-        self.sync.servers.asked.retain(|ticket, other| {
-            if *other == user {
-                overlay.withdraw_question(*ticket);
-            }
-            *other != user
-        });
+        self.withdraw_questions(&user);
         let now = self.now.mono;
         let home = self.home_server(&user).and_then(|home| NodeId::from_slice(&home.node));
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return };
@@ -133,12 +142,13 @@ impl Core {
             return Err(state);
         };
         let is_home = home.node == present.as_bytes();
-        if is_home && !matches!(state, State::Down | State::Refused(Why::Trouble)) {
-            return Err(Some(state));
-        }
         let all: Vec<NodeId> = known(home).iter().filter_map(ServerAt::id).collect();
         let soon = self.now.mono + GATHER;
         let Some(link) = self.sync.servers.links.get_mut(&user) else { return Err(Some(state)) };
+        if is_home && !matches!(state, State::Down | State::Refused(Why::Trouble)) {
+            link.search = Search::default();
+            return Err(Some(state));
+        }
         if is_home {
             link.search.word = Some(state);
         }

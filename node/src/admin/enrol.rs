@@ -104,7 +104,7 @@ impl Service {
         let prepared = Zeroizing::new(prepared.as_bytes().to_vec());
         let _turn = self.enrolling.acquire().await.map_err(|_| ServiceError::Stopping)?;
         let (goal, token) = self.goal(to.reveal(), server).await?;
-        if let Some(user) = self.user_here(&goal).await? {
+        if let Some(user) = self.user_here(&goal, server.is_some()).await? {
             if token.is_some() || account.is_some() {
                 return Err(already(&goal.address));
             }
@@ -194,8 +194,9 @@ impl Service {
         }
     }
 
-    /// The user who has that address on this laptop already, with another server than the one that is asked, which is away.
-    async fn user_here(&self, goal: &Goal) -> Result<Option<UserId>, ServiceError> {
+    /// The user who has that address on this laptop already, with another server than the one that is asked, which is away or not the
+    /// one that a person has `named`.
+    async fn user_here(&self, goal: &Goal, named: bool) -> Result<Option<UserId>, ServiceError> {
         let address = &goal.address;
         let Reply::Account(view) = self.ask(Command::ShowAccount(address.clone())).await? else {
             return Ok(None);
@@ -206,7 +207,7 @@ impl Service {
         let home = status.servers.into_iter().find(|server| server.address == view.jid);
         let xid = view.xid.split('@').next().and_then(UserId::from_xid);
         match (home, goal.place()) {
-            (Some(home), Some((node, _))) if home.node != node.to_hex() && home.state != "up" => {
+            (Some(home), Some((node, _))) if home.node != node.to_hex() && (named || home.state != "up") => {
                 xid.map(Some).ok_or(ServiceError::Confused)
             }
             _ => Err(already(address)),

@@ -33,10 +33,11 @@ pub(crate) fn execute(command: &KeyCommand, place: &Place, json: bool) -> Result
     }
     fs::create_dir_all(directory).map_err(Failure::system("make that directory"))?;
     let keys = KeyDir::open(&place.data)?;
+    let mut copied: Vec<PathBuf> =
+        keys.authority_files().iter().map(|from| copy(from, directory)).collect::<Result<_, Failure>>()?;
     // Before its first start a machine has none yet.
     keys.node_key()?;
-    let files = keys.authority_files().into_iter().chain([keys.node_file()]);
-    let copied: Vec<PathBuf> = files.map(|from| copy(&from, directory)).collect::<Result<_, Failure>>()?;
+    copied.push(copy(&keys.node_file(), directory)?);
     if json {
         output::json(&copied);
         return Ok(());

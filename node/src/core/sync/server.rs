@@ -124,6 +124,7 @@ impl Core {
         self.withdraw_questions(user);
         self.sync.servers.links.remove(user);
         self.sync.looks.remove(user);
+        self.plan_sync();
     }
 
     /// Nobody waits for answers to a pass of this user any more.
@@ -212,6 +213,9 @@ impl Core {
                 link.search.alone = link.search.alone.max(now);
                 if link.state == State::Up {
                     link.due = link.due.min(soon);
+                }
+                if link.pass.is_some() {
+                    self.call_others(user);
                 }
             }
         }
